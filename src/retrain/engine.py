@@ -1,0 +1,165 @@
+"""Runs a frozen backbone: one LiteRT interpreter a thread on the CPU, or TensorFlow in batches.
+
+LiteRT (XNNPACK) runs one image a thread faster than TensorFlow runs batches on the same processor; TensorFlow
+serves GPUs, and backbones with operations that LiteRT has not.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrain import graphs
+from retrain.errors import BackboneError, first_line
+from retrain.files import write_whole
+
+
+class LiteRTRunner:
+    """Runs one image at a time through a LiteRT model; each thread needs its own."""
+
+    def __init__(self, model: Path, *, mean: float, std: float) -> None:
+        """Load a float32 model of one image and one vector that takes `(pixel - mean) / std`."""
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter = Interpreter(model_path=str(model), num_threads=1)
+        self._interpreter.allocate_tensors()
+        (taken,) = self._interpreter.get_input_details()
+        (given,) = self._interpreter.get_output_details()
+        self._taken, self._given = taken["index"], given["index"]
+        self._input = np.empty(taken["shape"], np.float32)
+        self._mean, self._factor = np.float32(mean), np.float32(1 / std)
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the model's vector, float32 [D], for the pixels of one image, uint8 [H, W, 3]."""
+        np.subtract(pixels, self._mean, out=self._input[0])
+        self._input *= self._factor
+        self._interpreter.set_tensor(self._taken, self._input)
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._given).reshape(-1)  # type: ignore[no-any-return]
+
+
+class TensorFlowRunner:
+    """Runs batches through a frozen graph in TensorFlow, on its GPU where there is one."""
+
+    def __init__(self, graph: Path, *, source: str, target: str, mean: float, std: float) -> None:
+        """Load the part of a graph file from node `source`, which takes `(pixel - mean) / std`, to node `target`."""
+        import tensorflow as tf
+
+        network = _pruned(graph, source=source, target=target)
+
+        def run(pixels: Any) -> Any:
+            return network((tf.cast(pixels, tf.float32) - mean) / std)
+
+        height, width = network.inputs[0].shape[1:3]
+        self._run = tf.function(run, input_signature=[tf.TensorSpec([None, height, width, 3], tf.uint8)])
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the vectors, float32 [N, D], for the pixels of N images, uint8 [N, H, W, 3]."""
+        return self._run(pixels).numpy()  # type: ignore[no-any-return]
+
+
+def convert(graph: Path, *, source: str, target: str) -> bytes:
+    """Return the LiteRT model of the part of a graph file between two nodes: one float32 image in, one vector out.
+
+    Raises:
+        BackboneError: The graph has an operation that LiteRT's built-in ones do not cover.
+    """
+    import tensorflow as tf
+
+    network = _pruned(graph, source=source, target=target)
+    network.inputs[0].set_shape([1, *network.inputs[0].shape[1:]])
+    try:
+        return tf.lite.TFLiteConverter.from_concrete_functions([network]).convert()  # type: ignore[no-any-return]
+    except Exception as error:
+        raise BackboneError(f"LiteRT cannot run this backbone ({first_line(error)[:120]}).") from error
+
+
+class Engine:
+    """The fastest way to run one backbone on this machine, opened at the first use.
+
+    `batched` tells which: `run_batch` for many images at once, or a `runner` of its own for every thread.
+    """
+
+    def __init__(
+        self,
+        graph: Path,
+        *,
+        source: str,
+        target: str,
+        height: int,
+        width: int,
+        mean: float,
+        std: float,
+        model: Path,
+        warn: Callable[[str], None],
+    ) -> None:
+        """Prepare to run a graph file from `source` to `target` on `height` x `width` images.
+
+        Args:
+            graph: A frozen graph.
+            source: Node that takes `(pixel - mean) / std`.
+            target: Node that gives float32 [N, D].
+            height: Rows of an image.
+            width: Columns of an image.
+            mean: Subtracted from pixels 0 to 255.
+            std: Divides them.
+            model: Where the converted LiteRT model is kept for the next run.
+            warn: Told why LiteRT is not used.
+        """
+        self.height, self.width, self.threads = height, width, cores()
+        self._graph, self._source, self._target = graph, source, target
+        self._mean, self._std, self._model, self._warn = mean, std, model, warn
+
+    @functools.cached_property
+    def batched(self) -> bool:
+        """Return whether the backbone runs in TensorFlow: on a GPU, or because LiteRT cannot."""
+        if has_gpu():
+            return True
+        if self._model.exists():
+            return False
+        try:
+            write_whole(self._model, convert(self._graph, source=self._source, target=self._target))
+        except BackboneError as error:
+            self._warn(f"{error} Running it in TensorFlow instead.")
+            return True
+        return False
+
+    def runner(self) -> LiteRTRunner:
+        """Return a runner of one image for one thread."""
+        return LiteRTRunner(self._model, mean=self._mean, std=self._std)
+
+    def run_batch(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the vectors, float32 [N, D], for the pixels of N images, uint8 [N, H, W, 3]."""
+        return self._batch_runner(pixels)
+
+    def run_one(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the vector, float32 [D], for the pixels of one image, uint8 [H, W, 3]."""
+        return self.run_batch(pixels[None])[0] if self.batched else self.runner()(pixels)
+
+    @functools.cached_property
+    def _batch_runner(self) -> TensorFlowRunner:
+        return TensorFlowRunner(self._graph, source=self._source, target=self._target, mean=self._mean, std=self._std)
+
+
+def has_gpu() -> bool:
+    """Return whether TensorFlow sees a GPU."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def cores() -> int:
+    """Return how many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _pruned(graph: Path, *, source: str, target: str) -> Any:
+    import tensorflow as tf
+
+    graph_def = graphs.read(graph)
+    wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
+    tensors = [wrapped.graph.get_tensor_by_name(graphs.tensor_name(name)) for name in (source, target)]
+    return wrapped.prune(*tensors)

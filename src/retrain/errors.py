@@ -1,0 +1,43 @@
+"""The `RetrainError` family: everything that a user can cause and fix."""
+
+
+class RetrainError(Exception):
+    """Something that the user can mend; the message says what is wrong, what was found and what to do."""
+
+
+class UsageError(RetrainError):
+    """A flag's value makes no sense by itself; the command exits with 2, as for an unknown flag."""
+
+
+class DatasetError(RetrainError):
+    """The image folder cannot be trained on as it is."""
+
+
+class ImageError(RetrainError):
+    """One image cannot be decoded; `label_image` and the bottleneck stage go on with the others."""
+
+
+class BackboneError(RetrainError):
+    """The backbone asked for is unknown, incomplete or not what it claims to be."""
+
+
+class DownloadError(RetrainError):
+    """A file could not be fetched; the message names the URL and where to put the file by hand."""
+
+
+class StoreError(RetrainError):
+    """The bottleneck folder cannot be read or written."""
+
+
+class GraphError(RetrainError):
+    """A graph cannot be read, is refused, or does not say what is needed to run it."""
+
+
+class ExportError(RetrainError):
+    """A result could not be written, or what was written differs from what was trained."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says, without its full stop, to quote in a message of ours."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__

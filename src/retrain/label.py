@@ -1,0 +1,110 @@
+"""Loads an exported model and ranks images; `top_k(probabilities, k)` is pure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from retrain import export
+from retrain.errors import GraphError, ImageError
+from retrain.export import GraphModel, Metadata
+from retrain.formats import EXTENSIONS
+from retrain.image import decode
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One class and its score, 0 to 1."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One image's classes, best first; or the reason why there are none."""
+
+    path: Path
+    ranked: tuple[Ranked, ...] = ()
+    error: str | None = None
+
+
+def top_k(probabilities: np.ndarray, k: int) -> list[int]:
+    """Return the ids of the `k` largest of probabilities [C], largest first; equal ones in the order of their ids."""
+    return np.argsort(-probabilities, kind="stable")[:k].tolist()  # type: ignore[no-any-return]
+
+
+def load(graph: Path, *, labels: Path | None = None, own: Metadata | None = None) -> GraphModel:
+    """Return the classifier in a graph file.
+
+    Args:
+        graph: A frozen graph, of retrain, of the original `retrain.py` or of anyone who names the rest.
+        labels: A labels file; by default the graph's own, or the file beside it that the codelab's names suggest.
+        own: Values that the user gave, which go before what the graph tells.
+
+    Raises:
+        GraphError: Something is missing: says which flag gives it.
+    """
+    told = export.describe(graph)
+    given = {} if own is None else {name: value for name, value in vars(own).items() if value not in (None, ())}
+    described = replace(told, **given)
+    if labels is not None:
+        described = replace(described, labels=export.read_labels(labels))
+    elif not described.labels and export.labels_path(graph).exists():
+        described = replace(described, labels=export.read_labels(export.labels_path(graph)))
+    _check_complete(graph, described)
+    model = GraphModel(graph, described)
+    _check_label_count(graph, model)
+    return model
+
+
+def images(paths: Sequence[Path]) -> list[Path]:
+    """Return the files that some paths name: a file itself, a folder's image files at any depth, sorted."""
+    found: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            found += sorted(p for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+        else:
+            found.append(path)
+    return found
+
+
+def label(model: GraphModel, paths: Sequence[Path], *, k: int = 5) -> Iterator[Labelled]:
+    """Yield the best `k` classes of each image, in order; an unreadable image has an error instead."""
+    for path in paths:
+        try:
+            pixels = decode(path.read_bytes(), height=model.metadata.height or 0, width=model.metadata.width or 0)
+        except OSError as error:
+            yield Labelled(path, error=error.strerror or str(error))
+            continue
+        except ImageError as error:
+            yield Labelled(path, error=str(error))
+            continue
+        probabilities = model(pixels[None])[0]
+        names = model.metadata.labels
+        yield Labelled(path, tuple(Ranked(names[i], float(probabilities[i])) for i in top_k(probabilities, k)))
+
+
+def _check_complete(graph: Path, described: Metadata) -> None:
+    flags = {
+        "input": "--input_layer",
+        "output": "--output_layer",
+        "height": "--input_height",
+        "width": "--input_width",
+        "mean": "--input_mean",
+        "std": "--input_std",
+        "labels": "--labels",
+    }
+    missing = [flag for name, flag in flags.items() if getattr(described, name) in (None, ())]
+    if missing:
+        raise GraphError(f"{graph} does not tell everything that is needed to run it. Give {', '.join(missing)}.")
+
+
+def _check_label_count(graph: Path, model: GraphModel) -> None:
+    count = model.class_count
+    if count is not None and count != len(model.metadata.labels):
+        raise GraphError(
+            f"{graph} has {count} classes, but there are {len(model.metadata.labels)} labels. "
+            f"Name the right file with --labels."
+        )

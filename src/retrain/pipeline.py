@@ -1,0 +1,339 @@
+"""`RetrainConfig` and `retrain(config) -> Report`: the stages in order, nothing else."""
+
+import importlib
+import math
+import threading
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrain import __version__, architectures, bottlenecks, evaluation, export, freeze, training
+from retrain.architectures import BackboneSpec
+from retrain.backbone import Backbone, load_backbone, locate
+from retrain.dataset import Dataset, Split, scan, without
+from retrain.engine import Engine
+from retrain.errors import ExportError, UsageError
+from retrain.report import Measured, Misclassified, Report, Terminal, report_paths, write_report
+from retrain.store import Store
+from retrain.summaries import TRAIN, VALIDATION, Summaries
+from retrain.training import Head, Segment
+
+PARITY = 1e-3  # how far the written graph may be from the backbone and head in memory, in probability
+
+
+@dataclass(frozen=True)
+class RetrainConfig:
+    """Every setting of a run with its default; `retrain --help` says what each one means."""
+
+    image_dir: Path
+    output_graph: Path = Path("tf_files/retrained_graph.pb")
+    output_labels: Path = Path("tf_files/retrained_labels.txt")
+    summaries_dir: Path = Path("tf_files/training_summaries")
+    bottleneck_dir: Path = Path("tf_files/bottlenecks")
+    model_dir: Path = Path("tf_files/models")
+    architecture: str = architectures.DEFAULT
+    tfhub_module: str | None = None
+    weights: str | None = None
+    how_many_training_steps: int = 4000
+    learning_rate: float = 0.01
+    testing_percentage: float = 10
+    validation_percentage: float = 10
+    eval_step_interval: int = 10
+    train_batch_size: int = 100
+    validation_batch_size: int = 100
+    print_misclassified_test_images: bool = False
+    final_tensor_name: str = "final_result"
+    bottleneck_tensor: str | None = None
+    input_layer: str | None = None
+    input_height: int | None = None
+    input_width: int | None = None
+    input_mean: float | None = None
+    input_std: float | None = None
+    random_seed: int = 0
+
+
+def retrain(config: RetrainConfig, terminal: Terminal | None = None) -> Report:
+    """Return the report of a training: photos in, an exported graph that was loaded again and measured out.
+
+    Raises:
+        RetrainError: Anything that the user can mend; nothing that was finished is lost by running again.
+    """
+    terminal = terminal or Terminal(quiet=True)
+    _check(config)
+    spec = _spec(config)
+    dataset = scan(
+        config.image_dir,
+        validation_percentage=config.validation_percentage,
+        testing_percentage=config.testing_percentage,
+    )
+    export.check_writable(config.output_graph, config.output_labels, *report_paths(config.output_graph))
+    _introduce(dataset, terminal)
+    # TensorFlow takes seconds to import, most of it in one core; there is enough to do meanwhile.
+    threading.Thread(target=importlib.import_module, args=("tensorflow",), daemon=True).start()
+    recipe = locate(
+        spec,
+        model_dir=config.model_dir,
+        weights=config.weights,
+        seed=config.random_seed,
+        advance=terminal.progress("Downloading the backbone", "B"),
+    )
+    folder = config.bottleneck_dir / recipe.folder_name
+    backbone = load_backbone(recipe, folder)
+    engine = _engine(backbone, folder, terminal)
+    with Store(folder, dimension=backbone.dimension) as store:
+        dataset, read, rejected = _bottlenecks(dataset, store, engine, terminal)
+        head, measured = _train(config, dataset, read, terminal)
+        outcome = _export(config, dataset, backbone, engine, head, read)
+    report = _report(config, dataset, outcome, measured, rejected)
+    write_report(report, config.output_graph, dataset.image_dir)
+    terminal.final(report, misclassified=config.print_misclassified_test_images)
+    page, _ = report_paths(config.output_graph)
+    terminal.say(f"Wrote {config.output_graph}, {config.output_labels} and {page}.")
+    return report
+
+
+def _check(config: RetrainConfig) -> None:
+    for name in ("how_many_training_steps", "eval_step_interval", "train_batch_size"):
+        if getattr(config, name) < 1:
+            raise UsageError(f"--{name} is {getattr(config, name)}; it must be at least 1.")
+    if config.validation_batch_size < 1 and config.validation_batch_size != -1:
+        raise UsageError(f"--validation_batch_size is {config.validation_batch_size}; give -1 for all, or at least 1.")
+    if not 0 < config.learning_rate < math.inf:
+        raise UsageError(f"--learning_rate is {config.learning_rate:g}; it must be above 0.")
+    if config.input_std == 0:
+        raise UsageError("--input_std is 0; pixels are divided by it. 1 leaves them as they are.")
+
+
+def _spec(config: RetrainConfig) -> BackboneSpec:
+    """Return the backbone's row with the user's own values in it."""
+    if config.tfhub_module is not None:
+        spec = architectures.from_hub(config.tfhub_module)
+    else:
+        spec = architectures.find(config.architecture)
+    own: dict[str, Any] = {
+        "source": config.input_layer,
+        "target": config.bottleneck_tensor,
+        "height": config.input_height,
+        "width": config.input_width,
+        "mean": config.input_mean,
+        "std": config.input_std,
+    }
+    return replace(spec, **{name: value for name, value in own.items() if value is not None})
+
+
+def _introduce(dataset: Dataset, terminal: Terminal) -> None:
+    parts = ", ".join(f"{sum(dataset.counts(split))} {split}" for split in Split)
+    terminal.say(
+        f"{len(dataset.examples)} images in {len(dataset.class_names)} classes in {dataset.image_dir}: {parts}."
+    )
+    for note in dataset.notes:
+        terminal.warn(note)
+
+
+def _engine(backbone: Backbone, folder: Path, terminal: Terminal) -> Engine:
+    return Engine(
+        backbone.graph,
+        source=backbone.source,
+        target=backbone.target,
+        height=backbone.height,
+        width=backbone.width,
+        mean=backbone.mean,
+        std=backbone.std,
+        model=folder / "backbone.tflite",
+        warn=terminal.warn,
+    )
+
+
+def _bottlenecks(
+    dataset: Dataset, store: Store, engine: Engine, terminal: Terminal
+) -> tuple[Dataset, bottlenecks.Reader, dict[str, str]]:
+    """Return the data set without its unreadable images, what reads its bottlenecks, and what was rejected."""
+    paths = [example.path for example in dataset.examples]
+    known, todo = bottlenecks.missing(paths, image_dir=dataset.image_dir, store=store)
+    found = bottlenecks.compute(
+        paths,
+        todo,
+        image_dir=dataset.image_dir,
+        store=store,
+        engine=engine,
+        advance=terminal.progress("Bottlenecks", "image"),
+    )
+    rows, rejected = np.maximum(known.rows, found.rows), known.rejected | found.rejected
+    terminal.rejected(rejected)
+    skipped = f", {len(rejected)} file(s) skipped" if rejected else ""
+    terminal.say(f"{len(paths) - len(rejected)} bottlenecks in {store.folder}: {found.computed} computed now{skipped}.")
+    left = without(dataset, list(rejected))
+    for note in left.notes:
+        if note not in dataset.notes:
+            terminal.warn(note)
+    kept = [index for index, path in enumerate(paths) if path not in rejected]
+    reader = bottlenecks.Reader(
+        [paths[index] for index in kept], rows[kept], image_dir=dataset.image_dir, store=store, engine=engine
+    )
+    return left, reader, rejected
+
+
+def _labels(dataset: Dataset) -> np.ndarray:
+    return np.array([example.class_id for example in dataset.examples], np.int64)
+
+
+def _members(dataset: Dataset, split: Split) -> np.ndarray:
+    return np.array([i for i, example in enumerate(dataset.examples) if example.split is split], np.int64)
+
+
+def _train(
+    config: RetrainConfig, dataset: Dataset, read: bottlenecks.Reader, terminal: Terminal
+) -> tuple[Head, list[Measured]]:
+    """Return the trained head and every evaluation on the way, after showing them as they come."""
+    labels, members = _labels(dataset), _members(dataset, Split.TRAINING)
+    drawn = training.plan(
+        labels,
+        members,
+        _members(dataset, Split.VALIDATION),
+        steps=config.how_many_training_steps,
+        batch_size=config.train_batch_size,
+        validation_batch_size=config.validation_batch_size,
+        eval_step_interval=config.eval_step_interval,
+        seed=config.random_seed,
+    )
+    measured: list[Measured] = []
+    with Summaries(config.summaries_dir) as summaries:
+
+        def report(segment: Segment) -> None:
+            _summarise(summaries, segment)
+            for row in _evaluations(segment, drawn.validation.shape[1]):
+                measured.append(row)
+                terminal.measured(row)
+
+        head = training.train(
+            read,
+            labels,
+            members,
+            drawn,
+            class_count=len(dataset.class_names),
+            learning_rate=config.learning_rate,
+            seed=config.random_seed,
+            report=report,
+        )
+    return head, measured
+
+
+def _summarise(summaries: Summaries, segment: Segment) -> None:
+    summaries.measures(TRAIN, segment.steps, segment.accuracy, segment.cross_entropy)
+    if not np.isnan(segment.validation_accuracy).all():
+        summaries.measures(VALIDATION, segment.evaluated, segment.validation_accuracy, segment.validation_cross_entropy)
+    summaries.head(
+        int(segment.steps[-1]),
+        weights=segment.head.weights,
+        biases=segment.head.biases,
+        logits=segment.head.logits(segment.batch),
+        activations=segment.head.probabilities(segment.batch),
+    )
+
+
+def _evaluations(segment: Segment, validation_count: int) -> list[Measured]:
+    return [
+        Measured(
+            step=int(step),
+            train_accuracy=float(segment.train_accuracy[i]),
+            train_cross_entropy=float(segment.train_cross_entropy[i]),
+            validation_accuracy=float(segment.validation_accuracy[i]),
+            validation_cross_entropy=float(segment.validation_cross_entropy[i]),
+            validation_count=validation_count,
+        )
+        for i, step in enumerate(segment.evaluated)
+    ]
+
+
+def _export(
+    config: RetrainConfig,
+    dataset: Dataset,
+    backbone: Backbone,
+    engine: Engine,
+    head: Head,
+    read: bottlenecks.Reader,
+) -> np.ndarray:
+    """Return the probabilities float32 [n, C] of the test images, given by the graph that was written.
+
+    Raises:
+        ExportError: The graph could not be written, or differs from what was trained.
+    """
+    testing, class_count = _members(dataset, Split.TESTING), len(dataset.class_names)
+    expected = export.score(head.probabilities, read, testing, class_count)
+    accuracy = evaluation.accuracy(expected, _labels(dataset)[testing]) if len(testing) else None
+    export.write_graph(
+        config.output_graph,
+        backbone=backbone.graph,
+        source=backbone.source,
+        target=backbone.target,
+        weights=head.weights,
+        biases=head.biases,
+        output=config.final_tensor_name,
+        metadata=export.Metadata(
+            labels=dataset.class_names,
+            height=backbone.height,
+            width=backbone.width,
+            mean=backbone.mean,
+            std=backbone.std,
+            architecture=backbone.architecture,
+            test_accuracy=accuracy,
+            retrain_version=__version__,
+            tensorflow_version=metadata.version("tensorflow"),
+        ),
+    )
+    export.write_labels(config.output_labels, dataset.class_names)
+    written = export.GraphModel(config.output_graph, export.describe(config.output_graph))
+    scored = export.score(written.from_bottlenecks, read, testing, class_count)
+    # One picture goes the whole way through the file; the test images need not be read again for it.
+    picture = freeze.probe_image(backbone.height, backbone.width)
+    pairs = [(scored, expected), (written(picture[None]), head.probabilities(engine.run_one(picture)[None]))]
+    difference = max(float(np.abs(file - memory).max(initial=0.0)) for file, memory in pairs)
+    if not difference <= PARITY:
+        raise ExportError(
+            f"{config.output_graph} gives probabilities that differ by {difference:.2g} from those of the trained "
+            f"network (at most {PARITY:g} is accepted). Delete {backbone.graph.parent} and run again."
+        )
+    return scored
+
+
+def _report(
+    config: RetrainConfig,
+    dataset: Dataset,
+    probabilities: np.ndarray,
+    measured: list[Measured],
+    rejected: dict[str, str],
+) -> Report:
+    testing = _members(dataset, Split.TESTING)
+    labels = _labels(dataset)[testing]
+    confusion = evaluation.confusion_matrix(probabilities, labels)
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    names = dataset.class_names
+    return Report(
+        architecture=config.tfhub_module or config.architecture,
+        class_names=names,
+        counts=np.stack([dataset.counts(split) for split in Split], axis=1).tolist(),
+        steps=config.how_many_training_steps,
+        learning_rate=config.learning_rate,
+        random_seed=config.random_seed,
+        test_accuracy=evaluation.accuracy(probabilities, labels) if len(testing) else None,
+        test_cross_entropy=evaluation.cross_entropy(probabilities, labels) if len(testing) else None,
+        test_interval=evaluation.wilson_interval(len(testing) - len(wrong), len(testing)),
+        test_count=len(testing),
+        class_figures=evaluation.class_figures(confusion),
+        confusion=confusion.tolist(),
+        misclassified=[
+            Misclassified(
+                dataset.examples[testing[i]].path,
+                names[labels[i]],
+                names[int(probabilities[i].argmax())],
+                float(probabilities[i].max()),
+            )
+            for i in wrong
+        ],
+        rejected=rejected,
+        notes=dataset.notes,
+        measured=measured,
+    )

@@ -1,0 +1,309 @@
+"""What the terminal and `report.html` show."""
+
+import html
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TextIO
+from urllib.parse import quote
+
+from retrain.errors import ExportError
+from retrain.evaluation import ClassFigures, Interval
+
+_PLAIN_SECONDS = 5.0  # between two progress lines where there is no terminal
+_NAMED_AT_MOST = 10
+_SHOWN_AT_MOST = 60
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One evaluation: accuracies 0 to 1 and cross-entropy in nats, NaN without validation images."""
+
+    step: int
+    train_accuracy: float
+    train_cross_entropy: float
+    validation_accuracy: float
+    validation_cross_entropy: float
+    validation_count: int
+
+
+@dataclass(frozen=True)
+class Misclassified:
+    """A test image that was given a wrong class: its path below the image folder, both classes, the score."""
+
+    path: str
+    true: str
+    predicted: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a run has to say of its result; the same seed and data give the same report.
+
+    `counts` has the numbers of training, validation and testing images for each class. `test_accuracy` is that
+    of the written graph, None without test images. `confusion[i][j]` counts images of class i taken for class j.
+    """
+
+    architecture: str
+    class_names: Sequence[str]
+    counts: Sequence[Sequence[int]]
+    steps: int
+    learning_rate: float
+    random_seed: int
+    test_accuracy: float | None
+    test_cross_entropy: float | None
+    test_interval: Interval
+    test_count: int
+    class_figures: Sequence[ClassFigures]
+    confusion: Sequence[Sequence[int]]
+    misclassified: Sequence[Misclassified]
+    rejected: dict[str, str]
+    notes: Sequence[str]
+    measured: Sequence[Measured] = field(default_factory=list)
+
+
+class Terminal:
+    """Prints a run: results on standard output, progress and warnings on standard error."""
+
+    def __init__(self, *, out: TextIO | None = None, err: TextIO | None = None, quiet: bool = False) -> None:
+        """Write to `out` and `err`, by default the process's own; `quiet` writes nothing."""
+        self._out, self._err, self._quiet = out or sys.stdout, err or sys.stderr, quiet
+
+    def say(self, text: str) -> None:
+        """Print a line of the result."""
+        if not self._quiet:
+            print(printable(text), file=self._out, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Print a line that the user should read."""
+        if not self._quiet:
+            print(printable(text), file=self._err, flush=True)
+
+    def rejected(self, rejected: dict[str, str]) -> None:
+        """Name the images that were skipped, the first ten of them."""
+        for path, reason in list(rejected.items())[:_NAMED_AT_MOST]:
+            self.warn(f"Skipped {path}: {reason}")
+        more = len(rejected) - _NAMED_AT_MOST
+        if more > 0:
+            self.warn(f"Skipped {more} more; the report names them all.")
+
+    def measured(self, values: Measured) -> None:
+        """Print an evaluation in the words of the original."""
+        step = f"Step {values.step}"
+        self.say(f"{step}: Train accuracy = {values.train_accuracy:.1%}")
+        self.say(f"{step}: Cross entropy = {values.train_cross_entropy:f}")
+        if values.validation_count:
+            self.say(f"{step}: Validation accuracy = {values.validation_accuracy:.1%} (N={values.validation_count})")
+
+    def progress(self, what: str, unit: str) -> Callable[[int, int], None]:
+        """Return a function of (done, total) that draws a bar on a terminal and plain lines elsewhere."""
+        if self._quiet:
+            return lambda done, total: None
+        return _bar(what, unit, self._err) if self._err.isatty() else self._lines(what, unit)
+
+    def final(self, report: Report, *, misclassified: bool) -> None:
+        """Print the final accuracy and, if wanted, the images that were wrong."""
+        if report.test_accuracy is None:
+            self.say("Final test accuracy: not measured, because there are no test images.")
+            return
+        low, high = report.test_interval.low, report.test_interval.high
+        self.say(
+            f"Final test accuracy = {report.test_accuracy:.1%} (N={report.test_count}), "
+            f"95% interval {low:.1%} to {high:.1%}"
+        )
+        if misclassified:
+            self.say("=== MISCLASSIFIED TEST IMAGES ===")
+            for row in report.misclassified:
+                self.say(f"{row.path:>70}  {row.predicted} (score={row.score:.5f}, true label {row.true})")
+
+    def _lines(self, what: str, unit: str) -> Callable[[int, int], None]:
+        started = last = time.monotonic()
+
+        def advance(done: int, total: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if done < total and now - last < _PLAIN_SECONDS:
+                return
+            last = now
+            rate = done / max(now - started, 1e-9)
+            left = f", {(total - done) / max(rate, 1e-9):.0f} s left" if done < total else ""
+            self.warn(f"{what}: {done}/{total} ({_amount(rate, unit)}/s{left})")
+
+        return advance
+
+
+def printable(text: str) -> str:
+    """Return a text with control characters and undecodable bytes escaped: names come from strangers' disks."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+def report_paths(graph: Path) -> tuple[Path, Path]:
+    """Return where the report of a graph goes: an HTML page and its figures as JSON, beside it."""
+    return graph.with_suffix(".report.html"), graph.with_suffix(".report.json")
+
+
+def write_report(report: Report, graph: Path, image_dir: Path) -> None:
+    """Write the report as a self-contained page and as JSON; photos are linked, not copied.
+
+    Raises:
+        ExportError: A file cannot be written.
+    """
+    page, figures = report_paths(graph)
+    try:
+        page.write_text(_page(report, image_dir, page.parent), "utf-8", "backslashreplace")
+        figures.write_text(json.dumps(_without_nan(asdict(report)), indent=1) + "\n")
+    except OSError as error:
+        raise ExportError(f"cannot write {page}: {error.strerror}. Give another --output_graph.") from error
+
+
+def _bar(what: str, unit: str, err: TextIO) -> Callable[[int, int], None]:
+    from tqdm import tqdm
+
+    bar = tqdm(desc=what, unit=unit, unit_scale=unit == "B", file=err, dynamic_ncols=True, leave=True)
+
+    def advance(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+        if done >= total:
+            bar.close()
+
+    return advance
+
+
+def _amount(value: float, unit: str) -> str:
+    return f"{value / 1e6:.1f} MB" if unit == "B" else f"{value:.0f} {unit}s"
+
+
+def _without_nan(value: object) -> object:
+    """Return a value as JSON can hold it: NaN becomes null."""
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _page(report: Report, image_dir: Path, folder: Path) -> str:
+    if report.test_accuracy is None:
+        verdict = "not measured: no test images"
+    else:
+        low, high = report.test_interval.low, report.test_interval.high
+        interval = f"95 % interval {low:.1%} to {high:.1%}"
+        verdict = f"{report.test_accuracy:.1%} <small>of {report.test_count} images; {interval}</small>"
+    sections = [
+        f"<h1>Test accuracy {verdict}</h1>",
+        f"<p>{html.escape(report.architecture)}, {report.steps} steps at learning rate {report.learning_rate:g}, "
+        f"seed {report.random_seed}.</p>",
+        *[f"<p class=note>{_text(note)}</p>" for note in report.notes],
+        _curve(report.measured),
+        _class_table(report),
+        _confusion_table(report),
+        _gallery(report.misclassified, image_dir, folder),
+        _rejected_list(report.rejected),
+    ]
+    return f"<!doctype html><meta charset=utf-8><title>retrain</title><style>{_STYLE}</style>\n" + "\n".join(sections)
+
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+h1 small { font-size: 55%; font-weight: normal; color: #666 }
+table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .7rem; text-align: right }
+th { font-weight: 600; border-bottom: 1px solid #ccc } td:first-child, th:first-child { text-align: left }
+.note { background: #fff7df; padding: .3rem .8rem } svg { width: 100%; height: auto }
+figure { display: inline-block; width: 9rem; margin: .4rem; vertical-align: top; font-size: .8rem }
+img { width: 9rem; height: 9rem; object-fit: cover; background: #eee } figcaption { overflow-wrap: anywhere }
+"""
+
+
+def _text(text: str) -> str:
+    return html.escape(printable(text))
+
+
+def _curve(measured: Sequence[Measured]) -> str:
+    """Return the accuracies over the steps as a drawing."""
+    if len(measured) < 2:
+        return ""
+    width, height, left = 900.0, 260.0, 45.0
+    last = measured[-1].step or 1
+
+    def points(values: Sequence[float]) -> str:
+        return " ".join(
+            f"{left + (width - left) * row.step / last:.1f},{height * (1 - value):.1f}"
+            for row, value in zip(measured, values, strict=True)
+            if not math.isnan(value)
+        )
+
+    grid = "".join(
+        f'<line x1="{left}" x2="{width}" y1="{height * (1 - share)}" y2="{height * (1 - share)}" stroke="#ddd"/>'
+        f'<text x="0" y="{height * (1 - share) + 5}" font-size="13" fill="#666">{share:.0%}</text>'
+        for share in (0, 0.25, 0.5, 0.75, 1)
+    )
+    lines = "".join(
+        f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{points(values)}"/>'
+        for colour, values in (
+            ("#e07b39", [row.train_accuracy for row in measured]),
+            ("#2a6fb0", [row.validation_accuracy for row in measured]),
+        )
+    )
+    return (
+        f"<h2>Accuracy by step</h2><p><b style='color:#e07b39'>training batch</b>, "
+        f"<b style='color:#2a6fb0'>validation batch</b>, steps 0 to {last}</p>"
+        f'<svg viewBox="0 -8 {width} {height + 16}">{grid}{lines}</svg>'
+    )
+
+
+def _class_table(report: Report) -> str:
+    head = "<tr><th>class<th>training<th>validation<th>testing<th>precision<th>recall<th>F1"
+    rows = []
+    for class_id, (name, counts) in enumerate(zip(report.class_names, report.counts, strict=True)):
+        figures = (
+            report.class_figures[class_id] if report.class_figures else ClassFigures(math.nan, math.nan, math.nan, 0)
+        )
+        shares = "".join(f"<td>{_percent(v)}" for v in (figures.precision, figures.recall, figures.f1))
+        rows.append(f"<tr><td>{_text(name)}" + "".join(f"<td>{n}" for n in counts) + shares)
+    return f"<h2>Classes</h2><table>{head}{''.join(rows)}</table>"
+
+
+def _percent(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.1%}"
+
+
+def _confusion_table(report: Report) -> str:
+    if not report.test_count or len(report.class_names) > _SHOWN_AT_MOST:
+        return ""
+    head = "<tr><th>true \\ predicted" + "".join(f"<th>{_text(name)}" for name in report.class_names)
+    rows = []
+    for name, row in zip(report.class_names, report.confusion, strict=True):
+        most = max(1, sum(row))
+        cells = "".join(f'<td style="background:rgba(42,111,176,{0.7 * n / most:.2f})">{n or ""}' for n in row)
+        rows.append(f"<tr><td>{_text(name)}{cells}")
+    return f"<h2>What was taken for what</h2><table>{head}{''.join(rows)}</table>"
+
+
+def _gallery(misclassified: Sequence[Misclassified], image_dir: Path, folder: Path) -> str:
+    if not misclassified:
+        return ""
+    figures = "".join(
+        f'<figure><img loading=lazy alt="" src="{_link(image_dir / row.path, folder)}"><figcaption>'
+        f"{_text(row.path)}: taken for <b>{_text(row.predicted)}</b> ({row.score:.2f})</figcaption></figure>"
+        for row in misclassified[:_SHOWN_AT_MOST]
+    )
+    return f"<h2>Misclassified test images ({len(misclassified)})</h2>{figures}"
+
+
+def _link(path: Path, folder: Path) -> str:
+    relative = os.path.relpath(path.resolve(), folder.resolve())
+    return quote(os.fsencode(Path(relative).as_posix()))
+
+
+def _rejected_list(rejected: dict[str, str]) -> str:
+    if not rejected:
+        return ""
+    rows = "".join(f"<tr><td>{_text(path)}<td>{_text(reason)}" for path, reason in rejected.items())
+    return f"<h2>Skipped files ({len(rejected)})</h2><table>{rows}</table>"

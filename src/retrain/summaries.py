@@ -1,0 +1,123 @@
+"""What TensorBoard shows: the original's scalars, histograms and graph, in the runs `train` and `validation`."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from retrain.errors import ExportError
+
+TRAIN, VALIDATION = "train", "validation"
+SUFFIX = ".retrain"  # marks event files of ours: only those are replaced
+_BUCKETS = 30
+
+
+class Summaries:
+    """The event files of one training; a context manager.
+
+    TensorBoard's own record writer is used: `tf.summary.scalar` costs a quarter of a millisecond a point.
+    """
+
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
+        """Replace the event files that an earlier run of retrain left in `folder`; others stay.
+
+        Raises:
+            ExportError: The folder cannot be written.
+        """
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self._clock = clock
+        self._writers = {}
+        try:
+            for run in (TRAIN, VALIDATION):
+                (folder / run).mkdir(parents=True, exist_ok=True)
+                for old in (folder / run).glob(f"events.out.tfevents.*{SUFFIX}"):
+                    old.unlink()
+                path = folder / run / f"events.out.tfevents.{int(clock())}{SUFFIX}"
+                self._writers[run] = RecordWriter(path.open("wb"))
+        except OSError as error:
+            raise ExportError(
+                f"cannot write summaries to {folder}: {error.strerror}. Give another --summaries_dir."
+            ) from error
+        for run in self._writers:
+            self._write(run, 0, file_version="brain.Event:2")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for writer in self._writers.values():
+            writer.close()
+
+    def graph(self, graph_def: bytes) -> None:
+        """Show a serialised GraphDef on the graph page of the training run."""
+        self._write(TRAIN, 0, graph_def=graph_def)
+
+    def measures(self, run: str, steps: np.ndarray, accuracy: np.ndarray, cross_entropy: np.ndarray) -> None:
+        """Add accuracy (0 to 1) and cross-entropy (nats), float32 [S], at steps int64 [S] of a run."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        for step, right, loss in zip(steps.tolist(), accuracy.tolist(), cross_entropy.tolist(), strict=True):
+            values = [
+                Summary.Value(tag="accuracy_1", simple_value=right),
+                Summary.Value(tag="cross_entropy_1", simple_value=loss),
+            ]
+            self._write(run, step, summary=Summary(value=values))
+        self._writers[run].flush()
+
+    def head(
+        self,
+        step: int,
+        *,
+        weights: np.ndarray,
+        biases: np.ndarray,
+        logits: np.ndarray,
+        activations: np.ndarray,
+    ) -> None:
+        """Add what the original shows of the last layer: its weights and biases, and what it makes of one batch.
+
+        Args:
+            step: The step that they belong to.
+            weights: float32 [D, C].
+            biases: float32 [C].
+            logits: float32 [B, C].
+            activations: float32 [B, C], the softmax of the logits.
+        """
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = []
+        for name, array in (("weights", weights), ("biases", biases)):
+            scope = f"final_training_ops/{name}/summaries"
+            measures = {"mean": array.mean(), "stddev": array.std(), "max": array.max(), "min": array.min()}
+            values += [Summary.Value(tag=f"{scope}/{m}_1", simple_value=float(v)) for m, v in measures.items()]
+            values.append(Summary.Value(tag=f"{scope}/histogram", histo=_histogram(array)))
+        values.append(Summary.Value(tag="final_training_ops/Wx_plus_b/pre_activations", histo=_histogram(logits)))
+        values.append(Summary.Value(tag="activations", histo=_histogram(activations)))
+        self._write(TRAIN, step, summary=Summary(value=values))
+
+    def _write(self, run: str, step: int, **content: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        event = Event(wall_time=self._clock(), step=step, **content)
+        self._writers[run].write(event.SerializeToString())
+
+
+def _histogram(values: np.ndarray) -> Any:
+    from tensorboard.compat.proto.summary_pb2 import HistogramProto
+
+    flat = values.astype(np.float64).ravel()
+    counts, edges = np.histogram(flat, bins=_BUCKETS)
+    return HistogramProto(
+        min=flat.min(),
+        max=flat.max(),
+        num=flat.size,
+        sum=flat.sum(),
+        sum_squares=flat @ flat,
+        bucket_limit=edges[1:],
+        bucket=counts,
+    )

@@ -1,0 +1,327 @@
+"""The head: a softmax layer on bottlenecks `float32 [N, D]`, trained for N steps; arrays in, arrays out.
+
+Batches are drawn as the original `retrain.py` draws them: a class uniformly, then one of its images uniformly,
+both with replacement. All draws follow from the seed before the first step, so that the bottlenecks that will be
+needed are known, are gathered in few passes, and the steps between two reports run inside one compiled call.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+GATHER_BYTES = 256 * 2**20  # bottlenecks held in memory at once
+STATISTICS_EXAMPLES = 16_384  # mean and deviation of so many vectors are exact to a hundredth of a deviation
+_REPORTS = 20  # compiled calls a training is divided into
+
+Gather = Callable[[np.ndarray], np.ndarray]  # int64 [n] indices of examples -> float32 [n, D]
+
+
+@dataclass(frozen=True)
+class Head:
+    """A softmax layer: probabilities = softmax(bottlenecks @ weights + biases).
+
+    `weights` float32 [D, C], `biases` float32 [C]; the standardisation of the bottlenecks is folded into both.
+    """
+
+    weights: np.ndarray
+    biases: np.ndarray
+
+    def logits(self, bottlenecks: np.ndarray) -> np.ndarray:
+        """Return float32 [N, C], unnormalised, for bottlenecks float32 [N, D]."""
+        logits: np.ndarray = bottlenecks @ self.weights + self.biases
+        return logits
+
+    def probabilities(self, bottlenecks: np.ndarray) -> np.ndarray:
+        """Return float32 [N, C], rows that sum to 1, for bottlenecks float32 [N, D]."""
+        return softmax(self.logits(bottlenecks))
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What happened in one compiled call, for reports.
+
+    `steps` int64 [S] and the training batch's `accuracy` and `cross_entropy`, float32 [S], before each update.
+    At the steps `evaluated` int64 [E], after the update: the same of the training batch (`train_*`) and of a
+    validation batch (`validation_*`, NaN without validation images), float32 [E]. `head` is what the segment
+    ended with, `batch` float32 [B, D] the bottlenecks of its last step.
+    """
+
+    steps: np.ndarray
+    accuracy: np.ndarray
+    cross_entropy: np.ndarray
+    evaluated: np.ndarray
+    train_accuracy: np.ndarray
+    train_cross_entropy: np.ndarray
+    validation_accuracy: np.ndarray
+    validation_cross_entropy: np.ndarray
+    head: Head
+    batch: np.ndarray
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All random draws of a training, and when to evaluate.
+
+    `batches` int64 [S, B] and `validation` int64 [E, V] are indices of examples, V = 0 without validation images,
+    and one row stands for all where every evaluation takes the whole split. `evaluated` int64 [E] are the steps
+    after which to evaluate, the last step among them.
+    """
+
+    batches: np.ndarray
+    validation: np.ndarray
+    evaluated: np.ndarray
+
+
+def plan(
+    labels: np.ndarray,
+    training: np.ndarray,
+    validation: np.ndarray,
+    *,
+    steps: int,
+    batch_size: int,
+    validation_batch_size: int,
+    eval_step_interval: int,
+    seed: int,
+) -> Plan:
+    """Return what a training will draw, from `seed` alone.
+
+    Args:
+        labels: int64 [N], class ids of all examples.
+        training: int64 [T], indices of the training examples.
+        validation: int64 [V], indices of the validation examples, possibly none.
+        steps: Steps to train.
+        batch_size: Examples a step.
+        validation_batch_size: Examples an evaluation; -1 for all of them, each once.
+        eval_step_interval: Steps from one evaluation to the next; the first and the last step have one too.
+        seed: What the draws follow from.
+    """
+    rng = np.random.default_rng(seed)
+    evaluated = np.unique(np.append(np.arange(0, steps, eval_step_interval), steps - 1))
+    return Plan(
+        _draw(rng, labels, training, steps, batch_size),
+        _draw(rng, labels, validation, len(evaluated), validation_batch_size),
+        evaluated,
+    )
+
+
+def train(
+    gather: Gather,
+    labels: np.ndarray,
+    training: np.ndarray,
+    drawn: Plan,
+    *,
+    class_count: int,
+    learning_rate: float,
+    seed: int,
+    report: Callable[[Segment], None] = lambda segment: None,
+) -> Head:
+    """Return the trained head.
+
+    The weights start at zero, as in "Big Transfer" (Kolesnikov et al., 2020): a linear head on standardised
+    features needs no random start, and its first loss is ln(C).
+
+    Args:
+        gather: Gives bottlenecks.
+        labels: int64 [N], class ids of all examples.
+        training: int64 [T], indices of the training examples, for the standardisation.
+        drawn: From `plan`.
+        class_count: C.
+        learning_rate: Of plain gradient descent on the mean softmax cross-entropy.
+        seed: Chooses the examples for the standardisation where there are more than `STATISTICS_EXAMPLES`.
+        report: Called after each compiled call.
+    """
+    import tensorflow as tf
+
+    scale = _standardisation(gather, training, seed)
+    weights = tf.zeros([len(scale.mean), class_count])
+    biases = tf.zeros([class_count])
+    run = _compiled_steps()
+    head = scale.folded(weights.numpy(), biases.numpy())
+    held = vectors = held_labels = None
+    for part in _parts(drawn, row_bytes=4 * len(scale.mean)):
+        if part.examples is not held:
+            held = part.examples
+            vectors = tf.constant(scale.standardised(gather(held)))
+            held_labels = tf.constant(labels[held])
+        weights, biases, per_step, per_evaluation = run(
+            weights,
+            biases,
+            vectors,
+            held_labels,
+            tf.constant(part.batches),
+            tf.constant(part.validation),
+            tf.constant(part.ends),
+            tf.constant(learning_rate, tf.float32),
+        )
+        head = scale.folded(weights.numpy(), biases.numpy())
+        report(
+            _segment(
+                part,
+                per_step.numpy(),
+                per_evaluation.numpy(),
+                head,
+                scale.original(tf.gather(vectors, part.batches[-1]).numpy()),
+            )
+        )
+    return head
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities float32 [N, C], rows that sum to 1, for logits float32 [N, C]."""
+    probabilities: np.ndarray = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+@dataclass(frozen=True)
+class _Standardisation:
+    """The mean and deviation of each bottleneck dimension, float32 [D]."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    def standardised(self, vectors: np.ndarray) -> np.ndarray:
+        """Return (vectors - mean) / deviation, in the memory of `vectors`."""
+        vectors -= self.mean
+        vectors /= self.deviation
+        return vectors
+
+    def original(self, vectors: np.ndarray) -> np.ndarray:
+        """Return the vectors as they were before `standardised`."""
+        originals: np.ndarray = vectors * self.deviation + self.mean
+        return originals
+
+    def folded(self, weights: np.ndarray, biases: np.ndarray) -> Head:
+        """Return the head that does on raw bottlenecks what the weights do on standardised ones."""
+        own = weights / self.deviation[:, None]
+        return Head(own, biases - self.mean @ own)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The steps of one compiled call; `batches`, `validation` index into `examples`, `ends` closes evaluations."""
+
+    first: int
+    examples: np.ndarray
+    batches: np.ndarray
+    validation: np.ndarray
+    ends: np.ndarray
+
+
+def _draw(rng: np.random.Generator, labels: np.ndarray, pool: np.ndarray, times: int, size: int) -> np.ndarray:
+    """Return int64 [times, size] of `pool`, a class uniformly and then one of its members; all of it for -1."""
+    if not len(pool):
+        return np.zeros((times, 0), np.int64)
+    if size < 0:
+        return pool[None, :]
+    by_class = pool[np.argsort(labels[pool], kind="stable")]
+    _, starts, counts = np.unique(labels[by_class], return_index=True, return_counts=True)
+    classes = rng.integers(len(starts), size=(times, size))
+    within = (rng.random((times, size)) * counts[classes]).astype(np.int64)
+    drawn: np.ndarray = by_class[starts[classes] + within]
+    return drawn
+
+
+def _standardisation(gather: Gather, training: np.ndarray, seed: int) -> _Standardisation:
+    if len(training) > STATISTICS_EXAMPLES:
+        chosen = np.random.default_rng(seed).choice(training, STATISTICS_EXAMPLES, replace=False)
+        training = np.sort(chosen)
+    vectors = gather(training)
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    deviation = vectors.std(axis=0, dtype=np.float64)
+    # A dimension that never changes carries nothing: leave it alone instead of dividing by nothing.
+    deviation[deviation <= 1e-6 * deviation.max(initial=0.0)] = 1.0
+    return _Standardisation(mean.astype(np.float32), deviation.astype(np.float32))
+
+
+def _parts(drawn: Plan, *, row_bytes: int) -> Iterator[_Part]:
+    """Yield the training in parts of whole evaluations, each needing at most about `GATHER_BYTES`.
+
+    Parts that need the same few bottlenecks share one array of `examples`, which tells that they need no new ones.
+    """
+    everything = np.unique(np.concatenate([np.unique(drawn.batches), np.unique(drawn.validation)]))
+    shared = len(everything) * row_bytes <= GATHER_BYTES
+    wide = (drawn.batches.size + drawn.validation.size) * row_bytes
+    calls = _REPORTS if shared else max(_REPORTS, -(-wide // GATHER_BYTES))
+    each = max(1, len(drawn.evaluated) // calls)
+    for start in range(0, len(drawn.evaluated), each):
+        evaluated = drawn.evaluated[start : start + each]
+        first = 0 if start == 0 else int(drawn.evaluated[start - 1]) + 1
+        batches = drawn.batches[first : int(evaluated[-1]) + 1]
+        validation = drawn.validation[start : start + each] if len(drawn.validation) > 1 else drawn.validation
+        needed = np.concatenate([batches.ravel(), validation.ravel()])
+        examples = everything if shared else np.unique(needed)
+        places = np.searchsorted(examples, needed)
+        yield _Part(
+            first,
+            examples,
+            places[: batches.size].reshape(batches.shape),
+            places[batches.size :].reshape(validation.shape),
+            evaluated - first + 1,
+        )
+
+
+def _segment(part: _Part, per_step: np.ndarray, per_evaluation: np.ndarray, head: Head, batch: np.ndarray) -> Segment:
+    return Segment(
+        steps=part.first + np.arange(len(part.batches)),
+        accuracy=per_step[:, 0],
+        cross_entropy=per_step[:, 1],
+        evaluated=part.first + part.ends - 1,
+        train_accuracy=per_evaluation[:, 0],
+        train_cross_entropy=per_evaluation[:, 1],
+        validation_accuracy=per_evaluation[:, 2],
+        validation_cross_entropy=per_evaluation[:, 3],
+        head=head,
+        batch=batch,
+    )
+
+
+def _compiled_steps() -> Any:
+    """Return the compiled loop over steps and evaluations.
+
+    Plain gradient descent written out: it needs no tape, no optimizer state and no Python between two steps.
+    """
+    import tensorflow as tf
+
+    def measures(logits: Any, labels: Any) -> Any:
+        right = tf.equal(tf.argmax(logits, axis=1), labels)
+        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+        return tf.stack([tf.reduce_mean(tf.cast(right, tf.float32)), tf.reduce_mean(loss)])
+
+    def run(
+        weights: Any,
+        biases: Any,
+        vectors: Any,
+        labels: Any,
+        batches: Any,
+        validation: Any,
+        ends: Any,
+        rate: Any,
+    ) -> Any:
+        per_step = tf.TensorArray(tf.float32, tf.shape(batches)[0])
+        per_evaluation = tf.TensorArray(tf.float32, tf.shape(ends)[0])
+        classes = tf.shape(biases)[0]
+        step = tf.constant(0, tf.int64)
+        for evaluation in tf.range(tf.shape(ends)[0]):
+            while step < ends[evaluation]:
+                features = tf.gather(vectors, batches[step])
+                wanted = tf.gather(labels, batches[step])
+                logits = tf.matmul(features, weights) + biases
+                per_step = per_step.write(tf.cast(step, tf.int32), measures(logits, wanted))
+                surplus = tf.nn.softmax(logits) - tf.one_hot(wanted, classes)
+                gradient = surplus / tf.cast(tf.shape(features)[0], tf.float32)
+                weights -= rate * tf.matmul(features, gradient, transpose_a=True)
+                biases -= rate * tf.reduce_sum(gradient, axis=0)
+                step += 1
+            last, held_out = batches[step - 1], validation[evaluation % tf.shape(validation)[0]]
+            trained = measures(tf.matmul(tf.gather(vectors, last), weights) + biases, tf.gather(labels, last))
+            validated = measures(tf.matmul(tf.gather(vectors, held_out), weights) + biases, tf.gather(labels, held_out))
+            per_evaluation = per_evaluation.write(evaluation, tf.concat([trained, validated], axis=0))
+        return weights, biases, per_step.stack(), per_evaluation.stack()
+
+    matrix, whole = tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None, None], tf.int64)
+    vector, count = tf.TensorSpec([None], tf.float32), tf.TensorSpec([None], tf.int64)
+    signature = [matrix, vector, matrix, count, whole, whole, count, tf.TensorSpec([], tf.float32)]
+    return tf.function(run, input_signature=signature)
