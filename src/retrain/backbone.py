@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from retrain import architectures, download, freeze, graphs, keras_models
+from retrain import architectures, download, freeze, graphs, keras_models, saved_models
 from retrain.architectures import BackboneSpec, Kind
 from retrain.errors import BackboneError, DownloadError, RetrainError, first_line
 from retrain.files import write_whole
@@ -199,7 +199,7 @@ def _build(recipe: Recipe) -> tuple[freeze.Frozen, float, float]:
         return _from_graph_def(spec, graphs.parse(_member(path, spec.member or ""), name=str(path)), str(path))
     if path.is_dir():
         output = graphs.source_node(spec.target) if spec.target else None
-        frozen = freeze.from_saved_model(path, height=spec.height, width=spec.width, output=output)
+        frozen = saved_models.load(path, height=spec.height, width=spec.width, output=output)
         convention = architectures.from_hub(spec.architecture)
         return _ranged(frozen, replace(convention, **_given(mean=spec.mean, std=spec.std)))
     if path.suffix == ".pb":

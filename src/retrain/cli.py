@@ -71,10 +71,10 @@ def label_image_main(arguments: Sequence[str]) -> int:
         mean=given.input_mean,
         std=given.input_std,
     )
-    model = label.load(given.graph, labels=given.labels, own=own)
     files = label.images(paths)
     if not files:
         raise UsageError(f"no image files in {', '.join(str(path) for path in paths)}.")
+    model = label.load(given.graph, labels=given.labels, own=own)
     code, single, started = DONE, len(files) == 1 and not paths[0].is_dir(), time.perf_counter()
     for result in label.label(model, files):
         if given.json:

@@ -23,6 +23,7 @@ def fetch(
     *,
     sha256: str | None = None,
     advance: Callable[[int, int], None] = lambda done, total: None,
+    instead: str = "use --architecture mobilenet_bundled, which needs no download",
 ) -> Path:
     """Return the path of the file behind `url` in `folder`, downloaded unless it is already there.
 
@@ -33,10 +34,11 @@ def fetch(
         url: http or https address of a file; .tgz and .tar.gz are read through once to prove them whole.
         folder: Where the file belongs; made if needed.
         sha256: Hexadecimal digest that the file must have, where it is known.
-        advance: Called with the bytes so far and the bytes in all, 0 where the server does not say.
+        advance: Called with the bytes so far and the bytes in all.
+        instead: What an error offers to do without the file.
 
     Raises:
-        DownloadError: Names the URL, the folder to put the file into by hand, and the bundled backbone.
+        DownloadError: Names the URL, the folder to put the file into by hand, and what to do `instead`.
     """
     target = folder / url.rsplit("/", 1)[1]
     if target.exists():
@@ -67,10 +69,7 @@ def fetch(
         problem = f"no connection ({error.reason})"
     except OSError as error:
         problem = f"{error.strerror or error}"
-    raise DownloadError(
-        f"cannot download {url}: {problem}. Put the file into {folder} yourself, "
-        f"or use --architecture mobilenet_bundled, which needs no download."
-    )
+    raise DownloadError(f"cannot download {url}: {problem}. Put the file into {folder} yourself, or {instead}.")
 
 
 def sha256_of(path: Path) -> str:

@@ -48,7 +48,7 @@ class TensorFlowRunner:
         """Load the part of a graph file from node `source`, which takes `(pixel - mean) / std`, to node `target`."""
         import tensorflow as tf
 
-        network = _pruned(graph, source=source, target=target)
+        network = _pruned(graphs.read(graph), source=source, target=target)
 
         def run(pixels: Any) -> Any:
             return network((tf.cast(pixels, tf.float32) - mean) / std)
@@ -69,7 +69,10 @@ def convert(graph: Path, *, source: str, target: str) -> bytes:
     """
     import tensorflow as tf
 
-    network = _pruned(graph, source=source, target=target)
+    graph_def = graphs.read(graph)
+    if any(node.op == "Dequantize" for node in graph_def.node):
+        graph_def = graphs.fold_constants(graph_def)
+    network = _pruned(graph_def, source=source, target=target)
     network.inputs[0].set_shape([1, *network.inputs[0].shape[1:]])
     try:
         return tf.lite.TFLiteConverter.from_concrete_functions([network]).convert()  # type: ignore[no-any-return]
@@ -156,10 +159,9 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _pruned(graph: Path, *, source: str, target: str) -> Any:
+def _pruned(graph_def: graphs.GraphDef, *, source: str, target: str) -> Any:
     import tensorflow as tf
 
-    graph_def = graphs.read(graph)
     wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
     tensors = [wrapped.graph.get_tensor_by_name(graphs.tensor_name(name)) for name in (source, target)]
     return wrapped.prune(*tensors)

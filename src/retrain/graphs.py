@@ -45,6 +45,9 @@ PURE_OPERATIONS = frozenset(
 )
 
 
+_SMALL_BYTES = 1024
+
+
 @dataclass(frozen=True)
 class ImageInput:
     """Where a graph takes its image, and in which form.
@@ -205,6 +208,68 @@ def cut(graph_def: GraphDef, *, source: str, target: str, height: int | None, wi
         else:
             cut_graph.node.add().CopyFrom(node)
     return _keep_needed(cut_graph, target)
+
+
+def fold_constants(graph_def: GraphDef) -> GraphDef:
+    """Return the graph with every node that depends on constants alone replaced by its value.
+
+    LiteRT has no Dequantize for the weights of the codelab's `_quantized` graphs; their values need none.
+    """
+    import tensorflow as tf
+
+    nodes = {node.name: node for node in graph_def.node}
+    constant: set[str] = set()
+    for name in _in_order(graph_def):
+        node = nodes[name]
+        computed = node.op not in ("Placeholder", "PlaceholderWithDefault") and "Random" not in node.op
+        if node.op == "Const" or (computed and node.input and all(source_node(i) in constant for i in node.input)):
+            constant.add(name)
+    read = {source_node(i) for node in graph_def.node if node.name not in constant for i in node.input}
+    frontier = sorted(name for name in read & constant if nodes[name].op != "Const")
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
+        tf.import_graph_def(graph_def, name="")
+        values = session.run([graph.get_tensor_by_name(f"{name}:0") for name in frontier])
+    folded = type(graph_def)(versions=graph_def.versions, library=graph_def.library)
+    for node in graph_def.node:
+        if node.name in frontier:
+            value = values[frontier.index(node.name)]
+            new = folded.node.add(name=node.name, op="Const")
+            new.attr["dtype"].type = tf.as_dtype(value.dtype).as_datatype_enum
+            new.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+        elif node.name not in constant or node.name in read:
+            folded.node.add().CopyFrom(node)
+    return folded
+
+
+def without_weights(graph_def: GraphDef) -> GraphDef:
+    """Return the graph with its large constants emptied, for a picture of it; it cannot be run."""
+    import tensorflow as tf
+
+    sketch = tf.compat.v1.GraphDef()
+    sketch.CopyFrom(graph_def)
+    for node in sketch.node:
+        if node.op == "Const" and node.attr["value"].ByteSize() > _SMALL_BYTES:
+            del node.attr["value"]
+    return sketch
+
+
+def _in_order(graph_def: GraphDef) -> Iterator[str]:
+    """Yield the names of nodes, each after those that it reads; nodes in a loop are left out."""
+    readers: dict[str, list[str]] = {}
+    waiting: dict[str, int] = {}
+    for node in graph_def.node:
+        sources = {source_node(tensor) for tensor in node.input}
+        waiting[node.name] = len(sources)
+        for source in sources:
+            readers.setdefault(source, []).append(node.name)
+    ready = [name for name, count in waiting.items() if count == 0]
+    while ready:
+        name = ready.pop()
+        yield name
+        for reader in readers.get(name, ()):
+            waiting[reader] -= 1
+            if waiting[reader] == 0:
+                ready.append(reader)
 
 
 def _keep_needed(graph_def: GraphDef, target: str) -> GraphDef:

@@ -100,11 +100,10 @@ def from_file(path: Path, *, height: int | None, width: int | None) -> Any:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
         raise BackboneError(f"cannot load {path} as a Keras model: {first_line(error)}.") from error
-    layers = list(model.layers)
-    output = layers[-1].input if isinstance(layers[-1], keras.layers.Dense) else model.output
-    model = keras.Model(model.input, output)
-    if isinstance(model.input_shape, list) or len(model.input_shape) != 4 or model.input_shape[-1] != 3:
+    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.input_shape) != 4 or model.input_shape[-1] != 3:
         raise BackboneError(f"{path} takes {model.input_shape}; a backbone takes one RGB image [N, h, w, 3].")
+    output = model.layers[-1].input if isinstance(model.layers[-1], keras.layers.Dense) else model.outputs[0]
+    model = keras.Model(model.inputs[0], output)
     found = (model.input_shape[1] or height, model.input_shape[2] or width)
     if None in found:
         raise BackboneError(f"{path} takes images of any size. Say which with --input_height and --input_width.")

@@ -1,8 +1,6 @@
 """`RetrainConfig` and `retrain(config) -> Report`: the stages in order, nothing else."""
 
-import importlib
 import math
-import threading
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from retrain import __version__, architectures, bottlenecks, evaluation, export, freeze, training
+from retrain import __version__, architectures, bottlenecks, evaluation, export, freeze, graphs, training
 from retrain.architectures import BackboneSpec
 from retrain.backbone import Backbone, load_backbone, locate
 from retrain.dataset import Dataset, Split, scan, without
@@ -71,8 +69,6 @@ def retrain(config: RetrainConfig, terminal: Terminal | None = None) -> Report:
     )
     export.check_writable(config.output_graph, config.output_labels, *report_paths(config.output_graph))
     _introduce(dataset, terminal)
-    # TensorFlow takes seconds to import, most of it in one core; there is enough to do meanwhile.
-    threading.Thread(target=importlib.import_module, args=("tensorflow",), daemon=True).start()
     recipe = locate(
         spec,
         model_dir=config.model_dir,
@@ -85,8 +81,10 @@ def retrain(config: RetrainConfig, terminal: Terminal | None = None) -> Report:
     engine = _engine(backbone, folder, terminal)
     with Store(folder, dimension=backbone.dimension) as store:
         dataset, read, rejected = _bottlenecks(dataset, store, engine, terminal)
-        head, measured = _train(config, dataset, read, terminal)
-        outcome = _export(config, dataset, backbone, engine, head, read)
+        with Summaries(config.summaries_dir) as summaries:
+            head, measured = _train(config, dataset, read, summaries, terminal)
+            outcome = _export(config, dataset, backbone, engine, head, read)
+            summaries.graph(graphs.without_weights(graphs.read(config.output_graph)).SerializeToString())
     report = _report(config, dataset, outcome, measured, rejected)
     write_report(report, config.output_graph, dataset.image_dir)
     terminal.final(report, misclassified=config.print_misclassified_test_images)
@@ -185,7 +183,7 @@ def _members(dataset: Dataset, split: Split) -> np.ndarray:
 
 
 def _train(
-    config: RetrainConfig, dataset: Dataset, read: bottlenecks.Reader, terminal: Terminal
+    config: RetrainConfig, dataset: Dataset, read: bottlenecks.Reader, summaries: Summaries, terminal: Terminal
 ) -> tuple[Head, list[Measured]]:
     """Return the trained head and every evaluation on the way, after showing them as they come."""
     labels, members = _labels(dataset), _members(dataset, Split.TRAINING)
@@ -200,24 +198,23 @@ def _train(
         seed=config.random_seed,
     )
     measured: list[Measured] = []
-    with Summaries(config.summaries_dir) as summaries:
 
-        def report(segment: Segment) -> None:
-            _summarise(summaries, segment)
-            for row in _evaluations(segment, drawn.validation.shape[1]):
-                measured.append(row)
-                terminal.measured(row)
+    def report(segment: Segment) -> None:
+        _summarise(summaries, segment)
+        for row in _evaluations(segment, drawn.validation.shape[1]):
+            measured.append(row)
+            terminal.measured(row)
 
-        head = training.train(
-            read,
-            labels,
-            members,
-            drawn,
-            class_count=len(dataset.class_names),
-            learning_rate=config.learning_rate,
-            seed=config.random_seed,
-            report=report,
-        )
+    head = training.train(
+        read,
+        labels,
+        members,
+        drawn,
+        class_count=len(dataset.class_names),
+        learning_rate=config.learning_rate,
+        seed=config.random_seed,
+        report=report,
+    )
     return head, measured
 
 

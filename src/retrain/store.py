@@ -9,11 +9,12 @@ Rows are reserved in a transaction, written, and only then entered into the inde
 loses what was in flight and nothing else, and two runs can fill one store at once.
 """
 
+import io
 import os
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -91,19 +92,18 @@ class Store:
         """
         self.folder = folder
         self.dimension = dimension
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._vectors_path = folder / "vectors.f32"
-            self._checksums_path = folder / "checksums.u32"
-            for path in (self._vectors_path, self._checksums_path):
-                path.touch()
-            self._vectors_file = self._vectors_path.open("r+b", buffering=0)
-            self._checksums_file = self._checksums_path.open("r+b", buffering=0)
-            self._index = _connect(folder / "index.sqlite")
-            self._index.executescript(_SCHEMA)
-            self._finder = _connect(folder / "index.sqlite")
-        except (OSError, sqlite3.Error) as error:
-            raise _unusable(folder, error) from error
+        self._vectors_path, self._checksums_path = folder / "vectors.f32", folder / "checksums.u32"
+        with ExitStack() as opened:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                self._index = opened.enter_context(closing(_connect(folder / "index.sqlite")))
+                self._index.executescript(_SCHEMA)
+                self._finder = opened.enter_context(closing(_connect(folder / "index.sqlite")))
+                self._vectors_file = opened.enter_context(_open_to_update(self._vectors_path))
+                self._checksums_file = opened.enter_context(_open_to_update(self._checksums_path))
+            except (OSError, sqlite3.Error) as error:
+                raise _unusable(folder, error) from error
+            self._opened = opened.pop_all()
         self._verified = np.zeros(0, bool)
 
     def __enter__(self) -> Self:
@@ -112,8 +112,7 @@ class Store:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for opened in (self._index, self._finder, self._vectors_file, self._checksums_file):
-            opened.close()
+        self._opened.close()
 
     def lookup(self, folder: Path, names: Sequence[str]) -> Iterator[Known | None]:
         """Yield what is remembered of each file, None where nothing is.
@@ -250,6 +249,11 @@ class Store:
             self._index.execute("ROLLBACK")
             raise
         self._index.execute("COMMIT")
+
+
+def _open_to_update(path: Path) -> io.FileIO:
+    path.touch()
+    return path.open("r+b", buffering=0)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -1,0 +1,87 @@
+# Every target makes what it needs: on a new machine, `make demo` is enough.
+PYTHON ?= python3
+IMAGE_DIR ?= tf_files/sample_photos
+ARCHITECTURE ?= mobilenet_bundled
+LEARNING_RATE ?= 0.01
+STEPS ?= 4000
+BIN = .venv/bin
+FLOWERS = https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz
+RETRAIN = $(BIN)/retrain --image_dir="$(IMAGE_DIR)" --architecture="$(ARCHITECTURE)" \
+	--learning_rate="$(LEARNING_RATE)" --how_many_training_steps="$(STEPS)" \
+	--summaries_dir="tf_files/training_summaries/$(notdir $(ARCHITECTURE))_LR_$(LEARNING_RATE)"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint train train-cpu train-gpu tensorboard label flowers clean
+
+help: ## show this help
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+setup: .venv/installed ## make .venv and install retrain into it
+
+demo: .venv/installed tf_files/sample_photos/.drawn ## draw sample photos, train on them, label a new one
+	$(BIN)/retrain --image_dir=tf_files/sample_photos --how_many_training_steps=500
+	@$(BIN)/python scripts/make_sample_photos.py --image_dir=tf_files/new_photos --per_class=1 --seed=1
+	$(BIN)/label_image tf_files/new_photos/tulips/tulips_000.jpg
+	@echo
+	@echo "That was the demo. What to type next:"
+	@echo "  your own photos   make train IMAGE_DIR=path/to/photos     (one folder for each class)"
+	@echo "  the curves        make tensorboard                        (then open http://localhost:6006)"
+	@echo "  label a photo     make label IMAGE=photo.jpg"
+	@echo "  how good it is    open tf_files/retrained_graph.report.html in a browser"
+
+test: .venv/installed-dev lint ## run the tests
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev ## check style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+train: .venv/installed ## train: IMAGE_DIR= ARCHITECTURE= LEARNING_RATE= STEPS=
+	$(RETRAIN)
+
+train-cpu: .venv/installed ## train with the GPUs hidden
+	CUDA_VISIBLE_DEVICES=-1 $(RETRAIN)
+
+train-gpu: .venv/installed-gpu ## train on a GPU, or say in a line why not
+	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -c 'import tensorflow as tf, sys; sys.exit(not tf.config.list_physical_devices("GPU"))' 2>/dev/null \
+		|| { echo "make train-gpu: TensorFlow sees no GPU. Check that nvidia-smi lists one, or use make train-cpu." >&2; exit 1; }
+	$(RETRAIN)
+
+tensorboard: .venv/installed ## show the curves at http://localhost:6006
+	$(BIN)/tensorboard --logdir=tf_files/training_summaries
+
+label: .venv/installed ## label photos: IMAGE=
+	@test -n "$(IMAGE)" || { echo "make label: name a photo or a folder, as in make label IMAGE=photo.jpg" >&2; exit 2; }
+	$(BIN)/label_image "$(IMAGE)"
+
+flowers: tf_files/flower_photos ## download the codelab's flower_photos (229 MB) into tf_files/
+
+clean: ## remove the virtual environment and all results under tf_files/
+	rm -rf .venv
+	find tf_files -mindepth 1 -maxdepth 1 ! -name .gitkeep -exec rm -rf {} +
+
+.venv/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "make: Python 3.11 or newer is needed, and $(PYTHON) is older or missing. Name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/installed: .venv/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ .venv/installed
+
+.venv/installed-gpu: .venv/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[gpu]'
+	@touch $@ .venv/installed
+
+tf_files/sample_photos/.drawn: scripts/make_sample_photos.py | .venv/installed
+	$(BIN)/python scripts/make_sample_photos.py --image_dir=tf_files/sample_photos
+	@touch $@
+
+tf_files/flower_photos: | .venv/installed
+	$(BIN)/python -m scripts.download_flowers $(FLOWERS) tf_files

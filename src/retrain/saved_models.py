@@ -1,0 +1,147 @@
+"""Loads SavedModels and TF-Hub modules, of TensorFlow 1 and 2, as frozen graphs.
+
+Nothing is loaded before its operations were checked: loading a SavedModel runs what it says.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from retrain import freeze, graphs
+from retrain.errors import BackboneError, GraphError
+from retrain.freeze import Frozen
+
+# What a SavedModel needs beside pure operations to hold and restore its own variables.
+_VARIABLE_OPERATIONS = frozenset(
+    """
+    Assign AssignVariableOp DisableCopyOnRead IsVariableInitialized Placeholder ReadVariableOp ResourceGather RestoreV2 Restore
+    VarHandleOp VarIsInitializedOp Variable VariableV2 VariableShape RandomNormal TruncatedNormal
+    """.split()
+)
+# What its saver writes with. It is never run, and nothing but the saver may refer to it.
+_SAVER_OPERATIONS = frozenset(
+    """
+    SaveV2 SaveSlices Save MergeV2Checkpoints ShardedFilename StaticRegexFullMatch StringJoin
+    """.split()
+)
+_SIGNATURES = ("default", "serving_default")  # TF-Hub's name of TensorFlow 1 first
+
+
+def load(folder: Path, *, height: int | None, width: int | None, output: str | None) -> Frozen:
+    """Return a SavedModel or an unpacked TF-Hub module, of TensorFlow 1 or 2, as a frozen graph.
+
+    Args:
+        folder: Holds `saved_model.pb`.
+        height: Rows of an image, for a model that takes any.
+        width: Columns of an image, likewise.
+        output: Which of several outputs is the bottleneck.
+
+    Raises:
+        GraphError: Refused by the allow-list.
+        BackboneError: Not one image in and one vector out, or an unknown size.
+    """
+    model = _checked(folder)
+    if any(meta_graph.HasField("object_graph_def") for meta_graph in model.meta_graphs):
+        return _load_tf2(folder, height, width, output)
+    return _load_tf1(folder, model, height, width, output)
+
+
+def _load_tf2(folder: Path, height: int | None, width: int | None, output: str | None) -> Frozen:
+    import tensorflow_hub as hub
+
+    loaded = hub.load(str(folder))  # held until the graph is frozen: its variables live in it
+    signature = next((loaded.signatures[name] for name in _SIGNATURES if name in loaded.signatures), None)
+    if signature is None and not callable(loaded):
+        raise BackboneError(f"{folder} has no signature {' or '.join(_SIGNATURES)} and cannot be called.")
+    if signature is None:
+        return freeze.from_function(
+            lambda pixels: _chosen(_called(loaded, pixels), folder, output), *_size(folder, None, height, width)
+        )
+    argument, shape = _only_image(folder, {k: v.shape for k, v in signature.structured_input_signature[1].items()})
+    return freeze.from_function(
+        lambda pixels: _chosen(signature(**{argument: pixels}), folder, output), *_size(folder, shape, height, width)
+    )
+
+
+def _load_tf1(folder: Path, model: Any, height: int | None, width: int | None, output: str | None) -> Frozen:
+    """Freeze a model of TensorFlow 1 in a session, which also reads the variables that TensorFlow 2 cannot."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    meta_graph = min(model.meta_graphs, key=lambda each: "train" in each.meta_info_def.tags)
+    signature = next((meta_graph.signature_def[n] for n in _SIGNATURES if n in meta_graph.signature_def), None)
+    if signature is None:
+        raise BackboneError(f"{folder} has no signature {' or '.join(_SIGNATURES)}.")
+    shapes = {name: tf.TensorShape(info.tensor_shape) for name, info in signature.inputs.items()}
+    argument, shape = _only_image(folder, shapes)
+    height, width = _size(folder, shape, height, width)
+    target = graphs.source_node(_chosen(dict(signature.outputs), folder, output).name)
+    with tf.Graph().as_default(), v1.Session() as session:
+        v1.saved_model.load(session, list(meta_graph.meta_info_def.tags), str(folder))
+        graph_def = v1.graph_util.convert_variables_to_constants(session, session.graph_def, [target])
+    source = graphs.source_node(signature.inputs[argument].name)
+    return freeze.from_graph_def(graph_def, source=source, target=target, height=height, width=width)
+
+
+def _called(loaded: Any, pixels: Any) -> Any:
+    """Return the result of a loaded object, in inference mode where it knows modes."""
+    try:
+        return loaded(pixels, training=False)
+    except (TypeError, ValueError):  # the call was saved without such an argument
+        return loaded(pixels)
+
+
+def _only_image(folder: Path, shapes: dict[str, Any]) -> tuple[str, Any]:
+    """Return the name and the shape of a signature's one input."""
+    if len(shapes) != 1 or next(iter(shapes.values())).rank not in (4, None):
+        raise BackboneError(f"{folder} takes {sorted(shapes)}; a backbone takes one batch of images [N, h, w, 3].")
+    return next(iter(shapes.items()))
+
+
+def _size(folder: Path, shape: Any, height: int | None, width: int | None) -> tuple[int, int]:
+    told = (None, None) if shape is None or shape.rank is None else (shape[1], shape[2])
+    height, width = told[0] or height, told[1] or width
+    if not height or not width:
+        raise BackboneError(
+            f"{folder} takes images of any size. Say which with --input_height and --input_width (224 is common)."
+        )
+    return height, width
+
+
+def _chosen(results: Any, folder: Path, output: str | None) -> Any:
+    """Return the one of several outputs that is the bottleneck."""
+    if not isinstance(results, dict):
+        return results
+    if output in results:
+        return results[output]
+    if output is None and (len(results) == 1 or "default" in results):
+        return results.get("default", next(iter(results.values())))
+    raise BackboneError(f"{folder} has the outputs {sorted(results)}. Name one with --bottleneck_tensor.")
+
+
+def _checked(folder: Path) -> Any:
+    """Return the SavedModel message of a folder; refuse one that could do more than compute and restore its own variables."""
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    model = saved_model_pb2.SavedModel()
+    try:
+        model.ParseFromString((folder / "saved_model.pb").read_bytes())
+    except (OSError, DecodeError) as error:
+        raise BackboneError(f"{folder} holds no readable saved_model.pb. Give the folder of a SavedModel.") from error
+    accepted = _VARIABLE_OPERATIONS | _SAVER_OPERATIONS
+    for meta_graph in model.meta_graphs:
+        graphs.check_pure(meta_graph.graph_def, name=str(folder), also=accepted)
+        _check_saver(meta_graph, folder)
+    return model
+
+
+def _check_saver(meta_graph: Any, folder: Path) -> None:
+    """Refuse a graph in which anything but the saver itself could write a file."""
+    library = meta_graph.graph_def.library.function
+    writing = {f.signature.name for f in library if any(n.op in ("SaveV2", "Save", "SaveSlices") for n in f.node_def)}
+    saver = re.sub(r":\d+$", "", meta_graph.saver_def.save_tensor_name)
+    for node in graphs.all_nodes(meta_graph.graph_def):
+        called = {node.op} | {value.func.name for value in node.attr.values() if value.HasField("func")}
+        if called & writing and node.name != saver:
+            raise GraphError(f"{folder} is refused: its node {node.name!r} writes files.")

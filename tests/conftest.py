@@ -1,0 +1,85 @@
+"""Real photos and weights where the test data is, solid colours and a weightless network everywhere."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = Path(os.environ.get("RETRAIN_TEST_DATA", ROOT.parent / "shared" / "data"))
+COLOURS = {"cyan": (0, 255, 255), "magenta": (255, 0, 255), "yellow": (255, 255, 0)}
+
+
+def photo(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (24, 24), seed: int = 0) -> Path:
+    """Write a picture of one colour with a little noise, so that no two files are alike."""
+    noise = np.random.default_rng([seed, *colour]).integers(0, 12, (size[1], size[0], 3))
+    pixels = np.clip(np.array(colour) * 0.9 + noise, 0, 255).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def colour_folder(folder: Path, per_class: int = 20) -> Path:
+    """Write class folders of solid colours, on which the true accuracy is 1.0."""
+    for name, colour in COLOURS.items():
+        for number in range(per_class):
+            photo(folder / name / f"{number}.png", colour, seed=number)
+    return folder
+
+
+def command(*arguments: object, cwd: Path, code: int = 0, env: dict[str, str] | None = None):
+    """Run a command of the package in a fresh process and check its exit code."""
+    words = [str(argument) for argument in arguments]
+    script = Path(sys.executable).with_name(words[0])
+    done = subprocess.run(
+        [str(script) if script.exists() else words[0], *words[1:]],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    if not DATA.is_dir():
+        pytest.skip(f"no test data at {DATA}; RETRAIN_TEST_DATA names the folder")
+    return DATA
+
+
+@pytest.fixture
+def colour_images(tmp_path: Path) -> Path:
+    return colour_folder(tmp_path / "colours")
+
+
+@pytest.fixture(scope="session")
+def mean_colour_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A frozen graph whose bottleneck is the mean colour of the image, in [0, 1]: float32 [N, 3]."""
+    return write_graph(
+        tmp_path_factory.mktemp("backbone") / "mean_colour.pb",
+        lambda tf, image: tf.reduce_mean(image, [1, 2], name="mean_colour"),
+    )
+
+
+def write_graph(path: Path, build: Callable, size: int = 16) -> Path:
+    """Write the frozen graph that `build(tf, image)` makes, in the form of a TF-Hub export of old."""
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        image = tf.compat.v1.placeholder(tf.float32, [None, size, size, 3], name="Placeholder")
+        build(tf, image)
+        path.write_bytes(graph.as_graph_def().SerializeToString())
+    return path

@@ -1,0 +1,266 @@
+"""The whole commands, in fresh processes, on real files."""
+
+import json
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import COLOURS, ROOT, colour_folder, command, photo
+from PIL import Image
+
+FAST = ["--how_many_training_steps", "60", "--eval_step_interval", "20"]
+
+
+def colour_run(cwd, backbone, *more, code=0, image_dir="photos"):
+    return command(
+        "retrain", "--image_dir", image_dir, "--architecture", backbone, "--bottleneck_tensor", "mean_colour",
+        *FAST, *more, cwd=cwd, code=code,
+    )  # fmt: skip
+
+
+def computed(done):
+    return int(re.search(r"(\d+) computed now", done.stdout)[1])
+
+
+def final(done):
+    return float(re.search(r"Final test accuracy = ([\d.]+)%", done.stdout)[1])
+
+
+def test_colours_are_learnt_exported_and_named(tmp_path, mean_colour_backbone):
+    colour_folder(tmp_path / "photos", per_class=30)
+    done = colour_run(tmp_path, mean_colour_backbone)
+    assert done.stderr.strip().splitlines()[-1].startswith("Bottlenecks: 90/90")
+    assert final(done) == 100.0
+    assert re.search(r"Step 0: Train accuracy = \d+\.\d%\nStep 0: Cross entropy = \d+\.\d{6}\n", done.stdout)
+    assert "Step 59: Validation accuracy" in done.stdout
+    for name, colour in COLOURS.items():
+        picture = photo(tmp_path / f"new_{name}.jpg", colour, size=(50, 40), seed=77)
+        shown = command("label_image", picture, cwd=tmp_path)
+        assert shown.stdout.splitlines()[3].startswith(f"{name} (score=0.")
+        assert shown.stderr == ""
+    assert (tmp_path / "tf_files" / "retrained_labels.txt").read_text().split() == sorted(COLOURS)
+
+
+def test_the_second_run_computes_and_reads_nothing_and_writes_the_same_bytes(tmp_path, mean_colour_backbone):
+    colour_folder(tmp_path / "photos")
+    first = colour_run(tmp_path, mean_colour_backbone)
+    graph, figures = (tmp_path / "tf_files" / f"retrained_graph{end}" for end in (".pb", ".report.json"))
+    before = graph.read_bytes(), figures.read_bytes()
+    # Contents that would be noticed if they were read; size and times are what the store goes by.
+    second = colour_run(tmp_path, mean_colour_backbone)
+    assert (computed(first), computed(second)) == (60, 0)
+    assert "Bottlenecks:" not in second.stderr
+    assert (graph.read_bytes(), figures.read_bytes()) == before
+    elsewhere = colour_run(tmp_path, mean_colour_backbone, "--bottleneck_dir", "other", "--output_graph", "other/g.pb")
+    assert computed(elsewhere) == 60
+    assert (tmp_path / "other" / "g.pb").read_bytes() == before[0]
+
+
+def test_bad_files_are_named_skipped_and_counted(tmp_path, mean_colour_backbone):
+    folder = colour_folder(tmp_path / "photos")
+    (folder / "cyan" / "empty.jpg").write_bytes(b"")
+    (folder / "cyan" / "two\nlines \"quoted\" 'name'.jpg").write_bytes(b"no image")
+    (folder / os.fsdecode(b"cyan/\xff\xfe.jpg")).write_bytes(b"no image")
+    (folder / "magenta" / "cut.jpg").write_bytes(photo(tmp_path / "x.jpg", (1, 2, 3), (300, 300)).read_bytes()[:2000])
+    for name in ("желтый лист.png", "it's.png", 'a "b".png', "line\nbreak.png"):
+        photo(folder / "yellow" / name, COLOURS["yellow"], seed=5)
+    done = colour_run(tmp_path, mean_colour_backbone)
+    assert done.stderr.count("Skipped ") == 4
+    assert "Skipped cyan/empty.jpg: empty file" in done.stderr
+    assert r"Skipped cyan/two\nlines" in done.stderr
+    assert "4 file(s) skipped" in done.stdout
+    again = colour_run(tmp_path, mean_colour_backbone)
+    assert computed(again) == 0
+    assert again.stderr.count("Skipped ") == 4
+
+
+def test_a_class_without_a_readable_image_ends_the_run_in_one_line(tmp_path, mean_colour_backbone):
+    folder = colour_folder(tmp_path / "photos", per_class=3)
+    for number in range(5):
+        (folder / "webps").mkdir(exist_ok=True)
+        (folder / "webps" / f"{number}.webp").write_bytes(b"RIFF\0\0\0\0WEBPdamaged")
+    done = colour_run(tmp_path, mean_colour_backbone, code=1)
+    last = done.stderr.strip().splitlines()[-1]
+    assert "class 'webps'" in last
+    assert "no readable image (5 file(s)" in last
+
+
+def test_three_images_in_each_of_two_classes_train(tmp_path, mean_colour_backbone):
+    for name in ("cyan", "yellow"):
+        for number in range(3):
+            photo(tmp_path / "photos" / name / f"{number}.png", COLOURS[name], seed=number)
+    done = colour_run(tmp_path, mean_colour_backbone)
+    assert "Fewer than 20 images" in done.stderr
+    assert "Final test accuracy" in done.stdout
+    picture = photo(tmp_path / "new.png", COLOURS["yellow"], seed=9)
+    assert "yellow (score=0." in command("label_image", picture, cwd=tmp_path).stdout.splitlines()[3]
+
+
+def test_labels_may_be_any_folder_name(tmp_path, mean_colour_backbone):
+    names = dict(zip(["Тюльпан", 'a "b" c', "two\nlines"], COLOURS.values(), strict=True))
+    for name, colour in names.items():
+        for number in range(20):
+            photo(tmp_path / "photos" / name / f"{number}.png", colour, seed=number)
+    colour_run(tmp_path, mean_colour_backbone)
+    for name, colour in names.items():
+        picture = photo(tmp_path / "new.png", colour, seed=99)
+        answer = json.loads(command("label_image", "--json", picture, cwd=tmp_path).stdout)
+        assert answer["labels"][0]["label"] == name
+        assert answer["image"] == str(picture)
+
+
+def test_many_images_give_a_block_each_and_one_failure_gives_exit_code_1(tmp_path, mean_colour_backbone):
+    colour_folder(tmp_path / "photos")
+    colour_run(tmp_path, mean_colour_backbone)
+    (tmp_path / "photos" / "bad.jpg").write_bytes(b"no")
+    done = command("label_image", "photos", cwd=tmp_path, code=1)
+    assert done.stdout.count("score=") == 60 * 3
+    assert done.stderr.strip() == "label_image: photos/bad.jpg: not a JPEG, PNG, GIF, BMP, WebP or TIFF image"
+    lines = command("label_image", "--json", "photos", cwd=tmp_path, code=1).stdout.splitlines()
+    assert [json.loads(line)["image"] for line in lines] == sorted(
+        str(path.relative_to(tmp_path)) for path in (tmp_path / "photos").rglob("*.*")
+    )
+
+
+def test_a_killed_run_loses_at_most_the_images_in_flight(tmp_path, mean_colour_backbone):
+    folder = tmp_path / "photos"
+    for name, colour in COLOURS.items():
+        for number in range(150):
+            photo(folder / name / f"{number}.png", colour, size=(300, 300), seed=number)
+    words = [
+        "retrain",
+        "--image_dir",
+        "photos",
+        "--architecture",
+        mean_colour_backbone,
+        "--bottleneck_tensor",
+        "mean_colour",
+    ]
+    with subprocess.Popen(
+        [str(Path(sys.executable).with_name(words[0])), *map(str, words[1:])],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as running:  # fmt: skip
+        while (stored := rows_in_store(tmp_path)) < 50 and running.poll() is None:
+            pass
+        running.send_signal(signal.SIGKILL)
+    assert 50 <= stored
+    done = colour_run(tmp_path, mean_colour_backbone)
+    assert computed(done) <= 450 - stored
+    assert final(done) == 100.0
+
+
+def rows_in_store(folder):
+    for index in folder.glob("tf_files/bottlenecks/*/index.sqlite"):
+        try:
+            with sqlite3.connect(f"file:{index}?mode=ro", uri=True) as connection:
+                return connection.execute("SELECT count(*) FROM vectors").fetchone()[0]
+        except sqlite3.OperationalError:  # not made yet
+            return 0
+        finally:
+            connection.close()
+    return 0
+
+
+def test_two_runs_at_once_on_one_store_are_both_right(tmp_path, mean_colour_backbone):
+    colour_folder(tmp_path / "photos", per_class=60)
+    script = str(Path(sys.executable).with_name("retrain"))
+    runs = [
+        subprocess.Popen(
+            [script, "--image_dir", "photos", "--architecture", str(mean_colour_backbone), "--bottleneck_tensor", "mean_colour",
+             *FAST, "--output_graph", f"{i}/g.pb", "--output_labels", f"{i}/l.txt", "--summaries_dir", f"{i}/s"],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    outputs = [run.communicate() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], outputs
+    assert (tmp_path / "0" / "g.pb").read_bytes() == (tmp_path / "1" / "g.pb").read_bytes()
+    assert all("Final test accuracy = 100.0%" in out for out, _ in outputs)
+
+
+CODELAB = """python -m scripts.retrain --bottleneck_dir=tf_files/bottlenecks --how_many_training_steps=500
+    --model_dir={data}/models/ --summaries_dir=tf_files/training_summaries/mobilenet_0.25_224
+    --output_graph=tf_files/retrained_graph.pb --output_labels=tf_files/retrained_labels.txt
+    --architecture=mobilenet_0.25_224 --image_dir={data}/datasets/flowers_1100"""
+
+
+def test_the_codelabs_own_commands_work_on_its_flowers(data, tmp_path):
+    (tmp_path / "scripts").symlink_to(ROOT / "scripts")
+    done = command(*CODELAB.format(data=data).split(), cwd=tmp_path)
+    assert final(done) >= 80.2  # the original's on its own split
+    daisy = next((data / "datasets" / "flowers_1100" / "daisy").glob("*.jpg"))
+    shown = command(
+        "python", "-m", "scripts.label_image", "--graph=tf_files/retrained_graph.pb", f"--image={daisy}", cwd=tmp_path
+    ).stdout.splitlines()
+    assert shown[1].startswith("Evaluation time (1-image): ")
+    assert len([line for line in shown if re.fullmatch(r"\w+ \(score=[01]\.\d{5}\)", line)]) == 5
+    for old in ("--input_height=224", "--input_mean=127.5", "--input_std=127.5", "--input_layer=input"):
+        again = command("label_image", old, daisy, cwd=tmp_path).stdout.splitlines()
+        assert again[3:] == shown[3:]
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "steps", "rival"),
+    [("mobilenet_0.25_128", "flowers_1100", 1000, 81.1), ("mobilenet_0.25_224", "flowers_1100", 1000, 80.2)],
+)
+def test_accuracy_is_at_least_the_originals_over_five_seeds(data, tmp_path, name, images, steps, rival):
+    from retrain.pipeline import RetrainConfig, retrain
+
+    accuracies = [
+        retrain(
+            RetrainConfig(
+                image_dir=data / "datasets" / images,
+                output_graph=tmp_path / "g.pb",
+                output_labels=tmp_path / "l.txt",
+                summaries_dir=tmp_path / "s",
+                bottleneck_dir=tmp_path / "b",
+                model_dir=data / "models",
+                architecture=name,
+                how_many_training_steps=steps,
+                random_seed=seed,
+            )
+        ).test_accuracy
+        for seed in range(5)
+    ]
+    assert np.mean(accuracies) * 100 >= rival
+
+
+def test_santa_in_one_folder_reaches_the_originals_accuracy(data, tmp_path):
+    from retrain.pipeline import RetrainConfig, retrain
+
+    for source in (data / "datasets" / "santa").rglob("*.jpg"):
+        part, label, name = source.parts[-3:]
+        target = tmp_path / "santa" / label / f"{part}_{name}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(source)
+    report = retrain(
+        RetrainConfig(
+            image_dir=tmp_path / "santa",
+            output_graph=tmp_path / "g.pb",
+            output_labels=tmp_path / "l.txt",
+            summaries_dir=tmp_path / "s",
+            bottleneck_dir=tmp_path / "b",
+            model_dir=data / "models",
+            architecture="mobilenet_0.25_128",
+            how_many_training_steps=500,
+        )
+    )
+    assert sum(map(sum, report.counts)) == 921
+    assert report.test_accuracy * 100 >= 96.6
+
+
+def test_the_bundled_backbone_learns_the_sample_photos(tmp_path):
+    command("python", ROOT / "scripts" / "make_sample_photos.py", "--image_dir=photos", "--per_class=12", cwd=tmp_path)
+    sizes = [Image.open(path).size for path in (tmp_path / "photos").rglob("*.jpg")]
+    assert len(sizes) == 60
+    assert all(320 <= side <= 640 for size in sizes for side in size)
+    done = command("retrain", "--image_dir=photos", "--how_many_training_steps=100", cwd=tmp_path)
+    # Five classes: a guess is right once in five.
+    assert float(re.search(r"Step 99: Validation accuracy = ([\d.]+)%", done.stdout)[1]) > 40
+    assert all("TensorFlow" not in line and "XNNPACK" not in line for line in done.stderr.splitlines())

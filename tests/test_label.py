@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from conftest import photo, write_graph
+from test_export import exported
+
+from retrain import label
+from retrain.errors import GraphError
+from retrain.export import Metadata
+
+
+def test_top_k_is_sorted_and_stable():
+    assert label.top_k(np.array([0.1, 0.4, 0.1, 0.4]), 3) == [1, 3, 0]
+    assert label.top_k(np.array([0.5, 0.5]), 5) == [0, 1]
+
+
+@pytest.fixture
+def graph(mean_colour_backbone, tmp_path):
+    return exported(mean_colour_backbone, tmp_path / "retrained_graph.pb")
+
+
+def test_each_photo_gets_its_colour(graph, tmp_path):
+    paths = [photo(tmp_path / f"{i}.png", colour) for i, colour in enumerate(((255, 0, 0), (0, 255, 0), (0, 0, 255)))]
+    results = list(label.label(label.load(graph), paths))
+    assert [r.ranked[0].label for r in results] == ["red", "green", "blue"]
+    assert all(sum(ranked.score for ranked in r.ranked) == pytest.approx(1, abs=1e-5) for r in results)
+
+
+def test_an_unreadable_image_costs_only_itself(graph, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"no")
+    good = photo(tmp_path / "good.png", (255, 0, 0))
+    results = list(label.label(label.load(graph), [tmp_path / "bad.jpg", tmp_path / "gone.jpg", good]))
+    assert "not a JPEG" in results[0].error
+    assert "No such file" in results[1].error
+    assert results[2].ranked[0].label == "red"
+
+
+def test_a_folder_stands_for_its_images_at_any_depth(tmp_path):
+    photo(tmp_path / "b" / "2.png", (1, 2, 3))
+    photo(tmp_path / "1.PNG", (1, 2, 3))
+    (tmp_path / "notes.txt").write_text("x")
+    assert [path.name for path in label.images([tmp_path])] == ["1.PNG", "2.png"]
+
+
+def test_the_users_own_values_go_first_zero_included(graph, tmp_path):
+    grey = photo(tmp_path / "x.png", (100, 90, 80))
+    plain = label.load(graph)
+    shifted = label.load(graph, own=Metadata(mean=0.0, std=1.0))
+    assert shifted.metadata.std == 1.0
+    assert (
+        next(iter(label.label(shifted, [grey]))).ranked[0].score
+        > next(iter(label.label(plain, [grey]))).ranked[0].score
+    )
+
+
+def old_graph(path, size=16):
+    return write_graph(path, lambda tf, image: tf.nn.softmax(tf.reduce_mean(image, [1, 2]), name="final_result"), size)
+
+
+def test_an_old_graph_finds_the_labels_beside_it(tmp_path):
+    graph = old_graph(tmp_path / "retrained_graph_v2.pb")
+    (tmp_path / "retrained_labels_v2.txt").write_text("a\nb\nc\n")
+    assert label.load(graph).metadata.labels == ("a", "b", "c")
+
+
+def test_a_labels_file_of_the_wrong_length_is_said_with_both_numbers(tmp_path):
+    graph = old_graph(tmp_path / "g.pb")
+    (tmp_path / "labels.txt").write_text("a\nb\n")
+    with pytest.raises(GraphError, match="3 classes, but there are 2 labels"):
+        label.load(graph, labels=tmp_path / "labels.txt")
+
+
+def test_what_a_graph_does_not_tell_is_asked_for_by_flag(tmp_path):
+    def build(tf, image):
+        other = tf.compat.v1.placeholder(tf.float32, [None, 8, 8, 3], name="second")
+        tf.nn.softmax(tf.reduce_mean(image, [1, 2]) + tf.reduce_mean(other, [1, 2]), name="final_result")
+
+    graph = write_graph(tmp_path / "two.pb", build)
+    with pytest.raises(
+        GraphError, match="--input_layer, --input_height, --input_width, --input_mean, --input_std, --labels"
+    ):
+        label.load(graph)
+
+
+def test_a_size_that_the_network_cannot_take_is_one_clear_error(tmp_path):
+    path = write_graph(
+        tmp_path / "g.pb",
+        lambda tf, image: tf.nn.softmax(tf.reshape(image, [-1, 16 * 16 * 3])[:, :3], name="final_result"),
+    )
+    (tmp_path / "labels.txt").write_text("a\nb\nc\n")
+    model = label.load(path, labels=tmp_path / "labels.txt", own=Metadata(height=5, width=7))
+    with pytest.raises(GraphError, match="does not run on 7 x 5 px"):
+        list(label.label(model, [photo(tmp_path / "x.png", (1, 2, 3))]))
+
+
+@pytest.mark.parametrize("name", ["mobilenet_0.25_128", "mobilenet_0.25_224"])
+def test_graphs_that_others_exported_years_ago_are_read(data, name):
+    legacy = data / "models" / "legacy"
+    model = label.load(legacy / f"retrained_graph_{name}.pb", labels=legacy / f"retrained_labels_{name}.txt")
+    size = int(name.rsplit("_", 1)[1])
+    assert (model.metadata.height, model.metadata.mean, model.metadata.input) == (size, 127.5, "input")
+    picture = next((data / "datasets" / "flowers_1100" / "daisy").glob("*.jpg"))
+    (result,) = label.label(model, [picture])
+    assert result.error is None
+    assert sum(ranked.score for ranked in result.ranked) == pytest.approx(1, abs=1e-3)

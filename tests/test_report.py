@@ -1,0 +1,129 @@
+import io
+import json
+import math
+
+import pytest
+
+from retrain.evaluation import ClassFigures, Interval
+from retrain.report import Measured, Misclassified, Report, Terminal, printable, report_paths, write_report
+
+
+def report(**changes):
+    fields = {
+        "architecture": "mobilenet_bundled",
+        "class_names": ["<b>daisy</b>", "rose"],
+        "counts": [[8, 1, 1], [8, 1, 1]],
+        "steps": 10,
+        "learning_rate": 0.01,
+        "random_seed": 0,
+        "test_accuracy": 0.5,
+        "test_cross_entropy": 0.7,
+        "test_interval": Interval(0.1, 0.9),
+        "test_count": 2,
+        "class_figures": [ClassFigures(1.0, 0.5, 0.66, 2), ClassFigures(math.nan, math.nan, math.nan, 0)],
+        "confusion": [[1, 1], [0, 0]],
+        "misclassified": [Misclassified("<b>daisy</b>/a b#1.jpg", "<b>daisy</b>", "rose", 0.75)],
+        "rejected": {"rose/bad\n.jpg": "empty file"},
+        "notes": ["Few images."],
+        "measured": [Measured(0, 0.5, 0.7, math.nan, math.nan, 0), Measured(9, 1.0, 0.1, math.nan, math.nan, 0)],
+    }
+    return Report(**{**fields, **changes})
+
+
+def written(tmp_path, **changes):
+    graph = tmp_path / "retrained_graph.pb"
+    write_report(report(**changes), graph, tmp_path / "photos")
+    page, figures = report_paths(graph)
+    return page.read_text(), json.loads(figures.read_text())
+
+
+def test_the_page_holds_the_figures_and_escapes_names(tmp_path):
+    page, figures = written(tmp_path)
+    assert "50.0%" in page
+    assert "&lt;b&gt;daisy&lt;/b&gt;" in page
+    assert "<b>daisy</b>" not in page
+    assert 'src="photos/%3Cb%3Edaisy%3C/b%3E/a%20b%231.jpg"' in page
+    assert "empty file" in page
+    assert figures["test_accuracy"] == 0.5
+    assert figures["class_figures"][1]["recall"] is None
+
+
+def test_a_report_without_test_images_says_so(tmp_path):
+    page, figures = written(
+        tmp_path, test_accuracy=None, test_cross_entropy=None, test_count=0, misclassified=[], class_figures=[]
+    )
+    assert "not measured" in page
+    assert figures["test_accuracy"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("daisy", "daisy"),
+        ("тюльпан", "тюльпан"),
+        ("two\nlines", r"two\nlines"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("\udcff", r"\udcff"),
+    ],
+)
+def test_names_cannot_write_to_the_terminal(name, shown):
+    assert printable(name) == shown
+
+
+def terminal():
+    out, err = io.StringIO(), io.StringIO()
+    return Terminal(out=out, err=err), out, err
+
+
+def test_steps_read_as_the_originals():
+    shown, out, _ = terminal()
+    shown.measured(Measured(490, 0.97, 0.123456789, 0.91, 0.3, 100))
+    assert out.getvalue().splitlines() == [
+        "Step 490: Train accuracy = 97.0%",
+        "Step 490: Cross entropy = 0.123457",
+        "Step 490: Validation accuracy = 91.0% (N=100)",
+    ]
+
+
+def test_misclassified_images_come_with_the_true_label_and_the_score():
+    shown, out, _ = terminal()
+    shown.final(report(), misclassified=True)
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "Final test accuracy = 50.0% (N=2), 95% interval 10.0% to 90.0%"
+    assert lines[1] == "=== MISCLASSIFIED TEST IMAGES ==="
+    assert lines[2].split() == [
+        "<b>daisy</b>/a",
+        "b#1.jpg",
+        "rose",
+        "(score=0.75000,",
+        "true",
+        "label",
+        "<b>daisy</b>)",
+    ]
+
+
+def test_many_skipped_images_are_named_up_to_ten():
+    shown, _, err = terminal()
+    shown.rejected({f"{i}.jpg": "empty file" for i in range(25)})
+    lines = err.getvalue().splitlines()
+    assert len(lines) == 11
+    assert "15 more" in lines[-1]
+
+
+def test_progress_without_a_terminal_is_plain_lines_that_end_at_the_total():
+    shown, _, err = terminal()
+    advance = shown.progress("Bottlenecks", "image")
+    for done in range(1, 101):
+        advance(done, 100)
+    assert err.getvalue().count("\n") == 1
+    assert "Bottlenecks: 100/100" in err.getvalue()
+    assert "\r" not in err.getvalue()
+
+
+def test_quiet_says_nothing():
+    out, err = io.StringIO(), io.StringIO()
+    shown = Terminal(out=out, err=err, quiet=True)
+    shown.say("x")
+    shown.warn("x")
+    shown.progress("x", "image")(1, 1)
+    assert out.getvalue() + err.getvalue() == ""
