@@ -1,6 +1,12 @@
 """`python -m scripts.retrain`, as the codelab calls it: the `retrain` command."""
 
-from retrain.cli import retrain_command
+import sys
+from pathlib import Path
+
+# Run as a file, this folder comes first on the path, and retrain.py in it would hide the package of that name.
+sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
+
+from retrain.cli import retrain_command  # noqa: E402
 
 if __name__ == "__main__":
     retrain_command()

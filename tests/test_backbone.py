@@ -144,7 +144,7 @@ def test_a_tf2_hub_module_takes_zero_to_one(tmp_path):
     assert vectors[:1] == pytest.approx(picture.mean((1, 2)) * [1, 2, 3], abs=1e-4)
 
 
-def write_tf1_hub_module(folder, size=24):
+def write_tf1_hub_module(folder, size=24, initialiser=None):
     """Write what tensorflow_hub's exporter of TensorFlow 1 wrote: a signature "default" and no tags."""
     import tensorflow as tf
 
@@ -159,7 +159,12 @@ def write_tf1_hub_module(folder, size=24):
             {"default": v1.saved_model.build_tensor_info(features)},
         )
         builder = v1.saved_model.Builder(str(folder))
-        builder.add_meta_graph_and_variables(session, [], {"default": signature})
+        main_op = None
+        if initialiser:
+            main_op = tf.raw_ops.SaveV2(
+                prefix=initialiser, tensor_names=["x"], shape_and_slices=[""], tensors=[tf.constant(1.0)], name="evil"
+            )
+        builder.add_meta_graph_and_variables(session, [], {"default": signature}, main_op=main_op)
         builder.save()
     (folder / "tfhub_module.pb").write_bytes(b"\x08\x03")
     return folder
@@ -195,6 +200,14 @@ def test_a_saved_model_that_writes_files_is_refused_before_it_is_loaded(tmp_path
     with pytest.raises(GraphError, match="WriteFile"):
         loaded(str(tmp_path / "module"), tmp_path)
     assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_that_would_save_a_file_while_it_is_loaded_is_refused(tmp_path):
+    folder = write_tf1_hub_module(tmp_path / "module", initialiser=str(tmp_path / "pwned"))
+    with pytest.raises(GraphError, match="writes files when it is loaded"):
+        loaded(architectures.from_hub(str(folder)), tmp_path)
+    assert not list(tmp_path.glob("pwned*"))
 
 
 def small_keras(rescaling, top=True):

@@ -106,7 +106,7 @@ def test_a_new_class_computes_only_its_own(folder, store):
 
 def test_moving_the_folder_reads_but_computes_nothing(folder, store, tmp_path):
     fill(folder, store)
-    os.rename(folder, tmp_path / "moved")
+    folder.rename(tmp_path / "moved")
     engine = MeanColour()
     _, _, found = fill(tmp_path / "moved", store, engine)
     assert (engine.count, found.read, found.computed) == (0, 12, 0)

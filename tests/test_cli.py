@@ -107,5 +107,7 @@ def test_an_archive_that_cannot_be_downloaded_names_all_three_ways_out(tmp_path)
 def test_the_codelabs_module_names_run_the_same_commands(tmp_path):
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     for name in ("retrain", "label_image"):
+        by_file = command("python", f"scripts/{name}.py", "--help", cwd=tmp_path).stdout
+        assert by_file == command(name, "--help", cwd=tmp_path).stdout
         by_module = command("python", "-m", f"scripts.{name}", "--help", cwd=tmp_path).stdout
         assert by_module == command(name, "--help", cwd=tmp_path).stdout

@@ -1,5 +1,4 @@
 import hashlib
-import os
 import re
 
 import pytest
@@ -64,7 +63,7 @@ def test_shares_are_close_to_the_percentages():
 
 def test_moving_the_folder_changes_nothing(tmp_path):
     before = scan(many(tmp_path / "old"))
-    os.rename(tmp_path / "old", tmp_path / "new")
+    (tmp_path / "old").rename(tmp_path / "new")
     assert scan(tmp_path / "new").examples == before.examples
 
 

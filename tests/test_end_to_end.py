@@ -149,7 +149,7 @@ def test_a_killed_run_loses_at_most_the_images_in_flight(tmp_path, mean_colour_b
         while (stored := rows_in_store(tmp_path)) < 50 and running.poll() is None:
             pass
         running.send_signal(signal.SIGKILL)
-    assert 50 <= stored
+    assert stored >= 50
     done = colour_run(tmp_path, mean_colour_backbone)
     assert computed(done) <= 450 - stored
     assert final(done) == 100.0
@@ -172,7 +172,7 @@ def test_two_runs_at_once_on_one_store_are_both_right(tmp_path, mean_colour_back
     script = str(Path(sys.executable).with_name("retrain"))
     runs = [
         subprocess.Popen(
-            [script, "--image_dir", "photos", "--architecture", str(mean_colour_backbone), "--bottleneck_tensor", "mean_colour",
+            [script, "--image_dir=photos", f"--architecture={mean_colour_backbone}", "--bottleneck_tensor=mean_colour",
              *FAST, "--output_graph", f"{i}/g.pb", "--output_labels", f"{i}/l.txt", "--summaries_dir", f"{i}/s"],
             cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
@@ -261,6 +261,8 @@ def test_the_bundled_backbone_learns_the_sample_photos(tmp_path):
     assert len(sizes) == 60
     assert all(320 <= side <= 640 for size in sizes for side in size)
     done = command("retrain", "--image_dir=photos", "--how_many_training_steps=100", cwd=tmp_path)
-    # Five classes: a guess is right once in five.
-    assert float(re.search(r"Step 99: Validation accuracy = ([\d.]+)%", done.stdout)[1]) > 40
-    assert all("TensorFlow" not in line and "XNNPACK" not in line for line in done.stderr.splitlines())
+    assert [line for line in done.stderr.splitlines() if not line.startswith(("Fewer", "No ", "Bottlenecks"))] == []
+    answers = command("label_image", "--json", "photos", cwd=tmp_path).stdout.splitlines()
+    right = [json.loads(line)["labels"][0]["label"] in json.loads(line)["image"].split("/")[1] for line in answers]
+    # Five classes, nine of ten photos trained on: far from the fifth that a guess would get.
+    assert np.mean(right) > 0.6

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import struct
 import zlib
@@ -77,10 +78,17 @@ def test_the_first_frame_of_an_animation_is_taken():
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_exif_rotation_is_undone(kind, orientation):
+    transpose = Image.Transpose
     undo = {
-        1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
-        5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270,
-    }[orientation]  # fmt: skip
+        1: None,
+        2: transpose.FLIP_LEFT_RIGHT,
+        3: transpose.ROTATE_180,
+        4: transpose.FLIP_TOP_BOTTOM,
+        5: transpose.TRANSPOSE,
+        6: transpose.ROTATE_90,
+        7: transpose.TRANSVERSE,
+        8: transpose.ROTATE_270,
+    }[orientation]
     stored = quadrants((400, 300)) if undo is None else quadrants((400, 300)).transpose(undo)
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -151,7 +159,5 @@ def test_rubbish_behind_the_first_bytes_is_an_image_error(magic, rest):
 def test_a_damaged_byte_gives_pixels_or_an_image_error(kind, position, change):
     data = bytearray(encoded(quadrants(), kind))
     data[position % len(data)] ^= change
-    try:
+    with contextlib.suppress(ImageError):
         assert decode(bytes(data), height=8, width=8).shape == (8, 8, 3)
-    except ImageError:
-        pass

@@ -13,17 +13,32 @@ def gaussians(count, classes=3, dimension=8, spread=1.0, seed=0):
     return (means[labels] + rng.normal(size=(count, dimension)) * spread).astype(np.float32), labels.astype(np.int64)
 
 
-def fit(vectors, labels, *, steps=200, seed=0, report=lambda segment: None, validation=None, interval=10, **options):
-    everything = np.arange(len(labels))
-    held_out = everything[:0] if validation is None else validation
-    drawn = training.plan(
-        labels, everything, held_out, steps=steps, batch_size=32, validation_batch_size=options.pop("validation_batch_size", 20),
-        eval_step_interval=interval, seed=seed,
-    )  # fmt: skip
+def planned(labels, *, steps=200, validation=(), interval=10, batch_size=32, validation_batch_size=20, seed=0):
+    return training.plan(
+        labels,
+        np.arange(len(labels)),
+        np.array(validation, np.int64),
+        steps=steps,
+        batch_size=batch_size,
+        validation_batch_size=validation_batch_size,
+        eval_step_interval=interval,
+        seed=seed,
+    )
+
+
+def fit(
+    vectors, labels, *, learning_rate=0.05, seed=0, report=lambda segment: None, drawn=None, gather=None, **options
+):
     return training.train(
-        lambda rows: vectors[rows].copy(), labels, everything, drawn, class_count=int(labels.max()) + 1,
-        learning_rate=options.pop("learning_rate", 0.05), seed=seed, report=report, **options,
-    )  # fmt: skip
+        gather or (lambda rows: vectors[rows].copy()),
+        labels,
+        np.arange(len(labels)),
+        drawn or planned(labels, seed=seed, **options),
+        class_count=int(labels.max()) + 1,
+        learning_rate=learning_rate,
+        seed=seed,
+        report=report,
+    )
 
 
 def test_well_separated_classes_are_learnt():
@@ -59,18 +74,14 @@ def test_a_constant_dimension_does_no_harm():
 
 def test_a_step_is_plain_gradient_descent_on_the_mean_cross_entropy():
     vectors, labels = gaussians(40)
-    drawn = training.plan(
-        labels, np.arange(40), np.arange(0), steps=3, batch_size=16, validation_batch_size=1, eval_step_interval=1, seed=5
-    )  # fmt: skip
+    drawn = planned(labels, steps=3, batch_size=16, interval=1, seed=5)
     scaled = (vectors - vectors.mean(0)) / vectors.std(0)
     weights, biases = np.zeros((8, 3)), np.zeros(3)
     for batch in drawn.batches:
         surplus = training.softmax(scaled[batch] @ weights + biases) - np.eye(3)[labels[batch]]
         weights -= 0.1 * scaled[batch].T @ surplus / 16
         biases -= 0.1 * surplus.mean(0)
-    head = training.train(
-        lambda rows: vectors[rows].copy(), labels, np.arange(40), drawn, class_count=3, learning_rate=0.1, seed=0
-    )
+    head = fit(vectors, labels, drawn=drawn, learning_rate=0.1)
     assert head.probabilities(vectors) == pytest.approx(training.softmax(scaled @ weights + biases), abs=1e-4)
 
 
@@ -90,9 +101,7 @@ def test_gathering_in_small_parts_changes_nothing(monkeypatch):
 
 def test_every_class_is_drawn_equally_often_however_rare():
     labels = np.array([0] * 990 + [1] * 10)
-    drawn = training.plan(
-        labels, np.arange(1000), np.arange(0), steps=100, batch_size=100, validation_batch_size=1, eval_step_interval=10, seed=0
-    )  # fmt: skip
+    drawn = planned(labels, steps=100, batch_size=100)
     # Five standard deviations of a fair coin thrown 10,000 times.
     assert labels[drawn.batches].mean() == pytest.approx(0.5, abs=5 * 0.5 / 100)
 
@@ -128,14 +137,11 @@ def test_the_statistics_of_a_large_set_come_from_a_sample(monkeypatch):
     monkeypatch.setattr(training, "STATISTICS_EXAMPLES", 50)
     asked = []
     vectors, labels = gaussians(400)
-    drawn = training.plan(
-        labels, np.arange(400), np.arange(0), steps=2, batch_size=4, validation_batch_size=1, eval_step_interval=1, seed=0
-    )  # fmt: skip
 
     def gather(rows):
         asked.append(len(rows))
         return vectors[rows].copy()
 
-    training.train(gather, labels, np.arange(400), drawn, class_count=3, learning_rate=0.1, seed=0)
+    fit(vectors, labels, gather=gather, steps=2, batch_size=4, interval=1)
     assert asked[0] == 50
     assert sum(asked) <= 58

@@ -199,11 +199,11 @@ def describe(path: Path) -> Metadata:
     Raises:
         GraphError: Not a graph, or refused.
     """
-    import tensorflow as tf
-
     graph_def = graphs.read(path)
     for node in graph_def.node:
         if node.name == METADATA_NODE:
+            import tensorflow as tf
+
             fields = json.loads(tf.make_ndarray(node.attr["value"].tensor).item())
             return Metadata(**{**fields, "labels": tuple(fields["labels"])})
     told = graphs.image_input(graph_def)

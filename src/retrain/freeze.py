@@ -1,6 +1,6 @@
 """Freezes networks into graphs from pixels to bottlenecks.
 
-Every function here but the last returns a `Frozen`: one GraphDef without variables and functions, whose input node takes
+All but the last return a `Frozen`: one GraphDef without variables and functions, whose input node takes
 float32 [N, height, width, 3] and whose bottleneck node gives float32 [N, D].
 """
 

@@ -1,6 +1,6 @@
 """Pure functions on frozen TensorFlow graphs: read, allow-list, inspect, cut."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,7 +207,9 @@ def cut(graph_def: GraphDef, *, source: str, target: str, height: int | None, wi
             placeholder.attr["shape"].shape.CopyFrom(shape.as_proto())
         else:
             cut_graph.node.add().CopyFrom(node)
-    return _keep_needed(cut_graph, target)
+    kept = type(graph_def)(versions=graph_def.versions, library=graph_def.library)
+    kept.node.extend(needed_nodes(cut_graph, [target]))
+    return kept
 
 
 def fold_constants(graph_def: GraphDef) -> GraphDef:
@@ -272,17 +274,17 @@ def _in_order(graph_def: GraphDef) -> Iterator[str]:
                 ready.append(reader)
 
 
-def _keep_needed(graph_def: GraphDef, target: str) -> GraphDef:
+def needed_nodes(graph_def: GraphDef, targets: Sequence[str]) -> list[Any]:
+    """Return the NodeDefs that some nodes or tensors depend on, themselves among them, in the graph's order."""
     nodes = {node.name: node for node in graph_def.node}
-    needed, waiting = set(), [target]
+    needed: set[str] = set()
+    waiting = [source_node(target) for target in targets]
     while waiting:
         name = waiting.pop()
         if name not in needed and name in nodes:
             needed.add(name)
             waiting += [source_node(tensor) for tensor in nodes[name].input]
-    kept = type(graph_def)(versions=graph_def.versions, library=graph_def.library)
-    kept.node.extend(node for node in graph_def.node if node.name in needed)
-    return kept
+    return [node for node in graph_def.node if node.name in needed]
 
 
 def _could_be_image(node: Any) -> bool:

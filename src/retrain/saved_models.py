@@ -3,7 +3,6 @@
 Nothing is loaded before its operations were checked: loading a SavedModel runs what it says.
 """
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,14 @@ from retrain.freeze import Frozen
 # What a SavedModel needs beside pure operations to hold and restore its own variables.
 _VARIABLE_OPERATIONS = frozenset(
     """
-    Assign AssignVariableOp DisableCopyOnRead IsVariableInitialized Placeholder ReadVariableOp ResourceGather RestoreV2 Restore
+    Assign AssignVariableOp DisableCopyOnRead IsVariableInitialized
+    ReadVariableOp ResourceGather RestoreV2 Restore
     VarHandleOp VarIsInitializedOp Variable VariableV2 VariableShape RandomNormal TruncatedNormal
     """.split()
 )
+_WRITING_OPERATIONS = frozenset("SaveV2 SaveSlices Save MergeV2Checkpoints".split())
 # What its saver writes with. It is never run, and nothing but the saver may refer to it.
-_SAVER_OPERATIONS = frozenset(
-    """
-    SaveV2 SaveSlices Save MergeV2Checkpoints ShardedFilename StaticRegexFullMatch StringJoin
-    """.split()
-)
+_SAVER_OPERATIONS = _WRITING_OPERATIONS | {"ShardedFilename", "StaticRegexFullMatch", "StringJoin"}
 _SIGNATURES = ("default", "serving_default")  # TF-Hub's name of TensorFlow 1 first
 
 
@@ -120,7 +117,7 @@ def _chosen(results: Any, folder: Path, output: str | None) -> Any:
 
 
 def _checked(folder: Path) -> Any:
-    """Return the SavedModel message of a folder; refuse one that could do more than compute and restore its own variables."""
+    """Return the SavedModel of a folder; refuse one that could do more than compute and restore its variables."""
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
@@ -137,11 +134,23 @@ def _checked(folder: Path) -> Any:
 
 
 def _check_saver(meta_graph: Any, folder: Path) -> None:
-    """Refuse a graph in which anything but the saver itself could write a file."""
+    """Refuse a graph in which anything but the saver itself could write a file.
+
+    What runs when a model is loaded: the restoring half of its saver, its initialisers, and nothing else.
+    """
     library = meta_graph.graph_def.library.function
-    writing = {f.signature.name for f in library if any(n.op in ("SaveV2", "Save", "SaveSlices") for n in f.node_def)}
-    saver = re.sub(r":\d+$", "", meta_graph.saver_def.save_tensor_name)
+    writing = {f.signature.name for f in library if any(n.op in _WRITING_OPERATIONS for n in f.node_def)}
+    saver = graphs.source_node(meta_graph.saver_def.save_tensor_name)
     for node in graphs.all_nodes(meta_graph.graph_def):
         called = {node.op} | {value.func.name for value in node.attr.values() if value.HasField("func")}
         if called & writing and node.name != saver:
             raise GraphError(f"{folder} is refused: its node {node.name!r} writes files.")
+    for name in sorted(writing & set(meta_graph.object_graph_def.concrete_functions)):
+        raise GraphError(f"{folder} is refused: its function {name!r} writes files.")
+    initialiser = meta_graph.signature_def["__saved_model_init_op"].outputs["__saved_model_init_op"].name
+    on_loading = [meta_graph.saver_def.restore_op_name, initialiser]
+    for collection in ("saved_model_main_op", "legacy_init_op"):
+        on_loading += meta_graph.collection_def[collection].node_list.value
+    for node in graphs.needed_nodes(meta_graph.graph_def, on_loading):
+        if node.op in _WRITING_OPERATIONS:
+            raise GraphError(f"{folder} is refused: its node {node.name!r} writes files when it is loaded.")

@@ -1,0 +1,219 @@
+"""Trains weights for the bundled backbone: a small MobileNet learns to answer as a large teacher does.
+
+Distillation after Beyer et al., "Knowledge distillation: A good teacher is patient and consistent", 2021: teacher
+and student see the same crops, for long. With --logits the student learns the teacher's softened classes (Hinton et
+al., 2015); without, the teacher's standardised features. The result goes to `retrain --weights FILE.npz`.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from retrain import architectures
+from retrain.backbone import load_backbone, locate
+from retrain.engine import TensorFlowRunner
+from retrain.errors import ImageError, RetrainError, UsageError
+from retrain.formats import is_image
+from retrain.image import decode
+from retrain.report import Terminal
+
+SIZES = (64, 96, 128)  # of the student's images, small ones first: most is learnt where a step is cheap
+TEMPERATURE = 2.0
+_DECODED = 320  # pixels a side from which crops are taken
+_TEACHER_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """Crops for the student, uint8 [N, 128, 128, 3], and the teacher's outputs for them, float32 [N, K]."""
+
+    crops: np.ndarray
+    answers: np.ndarray
+
+
+def prepare(
+    images: Sequence[Path], teacher: TensorFlowRunner, size: int, *, crops: int, seed: int, folder: Path
+) -> Lessons:
+    """Return what the teacher says of random crops (30 to 100 % of the area) of images; unreadable ones are left out.
+
+    Args:
+        images: Files.
+        teacher: From uint8 [n, size, size, 3] to float32 [n, K].
+        size: The teacher's.
+        crops: Crops of each image.
+        seed: What the crops follow from.
+        folder: Where the student's crops are kept, mapped into memory.
+    """
+    rng = np.random.default_rng(seed)
+    kept = np.lib.format.open_memmap(
+        folder / "crops.npy", "w+", np.uint8, (len(images) * crops, SIZES[-1], SIZES[-1], 3)
+    )
+    answers: list[np.ndarray] = []
+    waiting: list[np.ndarray] = []
+    count = 0
+    advance = Terminal().progress("Asking the teacher", "image")
+    for number, path in enumerate(images):
+        for crop in _crops(path, rng, crops):
+            kept[count] = np.asarray(crop.resize((SIZES[-1],) * 2, Image.Resampling.BILINEAR))
+            waiting.append(np.asarray(crop.resize((size, size), Image.Resampling.BILINEAR)))
+            count += 1
+        if len(waiting) >= _TEACHER_BATCH or number == len(images) - 1:
+            answers += [teacher(np.stack(waiting))] if waiting else []
+            waiting = []
+        advance(number + 1, len(images))
+    if not answers:
+        raise UsageError("none of the images could be read.")
+    return Lessons(kept[:count], np.concatenate(answers))
+
+
+def distil(
+    lessons: Lessons, *, alpha: float, steps: int, batch_size: int, learning_rate: float, logits: bool, seed: int
+) -> Any:
+    """Return the trained student, a `keras.applications.MobileNet` without its classifier.
+
+    Args:
+        lessons: From `prepare`.
+        alpha: The student's width.
+        steps: Training steps in all, a third at each of `SIZES`.
+        batch_size: Crops a step, mirrored half of the time.
+        learning_rate: The highest; it falls to zero along a cosine.
+        logits: Whether the answers are class logits.
+        seed: What the first weights and the batches follow from.
+    """
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(seed)
+    student = keras.applications.MobileNet(
+        input_shape=(None, None, 3), alpha=alpha, include_top=False, weights=None, pooling="avg"
+    )
+    output = keras.layers.Dense(lessons.answers.shape[1])
+    model = keras.Sequential([student, output])
+    model.build((None, SIZES[-1], SIZES[-1], 3))
+    schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.02)
+    optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2])
+    wanted = lessons.answers if logits else _standardised(lessons.answers)
+
+    @tf.function(reduce_retracing=True)
+    def step(pixels: Any, answers: Any) -> Any:
+        with tf.GradientTape() as tape:
+            given = model(tf.cast(pixels, tf.float32) / 127.5 - 1, training=True)
+            if logits:
+                soft = tf.nn.softmax(answers / TEMPERATURE)
+                loss = TEMPERATURE**2 * tf.reduce_mean(
+                    tf.nn.softmax_cross_entropy_with_logits(soft, given / TEMPERATURE)
+                )
+            else:
+                loss = tf.reduce_mean(tf.square(given - answers))
+        optimizer.apply_gradients(
+            zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
+        )
+        return loss
+
+    for number, (rows, size, mirror) in enumerate(_batches(len(wanted), steps, batch_size, seed)):
+        pixels = tf.image.resize(lessons.crops[rows], (size, size))
+        loss = step(pixels[:, :, ::-1] if mirror else pixels, tf.constant(wanted[rows]))
+        if number % 100 == 0 or number == steps - 1:
+            print(f"Step {number}: {size} px, loss = {float(loss):.4f}", flush=True)
+    return student
+
+
+def save(student: Any, path: Path) -> None:
+    """Write a student's weights in the layout of the bundled ones: convolutions float16, the rest float32."""
+    arrays = {}
+    for variable in student.weights:
+        name = "/".join(variable.path.split("/")[-2:])
+        arrays[name] = variable.numpy().astype(np.float16 if variable.path.endswith("kernel") else np.float32)
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _crops(path: Path, rng: np.random.Generator, count: int) -> Iterator[Image.Image]:
+    try:
+        whole = Image.fromarray(decode(path.read_bytes(), height=_DECODED, width=_DECODED))
+    except (OSError, ImageError):
+        return
+    for _ in range(count):
+        side = int(_DECODED * np.sqrt(rng.uniform(0.3, 1.0)))
+        left, top = rng.integers(0, _DECODED - side + 1, 2).tolist()
+        yield whole.crop((left, top, left + side, top + side))
+
+
+def _batches(count: int, steps: int, size: int, seed: int) -> Iterator[tuple[np.ndarray, int, bool]]:
+    """Yield, for each step, rows int64 [size], the pixels of a side, and whether to mirror."""
+    rng = np.random.default_rng(seed)
+    for step in range(steps):
+        yield np.sort(rng.integers(0, count, size)), SIZES[step * len(SIZES) // steps], bool(rng.integers(2))
+
+
+def _standardised(answers: np.ndarray) -> np.ndarray:
+    scaled: np.ndarray = (answers - answers.mean(axis=0)) / (answers.std(axis=0) + 1e-6)
+    return scaled
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Trains weights for the bundled backbone by distillation.")
+    parser.add_argument("--image_dir", type=Path, required=True, help="folder of images, at any depth")
+    parser.add_argument("--output", type=Path, required=True, help="the .npz file to write")
+    parser.add_argument("--teacher", default="mobilenet_1.0_224", help="any --architecture (default: %(default)s)")
+    parser.add_argument(
+        "--logits", metavar="NODE", help="the teacher's class logits, e.g. MobilenetV1/Predictions/Reshape"
+    )
+    parser.add_argument("--teacher_weights", metavar="FILE", help="weights of a keras: teacher")
+    parser.add_argument("--model_dir", type=Path, default=Path("tf_files/models"), help="where teachers lie")
+    parser.add_argument("--alpha", type=float, default=0.5, help="width of the student (default: %(default)s)")
+    parser.add_argument("--crops", type=int, default=3, help="crops of each image (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=20_000, help="training steps (default: %(default)s)")
+    parser.add_argument("--batch_size", type=int, default=128, help="crops a step (default: %(default)s)")
+    parser.add_argument("--learning_rate", type=float, default=0.003, help="the highest (default: %(default)s)")
+    parser.add_argument("--random_seed", type=int, default=0, help="default: %(default)s")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Train a student as the arguments say and write its weights.
+
+    Raises:
+        RetrainError: Something that the user can mend.
+    """
+    given = _parse(arguments)
+    images = sorted(path for path in given.image_dir.rglob("*") if path.is_file() and is_image(path))
+    if not images:
+        raise UsageError(f"no images in {given.image_dir}.")
+    spec = architectures.find(given.teacher)
+    spec = replace(spec, target=given.logits or spec.target)
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = locate(spec, model_dir=given.model_dir, weights=given.teacher_weights, seed=given.random_seed)
+        frozen = load_backbone(recipe, Path(folder))
+        teacher = TensorFlowRunner(
+            frozen.graph, source=frozen.source, target=frozen.target, mean=frozen.mean, std=frozen.std
+        )
+        lessons = prepare(
+            images, teacher, frozen.height, crops=given.crops, seed=given.random_seed, folder=Path(folder)
+        )
+        student = distil(
+            lessons,
+            alpha=given.alpha,
+            steps=given.steps,
+            batch_size=given.batch_size,
+            learning_rate=given.learning_rate,
+            logits=given.logits is not None,
+            seed=given.random_seed,
+        )
+    save(student, given.output)
+    print(f"Wrote {given.output}. Use it with: retrain --weights {given.output} --image_dir PHOTOS")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except RetrainError as error:
+        sys.exit(f"pretrain_backbone: {error}")
