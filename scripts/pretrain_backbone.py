@@ -96,7 +96,6 @@ def distil(
     )
     output = keras.layers.Dense(lessons.answers.shape[1])
     model = keras.Sequential([student, output])
-    model.build((None, SIZES[-1], SIZES[-1], 3))
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.02)
     optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2])

@@ -152,20 +152,11 @@ class GraphModel:
         graph_def = _without_fixed_batch(graphs.read(path), described.input or "")
         self._function = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
         self._path = path
-        self._probabilities = self._prune(described.input)
+        self._probabilities = self._prune(described.input, described.output)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Return probabilities float32 [N, C] for images uint8 [N, H, W, 3]."""
-        import tensorflow as tf
-
-        mean, std = np.float32(self.metadata.mean or 0.0), np.float32(self.metadata.std or 1.0)
-        images = (pixels.astype(np.float32) - mean) / std
-        try:
-            return self._probabilities(tf.constant(images)).numpy()  # type: ignore[no-any-return]
-        except (ValueError, tf.errors.OpError) as error:
-            raise GraphError(
-                f"{self._path} does not run on {pixels.shape[2]} x {pixels.shape[1]} px images: {first_line(error)}."
-            ) from error
+        return self._run(self._probabilities, self._images(pixels))
 
     @property
     def class_count(self) -> int | None:
@@ -173,23 +164,35 @@ class GraphModel:
         shape = self._probabilities.outputs[0].shape
         return None if shape.rank is None else shape[-1]
 
+    def bottlenecks(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the bottlenecks float32 [N, D] of images uint8 [N, H, W, 3], on their way through the file."""
+        return self._run(self._prune(self.metadata.input, self.metadata.bottleneck), self._images(pixels))
+
     def from_bottlenecks(self, bottlenecks: np.ndarray) -> np.ndarray:
         """Return probabilities float32 [N, C] for bottlenecks float32 [N, D], fed behind the backbone."""
+        return self._run(self._prune(self.metadata.bottleneck, self.metadata.output), bottlenecks)
+
+    def _images(self, pixels: np.ndarray) -> np.ndarray:
+        images: np.ndarray = pixels.astype(np.float32) - np.float32(self.metadata.mean or 0.0)
+        images /= np.float32(self.metadata.std or 1.0)
+        return images
+
+    def _run(self, network: Any, values: np.ndarray) -> np.ndarray:
         import tensorflow as tf
 
-        run = self._prune(self.metadata.bottleneck)
-        return run(tf.constant(bottlenecks)).numpy()  # type: ignore[no-any-return]
-
-    def _prune(self, source: str | None) -> Any:
         try:
-            tensors = [
-                self._function.graph.get_tensor_by_name(graphs.tensor_name(name or ""))
-                for name in (source, self.metadata.output)
-            ]
+            return network(tf.constant(values)).numpy()  # type: ignore[no-any-return]
+        except (ValueError, tf.errors.OpError) as error:
+            size = " x ".join(str(side) for side in values.shape[2:0:-1])
+            raise GraphError(f"{self._path} does not run on {size} px images: {first_line(error)}.") from error
+
+    def _prune(self, *ends: str | None) -> Any:
+        """Return the part of the graph between two nodes as a function."""
+        try:
+            tensors = [self._function.graph.get_tensor_by_name(graphs.tensor_name(name or "")) for name in ends]
         except (KeyError, ValueError) as error:
-            raise GraphError(
-                f"{self._path}: {first_line(error)}. Name the nodes with --input_layer and --output_layer."
-            ) from error
+            hint = "Name the nodes with --input_layer and --output_layer."
+            raise GraphError(f"{self._path}: {first_line(error)}. {hint}") from error
         return self._function.prune(*tensors)
 
 

@@ -19,7 +19,7 @@ from retrain.store import Store
 from retrain.summaries import TRAIN, VALIDATION, Summaries
 from retrain.training import Head, Segment
 
-PARITY = 1e-3  # how far the written graph may be from the backbone and head in memory, in probability
+PARITY = 2e-3  # how far the written graph may be from what was trained, of a probability or the largest feature
 
 
 @dataclass(frozen=True)
@@ -284,16 +284,27 @@ def _export(
     export.write_labels(config.output_labels, dataset.class_names)
     written = export.GraphModel(config.output_graph, export.describe(config.output_graph))
     scored = export.score(written.from_bottlenecks, read, testing, class_count)
-    # One picture goes the whole way through the file; the test images need not be read again for it.
-    picture = freeze.probe_image(backbone.height, backbone.width)
-    pairs = [(scored, expected), (written(picture[None]), head.probabilities(engine.run_one(picture)[None]))]
-    difference = max(float(np.abs(file - memory).max(initial=0.0)) for file, memory in pairs)
-    if not difference <= PARITY:
-        raise ExportError(
-            f"{config.output_graph} gives probabilities that differ by {difference:.2g} from those of the trained "
-            f"network (at most {PARITY:g} is accepted). Delete {backbone.graph.parent} and run again."
-        )
+    _check_parity(config.output_graph, written, engine, scored, expected)
     return scored
+
+
+def _check_parity(
+    path: Path, written: export.GraphModel, engine: Engine, scored: np.ndarray, expected: np.ndarray
+) -> None:
+    """Refuse a written graph whose head or backbone differs from what was trained."""
+    # One picture goes through the file's backbone; the test images need not be read again for it.
+    picture = freeze.probe_image(engine.height, engine.width)
+    trained_on, in_file = engine.run_one(picture), written.bottlenecks(picture[None])[0]
+    differences = {
+        "probabilities": float(np.abs(scored - expected).max(initial=0.0)),
+        "bottlenecks": float(np.abs(trained_on - in_file).max() / max(1e-6, float(np.abs(trained_on).max()))),
+    }
+    for what, difference in differences.items():
+        if not difference <= PARITY:
+            raise ExportError(
+                f"{path} gives {what} that differ by {difference:.2g} from those of the trained network "
+                f"(at most {PARITY:g} is accepted). Delete the folder of its bottlenecks and run again."
+            )
 
 
 def _report(

@@ -13,6 +13,7 @@ import numpy as np
 
 GATHER_BYTES = 256 * 2**20  # bottlenecks held in memory at once
 STATISTICS_EXAMPLES = 16_384  # mean and deviation of so many vectors are exact to a hundredth of a deviation
+_LEAST_VARIANCE = 1e-3  # added to each dimension's variance, as a share of the mean one
 _REPORTS = 20  # compiled calls a training is divided into
 
 Gather = Callable[[np.ndarray], np.ndarray]  # int64 [n] indices of examples -> float32 [n, D]
@@ -231,8 +232,9 @@ def _standardisation(gather: Gather, training: np.ndarray, seed: int) -> _Standa
     vectors = gather(training)
     mean = vectors.mean(axis=0, dtype=np.float64)
     deviation = vectors.std(axis=0, dtype=np.float64)
-    # A dimension that never changes carries nothing: leave it alone instead of dividing by nothing.
-    deviation[deviation <= 1e-6 * deviation.max(initial=0.0)] = 1.0
+    # A dimension that hardly changes carries rounding errors: do not blow them up to the size of a feature.
+    deviation = np.sqrt(deviation**2 + _LEAST_VARIANCE * np.mean(deviation**2))
+    deviation[deviation == 0] = 1.0
     return _Standardisation(mean.astype(np.float32), deviation.astype(np.float32))
 
 
