@@ -21,7 +21,7 @@ setup: .venv/installed ## make .venv and install retrain into it
 demo: .venv/installed tf_files/sample_photos/.drawn ## draw sample photos, train on them, label a new one
 	$(BIN)/retrain --image_dir=tf_files/sample_photos --how_many_training_steps=500
 	@$(BIN)/python scripts/make_sample_photos.py --image_dir=tf_files/new_photos --per_class=1 --seed=1
-	$(BIN)/label_image tf_files/new_photos/tulips/tulips_000.jpg
+	$(BIN)/label_image tf_files/new_photos/sunflowers/sunflowers_000.jpg
 	@echo
 	@echo "That was the demo. What to type next:"
 	@echo "  your own photos   make train IMAGE_DIR=path/to/photos     (one folder for each class)"

@@ -11,11 +11,12 @@ from conftest import ROOT
 PACKAGE = ROOT / "src" / "retrain"
 LAYERS = [
     {"errors", "formats", "files"},
-    {"architectures", "dataset", "download", "evaluation", "graphs", "image"},
+    {"architectures", "dataset", "download", "evaluation", "graphs", "image", "litert"},
     {"freeze", "keras_models"},
     {"saved_models"},
     {"backbone", "engine", "store", "training", "summaries", "report"},
-    {"bottlenecks", "export"},
+    {"bottlenecks", "classifier"},
+    {"export"},
     {"label", "pipeline"},
     {"cli"},
 ]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import write_graph
 
-from retrain import export, graphs
+from retrain import classifier, export, graphs
 from retrain.errors import ExportError, GraphError
 
 LABELS = ("red", "green", "blue")
@@ -12,7 +12,9 @@ LABELS = ("red", "green", "blue")
 
 def exported(backbone, path, output="final_result", **fields):
     weights = np.eye(3, dtype=np.float32) * 9
-    metadata = export.Metadata(labels=LABELS, height=16, width=16, mean=0.0, std=255.0, architecture="mean", **fields)
+    metadata = classifier.Metadata(
+        labels=LABELS, height=16, width=16, mean=0.0, std=255.0, architecture="mean", **fields
+    )
     export.write_graph(
         path,
         backbone=backbone,
@@ -36,20 +38,20 @@ def colours():
 
 
 def test_a_written_graph_says_what_it_is(graph):
-    told = export.describe(graph)
+    told = classifier.describe(graph)
     assert told.labels == LABELS
     assert (told.input, told.output) == ("Placeholder", "final_result")
     assert (told.height, told.width, told.mean, told.std, told.architecture) == (16, 16, 0.0, 255.0, "mean")
 
 
 def test_a_written_graph_names_each_colour(graph):
-    model = export.GraphModel(graph, export.describe(graph))
+    model = classifier.GraphModel(graph, classifier.describe(graph))
     assert model(colours()).argmax(1).tolist() == [0, 1, 2]
     assert model.class_count == 3
 
 
 def test_pixels_and_bottlenecks_give_the_same_probabilities(graph):
-    model = export.GraphModel(graph, export.describe(graph))
+    model = classifier.GraphModel(graph, classifier.describe(graph))
     assert model(colours()) == pytest.approx(model.from_bottlenecks(np.eye(3, dtype=np.float32)), abs=1e-6)
 
 
@@ -64,7 +66,7 @@ def test_the_nodes_have_their_old_names(graph):
 
 def test_the_output_can_have_another_name(mean_colour_backbone, tmp_path):
     path = exported(mean_colour_backbone, tmp_path / "g.pb", output="answer")
-    assert export.GraphModel(path, export.describe(path))(colours()).shape == (3, 3)
+    assert classifier.GraphModel(path, classifier.describe(path))(colours()).shape == (3, 3)
     with pytest.raises(ExportError, match="--final_tensor_name"):
         exported(mean_colour_backbone, tmp_path / "h.pb", output="mean_colour")
 
@@ -99,9 +101,9 @@ def test_labels_with_any_name_survive_inside_the_graph(mean_colour_backbone, tmp
     export.write_graph(
         path, backbone=mean_colour_backbone, source="Placeholder", target="mean_colour",
         weights=np.eye(3, dtype=np.float32), biases=np.zeros(3, np.float32), output="final_result",
-        metadata=export.Metadata(labels=labels),
+        metadata=classifier.Metadata(labels=labels),
     )  # fmt: skip
-    assert export.describe(path).labels == labels
+    assert classifier.describe(path).labels == labels
 
 
 def test_a_result_that_cannot_be_written_is_said_before_the_work(tmp_path):
@@ -127,7 +129,7 @@ def test_a_graph_without_metadata_tells_what_its_nodes_tell(tmp_path):
     path = write_graph(
         tmp_path / "old.pb", lambda tf, image: tf.nn.softmax(tf.reduce_mean(image, [1, 2]), name="final_result")
     )
-    told = export.describe(path)
+    told = classifier.describe(path)
     assert (told.input, told.output, told.height, told.mean, told.std) == (
         "Placeholder",
         "final_result",
@@ -142,11 +144,11 @@ def test_a_node_that_is_not_there_is_named_with_its_flag(graph):
     from dataclasses import replace
 
     with pytest.raises(GraphError, match="--input_layer and --output_layer"):
-        export.GraphModel(graph, replace(export.describe(graph), output="nowhere"))
+        classifier.GraphModel(graph, replace(classifier.describe(graph), output="nowhere"))
 
 
 def test_the_metadata_is_one_line_of_json(graph):
     import tensorflow as tf
 
-    (node,) = [node for node in graphs.read(graph).node if node.name == export.METADATA_NODE]
+    (node,) = [node for node in graphs.read(graph).node if node.name == classifier.METADATA_NODE]
     assert json.loads(tf.make_ndarray(node.attr["value"].tensor).item())["labels"] == list(LABELS)

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from conftest import photo, write_graph
+from conftest import command, photo, write_graph
 from test_export import exported
 
-from retrain import label
+from retrain import classifier, engine, export, label
+from retrain.classifier import Metadata
 from retrain.errors import GraphError
-from retrain.export import Metadata
 
 
 def test_top_k_is_sorted_and_stable():
@@ -50,6 +50,58 @@ def test_the_users_own_values_go_first_zero_included(graph, tmp_path):
         next(iter(label.label(shifted, [grey]))).ranked[0].score
         > next(iter(label.label(plain, [grey]))).ranked[0].score
     )
+
+
+@pytest.fixture
+def both(graph, mean_colour_backbone, tmp_path):
+    """A frozen graph with its LiteRT form beside it."""
+    lite = tmp_path / "backbone.tflite"
+    lite.write_bytes(engine.convert(mean_colour_backbone, source="Placeholder", target="mean_colour"))
+    export.write_litert(
+        graph, backbone=lite, weights=np.eye(3, dtype=np.float32) * 9, biases=np.zeros(3, np.float32),
+        output="final_result", metadata=classifier.describe(graph),
+    )  # fmt: skip
+    return graph
+
+
+def test_the_litert_form_gives_the_same_answers(both, tmp_path):
+    pictures = [photo(tmp_path / f"{i}.png", colour, seed=i) for i, colour in enumerate(((250, 3, 9), (9, 80, 30)))]
+    lite, frozen = label.load(both), classifier.GraphModel(both, classifier.describe(both))
+    assert isinstance(lite, classifier.LiteRTModel)
+    for fast, slow in zip(label.label(lite, pictures), label.label(frozen, pictures), strict=True):
+        assert [r.label for r in fast.ranked] == [r.label for r in slow.ranked]
+        assert [r.score for r in fast.ranked] == pytest.approx([r.score for r in slow.ranked], abs=1e-5)
+
+
+def test_the_litert_form_of_another_training_is_not_taken(both):
+    both.write_bytes(both.read_bytes() + b"\x22\x00")  # an empty field more: the same graph, other bytes
+    assert isinstance(label.load(both), classifier.GraphModel)
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish", b"\0\0\0\0TFL3" + b"\0" * 40])
+def test_a_damaged_litert_form_costs_nothing(both, content):
+    both.with_suffix(".tflite").write_bytes(content)
+    assert isinstance(label.load(both), classifier.GraphModel)
+
+
+def test_a_litert_model_can_be_named_itself(both, tmp_path):
+    both.rename(tmp_path / "away.pb")
+    model = label.load(both.with_suffix(".tflite"))
+    assert model.metadata.labels == ("red", "green", "blue")
+    (tmp_path / "bad.tflite").write_bytes(b"rubbish")
+    for name in ("bad.tflite", "gone.tflite"):
+        with pytest.raises(GraphError, match=name):
+            label.load(tmp_path / name)
+
+
+def test_labelling_with_the_litert_form_imports_no_tensorflow(both, tmp_path):
+    picture = photo(tmp_path / "x.png", (255, 0, 0))
+    code = (
+        "import sys; from retrain.cli import label_image_main\n"
+        f"label_image_main(['--graph', {str(both)!r}, {str(picture)!r}])\n"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    assert "red (score=0.9" in command("python", "-c", code, cwd=tmp_path).stdout
 
 
 def old_graph(path, size=16):

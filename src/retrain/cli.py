@@ -61,7 +61,7 @@ def label_image_main(arguments: Sequence[str]) -> int:
     if not paths:
         raise UsageError("no image given. Name one or more image files or folders.")
     from retrain import label
-    from retrain.export import Metadata
+    from retrain.classifier import Metadata
 
     own = Metadata(
         input=given.input_layer,

@@ -119,16 +119,18 @@ class Engine:
     @functools.cached_property
     def batched(self) -> bool:
         """Return whether the backbone runs in TensorFlow: on a GPU, or because LiteRT cannot."""
-        if has_gpu():
-            return True
-        if self._model.exists():
-            return False
-        try:
-            write_whole(self._model, convert(self._graph, source=self._source, target=self._target))
-        except BackboneError as error:
-            self._warn(f"{error} Running it in TensorFlow instead.")
-            return True
-        return False
+        return has_gpu() or self.model is None
+
+    @functools.cached_property
+    def model(self) -> Path | None:
+        """Return the backbone as a LiteRT model, converted at the first use; None where LiteRT cannot run it."""
+        if not self._model.exists():
+            try:
+                write_whole(self._model, convert(self._graph, source=self._source, target=self._target))
+            except BackboneError as error:
+                self._warn(f"{error} TensorFlow runs it instead.")
+                return None
+        return self._model
 
     def runner(self) -> LiteRTRunner:
         """Return a runner of one image for one thread."""

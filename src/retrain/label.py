@@ -1,5 +1,6 @@
 """Loads an exported model and ranks images; `top_k(probabilities, k)` is pure."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from retrain import export
+from retrain.classifier import Classifier, GraphModel, LiteRTModel, Metadata, describe
 from retrain.errors import GraphError, ImageError
-from retrain.export import GraphModel, Metadata
 from retrain.formats import EXTENSIONS
 from retrain.image import decode
 
@@ -35,28 +36,39 @@ def top_k(probabilities: np.ndarray, k: int) -> list[int]:
     return np.argsort(-probabilities, kind="stable")[:k].tolist()  # type: ignore[no-any-return]
 
 
-def load(graph: Path, *, labels: Path | None = None, own: Metadata | None = None) -> GraphModel:
-    """Return the classifier in a graph file.
+def load(graph: Path, *, labels: Path | None = None, own: Metadata | None = None) -> Classifier:
+    """Return the classifier in a model file; its LiteRT form, if that lies beside a frozen graph.
 
     Args:
-        graph: A frozen graph, of retrain, of the original `retrain.py` or of anyone who names the rest.
-        labels: A labels file; by default the graph's own, or the file beside it that the codelab's names suggest.
-        own: Values that the user gave, which go before what the graph tells.
+        graph: A frozen graph, of retrain, of the original `retrain.py` or of anyone who names the rest; or a
+            `.tflite` that retrain wrote.
+        labels: A labels file; by default the model's own, or the file beside it that the codelab's names suggest.
+        own: Values that the user gave, which go before what the model tells.
 
     Raises:
         GraphError: Something is missing: says which flag gives it.
     """
-    told = export.describe(graph)
     given = {} if own is None else {name: value for name, value in vars(own).items() if value not in (None, ())}
-    described = replace(told, **given)
+    path = graph if {"input", "output", "height", "width"} & given.keys() else _fastest(graph)
+    described = replace(describe(path), **given)
     if labels is not None:
         described = replace(described, labels=export.read_labels(labels))
     elif not described.labels and export.labels_path(graph).exists():
         described = replace(described, labels=export.read_labels(export.labels_path(graph)))
     _check_complete(graph, described)
-    model = GraphModel(graph, described)
+    model = LiteRTModel(path, described) if path.suffix == ".tflite" else GraphModel(path, described)
     _check_label_count(graph, model)
     return model
+
+
+def _fastest(graph: Path) -> Path:
+    """Return the LiteRT form of a frozen graph where one lies beside it that is of this very graph."""
+    beside = export.litert_path(graph)
+    try:
+        same = describe(beside).graph_sha256 == hashlib.sha256(graph.read_bytes()).hexdigest()
+    except (GraphError, OSError):
+        return graph
+    return beside if same else graph
 
 
 def images(paths: Sequence[Path]) -> list[Path]:
@@ -70,7 +82,7 @@ def images(paths: Sequence[Path]) -> list[Path]:
     return found
 
 
-def label(model: GraphModel, paths: Sequence[Path], *, k: int = 5) -> Iterator[Labelled]:
+def label(model: Classifier, paths: Sequence[Path], *, k: int = 5) -> Iterator[Labelled]:
     """Yield the best `k` classes of each image, in order; an unreadable image has an error instead."""
     for path in paths:
         try:
@@ -101,7 +113,7 @@ def _check_complete(graph: Path, described: Metadata) -> None:
         raise GraphError(f"{graph} does not tell everything that is needed to run it. Give {', '.join(missing)}.")
 
 
-def _check_label_count(graph: Path, model: GraphModel) -> None:
+def _check_label_count(graph: Path, model: Classifier) -> None:
     count = model.class_count
     if count is not None and count != len(model.metadata.labels):
         raise GraphError(

@@ -11,6 +11,7 @@ import numpy as np
 from retrain import __version__, architectures, bottlenecks, evaluation, export, freeze, graphs, training
 from retrain.architectures import BackboneSpec
 from retrain.backbone import Backbone, load_backbone, locate
+from retrain.classifier import GraphModel, LiteRTModel, Metadata, describe
 from retrain.dataset import Dataset, Split, scan, without
 from retrain.engine import Engine
 from retrain.errors import ExportError, UsageError
@@ -89,7 +90,9 @@ def retrain(config: RetrainConfig, terminal: Terminal | None = None) -> Report:
     write_report(report, config.output_graph, dataset.image_dir)
     terminal.final(report, misclassified=config.print_misclassified_test_images)
     page, _ = report_paths(config.output_graph)
-    terminal.say(f"Wrote {config.output_graph}, {config.output_labels} and {page}.")
+    lite = [export.litert_path(config.output_graph)] if engine.model else []
+    written = [config.output_graph, *lite, config.output_labels]
+    terminal.say(f"Wrote {', '.join(str(path) for path in written)} and {page}.")
     return report
 
 
@@ -261,50 +264,60 @@ def _export(
     testing, class_count = _members(dataset, Split.TESTING), len(dataset.class_names)
     expected = export.score(head.probabilities, read, testing, class_count)
     accuracy = evaluation.accuracy(expected, _labels(dataset)[testing]) if len(testing) else None
+    described = Metadata(
+        labels=dataset.class_names,
+        input=backbone.source,
+        height=backbone.height,
+        width=backbone.width,
+        mean=backbone.mean,
+        std=backbone.std,
+        architecture=backbone.architecture,
+        test_accuracy=accuracy,
+        retrain_version=__version__,
+        tensorflow_version=metadata.version("tensorflow"),
+    )
+    joined: dict[str, Any] = {"weights": head.weights, "biases": head.biases, "output": config.final_tensor_name}
     export.write_graph(
         config.output_graph,
         backbone=backbone.graph,
         source=backbone.source,
         target=backbone.target,
-        weights=head.weights,
-        biases=head.biases,
-        output=config.final_tensor_name,
-        metadata=export.Metadata(
-            labels=dataset.class_names,
-            height=backbone.height,
-            width=backbone.width,
-            mean=backbone.mean,
-            std=backbone.std,
-            architecture=backbone.architecture,
-            test_accuracy=accuracy,
-            retrain_version=__version__,
-            tensorflow_version=metadata.version("tensorflow"),
-        ),
+        metadata=described,
+        **joined,
     )
     export.write_labels(config.output_labels, dataset.class_names)
-    written = export.GraphModel(config.output_graph, export.describe(config.output_graph))
+    written = GraphModel(config.output_graph, describe(config.output_graph))
     scored = export.score(written.from_bottlenecks, read, testing, class_count)
     _check_parity(config.output_graph, written, engine, scored, expected)
+    if engine.model:
+        lite = export.write_litert(config.output_graph, backbone=engine.model, metadata=described, **joined)
+        picture = freeze.probe_image(engine.height, engine.width)
+        _check_close(
+            lite,
+            "probabilities",
+            LiteRTModel(lite, describe(lite))(picture[None]),
+            head.probabilities(engine.runner()(picture)[None]),
+        )
     return scored
 
 
-def _check_parity(
-    path: Path, written: export.GraphModel, engine: Engine, scored: np.ndarray, expected: np.ndarray
-) -> None:
+def _check_parity(path: Path, written: GraphModel, engine: Engine, scored: np.ndarray, expected: np.ndarray) -> None:
     """Refuse a written graph whose head or backbone differs from what was trained."""
+    _check_close(path, "probabilities", scored, expected)
     # One picture goes through the file's backbone; the test images need not be read again for it.
     picture = freeze.probe_image(engine.height, engine.width)
-    trained_on, in_file = engine.run_one(picture), written.bottlenecks(picture[None])[0]
-    differences = {
-        "probabilities": float(np.abs(scored - expected).max(initial=0.0)),
-        "bottlenecks": float(np.abs(trained_on - in_file).max() / max(1e-6, float(np.abs(trained_on).max()))),
-    }
-    for what, difference in differences.items():
-        if not difference <= PARITY:
-            raise ExportError(
-                f"{path} gives {what} that differ by {difference:.2g} from those of the trained network "
-                f"(at most {PARITY:g} is accepted). Delete the folder of its bottlenecks and run again."
-            )
+    trained_on = engine.run_one(picture)
+    largest = max(1e-6, float(np.abs(trained_on).max()))
+    _check_close(path, "bottlenecks", written.bottlenecks(picture[None])[0] / largest, trained_on / largest)
+
+
+def _check_close(path: Path, what: str, in_file: np.ndarray, trained: np.ndarray) -> None:
+    difference = float(np.abs(in_file - trained).max(initial=0.0))
+    if not difference <= PARITY:
+        raise ExportError(
+            f"{path} gives {what} that differ by {difference:.2g} from those of the trained network "
+            f"(at most {PARITY:g} is accepted). Delete the folder of its bottlenecks and run again."
+        )
 
 
 def _report(

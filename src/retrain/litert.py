@@ -1,0 +1,116 @@
+"""Edits LiteRT model files: puts a head on a backbone, and what a model says of itself into it.
+
+A converted backbone is kept for every later run; its head is added in milliseconds, where converting the whole
+network again would take seconds. Format: https://github.com/google-ai-edge/LiteRT/blob/main/tflite/schema/schema.fbs
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_IDENTIFIER = b"TFL3"
+_FULLY_CONNECTED_OPTIONS, _SOFTMAX_OPTIONS = 8, 9  # members of the union BuiltinOptions
+
+
+def with_head(
+    backbone: bytes, *, weights: np.ndarray, biases: np.ndarray, output: str, notes: dict[str, bytes]
+) -> bytes:
+    """Return a model that ends in softmax(bottleneck @ weights + biases).
+
+    Args:
+        backbone: A float32 model of one input and one output, [1, D].
+        weights: float32 [D, C].
+        biases: float32 [C].
+        output: Name of the output tensor.
+        notes: Metadata by name.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(backbone)
+    graph = model.subgraphs[0]
+    bottleneck = graph.outputs[0]
+    # LiteRT keeps the weights of a dense layer as [C, D].
+    matrix = _add_tensor(schema, model, "final_weights", weights.T.shape, np.ascontiguousarray(weights.T))
+    vector = _add_tensor(schema, model, "final_biases", biases.shape, biases)
+    logits = _add_tensor(schema, model, "logits", (1, len(biases)))
+    probabilities = _add_tensor(schema, model, output, (1, len(biases)))
+    _add_operator(
+        schema, model, schema.BuiltinOperator.FULLY_CONNECTED, [bottleneck, matrix, vector], logits,
+        _FULLY_CONNECTED_OPTIONS, schema.FullyConnectedOptionsT(),
+    )  # fmt: skip
+    softmax = schema.SoftmaxOptionsT()
+    softmax.beta = 1.0
+    _add_operator(
+        schema, model, schema.BuiltinOperator.SOFTMAX, [logits], probabilities, _SOFTMAX_OPTIONS, softmax
+    )  # fmt: skip
+    graph.outputs = [probabilities]
+    for signature in model.signatureDefs or []:
+        signature.outputs[0].name = output
+        signature.outputs[0].tensorIndex = probabilities
+    for name, content in notes.items():
+        entry = schema.MetadataT()
+        entry.name, entry.buffer = name, _add_buffer(schema, model, np.frombuffer(content, np.uint8))
+        model.metadata = [*(model.metadata or []), entry]
+    return _packed(model)
+
+
+def read_note(model: Path, name: str) -> bytes | None:
+    """Return the metadata of that name in a model file, None where there is none.
+
+    Raises:
+        ValueError: Not a LiteRT model.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    data = model.read_bytes()
+    if data[4:8] != _IDENTIFIER:
+        raise ValueError("not a LiteRT model")
+    opened = schema.Model.GetRootAsModel(data, 0)
+    for entry in (opened.Metadata(i) for i in range(opened.MetadataLength())):
+        if entry.Name() == name.encode():
+            content = opened.Buffers(entry.Buffer())
+            return content.DataAsNumpy().tobytes()  # type: ignore[no-any-return]
+    return None
+
+
+def _add_buffer(schema: Any, model: Any, content: np.ndarray | None = None) -> int:
+    buffer = schema.BufferT()
+    if content is not None:
+        buffer.data = content.reshape(-1).view(np.uint8)
+    model.buffers.append(buffer)
+    return len(model.buffers) - 1
+
+
+def _add_tensor(schema: Any, model: Any, name: str, shape: tuple[int, ...], content: np.ndarray | None = None) -> int:
+    tensor = schema.TensorT()
+    tensor.name, tensor.shape, tensor.type = name, list(shape), schema.TensorType.FLOAT32
+    tensor.buffer = 0 if content is None else _add_buffer(schema, model, content)
+    tensors = model.subgraphs[0].tensors
+    tensors.append(tensor)
+    return len(tensors) - 1
+
+
+def _add_operator(
+    schema: Any, model: Any, operation: int, inputs: list[int], output: int, options_type: int, options: Any
+) -> None:
+    codes = model.operatorCodes
+    known = [index for index, code in enumerate(codes) if code.builtinCode == operation]
+    if not known:
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = operation
+        code.version = 1
+        codes.append(code)
+        known = [len(codes) - 1]
+    operator = schema.OperatorT()
+    operator.opcodeIndex, operator.inputs, operator.outputs = known[0], inputs, [output]
+    operator.builtinOptionsType, operator.builtinOptions = options_type, options
+    model.subgraphs[0].operators.append(operator)
+
+
+def _packed(model: Any) -> bytes:
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=_IDENTIFIER)
+    return bytes(builder.Output())
