@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT, colour_folder, command, photo
 
 from retrain.cli import label_image_parser, retrain_parser
-from retrain.pipeline import RetrainConfig
+from retrain.config import RetrainConfig
 
 
 def one_line(done):

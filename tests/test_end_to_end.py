@@ -257,7 +257,10 @@ def test_santa_in_one_folder_reaches_the_originals_accuracy(data, tmp_path):
 
 def test_the_bundled_backbone_learns_the_sample_photos(tmp_path):
     command("python", ROOT / "scripts" / "make_sample_photos.py", "--image_dir=photos", "--per_class=12", cwd=tmp_path)
-    sizes = [Image.open(path).size for path in (tmp_path / "photos").rglob("*.jpg")]
+    sizes = []
+    for path in (tmp_path / "photos").rglob("*.jpg"):
+        with Image.open(path) as opened:
+            sizes.append(opened.size)
     assert len(sizes) == 60
     assert all(320 <= side <= 640 for size in sizes for side in size)
     done = command("retrain", "--image_dir=photos", "--how_many_training_steps=100", cwd=tmp_path)

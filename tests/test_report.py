@@ -4,8 +4,9 @@ import math
 
 import pytest
 
+from retrain.errors import printable
 from retrain.evaluation import ClassFigures, Interval
-from retrain.report import Measured, Misclassified, Report, Terminal, printable, report_paths, write_report
+from retrain.report import Measured, Misclassified, Report, Terminal, report_paths, write_report
 
 
 def report(**changes):

@@ -54,7 +54,7 @@ def test_sample_photos_follow_the_seed(tmp_path):
 
 
 def test_make_help_lists_every_target():
-    shown = command("make", "help", cwd=ROOT).stdout
+    shown = command("make", "--no-print-directory", "help", cwd=ROOT, env={"MAKEFLAGS": ""}).stdout
     targets = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)[0].split()
     assert [line.split()[1] for line in shown.splitlines()] == targets
 

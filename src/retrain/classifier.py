@@ -87,49 +87,56 @@ def describe(path: Path) -> Metadata:
 
 
 class GraphModel:
-    """A classifier in a frozen graph file, loaded to be run."""
+    """A classifier in a frozen graph file, loaded to be run in TensorFlow."""
 
     def __init__(self, path: Path, described: Metadata) -> None:
-        """Load the graph; `described` comes from `describe`, with the user's own values filled in."""
+        """Load the graph; `described` comes from `describe`, with the user's own values filled in.
+
+        Raises:
+            GraphError: It has not the nodes that `described` names.
+        """
         import tensorflow as tf
 
         self.metadata = described
-        graph_def = _without_fixed_batch(graphs.read(path), described.input or "")
-        self._function = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
         self._path = path
-        self._probabilities = self._prune(described.input, described.output)
-        shape = self._probabilities.outputs[0].shape
+        graph_def = _without_fixed_batch(graphs.read(path), described.input or "")
+        self._graph = tf.Graph()
+        with self._graph.as_default():
+            tf.graph_util.import_graph_def(graph_def, name="")
+        # A session runs any part of a graph at once; functions would have to be cut out of it first.
+        self._session = tf.compat.v1.Session(graph=self._graph)
+        self._tensor(described.input)
+        shape = self._tensor(described.output).shape
         self.class_count: int | None = None if shape.rank is None else shape[-1]
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Return probabilities float32 [N, C] for images uint8 [N, H, W, 3]."""
-        return self._run(self._probabilities, scaled(pixels, self.metadata))
+        return self._run(self.metadata.input, self.metadata.output, scaled(pixels, self.metadata))
 
     def bottlenecks(self, pixels: np.ndarray) -> np.ndarray:
         """Return the bottlenecks float32 [N, D] of images uint8 [N, H, W, 3], on their way through the file."""
-        return self._run(self._prune(self.metadata.input, self.metadata.bottleneck), scaled(pixels, self.metadata))
+        return self._run(self.metadata.input, self.metadata.bottleneck, scaled(pixels, self.metadata))
 
     def from_bottlenecks(self, bottlenecks: np.ndarray) -> np.ndarray:
         """Return probabilities float32 [N, C] for bottlenecks float32 [N, D], fed behind the backbone."""
-        return self._run(self._prune(self.metadata.bottleneck, self.metadata.output), bottlenecks)
+        return self._run(self.metadata.bottleneck, self.metadata.output, bottlenecks)
 
-    def _run(self, network: Any, values: np.ndarray) -> np.ndarray:
+    def _run(self, source: str | None, target: str | None, values: np.ndarray) -> np.ndarray:
         import tensorflow as tf
 
         try:
-            return network(tf.constant(values)).numpy()  # type: ignore[no-any-return]
+            result: np.ndarray = self._session.run(self._tensor(target), {self._tensor(source): values})
         except (ValueError, tf.errors.OpError) as error:
             size = " x ".join(str(side) for side in values.shape[2:0:-1])
             raise GraphError(f"{self._path} does not run on {size} px images: {first_line(error)}.") from error
+        return result
 
-    def _prune(self, *ends: str | None) -> Any:
-        """Return the part of the graph between two nodes as a function."""
+    def _tensor(self, name: str | None) -> Any:
         try:
-            tensors = [self._function.graph.get_tensor_by_name(graphs.tensor_name(name or "")) for name in ends]
+            return self._graph.get_tensor_by_name(graphs.tensor_name(name or ""))
         except (KeyError, ValueError) as error:
             hint = "Name the nodes with --input_layer and --output_layer."
             raise GraphError(f"{self._path}: {first_line(error)}. {hint}") from error
-        return self._function.prune(*tensors)
 
 
 class LiteRTModel:

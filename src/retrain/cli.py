@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from retrain import __version__, architectures
-from retrain.errors import RetrainError, UsageError
-from retrain.pipeline import RetrainConfig, retrain
-from retrain.report import Terminal, printable
+from retrain.config import RetrainConfig
+from retrain.errors import RetrainError, UsageError, printable
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
 _DEFAULTS = {field.name: field.default for field in fields(RetrainConfig)}
@@ -42,6 +41,10 @@ def retrain_main(arguments: Sequence[str]) -> int:
     _quieten(verbose=given.pop("verbose"))
     if given["image_dir"] is None:
         raise UsageError("--image_dir is missing. Give it a folder that holds one sub-folder of photos per class.")
+    # Behind the flags: --help and a mistyped flag need not wait for numpy.
+    from retrain.pipeline import retrain
+    from retrain.report import Terminal
+
     config = RetrainConfig(**given)
     retrain(config, Terminal())
     print(f"Label a photo:  label_image --graph {config.output_graph} PHOTO.jpg")

@@ -41,3 +41,8 @@ def first_line(error: BaseException) -> str:
     """Return the first line of what an exception says, without its full stop, to quote in a message of ours."""
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Return a text with control characters and undecodable bytes escaped: names come from strangers' disks."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)

@@ -1,7 +1,7 @@
-"""`RetrainConfig` and `retrain(config) -> Report`: the stages in order, nothing else."""
+"""`retrain(config) -> Report`: the stages in order, nothing else."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from retrain import __version__, architectures, bottlenecks, evaluation, export,
 from retrain.architectures import BackboneSpec
 from retrain.backbone import Backbone, load_backbone, locate
 from retrain.classifier import GraphModel, LiteRTModel, Metadata, describe
+from retrain.config import RetrainConfig
 from retrain.dataset import Dataset, Split, scan, without
 from retrain.engine import Engine
 from retrain.errors import ExportError, UsageError
@@ -23,35 +24,7 @@ from retrain.training import Head, Segment
 PARITY = 2e-3  # how far the written graph may be from what was trained, of a probability or the largest feature
 
 
-@dataclass(frozen=True)
-class RetrainConfig:
-    """Every setting of a run with its default; `retrain --help` says what each one means."""
-
-    image_dir: Path
-    output_graph: Path = Path("tf_files/retrained_graph.pb")
-    output_labels: Path = Path("tf_files/retrained_labels.txt")
-    summaries_dir: Path = Path("tf_files/training_summaries")
-    bottleneck_dir: Path = Path("tf_files/bottlenecks")
-    model_dir: Path = Path("tf_files/models")
-    architecture: str = architectures.DEFAULT
-    tfhub_module: str | None = None
-    weights: str | None = None
-    how_many_training_steps: int = 4000
-    learning_rate: float = 0.01
-    testing_percentage: float = 10
-    validation_percentage: float = 10
-    eval_step_interval: int = 10
-    train_batch_size: int = 100
-    validation_batch_size: int = 100
-    print_misclassified_test_images: bool = False
-    final_tensor_name: str = "final_result"
-    bottleneck_tensor: str | None = None
-    input_layer: str | None = None
-    input_height: int | None = None
-    input_width: int | None = None
-    input_mean: float | None = None
-    input_std: float | None = None
-    random_seed: int = 0
+__all__ = ["PARITY", "RetrainConfig", "retrain"]
 
 
 def retrain(config: RetrainConfig, terminal: Terminal | None = None) -> Report:

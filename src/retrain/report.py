@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote
 
-from retrain.errors import ExportError
+from retrain.errors import ExportError, printable
 from retrain.evaluation import ClassFigures, Interval
 
 _PLAIN_SECONDS = 5.0  # between two progress lines where there is no terminal
@@ -136,11 +136,6 @@ class Terminal:
             self.warn(f"{what}: {done}/{total} ({_amount(rate, unit)}/s{left})")
 
         return advance
-
-
-def printable(text: str) -> str:
-    """Return a text with control characters and undecodable bytes escaped: names come from strangers' disks."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 def report_paths(graph: Path) -> tuple[Path, Path]:

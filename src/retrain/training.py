@@ -6,12 +6,14 @@ needed are known, are gathered in few passes, and the steps between two reports 
 """
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-GATHER_BYTES = 256 * 2**20  # bottlenecks held in memory at once
+SHARED_BYTES = 64 * 2**20  # as many bottlenecks as this are gathered once for all steps
+PART_BYTES = 16 * 2**20  # of more, so many at a time; larger blocks come fresh from the kernel, page by page
 STATISTICS_EXAMPLES = 16_384  # mean and deviation of so many vectors are exact to a hundredth of a deviation
 _LEAST_VARIANCE = 1e-3  # added to each dimension's variance, as a share of the mean one
 _REPORTS = 20  # compiled calls a training is divided into
@@ -136,36 +138,22 @@ def train(
     import tensorflow as tf
 
     scale = _standardisation(gather, training, seed)
-    weights = tf.zeros([len(scale.mean), class_count])
-    biases = tf.zeros([class_count])
+    weights = tf.zeros([len(scale.mean) + 1, class_count])
+    rate = tf.constant(learning_rate, tf.float32)
     run = _compiled_steps()
-    head = scale.folded(weights.numpy(), biases.numpy())
-    held = vectors = held_labels = None
-    for part in _parts(drawn, row_bytes=4 * len(scale.mean)):
-        if part.examples is not held:
-            held = part.examples
-            vectors = tf.constant(scale.standardised(gather(held)))
-            held_labels = tf.constant(labels[held])
-        weights, biases, per_step, per_evaluation = run(
+    for part, features in _gathered(_parts(drawn, row_bytes=4 * len(scale.mean)), gather, scale):
+        weights, per_step, per_evaluation = run(
             weights,
-            biases,
-            vectors,
-            held_labels,
+            features,
+            tf.constant(labels[part.examples]),
             tf.constant(part.batches),
             tf.constant(part.validation),
             tf.constant(part.ends),
-            tf.constant(learning_rate, tf.float32),
+            rate,
         )
-        head = scale.folded(weights.numpy(), biases.numpy())
-        report(
-            _segment(
-                part,
-                per_step.numpy(),
-                per_evaluation.numpy(),
-                head,
-                scale.original(tf.gather(vectors, part.batches[-1]).numpy()),
-            )
-        )
+        head = scale.folded(weights.numpy())
+        batch = gather(part.examples[part.batches[-1]])
+        report(_segment(part, per_step.numpy(), per_evaluation.numpy(), head, batch))
     return head
 
 
@@ -183,21 +171,21 @@ class _Standardisation:
     mean: np.ndarray
     deviation: np.ndarray
 
-    def standardised(self, vectors: np.ndarray) -> np.ndarray:
-        """Return (vectors - mean) / deviation, in the memory of `vectors`."""
-        vectors -= self.mean
-        vectors /= self.deviation
-        return vectors
+    def features(self, vectors: np.ndarray) -> np.ndarray:
+        """Return (vectors - mean) / deviation with a column of ones behind, float32 [n, D + 1].
 
-    def original(self, vectors: np.ndarray) -> np.ndarray:
-        """Return the vectors as they were before `standardised`."""
-        originals: np.ndarray = vectors * self.deviation + self.mean
-        return originals
+        The ones make the biases a row of the weights, which saves operations in every step.
+        """
+        features = np.empty((len(vectors), vectors.shape[1] + 1), np.float32)
+        np.subtract(vectors, self.mean, out=features[:, :-1])
+        features[:, :-1] *= 1 / self.deviation
+        features[:, -1] = 1
+        return features
 
-    def folded(self, weights: np.ndarray, biases: np.ndarray) -> Head:
-        """Return the head that does on raw bottlenecks what the weights do on standardised ones."""
-        own = weights / self.deviation[:, None]
-        return Head(own, biases - self.mean @ own)
+    def folded(self, weights: np.ndarray) -> Head:
+        """Return the head that does on raw bottlenecks what the weights [D + 1, C] do on features."""
+        own = weights[:-1] / self.deviation[:, None]
+        return Head(own, weights[-1] - self.mean @ own)
 
 
 @dataclass(frozen=True)
@@ -239,30 +227,50 @@ def _standardisation(gather: Gather, training: np.ndarray, seed: int) -> _Standa
 
 
 def _parts(drawn: Plan, *, row_bytes: int) -> Iterator[_Part]:
-    """Yield the training in parts of whole evaluations, each needing at most about `GATHER_BYTES`.
+    """Yield the training in parts of whole evaluations.
 
-    Parts that need the same few bottlenecks share one array of `examples`, which tells that they need no new ones.
+    Where all bottlenecks that are needed fit `SHARED_BYTES`, the parts share one array of `examples`, which tells
+    that they need no new ones; otherwise each part needs about `PART_BYTES`, or what one evaluation takes.
     """
-    everything = np.unique(np.concatenate([np.unique(drawn.batches), np.unique(drawn.validation)]))
-    shared = len(everything) * row_bytes <= GATHER_BYTES
+    everything = np.union1d(drawn.batches, drawn.validation)
+    shared = len(everything) * row_bytes <= SHARED_BYTES
     wide = (drawn.batches.size + drawn.validation.size) * row_bytes
-    calls = _REPORTS if shared else max(_REPORTS, -(-wide // GATHER_BYTES))
+    calls = _REPORTS if shared else max(_REPORTS, -(-wide // PART_BYTES))
     each = max(1, len(drawn.evaluated) // calls)
     for start in range(0, len(drawn.evaluated), each):
         evaluated = drawn.evaluated[start : start + each]
         first = 0 if start == 0 else int(drawn.evaluated[start - 1]) + 1
         batches = drawn.batches[first : int(evaluated[-1]) + 1]
         validation = drawn.validation[start : start + each] if len(drawn.validation) > 1 else drawn.validation
-        needed = np.concatenate([batches.ravel(), validation.ravel()])
-        examples = everything if shared else np.unique(needed)
-        places = np.searchsorted(examples, needed)
+        examples = everything if shared else np.union1d(batches, validation)
         yield _Part(
             first,
             examples,
-            places[: batches.size].reshape(batches.shape),
-            places[batches.size :].reshape(validation.shape),
-            evaluated - first + 1,
+            np.searchsorted(examples, batches).astype(np.int32),
+            np.searchsorted(examples, validation).astype(np.int32),
+            (evaluated - first + 1).astype(np.int32),
         )
+
+
+def _gathered(parts: Iterator[_Part], gather: Gather, scale: _Standardisation) -> Iterator[tuple[_Part, Any]]:
+    """Yield each part with the features of its examples as a tensor; the next ones are gathered meanwhile."""
+    import tensorflow as tf
+
+    held: tuple[np.ndarray, Any] = (np.zeros(0), None)
+
+    def load(part: _Part) -> tuple[_Part, Any]:
+        nonlocal held
+        if part.examples is not held[0]:
+            held = (part.examples, tf.constant(scale.features(gather(part.examples))))
+        return part, held[1]
+
+    with ThreadPoolExecutor(1) as ahead:
+        waiting = ahead.submit(load, next(parts))
+        for part in parts:
+            ready = waiting.result()
+            waiting = ahead.submit(load, part)
+            yield ready
+        yield waiting.result()
 
 
 def _segment(part: _Part, per_step: np.ndarray, per_evaluation: np.ndarray, head: Head, batch: np.ndarray) -> Segment:
@@ -283,47 +291,43 @@ def _segment(part: _Part, per_step: np.ndarray, per_evaluation: np.ndarray, head
 def _compiled_steps() -> Any:
     """Return the compiled loop over steps and evaluations.
 
-    Plain gradient descent written out: it needs no tape, no optimizer state and no Python between two steps.
+    Plain gradient descent written out, in as few operations as it takes: starting one costs more than computing it.
     """
     import tensorflow as tf
 
-    def measures(logits: Any, labels: Any) -> Any:
-        right = tf.equal(tf.argmax(logits, axis=1), labels)
-        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-        return tf.stack([tf.reduce_mean(tf.cast(right, tf.float32)), tf.reduce_mean(loss)])
+    def losses_of(logits: Any, labels: Any) -> Any:
+        return tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=labels)
 
-    def run(
-        weights: Any,
-        biases: Any,
-        vectors: Any,
-        labels: Any,
-        batches: Any,
-        validation: Any,
-        ends: Any,
-        rate: Any,
-    ) -> Any:
-        per_step = tf.TensorArray(tf.float32, tf.shape(batches)[0])
+    def measured(features: Any, labels: Any, weights: Any) -> Any:
+        logits = tf.matmul(features, weights)
+        right = tf.cast(tf.equal(tf.argmax(logits, axis=1), labels), tf.float32)
+        return tf.stack([tf.reduce_mean(right), tf.reduce_mean(losses_of(logits, labels)[0])])
+
+    def run(weights: Any, vectors: Any, labels: Any, batches: Any, validation: Any, ends: Any, rate: Any) -> Any:
+        wanted = tf.gather(labels, batches)
+        guessed = tf.TensorArray(tf.int64, tf.shape(batches)[0])
+        losses = tf.TensorArray(tf.float32, tf.shape(batches)[0])
         per_evaluation = tf.TensorArray(tf.float32, tf.shape(ends)[0])
-        classes = tf.shape(biases)[0]
-        step = tf.constant(0, tf.int64)
+        downhill = -rate / tf.cast(tf.shape(batches)[1], tf.float32)
+        step = tf.constant(0)
         for evaluation in tf.range(tf.shape(ends)[0]):
             while step < ends[evaluation]:
                 features = tf.gather(vectors, batches[step])
-                wanted = tf.gather(labels, batches[step])
-                logits = tf.matmul(features, weights) + biases
-                per_step = per_step.write(tf.cast(step, tf.int32), measures(logits, wanted))
-                surplus = tf.nn.softmax(logits) - tf.one_hot(wanted, classes)
-                gradient = surplus / tf.cast(tf.shape(features)[0], tf.float32)
-                weights -= rate * tf.matmul(features, gradient, transpose_a=True)
-                biases -= rate * tf.reduce_sum(gradient, axis=0)
+                logits = tf.matmul(features, weights)
+                loss, surplus = losses_of(logits, wanted[step])
+                guessed = guessed.write(step, tf.argmax(logits, axis=1))
+                losses = losses.write(step, loss)
+                weights += tf.matmul(features, surplus * downhill, transpose_a=True)
                 step += 1
-            last, held_out = batches[step - 1], validation[evaluation % tf.shape(validation)[0]]
-            trained = measures(tf.matmul(tf.gather(vectors, last), weights) + biases, tf.gather(labels, last))
-            validated = measures(tf.matmul(tf.gather(vectors, held_out), weights) + biases, tf.gather(labels, held_out))
+            held_out = validation[evaluation % tf.shape(validation)[0]]
+            trained = measured(tf.gather(vectors, batches[step - 1]), wanted[step - 1], weights)
+            validated = measured(tf.gather(vectors, held_out), tf.gather(labels, held_out), weights)
             per_evaluation = per_evaluation.write(evaluation, tf.concat([trained, validated], axis=0))
-        return weights, biases, per_step.stack(), per_evaluation.stack()
+        right = tf.cast(tf.equal(guessed.stack(), wanted), tf.float32)
+        per_step = tf.stack([tf.reduce_mean(right, axis=1), tf.reduce_mean(losses.stack(), axis=1)], axis=1)
+        return weights, per_step, per_evaluation.stack()
 
-    matrix, whole = tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None, None], tf.int64)
-    vector, count = tf.TensorSpec([None], tf.float32), tf.TensorSpec([None], tf.int64)
-    signature = [matrix, vector, matrix, count, whole, whole, count, tf.TensorSpec([], tf.float32)]
+    matrix, table = tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None, None], tf.int32)
+    class_ids, steps = tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.int32)
+    signature = [matrix, matrix, class_ids, table, table, steps, tf.TensorSpec([], tf.float32)]
     return tf.function(run, input_signature=signature)
