@@ -138,7 +138,7 @@ def train(
     import tensorflow as tf
 
     scale = _standardisation(gather, training, seed)
-    weights = tf.zeros([len(scale.mean) + 1, class_count])
+    weights = tf.zeros([class_count, len(scale.mean) + 1])
     rate = tf.constant(learning_rate, tf.float32)
     run = _compiled_steps()
     for part, features in _gathered(_parts(drawn, row_bytes=4 * len(scale.mean)), gather, scale):
@@ -183,9 +183,9 @@ class _Standardisation:
         return features
 
     def folded(self, weights: np.ndarray) -> Head:
-        """Return the head that does on raw bottlenecks what the weights [D + 1, C] do on features."""
-        own = weights[:-1] / self.deviation[:, None]
-        return Head(own, weights[-1] - self.mean @ own)
+        """Return the head that does on raw bottlenecks what the weights [C, D + 1] do on features."""
+        own = np.ascontiguousarray((weights[:, :-1] / self.deviation).T)
+        return Head(own, weights[:, -1] - self.mean @ own)
 
 
 @dataclass(frozen=True)
@@ -292,6 +292,7 @@ def _compiled_steps() -> Any:
     """Return the compiled loop over steps and evaluations.
 
     Plain gradient descent written out, in as few operations as it takes: starting one costs more than computing it.
+    The weights are [C, D + 1], along the rows of the features, which both products read faster.
     """
     import tensorflow as tf
 
@@ -299,7 +300,7 @@ def _compiled_steps() -> Any:
         return tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=labels)
 
     def measured(features: Any, labels: Any, weights: Any) -> Any:
-        logits = tf.matmul(features, weights)
+        logits = tf.matmul(features, weights, transpose_b=True)
         right = tf.cast(tf.equal(tf.argmax(logits, axis=1), labels), tf.float32)
         return tf.stack([tf.reduce_mean(right), tf.reduce_mean(losses_of(logits, labels)[0])])
 
@@ -313,11 +314,11 @@ def _compiled_steps() -> Any:
         for evaluation in tf.range(tf.shape(ends)[0]):
             while step < ends[evaluation]:
                 features = tf.gather(vectors, batches[step])
-                logits = tf.matmul(features, weights)
+                logits = tf.matmul(features, weights, transpose_b=True)
                 loss, surplus = losses_of(logits, wanted[step])
                 guessed = guessed.write(step, tf.argmax(logits, axis=1))
                 losses = losses.write(step, loss)
-                weights += tf.matmul(features, surplus * downhill, transpose_a=True)
+                weights += tf.matmul(surplus * downhill, features, transpose_a=True)
                 step += 1
             held_out = validation[evaluation % tf.shape(validation)[0]]
             trained = measured(tf.gather(vectors, batches[step - 1]), wanted[step - 1], weights)

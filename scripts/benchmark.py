@@ -1,0 +1,586 @@
+"""Measures retrain beside the original's method and beside the machine's limit, in one run: a table, benchmark.json.
+
+`python -m scripts.benchmark --quick` takes about two minutes, the full run up to fifteen. Everything that it
+measures is made in a temporary folder; the photos and archives are those of --data.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scripts import rival
+
+from retrain import architectures, bottlenecks, export, training
+from retrain.backbone import Backbone, load_backbone, locate
+from retrain.dataset import scan
+from retrain.engine import Engine, TensorFlowRunner, cores
+from retrain.image import decode
+from retrain.store import Entry, Stamp, Store
+from retrain.summaries import Summaries
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what was measured, on what, the figure, what it must and what it should reach."""
+
+    what: str
+    on: str
+    value: float
+    unit: str
+    must: float
+    aim: float
+    detail: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """Return whether the figure reaches its marks; a ratio over the rival or a share wants to be large."""
+        large = self.must < self.aim
+        reaches = self.value.__ge__ if large else self.value.__le__
+        return "aim" if reaches(self.aim) else "must" if reaches(self.must) else "SHORT"
+
+
+def main() -> None:
+    """Measure what the arguments ask for, print the table and write benchmark.json."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="smaller sets, about two minutes")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="test data (default: %(default)s)")
+    parser.add_argument("--only", nargs="*", default=[], help=f"of: {', '.join(MEASURES)}")
+    parser.add_argument("--output", type=Path, default=Path("benchmark.json"), help="default: %(default)s")
+    given = parser.parse_args()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, measure in MEASURES.items():
+            if given.only and name not in given.only:
+                continue
+            bench = Bench(given.data.resolve(), Path(folder) / name, given.quick)
+            bench.folder.mkdir()
+            started = time.perf_counter()
+            rows += measure(bench)
+            print(f"[{name}: {time.perf_counter() - started:.0f} s]", file=sys.stderr, flush=True)
+    machine = {"date": date.today().isoformat(), "processor": _processor(), "cores": cores(), "quick": given.quick}
+    given.output.write_text(json.dumps({**machine, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    print(f"{machine['date']}, {machine['processor']}, {machine['cores']} cores{', quick' if given.quick else ''}\n")
+    print("| what | on | measured | must | aim | reaches | |\n|---|---|---|---|---|---|---|")
+    for row in rows:
+        figures = " | ".join(f"{value:.3g} {row.unit}" for value in (row.value, row.must, row.aim))
+        print(f"| {row.what} | {row.on} | {figures} | {row.verdict} | {row.detail} |")
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where the data is, where to work, and whether to be quick."""
+
+    data: Path
+    folder: Path
+    quick: bool
+
+    def backbone(self, name: str, folder: str = "backbone", **options: Any) -> Backbone:
+        """Return a backbone, its weights random where they are Keras'."""
+        row = replace(architectures.find(name), **options)
+        weights = "random" if name.startswith("keras:") else None
+        recipe = locate(row, model_dir=self.data / "models", weights=weights)
+        return load_backbone(recipe, self.folder / folder / recipe.folder_name)
+
+    def photos(self, name: str) -> Path:
+        """Return an image folder of the test data."""
+        return self.data / "datasets" / name
+
+
+def engine_of(backbone: Backbone) -> Engine:
+    """Return the engine of a backbone, its LiteRT model converted already."""
+    opened = Engine(
+        backbone.graph,
+        source=backbone.source,
+        target=backbone.target,
+        height=backbone.height,
+        width=backbone.width,
+        mean=backbone.mean,
+        std=backbone.std,
+        model=backbone.graph.with_name("backbone.tflite"),
+        warn=print,
+    )
+    opened.run_one(np.zeros((backbone.height, backbone.width, 3), np.uint8))
+    return opened
+
+
+def fill(bench: Bench) -> list[Row]:
+    """Measure the bottleneck stage against the rival, and against decoding alone plus running alone."""
+    rows = []
+    backbone = bench.backbone("mobilenet_0.25_128")
+    opened = engine_of(backbone)
+    for name in ("santa", "flowers_1100"):
+        paths = _paths(bench.photos(name), 200 if bench.quick else None)
+        ours, limit = _fill_and_limit(bench, bench.photos(name), paths, opened, name)
+        sample = paths[:: max(1, len(paths) // (100 if bench.quick else 300))]
+        theirs = _rival_fill(bench, [bench.photos(name) / path for path in sample], backbone, name)
+        rate = len(paths) / ours
+        rows.append(Row("fill, over the rival", name, rate * theirs / len(sample), "x", 3, 4, f"{rate:.0f} images/s"))
+        rows.append(Row("fill, share of the limit", name, limit / ours, "", 0.90, 0.97))
+    for name in ("keras:MobileNet", "keras:InceptionV3"):
+        paths = _paths(bench.photos("flowers_1100"), 40 if bench.quick else 200)
+        opened = engine_of(bench.backbone(name))
+        ours, limit = _fill_and_limit(bench, bench.photos("flowers_1100"), paths, opened, name.replace(":", "_"))
+        rows.append(Row("fill, share of the limit", name, limit / ours, "", 0.90, 0.97))
+    return rows
+
+
+def engines(bench: Bench) -> list[Row]:
+    """Measure LiteRT, one image a core, against the same frozen graph in TensorFlow in batches of 32."""
+    rows = []
+    cases = (
+        ("mobilenet_0.25_128", {}, 1.1),
+        ("keras:MobileNet", {}, 1.1),
+        ("keras:MobileNetV2", {}, 1.1),
+        ("keras:InceptionV3", {}, 0.95),
+    )
+    for name, options, must in cases:
+        backbone = bench.backbone(name, **options)
+        opened = engine_of(backbone)
+        count = 64 if bench.quick else 256
+        pixels = np.random.default_rng(0).integers(0, 256, (32, backbone.height, backbone.width, 3), np.uint8)
+        network = TensorFlowRunner(
+            backbone.graph, source=backbone.source, target=backbone.target, mean=backbone.mean, std=backbone.std
+        )
+        network(pixels)
+        theirs = _best(lambda network=network, pixels=pixels: [network(pixels) for _ in range(count // 32)])
+        ours = _best(lambda opened=opened, pixels=pixels: _run_all([*pixels] * (count // 32), opened))
+        other = _other_engines(bench, backbone, pixels, count)
+        fastest = min([ours, *other.values()])
+        detail = f"{count / ours:.0f} images/s; share of the fastest {fastest / ours:.2f}"
+        detail += "".join(f"; {engine} {count / seconds:.0f}" for engine, seconds in other.items())
+        rows.append(Row("engine, over TensorFlow", name, theirs / ours, "x", must, must + 0.001, detail))
+    return rows
+
+
+def train(bench: Bench) -> list[Row]:
+    """Measure 4000 steps with their summaries against the rival's, which is measured on fewer steps."""
+    rows = []
+    rng = np.random.default_rng(0)
+    for dimension in (1001, 2048):
+        vectors = rng.random((1000, dimension), np.float32)
+        labels = np.sort(rng.integers(0, 5, 1000)).astype(np.int64)
+        files = []
+        for number, vector in enumerate(vectors):
+            files.append(bench.folder / f"{dimension}_{number}.txt")
+            files[-1].write_text(",".join(str(value) for value in vector))
+        with Store(bench.folder / f"store_{dimension}", dimension=dimension) as store:
+            entries = [_entry(number, vector) for number, vector in enumerate(vectors)]
+            rows_of = np.array(store.put(bench.folder, entries))
+            ours = _seconds(lambda s=store, r=rows_of, y=labels: _train(bench, s, r, y, steps=4000))
+            ours = min(ours, _seconds(lambda s=store, r=rows_of, y=labels: _train(bench, s, r, y, steps=4000)))
+        steps = 20 if bench.quick else 100
+        few, some = (
+            _seconds(
+                lambda n=count, f=files, y=labels: rival.train(
+                    f, y.tolist(), steps=n, summaries=bench.folder / "rival", held_out=100
+                )
+            )
+            for count in (10, 10 + steps)
+        )
+        theirs = few + (some - few) / steps * 3990  # what a training pays once is counted once
+        detail = f"{ours:.2f} s; the rival's {theirs:.0f} s from {steps} of its steps"
+        rows.append(Row("4000 steps, over the rival", f"{dimension}-d", theirs / ours, "x", 100, 200, detail))
+    return rows
+
+
+def commands(bench: Bench) -> list[Row]:
+    """Measure whole commands in fresh processes."""
+    rows = []
+    again = 2 if bench.quick else 5
+    arguments = [
+        *("--image_dir", bench.photos("flowers_1100"), "--architecture", "mobilenet_0.25_128"),
+        *("--model_dir", bench.data / "models", "--how_many_training_steps", "500"),
+    ]
+    _command(bench, "retrain", *arguments)
+    whole = _best(lambda: _command(bench, "retrain", *arguments), again)
+    imported = _best(lambda: _command(bench, "python", "-c", "import tensorflow"), again)
+    detail = f"{whole:.2f} s, import {imported:.2f} s"
+    rows.append(
+        Row("whole command, over import tensorflow", "flowers_1100, 500 steps", whole / imported, "x", 2.0, 1.3, detail)
+    )
+    graph, labels = bench.folder / "tf_files/retrained_graph.pb", bench.folder / "tf_files/retrained_labels.txt"
+    photo = bench.photos("flowers_1100") / _paths(bench.photos("flowers_1100"), 1)[0]
+    theirs = _best(lambda: _command(bench, "python", "-c", rival.LABEL_IMAGE, graph, photo, labels, 128), again)
+    lite = _best(lambda: _command(bench, "label_image", photo), again)
+    export.litert_path(graph).unlink()
+    frozen = _best(lambda: _command(bench, "label_image", photo), again)
+    rows.append(Row("label_image, over the rival", ".pb alone", frozen / theirs, "x", 0.9, 0.85, f"{frozen:.2f} s"))
+    rows.append(Row("label_image, over the rival", ".tflite beside", lite / theirs, "x", 0.35, 0.3, f"{lite:.2f} s"))
+    for name, words in (
+        ("--help", ["--help"]),
+        ("a wrong flag", ["--learing_rate=1"]),
+        ("a missing folder", ["--image_dir=x"]),
+    ):
+        rows.append(
+            Row(
+                "answers",
+                name,
+                _best(lambda w=words: _command(bench, "retrain", *w, check=False), again),
+                "s",
+                0.3,
+                0.15,
+            )
+        )
+    return rows
+
+
+def growth(bench: Bench) -> list[Row]:
+    """Measure how filling and a warm run grow with the number of images."""
+    small, large, huge = (300, 3_000, 10_000) if bench.quick else (1_000, 10_000, 100_000)
+    graph = _mean_colour_graph(bench.folder / "mean_colour.pb", dimension=64)
+    seconds: dict[int, float] = {}
+    for count in (small, large):
+        folder = _small_images(bench.folder / f"images_{count}", count)
+        seconds[count] = min(
+            _seconds(lambda n=number, f=folder: _fill_tiny(bench, f, graph, f"{f.name}_{n}")) for number in range(2)
+        )
+    rows = [
+        Row(
+            "time to fill, 10 times the images",
+            f"{small} and {large}",
+            seconds[large] / seconds[small],
+            "x",
+            10.5,
+            10.0,
+        )
+    ]
+    warm: dict[int, float] = {}
+    for count in (small, huge):
+        folder = _small_images(bench.folder / f"images_{count}", count)
+        arguments = [
+            *("--image_dir", folder, "--architecture", graph, "--bottleneck_tensor", "features"),
+            *("--how_many_training_steps", "20", "--bottleneck_dir", bench.folder / "warm"),
+        ]
+        _command(bench, "retrain", *arguments)
+        warm[count] = _best(lambda a=arguments: _command(bench, "retrain", *a), 2)
+    rows.append(
+        Row("a warm run beyond a small folder's", f"{huge} and {small} images", warm[huge] - warm[small], "s", 5, 2)
+    )
+    return rows
+
+
+def million(bench: Bench) -> list[Row]:
+    """Measure training on a hundred times the bottlenecks, the memory of a whole run on a million, and the store."""
+    few, many, dimension = (1_000, 100_000, 1024) if bench.quick else (10_000, 1_000_000, 1024)
+    graph = _mean_colour_graph(bench.folder / "features.pb", dimension)
+    image_dir = _linked_images(bench.folder / "images", many)
+    backbone = bench.backbone(str(graph), target="features")
+    seconds = {}
+    with Store(backbone.graph.parent, dimension=dimension) as store:
+        rows_of, labels = _fill_by_hand(store, image_dir, many)
+        for count in (few, many):
+            chosen = np.linspace(0, many - 1, count).astype(np.int64)
+            call = lambda r=rows_of[chosen], y=labels[chosen]: _train(bench, store, r, y, steps=4000)  # noqa: E731
+            seconds[count] = min(_seconds(call) for _ in range(2))
+        size = sum(
+            path.stat().st_size for path in store.folder.iterdir() if path.name[0] in "vci" or "sqlite" in path.name
+        )
+    detail = f"{seconds[few]:.2f} s and {seconds[many]:.2f} s"
+    rows = [
+        Row(
+            "training, 100 times the bottlenecks",
+            f"{few} and {many}",
+            seconds[many] / seconds[few],
+            "x",
+            1.5,
+            1.1,
+            detail,
+        )
+    ]
+    peak = _peak_of_run(bench, image_dir, graph)
+    rows.append(Row("peak private memory of a run", f"{many} bottlenecks of {dimension}", peak / 1e9, "GB", 2.0, 1.2))
+    rows.append(
+        Row("store over its raw vectors", f"{many} of {dimension}", size / (4 * dimension * many), "x", 1.15, 1.05)
+    )
+    return rows
+
+
+MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
+    "fill": fill,
+    "engines": engines,
+    "train": train,
+    "commands": commands,
+    "growth": growth,
+    "million": million,
+}
+
+
+def _paths(folder: Path, most: int | None) -> list[str]:
+    paths = [example.path for example in scan(folder).examples if example.path.endswith(".jpg")]
+    return paths[:: max(1, len(paths) // most)][:most] if most else paths
+
+
+def _fill_and_limit(
+    bench: Bench, image_dir: Path, paths: Sequence[str], opened: Engine, name: str
+) -> tuple[float, float]:
+    """Return the seconds of the bottleneck stage, and of decoding alone plus running alone, best of three each."""
+
+    def stage(number: int) -> float:
+        with Store(bench.folder / f"store_{name}_{number}", dimension=_dimension(opened)) as store:
+            todo = list(range(len(paths)))
+            return _seconds(lambda: bottlenecks.compute(paths, todo, image_dir=image_dir, store=store, engine=opened))
+
+    pixels: list[np.ndarray] = []
+
+    def decoded(path: str) -> np.ndarray:
+        return decode((image_dir / path).read_bytes(), height=opened.height, width=opened.width)
+
+    measured: list[tuple[float, float]] = []
+    for number in range(3):
+        decoding = _seconds(lambda: pixels.extend(_in_threads(decoded, paths, opened.threads)))
+        running = _seconds(lambda: _run_all(pixels, opened))
+        pixels.clear()
+        measured.append((stage(number), decoding + running))
+    return min(ours for ours, _ in measured), min(limit for _, limit in measured)
+
+
+def _run_all(pixels: Sequence[np.ndarray], opened: Engine) -> None:
+    local = threading.local()
+
+    def run(image: np.ndarray) -> np.ndarray:
+        if not hasattr(local, "runner"):
+            local.runner = opened.runner()
+        return local.runner(image)
+
+    list(_in_threads(run, pixels, opened.threads))
+
+
+def _in_threads(function: Callable[[Any], Any], items: Sequence[Any], threads: int) -> Iterator[Any]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def share(start: int) -> list[Any]:
+        return [function(item) for item in items[start::threads]]
+
+    with ThreadPoolExecutor(threads) as pool:
+        for part in pool.map(share, range(threads)):
+            yield from part
+
+
+def _dimension(opened: Engine) -> int:
+    return len(opened.run_one(np.zeros((opened.height, opened.width, 3), np.uint8)))
+
+
+def _rival_fill(bench: Bench, images: Sequence[Path], backbone: Backbone, name: str) -> float:
+    compute = rival.Bottlenecks(backbone.graph, source=backbone.source, target=backbone.target, size=backbone.height)
+    compute(images[0])
+    return _seconds(lambda: rival.fill(images, compute, bench.folder / f"rival_{name}"))
+
+
+def _other_engines(bench: Bench, backbone: Backbone, pixels: np.ndarray, count: int) -> dict[str, float]:
+    """Return the seconds of OpenVINO and ONNX Runtime for `count` images, of those that are installed."""
+    seconds = {}
+    batch = ((pixels.astype(np.float32) - backbone.mean) / backbone.std)[:, None]
+    saved = bench.folder / f"saved_{backbone.dimension}_{backbone.height}"
+    try:
+        import openvino
+    except ImportError:
+        return seconds
+    compiled = openvino.Core().compile_model(
+        openvino.convert_model(str(backbone.graph), input=[1, backbone.height, backbone.width, 3]),
+        "CPU",
+        {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"},
+    )
+
+    def openvino_all() -> None:
+        queue = openvino.AsyncInferQueue(compiled)
+        for number in range(count):
+            queue.start_async({0: batch[number % len(batch)]})
+        queue.wait_all()
+
+    openvino_all()
+    seconds["OpenVINO"] = _best(openvino_all)
+    try:
+        import onnxruntime
+        import tf2onnx
+    except ImportError:
+        return seconds
+    onnx_file = saved.with_suffix(".onnx")
+    from retrain import graphs
+
+    model, _ = tf2onnx.convert.from_graph_def(
+        graphs.read(backbone.graph), input_names=[f"{backbone.source}:0"], output_names=[f"{backbone.target}:0"]
+    )
+    onnx_file.write_bytes(model.SerializeToString())
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(onnx_file), options, providers=["CPUExecutionProvider"])
+
+    def run(image: np.ndarray) -> Any:
+        return session.run(None, {f"{backbone.source}:0": image})
+
+    items = [batch[number % len(batch)] for number in range(count)]
+    seconds["ONNX Runtime"] = _best(lambda: list(_in_threads(run, items, cores())))
+    return seconds
+
+
+def _train(bench: Bench, store: Store, rows_of: np.ndarray, labels: np.ndarray, *, steps: int) -> None:
+    """Train on stored bottlenecks with the default batches and write the summaries, as the command does."""
+    from retrain.pipeline import _summarise
+
+    everything = np.arange(len(labels))
+    held_out, members = everything[::10], np.delete(everything, everything[::10])
+    drawn = training.plan(
+        labels,
+        members,
+        held_out,
+        steps=steps,
+        batch_size=100,
+        validation_batch_size=100,
+        eval_step_interval=10,
+        seed=0,
+    )
+    with Summaries(bench.folder / "summaries") as summaries:
+        training.train(
+            lambda examples: store.read(rows_of[examples]),
+            labels,
+            members,
+            drawn,
+            class_count=int(labels.max()) + 1,
+            learning_rate=0.01,
+            seed=0,
+            report=lambda segment: _summarise(summaries, segment),
+        )
+
+
+def _mean_colour_graph(path: Path, dimension: int) -> Path:
+    """Write a frozen graph whose bottleneck mixes the mean colour into `dimension` features."""
+    import tensorflow as tf
+
+    mix = np.random.default_rng(0).random((3, dimension), np.float32)
+    with tf.Graph().as_default() as graph:
+        image = tf.compat.v1.placeholder(tf.float32, [None, 16, 16, 3], name="Placeholder")
+        tf.matmul(tf.reduce_mean(image, [1, 2]), tf.constant(mix), name="features")
+        path.write_bytes(graph.as_graph_def().SerializeToString())
+    return path
+
+
+def _small_images(folder: Path, count: int) -> Path:
+    """Write `count` different 16 x 16 BMP files in two classes."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    if folder.exists():
+        return folder
+    buffer = BytesIO()
+    Image.new("RGB", (16, 16)).save(buffer, "BMP")
+    header = buffer.getvalue()[:-768]
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (folder / name).mkdir(parents=True)
+    for number in range(count):
+        (folder / "ab"[number % 2] / f"{number:06d}.bmp").write_bytes(header + rng.bytes(768))
+    return folder
+
+
+def _linked_images(folder: Path, count: int) -> Path:
+    """Make `count` names in ten classes for a few small files; the store is filled by hand and never reads them."""
+    sources = list(_small_images(folder.with_name("sources"), 40).rglob("*.bmp"))
+    for number in range(10):
+        (folder / f"class_{number}").mkdir(parents=True)
+    for number in range(count):
+        os.link(sources[number % len(sources)], folder / f"class_{number % 10}" / f"{number:07d}.bmp")
+    return folder
+
+
+def _fill_by_hand(store: Store, image_dir: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Store random vectors as the bottlenecks of all images and return their rows and labels, int64 [count]."""
+    rng = np.random.default_rng(0)
+    examples = scan(image_dir).examples
+    stamps: dict[int, Stamp] = {}
+    rows: list[int | None] = []
+    lot = 10_000
+    for start in range(0, count, lot):
+        vectors = rng.random((lot, store.dimension), np.float32)
+        entries = []
+        for number, example in enumerate(examples[start : start + lot]):
+            status = (image_dir / example.path).stat()
+            stamp = stamps.setdefault(status.st_ino, Stamp.of(status))
+            entries.append(_entry(start + number, vectors[number], example.path, stamp))
+        rows += store.put(image_dir, entries)
+    return np.array(rows, np.int64), np.array([example.class_id for example in examples], np.int64)
+
+
+def _entry(number: int, vector: np.ndarray, name: str | None = None, stamp: Stamp = Stamp(0, 0, 0)) -> Entry:  # noqa: B008
+    import hashlib
+
+    return Entry(name or str(number), stamp, hashlib.sha256(number.to_bytes(8, "big")).digest(), vector)
+
+
+def _fill_tiny(bench: Bench, folder: Path, graph: Path, name: str) -> None:
+    paths = [example.path for example in scan(folder).examples]
+    opened = engine_of(bench.backbone(str(graph), target="features"))
+    with Store(bench.folder / "stores" / name, dimension=64) as store:
+        _, todo = bottlenecks.missing(paths, image_dir=folder, store=store)
+        bottlenecks.compute(paths, todo, image_dir=folder, store=store, engine=opened)
+
+
+PEAK = """
+import sys, threading
+from pathlib import Path
+from retrain.pipeline import RetrainConfig, retrain
+peak = 0
+done = threading.Event()
+def watch():
+    global peak
+    while not done.wait(0.01):
+        for line in open("/proc/self/status"):
+            if line.startswith("RssAnon"):
+                peak = max(peak, int(line.split()[1]) * 1024)
+watcher = threading.Thread(target=watch); watcher.start()
+image_dir, graph, store, out = map(Path, sys.argv[1:])
+report = retrain(RetrainConfig(image_dir=image_dir, architecture=str(graph), bottleneck_tensor="features",
+    bottleneck_dir=store, output_graph=out / "g.pb", output_labels=out / "l.txt", summaries_dir=out / "s"))
+done.set(); watcher.join()
+assert report.test_count > 0
+print(peak)
+"""
+
+
+def _peak_of_run(bench: Bench, image_dir: Path, graph: Path) -> int:
+    """Return the peak of RssAnon in bytes over a whole run, the test set included."""
+    store = bench.folder / "backbone"
+    done = _command(bench, "python", "-c", PEAK, image_dir, graph, store, bench.folder / "out")
+    return int(done.stdout.split()[-1])
+
+
+def _command(bench: Bench, *words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    script = Path(sys.executable).with_name(str(words[0]))
+    return subprocess.run(
+        [str(script), *map(str, words[1:])], cwd=bench.folder, capture_output=True, text=True, check=check
+    )
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def _best(call: Callable[[], object], times: int = 3) -> float:
+    return min(_seconds(call) for _ in range(times))
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    main()
