@@ -146,10 +146,10 @@ def engines(bench: Bench) -> list[Row]:
         ("keras:MobileNetV2", {}, 1.1),
         ("keras:InceptionV3", {}, 0.95),
     )
+    count = 64 if bench.quick else 256
     for name, options, must in cases:
         backbone = bench.backbone(name, **options)
         opened = engine_of(backbone)
-        count = 64 if bench.quick else 256
         pixels = np.random.default_rng(0).integers(0, 256, (32, backbone.height, backbone.width, 3), np.uint8)
         network = TensorFlowRunner(
             backbone.graph, source=backbone.source, target=backbone.target, mean=backbone.mean, std=backbone.std

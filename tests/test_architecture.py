@@ -10,7 +10,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "retrain"
 LAYERS = [
-    {"errors", "formats", "files"},
+    {"errors", "formats", "files", "lean_tensorflow"},
     {"architectures", "dataset", "download", "evaluation", "graphs", "image", "litert"},
     {"config", "freeze", "keras_models"},
     {"saved_models"},

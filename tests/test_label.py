@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from conftest import command, photo, write_graph
@@ -102,6 +104,20 @@ def test_labelling_with_the_litert_form_imports_no_tensorflow(both, tmp_path):
         "assert 'tensorflow' not in sys.modules"
     )
     assert "red (score=0.9" in command("python", "-c", code, cwd=tmp_path).stdout
+
+
+def test_labelling_with_a_frozen_graph_imports_little_and_says_the_same(graph, tmp_path):
+    picture = photo(tmp_path / "x.png", (250, 40, 9))
+    code = (
+        "import sys; from retrain.cli import label_image_main\n"
+        f"label_image_main(['--json', '--graph', {str(graph)!r}, {str(picture)!r}])\n"
+        "assert 'keras' not in sys.modules\n"
+        "import tensorflow as tf; assert tf.constant(1).numpy() == 1; import tensorflow as tf; assert tf.keras"
+    )
+    answer = json.loads(command("python", "-c", code, cwd=tmp_path).stdout)
+    (expected,) = label.label(label.load(graph), [picture])
+    assert [entry["label"] for entry in answer["labels"]] == [ranked.label for ranked in expected.ranked]
+    assert [entry["score"] for entry in answer["labels"]] == pytest.approx([r.score for r in expected.ranked], abs=1e-5)
 
 
 def old_graph(path, size=16):

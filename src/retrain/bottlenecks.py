@@ -1,13 +1,12 @@
 """Fills the store for the examples that lack a vector: read, hash, decode, run, store, in parallel."""
 
+import contextlib
 import hashlib
 import os
 import queue
 import stat
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +20,9 @@ from retrain.store import DamagedVectorsError, Entry, Stamp, Store
 
 BATCH = 32  # images that TensorFlow runs at once
 _COMMIT_SECONDS = 0.05  # what a kill may cost, beside the images in flight
-_WAITING = 64  # results that may wait for the writer
+_READ_AT_ONCE = 2**20
+# Opening a named pipe would wait for a writer; on Windows, text mode would change bytes.
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NO_ROW = -1
 
 RunOne = Callable[[np.ndarray], np.ndarray]  # uint8 [H, W, 3] -> float32 [D]
@@ -51,7 +52,13 @@ class _Outcome:
     failure: BaseException | None = None
 
 
-_Results = queue.Queue[_Outcome | None]
+@dataclass(frozen=True, slots=True)
+class _Results:
+    """What the workers have done: outcomes, None after the last one; room for more; whether they are through."""
+
+    outcomes: queue.SimpleQueue[_Outcome | None]
+    room: threading.Semaphore
+    ended: threading.Event
 
 
 def missing(paths: Sequence[str], *, image_dir: Path, store: Store) -> tuple[Computed, list[int]]:
@@ -163,7 +170,9 @@ def _outcomes(
         run = None if engine.batched else engine.runner()
         return lambda index: _prepare(index, image_dir, paths[index], store, engine, run)
 
-    with _workers(open_worker, todo, engine.threads) as results:
+    # Runners in threads make small vectors, which may pile up until the writer wakes; pixels for batches may not.
+    waiting = BATCH * 2 if engine.batched else len(todo)
+    with _workers(open_worker, todo, threads=engine.threads, waiting=waiting) as results:
         if not engine.batched:
             yield from _lots(results, seconds=_COMMIT_SECONDS)
             return
@@ -175,14 +184,13 @@ def _prepare(index: int, image_dir: Path, name: str, store: Store, engine: Engin
     """Return the outcome of one image, with its vector, or with pixels for a batch where `run` is None."""
     stamp = Stamp(0, 0, 0)
     try:
-        with open(image_dir / name, "rb", buffering=0, opener=_open_without_waiting) as file:
-            status = os.fstat(file.fileno())
+        file = os.open(f"{image_dir}/{name}", _OPEN_FLAGS)
+        try:
+            status = os.fstat(file)
             stamp = Stamp.of(status)
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageError("not a regular file")
-            head = file.read(MAGIC_BYTES)
-            # A film among the photos is told from its first bytes and not read into memory.
-            data = head + file.readall() if has_image_magic(head) else head
+            data = _read(file, status)
+        finally:
+            os.close(file)
         key = hashlib.sha256(data).digest()
         if store.find(key) is not None:
             return _Outcome(index, Entry(name, stamp, key))
@@ -196,9 +204,17 @@ def _prepare(index: int, image_dir: Path, name: str, store: Store, engine: Engin
     return _Outcome(index, Entry(name, stamp, key, run(pixels)))
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Open a file; a named pipe, whose opening would wait for a writer, comes back at once."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+def _read(file: int, status: os.stat_result) -> bytes:
+    """Return the content of an open file; of one that is no image, a film say, only its beginning."""
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError("not a regular file")
+    parts = [os.read(file, _READ_AT_ONCE)]
+    while sum(map(len, parts)) < status.st_size and has_image_magic(parts[0][:MAGIC_BYTES]):
+        more = os.read(file, _READ_AT_ONCE)
+        if not more:  # cut short since
+            break
+        parts.append(more)
+    return b"".join(parts)
 
 
 def _run_batch(outcomes: list[_Outcome], engine: Engine) -> list[_Outcome]:
@@ -213,12 +229,12 @@ def _run_batch(outcomes: list[_Outcome], engine: Engine) -> list[_Outcome]:
     return [outcome for outcome in outcomes if outcome.pixels is None] + done
 
 
-@contextmanager
+@contextlib.contextmanager
 def _workers(
-    open_worker: Callable[[], Callable[[int], _Outcome]], todo: Sequence[int], threads: int
+    open_worker: Callable[[], Callable[[int], _Outcome]], todo: Sequence[int], *, threads: int, waiting: int
 ) -> Iterator[_Results]:
-    """Start threads that work through `todo`, and give the queue of their outcomes; None follows the last one."""
-    results: _Results = queue.Queue(_WAITING)
+    """Start threads that work through `todo`, and give their results; at most `waiting` of them wait to be taken."""
+    results = _Results(queue.SimpleQueue(), threading.Semaphore(waiting), threading.Event())
     indices, lock, stop = iter(todo), threading.Lock(), threading.Event()
     workers = [open_worker() for _ in range(min(threads, len(todo)))]
     alive = len(workers)
@@ -231,13 +247,16 @@ def _workers(
             if index is None:
                 break
             try:
-                results.put(worker(index))
+                outcome = worker(index)
             except BaseException as error:  # raised again in the thread that waits for it
-                results.put(_Outcome(index, Entry("", Stamp(0, 0, 0)), failure=error))
+                outcome = _Outcome(index, Entry("", Stamp(0, 0, 0)), failure=error)
+            results.room.acquire()
+            results.outcomes.put(outcome)
         with lock:
             alive -= 1
             if alive == 0:
-                results.put(None)
+                results.outcomes.put(None)
+                results.ended.set()
 
     for worker in workers:
         threading.Thread(target=work, args=(worker,), daemon=True).start()
@@ -245,25 +264,30 @@ def _workers(
         yield results
     finally:
         stop.set()
+        for _ in workers:
+            results.room.release()
 
 
 def _lots(results: _Results, *, seconds: float = 0, count: int = 0) -> Iterator[list[_Outcome]]:
-    """Yield outcomes in lots: those of `seconds`, or `count` of them."""
-    ended = False
-    while not ended:
-        lot: list[_Outcome] = []
-        deadline = time.monotonic() + seconds
-        while not ended and (len(lot) < count or not count):
-            wait = None if count or not lot else max(0.0, deadline - time.monotonic())
-            try:
-                outcome = results.get(timeout=wait)
-            except queue.Empty:
-                break
-            if outcome is None:
-                ended = True
-            elif outcome.failure is not None:
-                raise outcome.failure
-            else:
-                lot.append(outcome)
+    """Yield outcomes in lots: those of `seconds`, or `count` of them.
+
+    Waiting for time and not for each outcome leaves the interpreter's lock to the workers.
+    """
+    lot: list[_Outcome] = []
+    over = False
+    while not over:
+        if seconds:
+            results.ended.wait(seconds)
+        with contextlib.suppress(queue.Empty):
+            while not over and (not count or len(lot) < count):
+                outcome = results.outcomes.get(block=bool(count))
+                if outcome is None:
+                    over = True
+                elif outcome.failure is not None:
+                    raise outcome.failure
+                else:
+                    lot.append(outcome)
+                    results.room.release()
         if lot:
             yield lot
+            lot = []

@@ -107,7 +107,7 @@ class GraphModel:
         self._session = tf.compat.v1.Session(graph=self._graph)
         self._tensor(described.input)
         shape = self._tensor(described.output).shape
-        self.class_count: int | None = None if shape.rank is None else shape[-1]
+        self.class_count: int | None = None if shape.rank is None else shape.as_list()[-1]
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Return probabilities float32 [N, C] for images uint8 [N, H, W, 3]."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrain import export
+from retrain import export, lean_tensorflow
 from retrain.classifier import Classifier, GraphModel, LiteRTModel, Metadata, describe
 from retrain.errors import GraphError, ImageError
 from retrain.formats import EXTENSIONS
@@ -50,6 +50,8 @@ def load(graph: Path, *, labels: Path | None = None, own: Metadata | None = None
     """
     given = {} if own is None else {name: value for name, value in vars(own).items() if value not in (None, ())}
     path = graph if {"input", "output", "height", "width"} & given.keys() else _fastest(graph)
+    if path.suffix != ".tflite":
+        lean_tensorflow.install()
     described = replace(describe(path), **given)
     if labels is not None:
         described = replace(described, labels=export.read_labels(labels))
