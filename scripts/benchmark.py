@@ -442,7 +442,7 @@ def _train(bench: Bench, store: Store, rows_of: np.ndarray, labels: np.ndarray, 
         eval_step_interval=10,
         seed=0,
     )
-    with Summaries(bench.folder / "summaries") as summaries:
+    with Summaries(bench.folder / "summaries", head_every=steps // 25) as summaries:
         training.train(
             lambda examples: store.read(rows_of[examples]),
             labels,

@@ -55,7 +55,7 @@ def retrain(config: RetrainConfig, terminal: Terminal | None = None) -> Report:
     engine = _engine(backbone, folder, terminal)
     with Store(folder, dimension=backbone.dimension) as store:
         dataset, read, rejected = _bottlenecks(dataset, store, engine, terminal)
-        with Summaries(config.summaries_dir) as summaries:
+        with Summaries(config.summaries_dir, head_every=config.how_many_training_steps // 25) as summaries:
             head, measured = _train(config, dataset, read, summaries, terminal)
             outcome = _export(config, dataset, backbone, engine, head, read)
             summaries.graph(graphs.without_weights(graphs.read(config.output_graph)).SerializeToString())
@@ -198,13 +198,15 @@ def _summarise(summaries: Summaries, segment: Segment) -> None:
     summaries.measures(TRAIN, segment.steps, segment.accuracy, segment.cross_entropy)
     if not np.isnan(segment.validation_accuracy).all():
         summaries.measures(VALIDATION, segment.evaluated, segment.validation_accuracy, segment.validation_cross_entropy)
-    summaries.head(
-        int(segment.steps[-1]),
-        weights=segment.head.weights,
-        biases=segment.head.biases,
-        logits=segment.head.logits(segment.batch),
-        activations=segment.head.probabilities(segment.batch),
-    )
+    step = int(segment.steps[-1])
+    if summaries.wants_head(step):
+        summaries.head(
+            step,
+            weights=segment.head.weights,
+            biases=segment.head.biases,
+            logits=segment.head.logits(segment.batch),
+            activations=segment.head.probabilities(segment.batch),
+        )
 
 
 def _evaluations(segment: Segment, validation_count: int) -> list[Measured]:

@@ -104,6 +104,7 @@ class Store:
             except (OSError, sqlite3.Error) as error:
                 raise _unusable(folder, error) from error
             self._opened = opened.pop_all()
+        self._stored, self._sums = np.zeros((0, dimension), np.float32), np.zeros(0, np.uint32)
         self._verified = np.zeros(0, bool)
 
     def __enter__(self) -> Self:
@@ -163,16 +164,13 @@ class Store:
         """
         if not len(rows):
             return np.zeros((0, self.dimension), np.float32)
-        count = min(
-            self._vectors_path.stat().st_size // (4 * self.dimension),
-            self._checksums_path.stat().st_size // 4,
-        )
-        missing = np.unique(rows[rows >= count])  # the file was cut short behind our back
+        if int(rows.max()) >= len(self._stored):
+            self._map()
+        missing = np.unique(rows[rows >= len(self._stored)])  # the file was cut short behind our back
         if len(missing):
             raise DamagedVectorsError(missing)
-        stored = np.memmap(self._vectors_path, np.float32, "r", shape=(count, self.dimension))
-        vectors: np.ndarray = np.take(stored, rows, axis=0)
-        self._verify(rows, vectors, count)
+        vectors: np.ndarray = np.take(self._stored, rows, axis=0)
+        self._verify(rows, vectors)
         return vectors
 
     def forget(self, rows: np.ndarray) -> None:
@@ -182,15 +180,20 @@ class Store:
                 self._index.execute("DELETE FROM vectors WHERE row = ?", (row,))
                 self._index.execute("DELETE FROM files WHERE row = ?", (row,))
 
-    def _verify(self, rows: np.ndarray, vectors: np.ndarray, count: int) -> None:
-        if len(self._verified) < count:
-            self._verified = np.concatenate([self._verified, np.zeros(count - len(self._verified), bool)])
+    def _map(self) -> None:
+        """Map as many rows as both files hold now."""
+        count = min(self._vectors_path.stat().st_size // (4 * self.dimension), self._checksums_path.stat().st_size // 4)
+        if count:
+            self._stored = np.memmap(self._vectors_path, np.float32, "r", shape=(count, self.dimension))
+            self._sums = np.memmap(self._checksums_path, np.uint32, "r", shape=(count,))
+        self._verified = np.concatenate([self._verified, np.zeros(max(0, count - len(self._verified)), bool)])
+
+    def _verify(self, rows: np.ndarray, vectors: np.ndarray) -> None:
         todo = np.flatnonzero(~self._verified[rows])
         if not len(todo):
             return
-        checksums = np.memmap(self._checksums_path, np.uint32, "r", shape=(count,))[rows[todo]]
         found = _checksums(vectors[todo] if len(todo) < len(rows) else vectors)
-        bad = found != checksums
+        bad = found != self._sums[rows[todo]]
         self._verified[rows[todo[~bad]]] = True
         if bad.any():
             raise DamagedVectorsError(np.unique(rows[todo[bad]]))

@@ -22,15 +22,20 @@ class Summaries:
     TensorBoard's own writer computes its checksums in Python.
     """
 
-    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, folder: Path, *, head_every: int = 1, clock: Callable[[], float] = time.time) -> None:
         """Replace the event files that an earlier run of retrain left in `folder`; others stay.
+
+        Args:
+            folder: Gets a folder for each run.
+            head_every: Steps from one picture of the head to the next.
+            clock: Seconds since 1970.
 
         Raises:
             ExportError: The folder cannot be written.
         """
         import tensorflow as tf
 
-        self._clock = clock
+        self._clock, self._head_every, self._next_head = clock, head_every, 0
         self._writers = {}
         try:
             for run in (TRAIN, VALIDATION):
@@ -73,6 +78,10 @@ class Summaries:
             self._writers[run].write(event.SerializeToString())
         self._writers[run].flush()
 
+    def wants_head(self, step: int) -> bool:
+        """Return whether enough steps have passed for another picture of the head."""
+        return step >= self._next_head
+
     def head(
         self,
         step: int,
@@ -101,6 +110,7 @@ class Summaries:
             values.append(Summary.Value(tag=f"{scope}/histogram", histo=_histogram(array)))
         values.append(Summary.Value(tag="final_training_ops/Wx_plus_b/pre_activations", histo=_histogram(logits)))
         values.append(Summary.Value(tag="activations", histo=_histogram(activations)))
+        self._next_head = step + self._head_every
         self._write(TRAIN, step, summary=Summary(value=values))
 
     def _write(self, run: str, step: int, **content: Any) -> None:

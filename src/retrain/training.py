@@ -5,16 +5,17 @@ both with replacement. All draws follow from the seed before the first step, so 
 needed are known, are gathered in few passes, and the steps between two reports run inside one compiled call.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 SHARED_BYTES = 64 * 2**20  # as many bottlenecks as this are gathered once for all steps
-PART_BYTES = 16 * 2**20  # of more, so many at a time; larger blocks come fresh from the kernel, page by page
-STATISTICS_EXAMPLES = 16_384  # mean and deviation of so many vectors are exact to a hundredth of a deviation
+PART_BYTES = 28 * 2**20  # of more, so many at a time; blocks from 32 MB on come fresh from the kernel, page by page
+STATISTICS_EXAMPLES = 16_384  # mean and deviation of so many draws are exact to a hundredth of a deviation
+_STATISTICS_AT_ONCE = 1024
 _LEAST_VARIANCE = 1e-3  # added to each dimension's variance, as a share of the mean one
 _REPORTS = 20  # compiled calls a training is divided into
 
@@ -138,21 +139,18 @@ def train(
     import tensorflow as tf
 
     scale = _standardisation(gather, training, seed)
-    weights = tf.zeros([class_count, len(scale.mean) + 1])
-    rate = tf.constant(learning_rate, tf.float32)
-    run = _compiled_steps()
-    for part, features in _gathered(_parts(drawn, row_bytes=4 * len(scale.mean)), gather, scale):
-        weights, per_step, per_evaluation = run(
-            weights,
-            features,
-            tf.constant(labels[part.examples]),
-            tf.constant(part.batches),
-            tf.constant(part.validation),
-            tf.constant(part.ends),
-            rate,
+    constants = [tf.constant(values) for values in (scale.mean, scale.inverse_variance, np.float32(learning_rate))]
+    weights, biases = tf.zeros([class_count, len(scale.mean)]), tf.zeros([class_count])
+    parts = _parts(drawn, row_bytes=4 * len(scale.mean))
+    run = _compiled_steps(shared=parts[0].examples is not None)
+    for part, vectors, held_out in _gathered(parts, gather):
+        indices = [part.batches, part.validation, part.ends]
+        truths = [labels[part.drawn], labels[part.held_out]]
+        weights, biases, per_step, per_evaluation = run(
+            weights, biases, vectors, held_out, *map(tf.constant, indices + truths), *constants
         )
-        head = scale.folded(weights.numpy())
-        batch = gather(part.examples[part.batches[-1]])
+        head = Head(np.ascontiguousarray(weights.numpy().T), biases.numpy())
+        batch = gather(part.drawn[-1])
         report(_segment(part, per_step.numpy(), per_evaluation.numpy(), head, batch))
     return head
 
@@ -166,37 +164,28 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Standardisation:
-    """The mean and deviation of each bottleneck dimension, float32 [D]."""
+    """The mean and the inverse of the variance of each bottleneck dimension, float32 [D]."""
 
     mean: np.ndarray
-    deviation: np.ndarray
-
-    def features(self, vectors: np.ndarray) -> np.ndarray:
-        """Return (vectors - mean) / deviation with a column of ones behind, float32 [n, D + 1].
-
-        The ones make the biases a row of the weights, which saves operations in every step.
-        """
-        features = np.empty((len(vectors), vectors.shape[1] + 1), np.float32)
-        np.subtract(vectors, self.mean, out=features[:, :-1])
-        features[:, :-1] *= 1 / self.deviation
-        features[:, -1] = 1
-        return features
-
-    def folded(self, weights: np.ndarray) -> Head:
-        """Return the head that does on raw bottlenecks what the weights [C, D + 1] do on features."""
-        own = np.ascontiguousarray((weights[:, :-1] / self.deviation).T)
-        return Head(own, weights[:, -1] - self.mean @ own)
+    inverse_variance: np.ndarray
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The steps of one compiled call; `batches`, `validation` index into `examples`, `ends` closes evaluations."""
+    """The steps of one compiled call.
+
+    `drawn` int64 [S, B] and `held_out` int64 [E or 1, V] are the examples of the steps and of the evaluations, each
+    of which ends before step `ends`. Either all parts share the bottlenecks of `examples`, and `batches` and
+    `validation` are places in it; or `examples` is None, and the bottlenecks come in the order of the steps.
+    """
 
     first: int
-    examples: np.ndarray
+    drawn: np.ndarray
+    held_out: np.ndarray
+    ends: np.ndarray
+    examples: np.ndarray | None
     batches: np.ndarray
     validation: np.ndarray
-    ends: np.ndarray
 
 
 def _draw(rng: np.random.Generator, labels: np.ndarray, pool: np.ndarray, times: int, size: int) -> np.ndarray:
@@ -215,67 +204,99 @@ def _draw(rng: np.random.Generator, labels: np.ndarray, pool: np.ndarray, times:
 
 def _standardisation(gather: Gather, training: np.ndarray, seed: int) -> _Standardisation:
     if len(training) > STATISTICS_EXAMPLES:
-        chosen = np.random.default_rng(seed).choice(training, STATISTICS_EXAMPLES, replace=False)
-        training = np.sort(chosen)
-    vectors = gather(training)
-    mean = vectors.mean(axis=0, dtype=np.float64)
-    deviation = vectors.std(axis=0, dtype=np.float64)
+        chosen = np.random.default_rng(seed).integers(len(training), size=STATISTICS_EXAMPLES)
+        training = training[np.sort(chosen)]
+    sums = squares = np.zeros(0)
+    for start in range(0, len(training), _STATISTICS_AT_ONCE):
+        vectors = gather(training[start : start + _STATISTICS_AT_ONCE]).astype(np.float64)
+        if not start:
+            shift = vectors.mean(axis=0)  # keeps the difference of large squares exact
+            sums = squares = np.zeros(vectors.shape[1])
+        vectors -= shift
+        sums = sums + vectors.sum(axis=0)
+        squares = squares + np.einsum("nd,nd->d", vectors, vectors)
+    variance = np.maximum(squares / len(training) - (sums / len(training)) ** 2, 0)
     # A dimension that hardly changes carries rounding errors: do not blow them up to the size of a feature.
-    deviation = np.sqrt(deviation**2 + _LEAST_VARIANCE * np.mean(deviation**2))
-    deviation[deviation == 0] = 1.0
-    return _Standardisation(mean.astype(np.float32), deviation.astype(np.float32))
+    variance += _LEAST_VARIANCE * variance.mean()
+    variance[variance == 0] = 1.0
+    return _Standardisation((shift + sums / len(training)).astype(np.float32), (1 / variance).astype(np.float32))
 
 
-def _parts(drawn: Plan, *, row_bytes: int) -> Iterator[_Part]:
-    """Yield the training in parts of whole evaluations.
+def _parts(drawn: Plan, *, row_bytes: int) -> list[_Part]:
+    """Return the training in parts of whole evaluations.
 
-    Where all bottlenecks that are needed fit `SHARED_BYTES`, the parts share one array of `examples`, which tells
-    that they need no new ones; otherwise each part needs about `PART_BYTES`, or what one evaluation takes.
+    Where all bottlenecks that are needed fit `SHARED_BYTES`, the parts share them; otherwise each needs about
+    `PART_BYTES` of its own, or what one evaluation takes.
     """
-    everything = np.union1d(drawn.batches, drawn.validation)
-    shared = len(everything) * row_bytes <= SHARED_BYTES
-    wide = (drawn.batches.size + drawn.validation.size) * row_bytes
-    calls = _REPORTS if shared else max(_REPORTS, -(-wide // PART_BYTES))
+    examples: np.ndarray | None = _distinct(drawn.batches, drawn.validation)
+    calls = _REPORTS
+    if examples is not None and len(examples) * row_bytes > SHARED_BYTES:
+        examples = None
+        calls = max(_REPORTS, -(-(drawn.batches.size + drawn.validation.size) * row_bytes // PART_BYTES))
     each = max(1, len(drawn.evaluated) // calls)
+    parts = []
     for start in range(0, len(drawn.evaluated), each):
         evaluated = drawn.evaluated[start : start + each]
         first = 0 if start == 0 else int(drawn.evaluated[start - 1]) + 1
-        batches = drawn.batches[first : int(evaluated[-1]) + 1]
-        validation = drawn.validation[start : start + each] if len(drawn.validation) > 1 else drawn.validation
-        examples = everything if shared else np.union1d(batches, validation)
-        yield _Part(
-            first,
-            examples,
-            np.searchsorted(examples, batches).astype(np.int32),
-            np.searchsorted(examples, validation).astype(np.int32),
-            (evaluated - first + 1).astype(np.int32),
+        steps = drawn.batches[first : int(evaluated[-1]) + 1]
+        held_out = drawn.validation[start : start + each] if len(drawn.validation) > 1 else drawn.validation
+        parts.append(
+            _Part(
+                first,
+                steps,
+                held_out,
+                (evaluated - first + 1).astype(np.int32),
+                examples,
+                _places(examples, steps),
+                _places(examples, held_out),
+            )
         )
+    return parts
 
 
-def _gathered(parts: Iterator[_Part], gather: Gather, scale: _Standardisation) -> Iterator[tuple[_Part, Any]]:
-    """Yield each part with the features of its examples as a tensor; the next ones are gathered meanwhile."""
+def _distinct(*drawn: np.ndarray) -> np.ndarray:
+    """Return the sorted distinct values of arrays of small whole numbers, without sorting millions of them."""
+    seen = np.zeros(1 + max((int(array.max()) for array in drawn if array.size), default=-1), bool)
+    for array in drawn:
+        seen[array] = True
+    return np.flatnonzero(seen)
+
+
+def _places(examples: np.ndarray | None, drawn: np.ndarray) -> np.ndarray:
+    """Return where `drawn` stands in sorted `examples`, int32; without them nothing needs a place."""
+    if examples is None:
+        return np.zeros((len(drawn), 0), np.int32)
+    return np.searchsorted(examples, drawn).astype(np.int32)
+
+
+def _gathered(parts: Sequence[_Part], gather: Gather) -> Iterator[tuple[_Part, Any, Any]]:
+    """Yield each part with the bottlenecks of its steps and of its evaluations; the next are gathered meanwhile."""
     import tensorflow as tf
 
-    held: tuple[np.ndarray, Any] = (np.zeros(0), None)
+    def tensor(examples: np.ndarray) -> Any:
+        return tf.constant(gather(examples.ravel()).reshape(*examples.shape, -1))
 
-    def load(part: _Part) -> tuple[_Part, Any]:
-        nonlocal held
-        if part.examples is not held[0]:
-            held = (part.examples, tf.constant(scale.features(gather(part.examples))))
-        return part, held[1]
-
+    if parts[0].examples is not None:
+        vectors = tensor(parts[0].examples)
+        yield from ((part, vectors, vectors) for part in parts)
+        return
+    same = tensor(parts[0].held_out) if parts[0].held_out is parts[-1].held_out else None
     with ThreadPoolExecutor(1) as ahead:
-        waiting = ahead.submit(load, next(parts))
-        for part in parts:
+
+        def submit(part: _Part) -> Future[tuple[Any, Any]]:
+            return ahead.submit(lambda: (tensor(part.drawn), tensor(part.held_out) if same is None else same))
+
+        waiting = submit(parts[0])
+        for part, following in zip(parts, [*parts[1:], None], strict=True):
             ready = waiting.result()
-            waiting = ahead.submit(load, part)
-            yield ready
-        yield waiting.result()
+            if following is not None:
+                waiting = submit(following)
+            yield part, *ready
 
 
 def _segment(part: _Part, per_step: np.ndarray, per_evaluation: np.ndarray, head: Head, batch: np.ndarray) -> Segment:
     return Segment(
-        steps=part.first + np.arange(len(part.batches)),
+        steps=part.first + np.arange(len(part.drawn)),
         accuracy=per_step[:, 0],
         cross_entropy=per_step[:, 1],
         evaluated=part.first + part.ends - 1,
@@ -288,47 +309,76 @@ def _segment(part: _Part, per_step: np.ndarray, per_evaluation: np.ndarray, head
     )
 
 
-def _compiled_steps() -> Any:
-    """Return the compiled loop over steps and evaluations.
+def _compiled_steps(*, shared: bool) -> Any:
+    """Return the compiled loop over steps and evaluations; `shared` as in `_Part`.
 
-    Plain gradient descent written out, in as few operations as it takes: starting one costs more than computing it.
-    The weights are [C, D + 1], along the rows of the features, which both products read faster.
+    Plain gradient descent on standardised bottlenecks, written for the weights of raw ones, so that a million
+    vectors need not be rewritten: with x' = (x - mean) / deviation and w' = w * deviation, a step of w' is the step
+    g (x - mean) / variance of w. In as few operations as it takes: starting one costs more than computing it. The
+    weights are [C, D], along the rows of the bottlenecks, which both products read faster.
     """
     import tensorflow as tf
 
-    def losses_of(logits: Any, labels: Any) -> Any:
-        return tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=labels)
+    def fetched(vectors: Any, places: Any, number: Any) -> Any:
+        return tf.gather(vectors, places[number]) if shared else vectors[number]
 
-    def measured(features: Any, labels: Any, weights: Any) -> Any:
-        logits = tf.matmul(features, weights, transpose_b=True)
-        right = tf.cast(tf.equal(tf.argmax(logits, axis=1), labels), tf.float32)
-        return tf.stack([tf.reduce_mean(right), tf.reduce_mean(losses_of(logits, labels)[0])])
+    def losses_of(logits: Any, truths: Any) -> Any:
+        return tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=truths)
 
-    def run(weights: Any, vectors: Any, labels: Any, batches: Any, validation: Any, ends: Any, rate: Any) -> Any:
-        wanted = tf.gather(labels, batches)
-        guessed = tf.TensorArray(tf.int64, tf.shape(batches)[0])
-        losses = tf.TensorArray(tf.float32, tf.shape(batches)[0])
+    def measured(logits: Any, truths: Any) -> Any:
+        right = tf.cast(tf.equal(tf.argmax(logits, axis=1), truths), tf.float32)
+        return tf.stack([tf.reduce_mean(right), tf.reduce_mean(losses_of(logits, truths)[0])])
+
+    def run(
+        weights: Any,
+        biases: Any,
+        vectors: Any,
+        held_out: Any,
+        batches: Any,
+        validation: Any,
+        ends: Any,
+        truths: Any,
+        held_out_truths: Any,
+        mean: Any,
+        inverse_variance: Any,
+        rate: Any,
+    ) -> Any:
+        guessed = tf.TensorArray(tf.int64, tf.shape(truths)[0])
+        losses = tf.TensorArray(tf.float32, tf.shape(truths)[0])
         per_evaluation = tf.TensorArray(tf.float32, tf.shape(ends)[0])
-        downhill = -rate / tf.cast(tf.shape(batches)[1], tf.float32)
+        downhill = -rate / tf.cast(tf.shape(truths)[1], tf.float32)
+        column = tf.expand_dims(mean, 1)
         step = tf.constant(0)
         for evaluation in tf.range(tf.shape(ends)[0]):
             while step < ends[evaluation]:
-                features = tf.gather(vectors, batches[step])
-                logits = tf.matmul(features, weights, transpose_b=True)
-                loss, surplus = losses_of(logits, wanted[step])
+                bottlenecks = fetched(vectors, batches, step)
+                logits = tf.matmul(bottlenecks, weights, transpose_b=True) + biases
+                loss, surplus = losses_of(logits, truths[step])
                 guessed = guessed.write(step, tf.argmax(logits, axis=1))
                 losses = losses.write(step, loss)
-                weights += tf.matmul(surplus * downhill, features, transpose_a=True)
+                surplus *= downhill
+                total = tf.reduce_sum(surplus, axis=0)
+                change = tf.matmul(surplus, bottlenecks, transpose_a=True)
+                change = (change - tf.expand_dims(total, 1) * mean) * inverse_variance
+                weights += change
+                biases += total - tf.squeeze(tf.matmul(change, column), 1)
                 step += 1
-            held_out = validation[evaluation % tf.shape(validation)[0]]
-            trained = measured(tf.gather(vectors, batches[step - 1]), wanted[step - 1], weights)
-            validated = measured(tf.gather(vectors, held_out), tf.gather(labels, held_out), weights)
-            per_evaluation = per_evaluation.write(evaluation, tf.concat([trained, validated], axis=0))
-        right = tf.cast(tf.equal(guessed.stack(), wanted), tf.float32)
+            row = evaluation % tf.shape(held_out_truths)[0]
+            pairs = (
+                (fetched(vectors, batches, step - 1), truths[step - 1]),
+                (fetched(held_out, validation, row), held_out_truths[row]),
+            )
+            results = [measured(tf.matmul(x, weights, transpose_b=True) + biases, y) for x, y in pairs]
+            per_evaluation = per_evaluation.write(evaluation, tf.concat(results, axis=0))
+        right = tf.cast(tf.equal(guessed.stack(), truths), tf.float32)
         per_step = tf.stack([tf.reduce_mean(right, axis=1), tf.reduce_mean(losses.stack(), axis=1)], axis=1)
-        return weights, per_step, per_evaluation.stack()
+        return weights, biases, per_step, per_evaluation.stack()
 
-    matrix, table = tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None, None], tf.int32)
-    class_ids, steps = tf.TensorSpec([None], tf.int64), tf.TensorSpec([None], tf.int32)
-    signature = [matrix, matrix, class_ids, table, table, steps, tf.TensorSpec([], tf.float32)]
+    def spec(rank: int, kind: Any) -> Any:
+        return tf.TensorSpec([None] * rank, kind)
+
+    real, place, class_id = tf.float32, tf.int32, tf.int64
+    rank = 2 if shared else 3
+    signature = [spec(2, real), spec(1, real), spec(rank, real), spec(rank, real), spec(2, place), spec(2, place)]
+    signature += [spec(1, place), spec(2, class_id), spec(2, class_id), spec(1, real), spec(1, real), spec(0, real)]
     return tf.function(run, input_signature=signature)
