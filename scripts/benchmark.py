@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from scripts import rival
 
-from retrain import architectures, bottlenecks, export, training
+from retrain import architectures, bottlenecks, export, sampling, training
 from retrain.backbone import Backbone, load_backbone, locate
 from retrain.dataset import scan
 from retrain.engine import Engine, TensorFlowRunner, cores
@@ -243,9 +243,7 @@ def growth(bench: Bench) -> list[Row]:
     seconds: dict[int, float] = {}
     for count in (small, large):
         folder = _small_images(bench.folder / f"images_{count}", count)
-        seconds[count] = min(
-            _seconds(lambda n=number, f=folder: _fill_tiny(bench, f, graph, f"{f.name}_{n}")) for number in range(2)
-        )
+        seconds[count] = min(_fill_tiny(bench, folder, graph, f"{folder.name}_{number}") for number in range(4))
     rows = [
         Row(
             "time to fill, 10 times the images",
@@ -431,7 +429,7 @@ def _train(bench: Bench, store: Store, rows_of: np.ndarray, labels: np.ndarray, 
 
     everything = np.arange(len(labels))
     held_out, members = everything[::10], np.delete(everything, everything[::10])
-    drawn = training.plan(
+    drawn = sampling.plan(
         labels,
         members,
         held_out,
@@ -519,12 +517,17 @@ def _entry(number: int, vector: np.ndarray, name: str | None = None, stamp: Stam
     return Entry(name or str(number), stamp, hashlib.sha256(number.to_bytes(8, "big")).digest(), vector)
 
 
-def _fill_tiny(bench: Bench, folder: Path, graph: Path, name: str) -> None:
-    paths = [example.path for example in scan(folder).examples]
+def _fill_tiny(bench: Bench, folder: Path, graph: Path, name: str) -> float:
+    """Return the seconds from an empty store to a full one, the scan of the folder included."""
     opened = engine_of(bench.backbone(str(graph), target="features"))
-    with Store(bench.folder / "stores" / name, dimension=64) as store:
-        _, todo = bottlenecks.missing(paths, image_dir=folder, store=store)
-        bottlenecks.compute(paths, todo, image_dir=folder, store=store, engine=opened)
+
+    def stages() -> None:
+        paths = [example.path for example in scan(folder).examples]
+        with Store(bench.folder / "stores" / name, dimension=64) as store:
+            _, todo = bottlenecks.missing(paths, image_dir=folder, store=store)
+            bottlenecks.compute(paths, todo, image_dir=folder, store=store, engine=opened)
+
+    return _seconds(stages)
 
 
 PEAK = """

@@ -11,7 +11,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "src" / "retrain"
 LAYERS = [
     {"errors", "formats", "files", "lean_tensorflow"},
-    {"architectures", "dataset", "download", "evaluation", "graphs", "image", "litert"},
+    {"architectures", "dataset", "download", "evaluation", "graphs", "image", "litert", "sampling"},
     {"config", "freeze", "keras_models"},
     {"saved_models"},
     {"backbone", "engine", "store", "training", "summaries", "report"},

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from retrain import training
+from retrain import sampling, training
 
 
 def gaussians(count, classes=3, dimension=8, spread=1.0, seed=0):
@@ -14,7 +14,7 @@ def gaussians(count, classes=3, dimension=8, spread=1.0, seed=0):
 
 
 def planned(labels, *, steps=200, validation=(), interval=10, batch_size=32, validation_batch_size=20, seed=0):
-    return training.plan(
+    return sampling.plan(
         labels,
         np.arange(len(labels)),
         np.array(validation, np.int64),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from retrain import __version__, architectures, bottlenecks, evaluation, export, freeze, graphs, training
+from retrain import __version__, architectures, bottlenecks, evaluation, export, freeze, graphs, sampling, training
 from retrain.architectures import BackboneSpec
 from retrain.backbone import Backbone, load_backbone, locate
 from retrain.classifier import GraphModel, LiteRTModel, Metadata, describe
@@ -163,7 +163,7 @@ def _train(
 ) -> tuple[Head, list[Measured]]:
     """Return the trained head and every evaluation on the way, after showing them as they come."""
     labels, members = _labels(dataset), _members(dataset, Split.TRAINING)
-    drawn = training.plan(
+    drawn = sampling.plan(
         labels,
         members,
         _members(dataset, Split.VALIDATION),

@@ -1,8 +1,7 @@
 """The head: a softmax layer on bottlenecks `float32 [N, D]`, trained for N steps; arrays in, arrays out.
 
-Batches are drawn as the original `retrain.py` draws them: a class uniformly, then one of its images uniformly,
-both with replacement. All draws follow from the seed before the first step, so that the bottlenecks that will be
-needed are known, are gathered in few passes, and the steps between two reports run inside one compiled call.
+All draws are made before the first step (`sampling`), so that the bottlenecks that will be needed are known, are
+gathered in few passes, and the steps between two reports run inside one compiled call.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from retrain.sampling import Plan
 
 SHARED_BYTES = 64 * 2**20  # as many bottlenecks as this are gathered once for all steps
 PART_BYTES = 28 * 2**20  # of more, so many at a time; blocks from 32 MB on come fresh from the kernel, page by page
@@ -64,52 +65,6 @@ class Segment:
     batch: np.ndarray
 
 
-@dataclass(frozen=True)
-class Plan:
-    """All random draws of a training, and when to evaluate.
-
-    `batches` int64 [S, B] and `validation` int64 [E, V] are indices of examples, V = 0 without validation images,
-    and one row stands for all where every evaluation takes the whole split. `evaluated` int64 [E] are the steps
-    after which to evaluate, the last step among them.
-    """
-
-    batches: np.ndarray
-    validation: np.ndarray
-    evaluated: np.ndarray
-
-
-def plan(
-    labels: np.ndarray,
-    training: np.ndarray,
-    validation: np.ndarray,
-    *,
-    steps: int,
-    batch_size: int,
-    validation_batch_size: int,
-    eval_step_interval: int,
-    seed: int,
-) -> Plan:
-    """Return what a training will draw, from `seed` alone.
-
-    Args:
-        labels: int64 [N], class ids of all examples.
-        training: int64 [T], indices of the training examples.
-        validation: int64 [V], indices of the validation examples, possibly none.
-        steps: Steps to train.
-        batch_size: Examples a step.
-        validation_batch_size: Examples an evaluation; -1 for all of them, each once.
-        eval_step_interval: Steps from one evaluation to the next; the first and the last step have one too.
-        seed: What the draws follow from.
-    """
-    rng = np.random.default_rng(seed)
-    evaluated = np.unique(np.append(np.arange(0, steps, eval_step_interval), steps - 1))
-    return Plan(
-        _draw(rng, labels, training, steps, batch_size),
-        _draw(rng, labels, validation, len(evaluated), validation_batch_size),
-        evaluated,
-    )
-
-
 def train(
     gather: Gather,
     labels: np.ndarray,
@@ -130,7 +85,7 @@ def train(
         gather: Gives bottlenecks.
         labels: int64 [N], class ids of all examples.
         training: int64 [T], indices of the training examples, for the standardisation.
-        drawn: From `plan`.
+        drawn: From `sampling.plan`.
         class_count: C.
         learning_rate: Of plain gradient descent on the mean softmax cross-entropy.
         seed: Chooses the examples for the standardisation where there are more than `STATISTICS_EXAMPLES`.
@@ -139,17 +94,19 @@ def train(
     import tensorflow as tf
 
     scale = _standardisation(gather, training, seed)
-    constants = [tf.constant(values) for values in (scale.mean, scale.inverse_variance, np.float32(learning_rate))]
-    weights, biases = tf.zeros([class_count, len(scale.mean)]), tf.zeros([class_count])
     parts = _parts(drawn, row_bytes=4 * len(scale.mean))
-    run = _compiled_steps(shared=parts[0].examples is not None)
-    for part, vectors, held_out in _gathered(parts, gather):
+    shared = parts[0].examples is not None
+    run = _compiled_steps(shared=shared)
+    constants = [tf.constant(values) for values in (scale.mean, 1 / scale.deviation**2, np.float32(learning_rate))]
+    weights, biases = tf.zeros([class_count, len(scale.mean)]), tf.zeros([class_count])
+    for part, vectors, held_out in _gathered(parts, gather, scale):
         indices = [part.batches, part.validation, part.ends]
         truths = [labels[part.drawn], labels[part.held_out]]
         weights, biases, per_step, per_evaluation = run(
             weights, biases, vectors, held_out, *map(tf.constant, indices + truths), *constants
         )
-        head = Head(np.ascontiguousarray(weights.numpy().T), biases.numpy())
+        raw = scale.folded if shared else Head
+        head = raw(np.ascontiguousarray(weights.numpy().T), biases.numpy())
         batch = gather(part.drawn[-1])
         report(_segment(part, per_step.numpy(), per_evaluation.numpy(), head, batch))
     return head
@@ -164,10 +121,21 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Standardisation:
-    """The mean and the inverse of the variance of each bottleneck dimension, float32 [D]."""
+    """The mean and deviation of each bottleneck dimension, float32 [D]."""
 
     mean: np.ndarray
-    inverse_variance: np.ndarray
+    deviation: np.ndarray
+
+    def standardised(self, vectors: np.ndarray) -> np.ndarray:
+        """Return (vectors - mean) / deviation, in the memory of `vectors`."""
+        vectors -= self.mean
+        vectors /= self.deviation
+        return vectors
+
+    def folded(self, weights: np.ndarray, biases: np.ndarray) -> Head:
+        """Return the head that does on raw bottlenecks what weights [D, C] and biases do on standardised ones."""
+        own = weights / self.deviation[:, None]
+        return Head(own, biases - self.mean @ own)
 
 
 @dataclass(frozen=True)
@@ -175,8 +143,8 @@ class _Part:
     """The steps of one compiled call.
 
     `drawn` int64 [S, B] and `held_out` int64 [E or 1, V] are the examples of the steps and of the evaluations, each
-    of which ends before step `ends`. Either all parts share the bottlenecks of `examples`, and `batches` and
-    `validation` are places in it; or `examples` is None, and the bottlenecks come in the order of the steps.
+    of which ends before step `ends`. Either all parts share the bottlenecks of `examples`, standardised, and `batches`
+    and `validation` are places in it; or `examples` is None, and raw bottlenecks come in the order of the steps.
     """
 
     first: int
@@ -186,20 +154,6 @@ class _Part:
     examples: np.ndarray | None
     batches: np.ndarray
     validation: np.ndarray
-
-
-def _draw(rng: np.random.Generator, labels: np.ndarray, pool: np.ndarray, times: int, size: int) -> np.ndarray:
-    """Return int64 [times, size] of `pool`, a class uniformly and then one of its members; all of it for -1."""
-    if not len(pool):
-        return np.zeros((times, 0), np.int64)
-    if size < 0:
-        return pool[None, :]
-    by_class = pool[np.argsort(labels[pool], kind="stable")]
-    _, starts, counts = np.unique(labels[by_class], return_index=True, return_counts=True)
-    classes = rng.integers(len(starts), size=(times, size))
-    within = (rng.random((times, size)) * counts[classes]).astype(np.int64)
-    drawn: np.ndarray = by_class[starts[classes] + within]
-    return drawn
 
 
 def _standardisation(gather: Gather, training: np.ndarray, seed: int) -> _Standardisation:
@@ -219,7 +173,7 @@ def _standardisation(gather: Gather, training: np.ndarray, seed: int) -> _Standa
     # A dimension that hardly changes carries rounding errors: do not blow them up to the size of a feature.
     variance += _LEAST_VARIANCE * variance.mean()
     variance[variance == 0] = 1.0
-    return _Standardisation((shift + sums / len(training)).astype(np.float32), (1 / variance).astype(np.float32))
+    return _Standardisation((shift + sums / len(training)).astype(np.float32), np.sqrt(variance).astype(np.float32))
 
 
 def _parts(drawn: Plan, *, row_bytes: int) -> list[_Part]:
@@ -269,7 +223,7 @@ def _places(examples: np.ndarray | None, drawn: np.ndarray) -> np.ndarray:
     return np.searchsorted(examples, drawn).astype(np.int32)
 
 
-def _gathered(parts: Sequence[_Part], gather: Gather) -> Iterator[tuple[_Part, Any, Any]]:
+def _gathered(parts: Sequence[_Part], gather: Gather, scale: _Standardisation) -> Iterator[tuple[_Part, Any, Any]]:
     """Yield each part with the bottlenecks of its steps and of its evaluations; the next are gathered meanwhile."""
     import tensorflow as tf
 
@@ -277,7 +231,7 @@ def _gathered(parts: Sequence[_Part], gather: Gather) -> Iterator[tuple[_Part, A
         return tf.constant(gather(examples.ravel()).reshape(*examples.shape, -1))
 
     if parts[0].examples is not None:
-        vectors = tensor(parts[0].examples)
+        vectors = tf.constant(scale.standardised(gather(parts[0].examples)))
         yield from ((part, vectors, vectors) for part in parts)
         return
     same = tensor(parts[0].held_out) if parts[0].held_out is parts[-1].held_out else None
@@ -312,10 +266,10 @@ def _segment(part: _Part, per_step: np.ndarray, per_evaluation: np.ndarray, head
 def _compiled_steps(*, shared: bool) -> Any:
     """Return the compiled loop over steps and evaluations; `shared` as in `_Part`.
 
-    Plain gradient descent on standardised bottlenecks, written for the weights of raw ones, so that a million
-    vectors need not be rewritten: with x' = (x - mean) / deviation and w' = w * deviation, a step of w' is the step
-    g (x - mean) / variance of w. In as few operations as it takes: starting one costs more than computing it. The
-    weights are [C, D], along the rows of the bottlenecks, which both products read faster.
+    Plain gradient descent on standardised bottlenecks, in as few operations as it takes: starting one costs more than
+    computing it. Bottlenecks that are not shared stay raw, since rewriting gigabytes takes longer than the steps:
+    with x' = (x - mean) / deviation and w' = w * deviation, a step of w' is the step g (x - mean) / variance of w.
+    The weights are [C, D], along the rows of the bottlenecks, which both products read faster.
     """
     import tensorflow as tf
 
@@ -359,9 +313,11 @@ def _compiled_steps(*, shared: bool) -> Any:
                 surplus *= downhill
                 total = tf.reduce_sum(surplus, axis=0)
                 change = tf.matmul(surplus, bottlenecks, transpose_a=True)
-                change = (change - tf.expand_dims(total, 1) * mean) * inverse_variance
+                if not shared:
+                    change = (change - tf.expand_dims(total, 1) * mean) * inverse_variance
+                    total -= tf.squeeze(tf.matmul(change, column), 1)
                 weights += change
-                biases += total - tf.squeeze(tf.matmul(change, column), 1)
+                biases += total
                 step += 1
             row = evaluation % tf.shape(held_out_truths)[0]
             pairs = (
