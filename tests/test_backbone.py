@@ -74,6 +74,10 @@ def test_another_tensor_can_be_the_bottleneck(data, tmp_path):
     assert in_tensorflow(found).shape == (2, 1001)
 
 
+def test_a_layer_of_a_keras_network_can_be_the_bottleneck(tmp_path):
+    assert in_tensorflow(loaded("mobilenet_bundled", tmp_path, target="conv_pw_5_relu")).shape == (2, 128)
+
+
 def test_real_keras_weights_are_loaded_and_their_width_is_found(data, tmp_path):
     weights = next((data / "models").glob("mobilenet_v2*.h5"))
     found = loaded("keras:MobileNetV2", tmp_path, weights=str(weights))
@@ -299,6 +303,10 @@ def test_a_damaged_archive_is_one_clear_error(tmp_path, data, content):
         ("keras:MobileNetV2", {"weights": "nowhere.h5"}, "cannot read the weights nowhere.h5"),
         ("mobilenet_0.25_128", {"weights": "x.h5"}, "--weights goes with"),
         ("keras:VGG19", {"weights": "random", "height": 8, "width": 8}, "refuses 8 x 8"),
+        ("mobilenet_bundled", {"height": 8, "width": 8}, "refuses 8 x 8"),
+        ("mobilenet_bundled", {"weights": __file__}, "does not hold the weights of a MobileNet"),
+        ("mobilenet_bundled", {"target": "conv_pw_13_rely"}, "no layer 'conv_pw_13_rely'.*conv_pw_13_relu"),
+        ("mobilenet_bundled", {"source": "input"}, "--input_layer goes with frozen graphs"),
     ],
 )
 def test_weights_that_make_no_sense_are_one_clear_error(tmp_path, architecture, options, words):

@@ -51,6 +51,7 @@ def test_help_answers(words, tmp_path):
         (["--image_dir", "photos", "--learning_rate", "nan"], 2, "must be above 0"),
         (["--image_dir", "photos", "--validation_batch_size", "0"], 2, "-1 for all"),
         (["--image_dir", "photos", "--input_std", "0"], 2, "--input_std is 0"),
+        (["--image_dir", "photos", "--final_tensor_name", "a b"], 2, "--final_tensor_name is 'a b'"),
         (["--image_dir", "nowhere"], 1, "no such image folder: nowhere"),
         (["--image_dir", "empty"], 1, "no class folder with images"),
         (["--image_dir", "one"], 1, "only one class folder"),

@@ -102,6 +102,14 @@ def test_three_images_in_each_of_two_classes_train(tmp_path, mean_colour_backbon
     assert "yellow (score=0." in command("label_image", picture, cwd=tmp_path).stdout.splitlines()[3]
 
 
+def test_a_training_that_diverges_says_so(tmp_path, mean_colour_backbone):
+    for name in ("a", "b"):  # nothing tells them apart, so that every step overshoots
+        for number in range(20):
+            photo(tmp_path / "photos" / name / f"{number}.png", (99, 99, 99), seed=number + 50 * (name == "b"))
+    done = colour_run(tmp_path, mean_colour_backbone, "--learning_rate", "1e38", code=1)
+    assert "Try a smaller --learning_rate" in done.stderr.strip().splitlines()[-1]
+
+
 def test_labels_may_be_any_folder_name(tmp_path, mean_colour_backbone):
     names = dict(zip(["Тюльпан", 'a "b" c', "two\nlines"], COLOURS.values(), strict=True))
     for name, colour in names.items():

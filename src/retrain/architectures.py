@@ -125,16 +125,7 @@ def names() -> list[str]:
 def _table() -> dict[str, BackboneSpec]:
     """Return lower-case name -> row."""
     rows = [
-        BackboneSpec(
-            DEFAULT,
-            Kind.BUNDLED,
-            128,
-            128,
-            _MINUS_ONE_TO_ONE,
-            _MINUS_ONE_TO_ONE,
-            source="input",
-            target="bottleneck",
-        ),
+        BackboneSpec(DEFAULT, Kind.BUNDLED, 128, 128, _MINUS_ONE_TO_ONE, _MINUS_ONE_TO_ONE),
         BackboneSpec(
             "inception_v3",
             Kind.ARCHIVE,

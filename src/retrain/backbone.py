@@ -86,6 +86,9 @@ def locate(
     """
     if weights is not None and spec.kind not in (Kind.BUNDLED, Kind.KERAS):
         raise BackboneError(f"--weights goes with keras: architectures and the bundled one, not {spec.architecture}.")
+    frozen_graph = spec.kind is Kind.ARCHIVE or (spec.location or "").endswith(".pb")
+    if spec.source is not None and not frozen_graph:
+        raise BackboneError(f"--input_layer goes with frozen graphs, and {spec.architecture} is none. Leave it out.")
     if spec.kind is Kind.KERAS:
         return _keras_recipe(spec, weights or keras_models.OFFICIAL, seed)
     if spec.kind is Kind.ARCHIVE and spec.url:
@@ -190,11 +193,12 @@ def _build(recipe: Recipe) -> tuple[freeze.Frozen, float, float]:
         model = keras_models.application(
             name, weights=recipe.weights, height=spec.height or 0, width=spec.width or 0, seed=recipe.seed
         )
+        model = keras_models.cut(model, spec.target)
         return _ranged(freeze.from_keras(model, preprocess=keras_models.preprocessing(name)), spec)
     path = Path(recipe.weights)
     if spec.kind is Kind.BUNDLED:
         model = keras_models.bundled(path, height=spec.height or 0, width=spec.width or 0)
-        return _ranged(freeze.from_keras(model), spec)
+        return _ranged(freeze.from_keras(keras_models.cut(model, spec.target)), spec)
     if spec.kind is Kind.ARCHIVE:
         return _from_graph_def(spec, graphs.parse(_member(path, spec.member or ""), name=str(path)), str(path))
     if path.is_dir():
@@ -207,7 +211,7 @@ def _build(recipe: Recipe) -> tuple[freeze.Frozen, float, float]:
     model = keras_models.from_file(path, height=spec.height, width=spec.width)
     if keras_models.scales_pixels(model):
         spec = replace(spec, **{"mean": 0.0, "std": 1.0, **_given(mean=spec.mean, std=spec.std)})
-    return _ranged(freeze.from_keras(model), spec)
+    return _ranged(freeze.from_keras(keras_models.cut(model, spec.target)), spec)
 
 
 def _from_graph_def(spec: BackboneSpec, graph_def: graphs.GraphDef, name: str) -> tuple[freeze.Frozen, float, float]:

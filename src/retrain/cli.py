@@ -156,7 +156,12 @@ def retrain_parser() -> argparse.ArgumentParser:
     )
     add("model_dir", Path, "where backbones are downloaded to, or lie already")
     add("bottleneck_dir", Path, "where bottlenecks are kept for the next run")
-    add("bottleneck_tensor", str, "node whose output is the bottleneck, if not the usual one", metavar="NODE")
+    add(
+        "bottleneck_tensor",
+        str,
+        "node or Keras layer whose output is the bottleneck, if not the usual one",
+        metavar="NODE",
+    )
     add("input_layer", str, "node of a .pb file that takes the image, if it cannot be told", metavar="NODE")
     add("input_height", int, "rows of the image that the network takes", metavar="PIXELS")
     add("input_width", int, "columns of the image that the network takes", metavar="PIXELS")

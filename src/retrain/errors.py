@@ -33,6 +33,10 @@ class GraphError(RetrainError):
     """A graph cannot be read, is refused, or does not say what is needed to run it."""
 
 
+class TrainingError(RetrainError):
+    """The training came to nothing; the message says which setting to change."""
+
+
 class ExportError(RetrainError):
     """A result could not be written, or what was written differs from what was trained."""
 

@@ -50,7 +50,11 @@ def from_graph_def(graph_def: Any, *, source: str, target: str, height: int, wid
             tf.import_graph_def(part, name="")
         except (ValueError, tf.errors.InvalidArgumentError) as error:
             raise GraphError(f"TensorFlow cannot read the graph: {first_line(error)}.") from error
-        flat = _flat(graph.get_tensor_by_name(graphs.tensor_name(target)))
+        try:
+            tensor = graph.get_tensor_by_name(graphs.tensor_name(target))
+        except (KeyError, ValueError) as error:
+            raise GraphError(f"the graph has no tensor {target!r}: {first_line(error)}.") from error
+        flat = _flat(tensor)
         return Frozen(graph.as_graph_def(), source, flat.op.name, height, width, int(flat.shape[1]))
 
 

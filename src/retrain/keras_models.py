@@ -1,6 +1,8 @@
 """Builds Keras networks for images: the bundled one, those of keras.applications, and `.keras` files."""
 
+import difflib
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,18 +31,22 @@ def bundled(weights: Path, *, height: int, width: int) -> Any:
     import keras
 
     try:
-        with np.load(weights, allow_pickle=False) as arrays:
-            alpha = arrays["conv1/kernel"].shape[-1] / _MOBILENET_STEM
-            model = keras.applications.MobileNet(
-                input_shape=(height, width, 3), alpha=alpha, include_top=False, weights=None, pooling="avg"
-            )
-            for variable in model.weights:
-                variable.assign(arrays["/".join(variable.path.split("/")[-2:])].astype(np.float32))
-    except (OSError, KeyError, ValueError) as error:
-        raise BackboneError(
-            f"{weights} does not hold the weights of a MobileNet v1 ({first_line(error)}). "
-            f"scripts/pretrain_backbone.py writes such files."
-        ) from error
+        with np.load(weights, allow_pickle=False) as opened:
+            arrays = {name: opened[name] for name in opened.files}
+        alpha = arrays["conv1/kernel"].shape[-1] / _MOBILENET_STEM
+    except (OSError, KeyError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise BackboneError(_not_of_the_layout(weights, "not an .npz file of that layout")) from error
+    try:
+        model = keras.applications.MobileNet(
+            input_shape=(height, width, 3), alpha=alpha, include_top=False, weights=None, pooling="avg"
+        )
+    except ValueError as error:  # the network's own limits on the image size
+        raise BackboneError(f"MobileNet refuses {width} x {height} px images: {first_line(error)}.") from error
+    try:
+        for variable in model.weights:
+            variable.assign(arrays["/".join(variable.path.split("/")[-2:])].astype(np.float32))
+    except (KeyError, ValueError) as error:
+        raise BackboneError(_not_of_the_layout(weights, first_line(error))) from error
     return model
 
 
@@ -113,6 +119,24 @@ def from_file(path: Path, *, height: int | None, width: int | None) -> Any:
     return model
 
 
+def cut(model: Any, layer: str | None) -> Any:
+    """Return a model that ends at one of its layers; itself for None.
+
+    Raises:
+        BackboneError: No such layer; names similar ones.
+    """
+    import keras
+
+    if layer is None:
+        return model
+    names = [own.name for own in model.layers]
+    if layer not in names:
+        near = difflib.get_close_matches(layer, names, n=3)
+        hint = f" Similar ones: {', '.join(near)}." if near else ""
+        raise BackboneError(f"the network has no layer {layer!r} for --bottleneck_tensor.{hint}")
+    return keras.Model(model.inputs[0], model.get_layer(layer).output)
+
+
 def scales_pixels(model: Any) -> bool:
     """Return whether a model brings pixels 0 to 255 into its own range by itself."""
     import keras
@@ -162,10 +186,17 @@ def _with_top(build: Any, file: Path, arguments: dict[str, Any]) -> Any:
     return model
 
 
+def _not_of_the_layout(weights: Path, problem: str) -> str:
+    return (
+        f"{weights} does not hold the weights of a MobileNet v1 ({problem}). "
+        f"scripts/pretrain_backbone.py writes such files."
+    )
+
+
 def _cannot_fetch(name: str, error: Exception) -> str:
     url = re.search(r"https?://\S+", str(error))
     where = url[0].rstrip(":.,") if url else f"the official weights of keras:{name}"
-    reason = re.sub(r".*?https?://\S+:?\s*", "", first_line(error)) or type(error).__name__
+    reason = re.sub(r".*?https?://\S+:?\s*(None -- )?", "", first_line(error)) or type(error).__name__
     return (
         f"cannot download {where}: {reason}. Put the file into ~/.keras/models yourself or name it with --weights, "
         f"or use --architecture mobilenet_bundled, which needs no download."

@@ -1,6 +1,7 @@
 """`retrain(config) -> Report`: the stages in order, nothing else."""
 
 import math
+import re
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -77,6 +78,10 @@ def _check(config: RetrainConfig) -> None:
         raise UsageError(f"--validation_batch_size is {config.validation_batch_size}; give -1 for all, or at least 1.")
     if not 0 < config.learning_rate < math.inf:
         raise UsageError(f"--learning_rate is {config.learning_rate:g}; it must be above 0.")
+    if not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", config.final_tensor_name):
+        raise UsageError(
+            f"--final_tensor_name is {config.final_tensor_name!r}; a node's name is letters, digits and _ . / - only."
+        )
     if config.input_std == 0:
         raise UsageError("--input_std is 0; pixels are divided by it. 1 leaves them as they are.")
 

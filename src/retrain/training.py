@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from retrain.errors import TrainingError
 from retrain.sampling import Plan
 
 SHARED_BYTES = 64 * 2**20  # as many bottlenecks as this are gathered once for all steps
@@ -90,6 +91,9 @@ def train(
         learning_rate: Of plain gradient descent on the mean softmax cross-entropy.
         seed: Chooses the examples for the standardisation where there are more than `STATISTICS_EXAMPLES`.
         report: Called after each compiled call.
+
+    Raises:
+        TrainingError: The weights grew beyond all numbers.
     """
     import tensorflow as tf
 
@@ -107,6 +111,11 @@ def train(
         )
         raw = scale.folded if shared else Head
         head = raw(np.ascontiguousarray(weights.numpy().T), biases.numpy())
+        if not (np.isfinite(head.weights).all() and np.isfinite(head.biases).all()):
+            raise TrainingError(
+                f"the training diverged before step {part.first + len(part.drawn)}: its weights are no numbers any "
+                f"more. Try a smaller --learning_rate than {learning_rate:g}."
+            )
         batch = gather(part.drawn[-1])
         report(_segment(part, per_step.numpy(), per_evaluation.numpy(), head, batch))
     return head
