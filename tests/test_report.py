@@ -121,6 +121,22 @@ def test_progress_without_a_terminal_is_plain_lines_that_end_at_the_total():
     assert "\r" not in err.getvalue()
 
 
+def test_a_terminal_gets_a_bar_once_there_is_something_to_do():
+    class Screen(io.StringIO):
+        def isatty(self):
+            return True
+
+    err = Screen()
+    advance = Terminal(out=io.StringIO(), err=err).progress("Bottlenecks", "image")
+    assert err.getvalue() == ""
+    for done in (10, 40):
+        advance(done, 40)
+    last = err.getvalue().rstrip("\n").split("\r")[-1]
+    assert "Bottlenecks: 100%" in last
+    assert "40/40" in last
+    assert "image/s" in last
+
+
 def test_quiet_says_nothing():
     out, err = io.StringIO(), io.StringIO()
     shown = Terminal(out=out, err=err, quiet=True)

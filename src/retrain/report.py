@@ -160,10 +160,12 @@ def write_report(report: Report, graph: Path, image_dir: Path) -> None:
 def _bar(what: str, unit: str, err: TextIO) -> Callable[[int, int], None]:
     from tqdm import tqdm
 
-    bar = tqdm(desc=what, unit=unit, unit_scale=unit == "B", file=err, dynamic_ncols=True, leave=True)
+    bar: tqdm | None = None  # drawn at the first progress: where nothing is to do there is nothing to show
 
     def advance(done: int, total: int) -> None:
-        bar.total = total
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(desc=what, total=total, unit=unit, unit_scale=unit == "B", file=err, dynamic_ncols=True)
         bar.update(done - bar.n)
         if done >= total:
             bar.close()
