@@ -242,7 +242,7 @@ def growth(bench: Bench) -> list[Row]:
     graph = _mean_colour_graph(bench.folder / "mean_colour.pb", dimension=64)
     folders = {count: _small_images(bench.folder / f"images_{count}", count) for count in (small, large)}
     times: dict[int, list[float]] = {small: [], large: []}
-    for again in range(5):  # in turns, so that both meet the machine's better and worse moments
+    for again in range(10):  # in turns, so that both meet the machine's better and worse moments
         for count, folder in folders.items():
             for number in range(4 if count == small else 1):
                 times[count].append(_fill_tiny(bench, folder, graph, f"{count}_{again}_{number}"))
