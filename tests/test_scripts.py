@@ -73,3 +73,25 @@ def test_label_without_an_image_says_how(tmp_path):
     for stamp in ("python", "installed"):
         (tmp_path / ".venv" / stamp).touch()
     assert "make label IMAGE=photo.jpg" in command("make", "label", cwd=tmp_path, code=2).stderr
+
+
+def test_the_benchmarks_rival_computes_what_the_original_did(tmp_path, data):
+    from retrain import architectures
+    from retrain.backbone import load_backbone, locate
+    from retrain.engine import TensorFlowRunner
+    from retrain.image import decode
+    from scripts import rival
+
+    recipe = locate(architectures.find("mobilenet_0.25_128"), model_dir=data / "models")
+    frozen = load_backbone(recipe, tmp_path)
+    theirs = rival.Bottlenecks(frozen.graph, source=frozen.source, target=frozen.target, size=128)
+    ours = TensorFlowRunner(frozen.graph, source=frozen.source, target=frozen.target, mean=frozen.mean, std=frozen.std)
+    photos = sorted((data / "datasets" / "flowers_1100" / "daisy").glob("*.jpg"))[:8]
+    files = rival.fill(photos, theirs, tmp_path / "text")
+    for photo, file in zip(photos, files, strict=True):
+        vector = np.array([float(value) for value in file.read_text().split(",")])
+        own = ours(decode(photo.read_bytes(), height=128, width=128)[None])[0]
+        # The same network on the same photo; only the resizing differs, with antialiasing and without.
+        assert np.corrcoef(vector, own)[0, 1] > 0.8
+    rival.train(files, [0, 1] * 4, steps=11, summaries=tmp_path / "summaries", held_out=4)
+    assert len(list((tmp_path / "summaries").rglob("events.out.tfevents.*"))) == 2
