@@ -76,11 +76,12 @@ def test_label_without_an_image_says_how(tmp_path):
 
 
 def test_the_benchmarks_rival_computes_what_the_original_did(tmp_path, data):
+    from scripts import rival
+
     from retrain import architectures
     from retrain.backbone import load_backbone, locate
     from retrain.engine import TensorFlowRunner
     from retrain.image import decode
-    from scripts import rival
 
     recipe = locate(architectures.find("mobilenet_0.25_128"), model_dir=data / "models")
     frozen = load_backbone(recipe, tmp_path)
