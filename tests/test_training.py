@@ -72,6 +72,14 @@ def test_a_constant_dimension_does_no_harm():
     assert np.isfinite(fit(vectors, labels).weights).all()
 
 
+def test_features_that_differ_by_rounding_alone_get_no_giant_weights():
+    vectors, labels = gaussians(100)
+    noise = np.float32(0.005) * (1 + np.sign(vectors) * np.float32(1e-7))
+    head = fit(noise.astype(np.float32), labels)
+    # Larger ones would make of rounding errors in the features, 1e-7 of 0.005, differences that count.
+    assert np.abs(head.weights).max() < 1e7
+
+
 def test_a_step_is_plain_gradient_descent_on_the_mean_cross_entropy():
     vectors, labels = gaussians(40)
     drawn = planned(labels, steps=3, batch_size=16, interval=1, seed=5)

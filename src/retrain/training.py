@@ -19,6 +19,7 @@ PART_BYTES = 28 * 2**20  # of more, so many at a time; blocks from 32 MB on come
 STATISTICS_EXAMPLES = 16_384  # mean and deviation of so many draws are exact to a hundredth of a deviation
 _STATISTICS_AT_ONCE = 1024
 _LEAST_VARIANCE = 1e-3  # added to each dimension's variance, as a share of the mean one
+_LEAST_DEVIATION = 1e-4  # of each dimension, as a share of its mean: float32 tells no less after a few sums
 _REPORTS = 20  # compiled calls a training is divided into
 
 Gather = Callable[[np.ndarray], np.ndarray]  # int64 [n] indices of examples -> float32 [n, D]
@@ -179,10 +180,12 @@ def _standardisation(gather: Gather, training: np.ndarray, seed: int) -> _Standa
         sums = sums + vectors.sum(axis=0)
         squares = squares + np.einsum("nd,nd->d", vectors, vectors)
     variance = np.maximum(squares / len(training) - (sums / len(training)) ** 2, 0)
-    # A dimension that hardly changes carries rounding errors: do not blow them up to the size of a feature.
-    variance += _LEAST_VARIANCE * variance.mean()
+    mean = shift + sums / len(training)
+    # A dimension that hardly changes, beside the others or beside its own mean, carries rounding errors: do not blow
+    # them up to the size of a feature.
+    variance += _LEAST_VARIANCE * variance.mean() + (_LEAST_DEVIATION * mean) ** 2
     variance[variance == 0] = 1.0
-    return _Standardisation((shift + sums / len(training)).astype(np.float32), np.sqrt(variance).astype(np.float32))
+    return _Standardisation(mean.astype(np.float32), np.sqrt(variance).astype(np.float32))
 
 
 def _parts(drawn: Plan, *, row_bytes: int) -> list[_Part]:
