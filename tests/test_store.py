@@ -128,3 +128,13 @@ def test_an_index_that_is_no_database_is_one_clear_error(tmp_path):
     (tmp_path / "index.sqlite").write_text("this is not a database, but long enough to look at" * 30)
     with pytest.raises(StoreError, match="delete it to start afresh"):
         Store(tmp_path, dimension=4)
+
+
+def test_an_index_damaged_inside_is_one_clear_error(tmp_path):
+    with Store(tmp_path / "s", dimension=4) as store:
+        store.put(tmp_path, [entry(i) for i in range(2000)])
+    index = tmp_path / "s" / "index.sqlite"
+    content = index.read_bytes()
+    index.write_bytes(content[: 6 * 4096] + b"\x55" * (len(content) - 6 * 4096))
+    with Store(tmp_path / "s", dimension=4) as store, pytest.raises(StoreError, match="delete it to start afresh"):
+        list(store.lookup(tmp_path, [f"{i}.jpg" for i in range(2000)]))

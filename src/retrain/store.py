@@ -17,7 +17,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -94,15 +94,13 @@ class Store:
         self.dimension = dimension
         self._vectors_path, self._checksums_path = folder / "vectors.f32", folder / "checksums.u32"
         with ExitStack() as opened:
-            try:
+            with _reported(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 self._index = opened.enter_context(closing(_connect(folder / "index.sqlite")))
                 self._index.executescript(_SCHEMA)
                 self._finder = opened.enter_context(closing(_connect(folder / "index.sqlite")))
                 self._vectors_file = opened.enter_context(_open_to_update(self._vectors_path))
                 self._checksums_file = opened.enter_context(_open_to_update(self._checksums_path))
-            except (OSError, sqlite3.Error) as error:
-                raise _unusable(folder, error) from error
             self._opened = opened.pop_all()
         self._stored, self._sums = np.zeros((0, dimension), np.float32), np.zeros(0, np.uint32)
         self._verified = np.zeros(0, bool)
@@ -122,23 +120,27 @@ class Store:
             folder: The image folder.
             names: Paths relative to it; the more sorted, the faster.
         """
-        folder_id = self._folder_id(folder)
         for start in range(0, len(names), _NAMES_AT_ONCE):
             encoded = [os.fsencode(name) for name in names[start : start + _NAMES_AT_ONCE]]
-            rows = self._index.execute(
-                "SELECT name, size, modified, changed, row, reason FROM files"
-                " WHERE folder = ? AND name BETWEEN ? AND ?",
-                (folder_id, min(encoded), max(encoded)),
-            )
-            found = {row[0]: row[1:] for row in rows}
+            found = self._remembered(folder, encoded)
             for name in encoded:
                 hit = found.get(name)
                 yield Known(Stamp(*hit[:3]), hit[3], hit[4]) if hit else None
 
+    def _remembered(self, folder: Path, encoded: Sequence[bytes]) -> dict[bytes, tuple[Any, ...]]:
+        with _reported(self.folder):
+            rows = self._index.execute(
+                "SELECT name, size, modified, changed, row, reason FROM files"
+                " WHERE folder = ? AND name BETWEEN ? AND ?",
+                (self._folder_id(folder), min(encoded), max(encoded)),
+            )
+            return {row[0]: row[1:] for row in rows}
+
     def find(self, key: bytes) -> int | None:
         """Return the row of a key, None where the store has none."""
         # The connection is serialised by SQLite itself.
-        hit = self._finder.execute("SELECT row FROM vectors WHERE key = ?", (key[:KEY_BYTES],)).fetchone()
+        with _reported(self.folder):
+            hit = self._finder.execute("SELECT row FROM vectors WHERE key = ?", (key[:KEY_BYTES],)).fetchone()
         return None if hit is None else int(hit[0])
 
     def put(self, folder: Path, entries: Sequence[Entry]) -> list[int | None]:
@@ -147,14 +149,12 @@ class Store:
         Raises:
             StoreError: The disk is full, or the store cannot be written.
         """
-        try:
+        with _reported(self.folder):
             new = [entry.vector for entry in entries if entry.vector is not None]
             first = self._reserve(len(new)) if new else 0
             if new:
                 self._write(first, np.stack(new).astype(np.float32, copy=False))
             return self._enter(self._folder_id(folder), entries, first)
-        except (OSError, sqlite3.Error) as error:
-            raise _unusable(self.folder, error) from error
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Return the vectors of rows int64 [n] as float32 [n, D], each checked once against its checksum.
@@ -175,7 +175,7 @@ class Store:
 
     def forget(self, rows: np.ndarray) -> None:
         """Drop rows from the index, so that their images are computed again."""
-        with self._transaction():
+        with _reported(self.folder), self._transaction():
             for row in rows.tolist():
                 self._index.execute("DELETE FROM vectors WHERE row = ?", (row,))
                 self._index.execute("DELETE FROM files WHERE row = ?", (row,))
@@ -280,9 +280,14 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _unusable(folder: Path, error: Exception) -> StoreError:
-    reason = getattr(error, "strerror", None) or str(error)
-    return StoreError(
-        f"cannot use the bottleneck folder {folder}: {reason}. Check its permissions and the free disk space, "
-        f"delete it to start afresh, or give another --bottleneck_dir."
-    )
+@contextmanager
+def _reported(folder: Path) -> Iterator[None]:
+    """Turn what the disk and SQLite say into one line about the folder."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StoreError(
+            f"cannot use the bottleneck folder {folder}: {reason}. Check its permissions and the free disk space, "
+            f"delete it to start afresh, or give another --bottleneck_dir."
+        ) from error
