@@ -86,6 +86,14 @@ def test_a_damaged_litert_form_costs_nothing(both, content):
     assert isinstance(label.load(both), classifier.GraphModel)
 
 
+def test_a_litert_form_with_wild_offsets_costs_nothing(both):
+    lite = both.with_suffix(".tflite")
+    whole = lite.read_bytes()
+    for position in range(8, 400, 4):
+        lite.write_bytes(whole[:position] + b"\xff\xff\xff\x7f" + whole[position + 4 :])
+        assert label._fastest(both) in (both, lite)
+
+
 def test_a_litert_model_can_be_named_itself(both, tmp_path):
     both.rename(tmp_path / "away.pb")
     model = label.load(both.with_suffix(".tflite"))

@@ -66,11 +66,13 @@ def read_note(model: Path, name: str) -> bytes | None:
     data = model.read_bytes()
     if data[4:8] != _IDENTIFIER:
         raise ValueError("not a LiteRT model")
-    opened = schema.Model.GetRootAsModel(data, 0)
-    for entry in (opened.Metadata(i) for i in range(opened.MetadataLength())):
-        if entry.Name() == name.encode():
-            content = opened.Buffers(entry.Buffer())
-            return content.DataAsNumpy().tobytes()  # type: ignore[no-any-return]
+    try:
+        opened = schema.Model.GetRootAsModel(data, 0)
+        for entry in (opened.Metadata(i) for i in range(opened.MetadataLength())):
+            if entry.Name() == name.encode():
+                return bytes(opened.Buffers(entry.Buffer()).DataAsNumpy())
+    except Exception as error:  # offsets that lead nowhere end in anything from struct.error to AttributeError
+        raise ValueError("a damaged LiteRT model") from error
     return None
 
 
