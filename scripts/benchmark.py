@@ -101,17 +101,7 @@ class Bench:
 
 def engine_of(backbone: Backbone) -> Engine:
     """Return the engine of a backbone, its LiteRT model converted already."""
-    opened = Engine(
-        backbone.graph,
-        source=backbone.source,
-        target=backbone.target,
-        height=backbone.height,
-        width=backbone.width,
-        mean=backbone.mean,
-        std=backbone.std,
-        model=backbone.graph.with_name("backbone.tflite"),
-        warn=print,
-    )
+    opened = bottlenecks.open_engine(backbone, print)
     opened.run_one(np.zeros((backbone.height, backbone.width, 3), np.uint8))
     return opened
 

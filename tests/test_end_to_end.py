@@ -239,6 +239,29 @@ def test_accuracy_is_at_least_the_originals_over_five_seeds(data, tmp_path, name
     assert np.mean(accuracies) * 100 >= rival
 
 
+def test_a_graph_that_fails_its_check_does_not_take_the_last_ones_place(tmp_path, mean_colour_backbone, monkeypatch):
+    from retrain import pipeline
+    from retrain.errors import ExportError
+
+    config = pipeline.RetrainConfig(
+        image_dir=colour_folder(tmp_path / "photos"),
+        output_graph=tmp_path / "out" / "g.pb",
+        output_labels=tmp_path / "l.txt",
+        summaries_dir=tmp_path / "s",
+        bottleneck_dir=tmp_path / "b",
+        architecture=str(mean_colour_backbone),
+        bottleneck_tensor="mean_colour",
+        how_many_training_steps=5,
+    )
+    config.output_graph.parent.mkdir()
+    config.output_graph.write_bytes(b"the last one")
+    monkeypatch.setattr(pipeline, "PARITY", -1.0)
+    with pytest.raises(ExportError, match="differ"):
+        pipeline.retrain(config)
+    assert config.output_graph.read_bytes() == b"the last one"
+    assert [path.name for path in config.output_graph.parent.iterdir()] == ["g.pb"]
+
+
 def test_santa_in_one_folder_reaches_the_originals_accuracy(data, tmp_path):
     from retrain.pipeline import RetrainConfig, retrain
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from retrain.backbone import Backbone
 from retrain.engine import Engine
 from retrain.errors import ImageError, StoreError
 from retrain.formats import MAGIC_BYTES, has_image_magic
@@ -59,6 +60,21 @@ class _Results:
     outcomes: queue.SimpleQueue[_Outcome | None]
     room: threading.Semaphore
     ended: threading.Event
+
+
+def open_engine(backbone: Backbone, warn: Callable[[str], None]) -> Engine:
+    """Return what runs a backbone, its LiteRT model kept beside its graph; `warn` is told why LiteRT is not used."""
+    return Engine(
+        backbone.graph,
+        source=backbone.source,
+        target=backbone.target,
+        height=backbone.height,
+        width=backbone.width,
+        mean=backbone.mean,
+        std=backbone.std,
+        model=backbone.graph.with_name("backbone.tflite"),
+        warn=warn,
+    )
 
 
 def missing(paths: Sequence[str], *, image_dir: Path, store: Store) -> tuple[Computed, list[int]]:

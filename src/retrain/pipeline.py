@@ -17,6 +17,7 @@ from retrain.config import RetrainConfig
 from retrain.dataset import Dataset, Split, scan, without
 from retrain.engine import Engine
 from retrain.errors import ExportError, UsageError
+from retrain.files import aside
 from retrain.report import Measured, Misclassified, Report, Terminal, report_paths, write_report
 from retrain.store import Store
 from retrain.summaries import TRAIN, VALIDATION, Summaries
@@ -53,7 +54,7 @@ def retrain(config: RetrainConfig, terminal: Terminal | None = None) -> Report:
     )
     folder = config.bottleneck_dir / recipe.folder_name
     backbone = load_backbone(recipe, folder)
-    engine = _engine(backbone, folder, terminal)
+    engine = bottlenecks.open_engine(backbone, terminal.warn)
     with Store(folder, dimension=backbone.dimension) as store:
         dataset, read, rejected = _bottlenecks(dataset, store, engine, terminal)
         with Summaries(config.summaries_dir, head_every=config.how_many_training_steps // 25) as summaries:
@@ -110,20 +111,6 @@ def _introduce(dataset: Dataset, terminal: Terminal) -> None:
     )
     for note in dataset.notes:
         terminal.warn(note)
-
-
-def _engine(backbone: Backbone, folder: Path, terminal: Terminal) -> Engine:
-    return Engine(
-        backbone.graph,
-        source=backbone.source,
-        target=backbone.target,
-        height=backbone.height,
-        width=backbone.width,
-        mean=backbone.mean,
-        std=backbone.std,
-        model=folder / "backbone.tflite",
-        warn=terminal.warn,
-    )
 
 
 def _bottlenecks(
@@ -257,18 +244,24 @@ def _export(
         tensorflow_version=metadata.version("tensorflow"),
     )
     joined: dict[str, Any] = {"weights": head.weights, "biases": head.biases, "output": config.final_tensor_name}
-    export.write_graph(
-        config.output_graph,
-        backbone=backbone.graph,
-        source=backbone.source,
-        target=backbone.target,
-        metadata=described,
-        **joined,
-    )
+    draft = aside(config.output_graph)
+    try:
+        export.write_graph(
+            draft,
+            backbone=backbone.graph,
+            source=backbone.source,
+            target=backbone.target,
+            metadata=described,
+            **joined,
+        )
+        written = GraphModel(draft, describe(draft))
+        scored = export.score(written.from_bottlenecks, read, testing, class_count)
+        _check_parity(config.output_graph, written, engine, scored, expected)
+        # Only a graph that passed takes the place of the last one.
+        draft.replace(config.output_graph)
+    finally:
+        draft.unlink(missing_ok=True)
     export.write_labels(config.output_labels, dataset.class_names)
-    written = GraphModel(config.output_graph, describe(config.output_graph))
-    scored = export.score(written.from_bottlenecks, read, testing, class_count)
-    _check_parity(config.output_graph, written, engine, scored, expected)
     if engine.model:
         lite = export.write_litert(config.output_graph, backbone=engine.model, metadata=described, **joined)
         picture = freeze.probe_image(engine.height, engine.width)
