@@ -24,6 +24,7 @@ from scripts import rival
 
 from retrain import architectures, bottlenecks, export, sampling, training
 from retrain.backbone import Backbone, load_backbone, locate
+from retrain.bottlenecks import Source
 from retrain.dataset import scan
 from retrain.engine import Engine, TensorFlowRunner, cores
 from retrain.image import decode
@@ -321,7 +322,7 @@ def _fill_and_limit(
     def stage(number: int) -> float:
         with Store(bench.folder / f"store_{name}_{number}", dimension=_dimension(opened)) as store:
             todo = list(range(len(paths)))
-            return _seconds(lambda: bottlenecks.compute(paths, todo, image_dir=image_dir, store=store, engine=opened))
+            return _seconds(lambda: bottlenecks.compute(paths, todo, source=Source(image_dir, opened), store=store))
 
     pixels: list[np.ndarray] = []
 
@@ -518,7 +519,7 @@ def _fill_tiny(bench: Bench, folder: Path, graph: Path, name: str) -> float:
         paths = [example.path for example in scan(folder).examples]
         with Store(bench.folder / "stores" / name, dimension=64) as store:
             _, todo = bottlenecks.missing(paths, image_dir=folder, store=store)
-            bottlenecks.compute(paths, todo, image_dir=folder, store=store, engine=opened)
+            bottlenecks.compute(paths, todo, source=Source(folder, opened), store=store)
 
     return _seconds(stages)
 

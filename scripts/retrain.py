@@ -6,7 +6,7 @@ from pathlib import Path
 # Run as a file, this folder comes first on the path, and retrain.py in it would hide the package of that name.
 sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
 
-from retrain.cli import retrain_command  # noqa: E402
+from retrain.cli import original_retrain_command  # noqa: E402
 
 if __name__ == "__main__":
-    retrain_command()
+    original_retrain_command()

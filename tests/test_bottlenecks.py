@@ -8,9 +8,11 @@ import pytest
 from conftest import photo
 
 from retrain import bottlenecks
+from retrain.distortions import Distortions
 from retrain.errors import StoreError
 from retrain.image import decode
 from retrain.store import Store
+from retrain.views import Copier
 
 
 @dataclass
@@ -63,7 +65,7 @@ def fill(folder, store, engine=None, **options):
     engine = engine or MeanColour()
     paths = names(folder)
     known, todo = bottlenecks.missing(paths, image_dir=folder, store=store)
-    found = bottlenecks.compute(paths, todo, image_dir=folder, store=store, engine=engine, **options)
+    found = bottlenecks.compute(paths, todo, source=bottlenecks.Source(folder, engine), store=store, **options)
     rejected = known.rejected | found.rejected
     return np.maximum(known.rows, found.rows), rejected, found
 
@@ -131,7 +133,7 @@ def test_bad_files_are_rejected_with_a_reason_and_cost_nothing_else(folder, stor
     (folder / "a" / "gone.jpg").symlink_to(folder / "nowhere")
     paths = sorted({*names(folder), "a/gone.jpg"})
     engine = MeanColour(batched)
-    found = bottlenecks.compute(paths, range(len(paths)), image_dir=folder, store=store, engine=engine)
+    found = bottlenecks.compute(paths, range(len(paths)), source=bottlenecks.Source(folder, engine), store=store)
     assert engine.count == 12
     words = {
         "empty": "empty file",
@@ -180,7 +182,7 @@ def test_progress_ends_at_the_number_of_images(folder, store):
 
 def reader(folder, store, engine):
     rows, _, _ = fill(folder, store)
-    return bottlenecks.Reader(names(folder), rows, image_dir=folder, store=store, engine=engine), rows
+    return bottlenecks.Reader(names(folder), rows, source=bottlenecks.Source(folder, engine), store=store), rows
 
 
 def test_a_damaged_vector_is_computed_again(folder, store):
@@ -204,3 +206,96 @@ def test_a_damaged_vector_of_a_lost_image_is_one_clear_error(folder, store):
     (folder / victim).unlink()
     with pytest.raises(StoreError, match=victim):
         read(np.arange(12))
+
+
+def copies(folder, count=3, seed=0, **distortions):
+    copier = Copier(Distortions(**(distortions or {"random_brightness": 50})), seed)
+    return copier, [copier.name(name, str(number)) for name in names(folder) for number in range(count)]
+
+
+def fill_copies(folder, store, engine, copier, wanted):
+    _, todo = bottlenecks.missing(wanted, image_dir=folder, store=store)
+    source = bottlenecks.Source(folder, engine, copier)
+    found = bottlenecks.compute(wanted, todo, source=source, store=store)
+    known, left = bottlenecks.missing(wanted, image_dir=folder, store=store)
+    assert left == []
+    return store.read(known.rows), found
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_distorted_copies_are_made_once_and_are_those_that_their_names_say(folder, store, batched):
+    copier, wanted = copies(folder)
+    vectors, found = fill_copies(folder, store, MeanColour(batched), copier, wanted)
+    assert (found.computed, len(np.unique(vectors, axis=0))) == (36, 36)
+    source = bottlenecks.Source(folder, MeanColour(), copier)
+    assert vectors == pytest.approx(np.stack([p.mean((0, 1)) for p in source.pictures(wanted)]), abs=1e-4)
+    again = MeanColour(batched)
+    fill_copies(folder, store, again, copier, wanted)
+    assert again.count == 0
+
+
+def test_more_copies_or_plain_pictures_cost_only_themselves(folder, store):
+    copier, wanted = copies(folder)
+    fill_copies(folder, store, MeanColour(), copier, wanted)
+    engine = MeanColour()
+    fill_copies(folder, store, engine, *copies(folder, count=5))
+    assert engine.count == 2 * 12
+    fill(folder, store, engine)
+    assert engine.count == 3 * 12
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"random_brightness": 40}, {"random_crop": 1}])
+def test_other_distortions_or_another_seed_are_other_copies(folder, store, change):
+    fill_copies(folder, store, MeanColour(), *copies(folder))
+    engine = MeanColour()
+    fill_copies(folder, store, engine, *copies(folder, **change))
+    assert engine.count == 36
+
+
+def test_an_unreadable_photo_has_no_copies(folder, store):
+    (folder / "a" / "bad.png").write_bytes(b"")
+    copier, wanted = copies(folder)
+    found = bottlenecks.compute(
+        wanted, range(len(wanted)), source=bottlenecks.Source(folder, MeanColour(), copier), store=store
+    )
+    assert found.rejected == {"a/bad.png": "empty file"}
+    assert (found.rows == -1).sum() == 3
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_fresh_copies_differ_at_every_draw_and_not_from_run_to_run(folder, store, batched):
+    rows, _, _ = fill(folder, store)
+    copier, _ = copies(folder)
+    source = bottlenecks.Source(folder, MeanColour(batched), copier)
+    plain = bottlenecks.Reader(names(folder), rows, source=source, store=store)
+    drawn = np.array([3, 3, 3, 7])
+    first, second = (
+        bottlenecks.FreshReader(plain, names(folder), drawn, source=source)(np.array([12, 13, 14, 15]))
+        for _ in range(2)
+    )
+    assert np.array_equal(first, second)
+    assert len(np.unique(first, axis=0)) == 4
+    read = bottlenecks.FreshReader(plain, names(folder), drawn, source=source)
+    assert read(np.arange(12)) == pytest.approx(expected(folder), abs=1e-4)
+
+
+def test_a_photo_that_goes_away_during_fresh_draws_is_one_clear_error(folder, store):
+    rows, _, _ = fill(folder, store)
+    copier, _ = copies(folder)
+    source = bottlenecks.Source(folder, MeanColour(), copier)
+    plain = bottlenecks.Reader(names(folder), rows, source=source, store=store)
+    (folder / names(folder)[3]).unlink()
+    gone = [*names(folder)[:3], "a/gone.png", *names(folder)[3:]]
+    with pytest.raises(StoreError, match="gone.png cannot be read any more"):
+        bottlenecks.FreshReader(plain, gone, np.array([3]), source=source)(np.array([12]))
+
+
+def test_what_an_older_cache_knows_is_not_computed(folder, store):
+    engine = MeanColour()
+    source = bottlenecks.Source(
+        folder, engine, recall=lambda path: np.full(3, 7, np.float32) if path == "a/3.png" else None
+    )
+    paths = names(folder)
+    found = bottlenecks.compute(paths, range(12), source=source, store=store)
+    assert (found.recalled, found.computed, engine.count) == (1, 11, 11)
+    assert store.read(found.rows[[paths.index("a/3.png")]]).tolist() == [[7, 7, 7]]

@@ -6,8 +6,8 @@ from dataclasses import fields
 import pytest
 from conftest import ROOT, colour_folder, command, photo
 
-from retrain.cli import label_image_parser, retrain_parser
-from retrain.config import RetrainConfig
+from retrain.config import ORIGINAL_PATHS, RetrainConfig
+from retrain.flags import label_image_parser, retrain_parser
 
 
 def one_line(done):
@@ -20,7 +20,7 @@ def one_line(done):
 def test_the_flags_are_the_fields_of_the_config_with_their_defaults():
     flags = {action.dest: action.default for action in retrain_parser()._actions}
     own = {field.name: field.default for field in fields(RetrainConfig)}
-    assert flags.keys() - own.keys() == {"help", "verbose", "version"}
+    assert flags.keys() - own.keys() == {"help", "verbose", "version", "logging_verbosity"}
     assert {name: default for name, default in own.items() if name != "image_dir"}.items() <= flags.items()
 
 
@@ -51,6 +51,12 @@ def test_help_answers(words, tmp_path):
         (["--image_dir", "photos", "--learning_rate", "nan"], 2, "must be above 0"),
         (["--image_dir", "photos", "--validation_batch_size", "0"], 2, "-1 for all"),
         (["--image_dir", "photos", "--input_std", "0"], 2, "--input_std is 0"),
+        (["--image_dir", "photos", "--test_batch_size", "0"], 2, "-1 for all"),
+        (["--image_dir", "photos", "--random_crop", "-3"], 2, "--random_crop is -3; it must be 0 to"),
+        (["--image_dir", "photos", "--random_brightness", "101"], 2, "it must be 0 to 100"),
+        (["--image_dir", "photos", "--distortion_copies", "-1"], 2, "must be at least 0"),
+        (["--image_dir", "photos", "--saved_model_dir", "photos"], 1, "photos holds other files already"),
+        (["--image_dir", "photos", "--checkpoint_path", "photos/cyan/0.png/x"], 1, "cannot write"),
         (["--image_dir", "photos", "--final_tensor_name", "a b"], 2, "--final_tensor_name is 'a b'"),
         (["--image_dir", "nowhere"], 1, "no such image folder: nowhere"),
         (["--image_dir", "empty"], 1, "no class folder with images"),
@@ -107,8 +113,52 @@ def test_an_archive_that_cannot_be_downloaded_names_all_three_ways_out(tmp_path)
 
 def test_the_codelabs_module_names_run_the_same_commands(tmp_path):
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    env = {"COLUMNS": "200"}
     for name in ("retrain", "label_image"):
-        by_file = command("python", f"scripts/{name}.py", "--help", cwd=tmp_path).stdout
-        assert by_file == command(name, "--help", cwd=tmp_path).stdout
-        by_module = command("python", "-m", f"scripts.{name}", "--help", cwd=tmp_path).stdout
-        assert by_module == command(name, "--help", cwd=tmp_path).stdout
+        installed = command(name, "--help", cwd=tmp_path, env=env).stdout
+        for flag, path in ORIGINAL_PATHS.items() if name == "retrain" else ():
+            assert f"(default: {getattr(RetrainConfig, flag)})" in installed
+            installed = installed.replace(f"(default: {getattr(RetrainConfig, flag)})", f"(default: {path})")
+        assert command("python", f"scripts/{name}.py", "--help", cwd=tmp_path, env=env).stdout == installed
+        assert command("python", "-m", f"scripts.{name}", "--help", cwd=tmp_path, env=env).stdout == installed
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("--random_s", "random_scale"),
+        ("--random_c", "random_crop"),
+        ("--check", "checkpoint_path"),
+        ("--bottle", "bottleneck_dir"),
+        ("--image", "image_dir"),
+        ("--how", "how_many_training_steps"),
+        ("--learn", "learning_rate"),
+        ("--tf", "tfhub_module"),
+        ("--test_b", "test_batch_size"),
+    ],
+)
+def test_an_abbreviation_that_the_originals_knew_means_what_it_meant(typed, meant):
+    given = vars(retrain_parser().parse_args([f"{typed}=7"]))
+    assert str(given[meant]) in ("7", "7.0")
+
+
+@pytest.mark.parametrize(("words", "value"), [([], True), (["True"], True), (["False"], False), (["1"], True)])
+def test_the_true_that_people_write_behind_a_switch_is_understood(words, value):
+    parsed = retrain_parser().parse_args(["--flip_left_right", *words, "--image_dir", "x"])
+    assert (parsed.flip_left_right, parsed.image_dir.name) == (value, "x")
+
+
+def test_logging_verbosity_decides_what_is_printed(tmp_path, mean_colour_backbone):
+    folder = colour_folder(tmp_path / "photos", per_class=6)
+    (folder / "cyan" / "bad.jpg").write_bytes(b"")
+    shown = {}
+    for level in ("debug", "INFO", "WARN", "ERROR"):
+        shown[level] = command(
+            "retrain", "--image_dir=photos", f"--architecture={mean_colour_backbone}", "--how_many_training_steps=2",
+            "--bottleneck_tensor=mean_colour", f"--logging_verbosity={level}", cwd=tmp_path,
+        )  # fmt: skip
+    assert "16 x 16 px at node Placeholder" in shown["debug"].stderr
+    assert "Final test accuracy" in shown["INFO"].stdout
+    assert "px at node" not in shown["INFO"].stderr
+    assert (shown["WARN"].stdout, "Skipped cyan/bad.jpg" in shown["WARN"].stderr) == ("", True)
+    assert (shown["ERROR"].stdout, shown["ERROR"].stderr) == ("", "")

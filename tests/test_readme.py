@@ -5,7 +5,7 @@ import shlex
 
 from conftest import ROOT, command
 
-from retrain.cli import label_image_parser, retrain_parser
+from retrain.flags import label_image_parser, retrain_parser
 
 README = (ROOT / "README.md").read_text()
 

@@ -48,6 +48,8 @@ class BackboneSpec:
     member: str | None = None
     sha256: str | None = None
     location: str | None = None
+    original_target: str | None = None  # what the original took for the bottleneck, where ours is another
+    original_dimension: int | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,8 @@ def _mobilenet(width: str, size: int, quantized: str) -> BackboneSpec:
         _MINUS_ONE_TO_ONE,
         source="input",
         target="MobilenetV1/Logits/AvgPool_1a/AvgPool",
+        original_target="MobilenetV1/Predictions/Reshape",
+        original_dimension=1001,
         url=f"{_DOWNLOADS}/{archive}.tgz",
         member="quantized_graph.pb" if quantized else "frozen_graph.pb",
         sha256=_SHA256.get(name),

@@ -16,7 +16,7 @@ from retrain.architectures import BackboneSpec, Kind
 from retrain.errors import BackboneError, DownloadError, RetrainError, first_line
 from retrain.files import write_whole
 
-FORMAT = 1  # of the cached backbone and its bottlenecks: raise it when either changes
+FORMAT = 2  # of the cached backbone and its bottlenecks: raise it when either changes
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ class Recipe:
     @property
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that change with anything that changes a bottleneck."""
-        row = {**asdict(self.spec), "location": None, "url": None, "sha256": None}
+        elsewhere = ("location", "url", "sha256", "original_target", "original_dimension")
+        row = {name: value for name, value in asdict(self.spec).items() if name not in elsewhere}
         parts = {"format": FORMAT, "spec": row, "content": self.content}
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

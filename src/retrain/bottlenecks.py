@@ -1,25 +1,27 @@
-"""Fills the store for the examples that lack a vector: read, hash, decode, run, store, in parallel."""
+"""Fills the store for the pictures that lack a vector: read, hash, decode, distort, run, store, in parallel."""
 
-import contextlib
 import hashlib
+import itertools
 import os
-import queue
 import stat
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from retrain import views, workers
 from retrain.backbone import Backbone
+from retrain.distortions import Distortions
 from retrain.engine import Engine
 from retrain.errors import ImageError, StoreError
 from retrain.formats import MAGIC_BYTES, has_image_magic
 from retrain.image import decode
 from retrain.store import DamagedVectorsError, Entry, Stamp, Store
+from retrain.views import Copier
 
 BATCH = 32  # images that TensorFlow runs at once
+PLAIN = Copier(Distortions(), 0)  # photos as they are
 _COMMIT_SECONDS = 0.05  # what a kill may cost, beside the images in flight
 _READ_AT_ONCE = 2**20
 # Opening a named pipe would wait for a writer; on Windows, text mode would change bytes.
@@ -27,39 +29,51 @@ _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY
 _NO_ROW = -1
 
 RunOne = Callable[[np.ndarray], np.ndarray]  # uint8 [H, W, 3] -> float32 [D]
+Find = Callable[[bytes], int | None]  # key -> row
 
 
 @dataclass(frozen=True)
 class Computed:
-    """What a pass over the images found.
+    """What a pass over the pictures found.
 
-    `rows` int64 [N] are rows of the store, -1 for a rejected image; `rejected` maps its path to the reason;
-    `computed` counts the vectors made, `read` the files opened.
+    `rows` int64 [N] are rows of the store, -1 for a picture of a rejected photo; `rejected` maps the photo's path to
+    the reason; `computed` counts the vectors made, `recalled` those that an older cache had, `read` what was not
+    known and had its photo read.
     """
 
     rows: np.ndarray
     rejected: dict[str, str]
-    computed: int
-    read: int
+    computed: int = 0
+    recalled: int = 0
+    read: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """One file's way so far: its entry, and pixels that still have to be run."""
+    """One picture's way so far: its entry, and pixels that still have to be run."""
 
     index: int
     entry: Entry
     pixels: np.ndarray | None = None
-    failure: BaseException | None = None
+    recalled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Results:
-    """What the workers have done: outcomes, None after the last one; room for more; whether they are through."""
+@dataclass(frozen=True)
+class Source:
+    """What makes bottlenecks: photos below a folder, the backbone, who distorts, and what an older cache knows.
 
-    outcomes: queue.SimpleQueue[_Outcome | None]
-    room: threading.Semaphore
-    ended: threading.Event
+    `recall` returns the vector float32 [D] that another tool kept for a photo's path, None for most.
+    """
+
+    image_dir: Path
+    engine: Engine
+    copier: Copier = PLAIN
+    recall: Callable[[str], np.ndarray | None] = lambda path: None
+
+    def pictures(self, names: Sequence[str]) -> list[np.ndarray]:
+        """Return what the backbone is shown of some pictures, uint8 [H, W, 3] each, to look at; no unreadable ones."""
+        outcomes = [o for name in names for o in _prepare([0], [name], self, find=lambda key: None, run=None)]
+        return [outcome.pixels for outcome in outcomes if outcome.pixels is not None]
 
 
 def open_engine(backbone: Backbone, warn: Callable[[str], None]) -> Engine:
@@ -77,147 +91,193 @@ def open_engine(backbone: Backbone, warn: Callable[[str], None]) -> Engine:
     )
 
 
-def missing(paths: Sequence[str], *, image_dir: Path, store: Store) -> tuple[Computed, list[int]]:
-    """Return what the store already knows of some images, and the indices of those that must be read.
+def missing(names: Sequence[str], *, image_dir: Path, store: Store) -> tuple[Computed, list[int]]:
+    """Return what the store already knows of some pictures, and the indices of those whose photos must be read.
 
     Args:
-        paths: Relative to `image_dir`.
+        names: As in `views`, those of one photo side by side.
         image_dir: The image folder.
         store: Where bottlenecks are.
     """
-    rows = np.full(len(paths), _NO_ROW, np.int64)
+    rows = np.full(len(names), _NO_ROW, np.int64)
     rejected: dict[str, str] = {}
     todo = []
-    for index, known in enumerate(store.lookup(image_dir, paths)):
-        if known is None or not _unchanged(image_dir, paths[index], known.stamp):
+    last, stamp = "", None  # the copies of one photo follow each other: one look at its file serves them all
+    for index, known in enumerate(store.lookup(image_dir, names)):
+        path = views.photo_of(names[index])
+        if path != last and known is not None:
+            last, stamp = path, _stamp(image_dir, path)
+        if known is None or stamp != known.stamp:
             todo.append(index)
         elif known.row is None:
-            rejected[paths[index]] = known.reason or ""
+            rejected[path] = known.reason or ""
         else:
             rows[index] = known.row
-    return Computed(rows, rejected, computed=0, read=0), todo
+    return Computed(rows, rejected), todo
 
 
 def compute(
-    paths: Sequence[str],
+    names: Sequence[str],
     todo: Sequence[int],
     *,
-    image_dir: Path,
+    source: Source,
     store: Store,
-    engine: Engine,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Computed:
-    """Return where the bottlenecks of some images are, after computing those that the store lacks.
+    """Return where the bottlenecks of some pictures are, after computing those that the store lacks.
 
     Args:
-        paths: Relative to `image_dir`.
-        todo: Indices of the images to read, from `missing`.
-        image_dir: The image folder.
+        names: As in `views`, those of one photo side by side.
+        todo: Indices of the pictures to make, from `missing`.
+        source: What makes them.
         store: Gets what is computed, as it comes.
-        engine: What runs the backbone.
-        advance: Called with the images done and the images in all.
+        advance: Called with the pictures done and the pictures in all.
 
     Raises:
         StoreError: The store cannot be written.
     """
-    rows = np.full(len(paths), _NO_ROW, np.int64)
+    rows = np.full(len(names), _NO_ROW, np.int64)
     rejected: dict[str, str] = {}
-    computed = done = 0
-    if not todo:
-        return Computed(rows, rejected, computed=0, read=0)
-    for outcomes in _outcomes(paths, todo, image_dir, store, engine):
+    computed = recalled = done = 0
+    for outcomes in _outcomes(names, todo, source, store.find):
         entries = [outcome.entry for outcome in outcomes]
-        for outcome, row in zip(outcomes, store.put(image_dir, entries), strict=True):
+        for outcome, row in zip(outcomes, store.put(source.image_dir, entries), strict=True):
             if row is None:
-                rejected[paths[outcome.index]] = outcome.entry.reason or ""
+                rejected[views.photo_of(names[outcome.index])] = outcome.entry.reason or ""
             else:
                 rows[outcome.index] = row
-            computed += outcome.entry.vector is not None
+            recalled += outcome.recalled
+            computed += outcome.entry.vector is not None and not outcome.recalled
         done += len(outcomes)
         advance(done, len(todo))
-    return Computed(rows, rejected, computed=computed, read=len(todo))
+    return Computed(rows, rejected, computed, recalled, len(todo))
 
 
 class Reader:
-    """Reads bottlenecks of examples from a store, and computes damaged ones again."""
+    """Reads bottlenecks of pictures from a store, and computes damaged ones again."""
 
-    def __init__(
-        self, paths: Sequence[str], rows: np.ndarray, *, image_dir: Path, store: Store, engine: Engine
-    ) -> None:
-        """Read the examples whose paths and rows (int64 [N]) these are; `engine` mends damage."""
-        self._paths, self._rows = paths, rows.copy()
-        self._image_dir, self._store, self._engine = image_dir, store, engine
+    def __init__(self, names: Sequence[str], rows: np.ndarray, *, source: Source, store: Store) -> None:
+        """Read the pictures whose names and rows (int64 [N]) these are; `source` mends damage."""
+        self._names, self._rows = names, rows.copy()
+        self._source, self._store = source, store
 
-    def __call__(self, examples: np.ndarray) -> np.ndarray:
-        """Return the bottlenecks float32 [n, D] of examples, int64 [n] indices.
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        """Return the bottlenecks float32 [n, D] of pictures, int64 [n] indices.
 
         Raises:
             StoreError: A damaged one could not be computed again.
         """
         try:
-            return self._store.read(self._rows[examples])
+            return self._store.read(self._rows[pictures])
         except DamagedVectorsError as damage:
             self._repair(damage.rows)
-        return self._store.read(self._rows[examples])
+        return self._store.read(self._rows[pictures])
 
     def _repair(self, rows: np.ndarray) -> None:
         self._store.forget(rows)
         todo = np.flatnonzero(np.isin(self._rows, rows)).tolist()
-        again = compute(self._paths, todo, image_dir=self._image_dir, store=self._store, engine=self._engine)
+        again = compute(self._names, todo, source=self._source, store=self._store)
         if again.rejected:
             path, reason = next(iter(again.rejected.items()))
             raise StoreError(f"the bottleneck of {path} was damaged and its image is gone: {reason}. Run again.")
         self._rows[todo] = again.rows[todo]
 
 
-def _unchanged(image_dir: Path, path: str, stamp: Stamp) -> bool:
+class FreshReader:
+    """Reads bottlenecks of pictures, and makes those of pictures that are drawn once and never stored.
+
+    Indices from `len(names)` on stand for the draws of a training: each is a new copy of the photo drawn.
+    """
+
+    def __init__(self, reader: Reader, names: Sequence[str], drawn: np.ndarray, *, source: Source) -> None:
+        """Read stored pictures by `reader`; `drawn` int64 [n] are indices of `names`, in the order of the draws."""
+        self._reader, self._names, self._drawn, self._source = reader, names, drawn, source
+
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        """Return the bottlenecks float32 [n, D] of pictures and draws, int64 [n].
+
+        Raises:
+            StoreError: A photo cannot be read any more.
+        """
+        if not len(pictures) or int(pictures.max()) < len(self._names):
+            return self._reader(pictures)
+        draws = pictures - len(self._names)
+        copier = self._source.copier
+        names = [copier.name(self._names[self._drawn[draw]], f"draw {draw}") for draw in draws.tolist()]
+        vectors: dict[int, np.ndarray] = {}
+        for outcomes in _outcomes(names, range(len(names)), self._source, find=lambda key: None):
+            for outcome in outcomes:
+                if outcome.entry.vector is None:
+                    gone = views.photo_of(names[outcome.index])
+                    raise StoreError(f"{gone} cannot be read any more: {outcome.entry.reason}. Run again.")
+                vectors[outcome.index] = outcome.entry.vector
+        return np.stack([vectors[index] for index in range(len(names))])
+
+
+def _stamp(image_dir: Path, path: str) -> Stamp | None:
     try:
-        return Stamp.of((image_dir / path).stat()) == stamp
+        return Stamp.of((image_dir / path).stat())
     except OSError:
-        return False
+        return None
 
 
-def _outcomes(
-    paths: Sequence[str], todo: Sequence[int], image_dir: Path, store: Store, engine: Engine
-) -> Iterator[list[_Outcome]]:
+def _outcomes(names: Sequence[str], todo: Sequence[int], source: Source, find: Find) -> Iterator[list[_Outcome]]:
     """Yield finished outcomes in the order in which they are done, in lots worth a transaction."""
+    if not todo:
+        return
+    engine = source.engine
+    jobs = [list(group) for _, group in itertools.groupby(todo, key=lambda index: views.photo_of(names[index]))]
 
-    def open_worker() -> Callable[[int], _Outcome]:
+    def open_worker() -> Callable[[list[int]], list[_Outcome]]:
         run = None if engine.batched else engine.runner()
-        return lambda index: _prepare(index, image_dir, paths[index], store, engine, run)
+        return lambda job: _prepare(job, [names[index] for index in job], source, find, run)
 
     # Runners in threads make small vectors, which may pile up until the writer wakes; pixels for batches may not.
-    waiting = BATCH * 2 if engine.batched else len(todo)
-    with _workers(open_worker, todo, threads=engine.threads, waiting=waiting) as results:
+    waiting = BATCH * 2 if engine.batched else len(jobs)
+    with workers.at_work(open_worker, jobs, threads=engine.threads, waiting=waiting) as results:
         if not engine.batched:
-            yield from _lots(results, seconds=_COMMIT_SECONDS)
+            yield from workers.lots(results, seconds=_COMMIT_SECONDS)
             return
-        for lot in _lots(results, count=BATCH):
+        for lot in workers.lots(results, count=BATCH):
             yield _run_batch(lot, engine)
 
 
-def _prepare(index: int, image_dir: Path, name: str, store: Store, engine: Engine, run: RunOne | None) -> _Outcome:
-    """Return the outcome of one image, with its vector, or with pixels for a batch where `run` is None."""
+def _prepare(
+    indices: Sequence[int], names: Sequence[str], source: Source, find: Find, run: RunOne | None
+) -> list[_Outcome]:
+    """Return the outcomes of pictures of one photo, with their vectors, or with pixels for a batch if `run` is None."""
+    engine, path = source.engine, views.photo_of(names[0])
     stamp = Stamp(0, 0, 0)
     try:
-        file = os.open(f"{image_dir}/{name}", _OPEN_FLAGS)
+        file = os.open(f"{source.image_dir}/{path}", _OPEN_FLAGS)
         try:
             status = os.fstat(file)
             stamp = Stamp.of(status)
             data = _read(file, status)
         finally:
             os.close(file)
-        key = hashlib.sha256(data).digest()
-        if store.find(key) is not None:
-            return _Outcome(index, Entry(name, stamp, key))
-        pixels = decode(data, height=engine.height, width=engine.width)
-    except OSError as error:
-        return _Outcome(index, Entry(name, stamp, reason=error.strerror or str(error)))
-    except ImageError as error:
-        return _Outcome(index, Entry(name, stamp, reason=str(error)))
-    if run is None:
-        return _Outcome(index, Entry(name, stamp, key), pixels)
-    return _Outcome(index, Entry(name, stamp, key, run(pixels)))
+        content = hashlib.sha256(data).digest()
+        outcomes = []
+        canvas: np.ndarray | None = None
+        for index, name in zip(indices, names, strict=True):
+            copy = views.copy_of(name)
+            key = hashlib.sha256(content + copy.encode()).digest() if copy else content
+            if find(key) is not None:
+                outcomes.append(_Outcome(index, Entry(name, stamp, key)))
+                continue
+            if not copy and (vector := source.recall(path)) is not None:
+                outcomes.append(_Outcome(index, Entry(name, stamp, key, vector), recalled=True))
+                continue
+            height, width = source.copier.canvas(name, height=engine.height, width=engine.width)
+            if canvas is None or canvas.shape[:2] != (height, width):
+                canvas = decode(data, height=height, width=width)
+            pixels = source.copier.picture(name, canvas, content=content, height=engine.height, width=engine.width)
+            vector = None if run is None else run(pixels)
+            outcomes.append(_Outcome(index, Entry(name, stamp, key, vector), pixels if run is None else None))
+    except (OSError, ImageError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return [_Outcome(i, Entry(name, stamp, reason=reason)) for i, name in zip(indices, names, strict=True)]
+    return outcomes
 
 
 def _read(file: int, status: os.stat_result) -> bytes:
@@ -243,67 +303,3 @@ def _run_batch(outcomes: list[_Outcome], engine: Engine) -> list[_Outcome]:
         for outcome, vector in zip(waiting, vectors, strict=True)
     ]
     return [outcome for outcome in outcomes if outcome.pixels is None] + done
-
-
-@contextlib.contextmanager
-def _workers(
-    open_worker: Callable[[], Callable[[int], _Outcome]], todo: Sequence[int], *, threads: int, waiting: int
-) -> Iterator[_Results]:
-    """Start threads that work through `todo`, and give their results; at most `waiting` of them wait to be taken."""
-    results = _Results(queue.SimpleQueue(), threading.Semaphore(waiting), threading.Event())
-    indices, lock, stop = iter(todo), threading.Lock(), threading.Event()
-    workers = [open_worker() for _ in range(min(threads, len(todo)))]
-    alive = len(workers)
-
-    def work(worker: Callable[[int], _Outcome]) -> None:
-        nonlocal alive
-        while not stop.is_set():
-            with lock:
-                index = next(indices, None)
-            if index is None:
-                break
-            try:
-                outcome = worker(index)
-            except BaseException as error:  # raised again in the thread that waits for it
-                outcome = _Outcome(index, Entry("", Stamp(0, 0, 0)), failure=error)
-            results.room.acquire()
-            results.outcomes.put(outcome)
-        with lock:
-            alive -= 1
-            if alive == 0:
-                results.outcomes.put(None)
-                results.ended.set()
-
-    for worker in workers:
-        threading.Thread(target=work, args=(worker,), daemon=True).start()
-    try:
-        yield results
-    finally:
-        stop.set()
-        for _ in workers:
-            results.room.release()
-
-
-def _lots(results: _Results, *, seconds: float = 0, count: int = 0) -> Iterator[list[_Outcome]]:
-    """Yield outcomes in lots: those of `seconds`, or `count` of them.
-
-    Waiting for time and not for each outcome leaves the interpreter's lock to the workers.
-    """
-    lot: list[_Outcome] = []
-    over = False
-    while not over:
-        if seconds:
-            results.ended.wait(seconds)
-        with contextlib.suppress(queue.Empty):
-            while not over and (not count or len(lot) < count):
-                outcome = results.outcomes.get(block=bool(count))
-                if outcome is None:
-                    over = True
-                elif outcome.failure is not None:
-                    raise outcome.failure
-                else:
-                    lot.append(outcome)
-                    results.room.release()
-        if lot:
-            yield lot
-            lot = []

@@ -1,7 +1,7 @@
 """Loads exported models and runs them on images: frozen graphs in TensorFlow, LiteRT models without it."""
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -39,6 +39,17 @@ class Metadata:
     def to_json(self) -> str:
         """Return the fields as one line of JSON."""
         return json.dumps(asdict(self), sort_keys=True)
+
+    def summary(self) -> str:
+        """Return one line on what goes in and what comes out; "?" for what is not known."""
+
+        def known(value: object) -> str:
+            return "?" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+        return (
+            f"input {known(self.input)}, {known(self.width)} x {known(self.height)} px, "
+            f"(pixel - {known(self.mean)}) / {known(self.std)}; output {known(self.output)}, {len(self.labels)} labels"
+        )
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Metadata":
@@ -170,6 +181,20 @@ def scaled(pixels: np.ndarray, described: Metadata) -> np.ndarray:
     values: np.ndarray = pixels.astype(np.float32) - np.float32(described.mean or 0.0)
     values /= np.float32(described.std or 1.0)
     return values
+
+
+def without_accuracy(graph_def: Any) -> Any:
+    """Return a graph whose metadata, if it has any, does not claim the accuracy of the graph that it was made from."""
+    import tensorflow as tf
+
+    changed = type(graph_def)()
+    changed.CopyFrom(graph_def)
+    for node in changed.node:
+        if node.name == METADATA_NODE:
+            told = Metadata.from_json(tf.make_ndarray(node.attr["value"].tensor).item())
+            told = replace(told, test_accuracy=None)
+            node.CopyFrom(graphs.constant(METADATA_NODE, np.array(told.to_json(), object)))
+    return changed
 
 
 def _litert_metadata(path: Path) -> Metadata:

@@ -71,7 +71,7 @@ def convert(graph: Path, *, source: str, target: str) -> bytes:
 
     graph_def = graphs.read(graph)
     if any(node.op == "Dequantize" for node in graph_def.node):
-        graph_def = graphs.fold_constants(graph_def)
+        graph_def = graphs.fold_constants(graph_def, weights_too=True)
     network = _pruned(graph_def, source=source, target=target)
     network.inputs[0].set_shape([1, *network.inputs[0].shape[1:]])
     try:

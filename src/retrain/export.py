@@ -1,6 +1,7 @@
 """Joins backbone and head into each exported format; the only place that names artefact files."""
 
 import hashlib
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,9 @@ from retrain.classifier import METADATA_NODE, METADATA_NOTE, Metadata
 from retrain.errors import ExportError, GraphError
 from retrain.files import aside, write_whole
 
-LOGITS = "final_training_ops/Wx_plus_b/add"
-WEIGHTS = "final_training_ops/weights/final_weights"
-BIASES = "final_training_ops/biases/final_biases"
+HEAD_SCOPE = "final_training_ops"  # what TensorFlow for Poets calls the last layer
+HUB_HEAD_SCOPE = "final_retrain_ops"  # what the retrain.py of TF-Hub calls it
+SAVED_MODEL_MARK = "retrain.json"  # in a SavedModel that retrain wrote, and may replace
 _SCORED_AT_ONCE = 4096
 
 
@@ -58,6 +59,7 @@ def write_graph(
     biases: np.ndarray,
     output: str,
     metadata: Metadata,
+    scope: str = HEAD_SCOPE,
 ) -> None:
     """Write the frozen graph: images at `source`, probabilities at `output`, and what it is inside it.
 
@@ -70,6 +72,7 @@ def write_graph(
         biases: float32 [C].
         output: Name of the softmax node.
         metadata: Goes into the constant node `METADATA_NODE` as JSON.
+        scope: First part of the names of the head's nodes.
 
     Raises:
         ExportError: The file cannot be written, or `output` is a name that the backbone uses already.
@@ -77,7 +80,7 @@ def write_graph(
     import tensorflow as tf
 
     # The name that the original's own scopes ended in: with an input node named "input", its scope became input_1.
-    scope = "input_1" if source == "input" else "input"
+    around_bottleneck = "input_1" if source == "input" else "input"
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(graphs.read(backbone), name="")
         taken = {operation.name for operation in graph.get_operations()}
@@ -86,16 +89,18 @@ def write_graph(
         bottleneck = tf.compat.v1.placeholder_with_default(
             graph.get_tensor_by_name(graphs.tensor_name(target)),
             [None, len(weights)],
-            name=f"{scope}/BottleneckInputPlaceholder",
+            name=f"{around_bottleneck}/BottleneckInputPlaceholder",
         )
-        product = tf.matmul(bottleneck, tf.constant(weights, name=WEIGHTS), name="final_training_ops/Wx_plus_b/MatMul")
+        matrix = tf.constant(weights, name=f"{scope}/weights/final_weights")
+        vector = tf.constant(biases, name=f"{scope}/biases/final_biases")
+        product = tf.matmul(bottleneck, matrix, name=f"{scope}/Wx_plus_b/MatMul")
         # Add and not AddV2, which TensorFlow has only since 1.14.
-        logits = tf.raw_ops.Add(x=product, y=tf.constant(biases, name=BIASES), name=LOGITS)
+        logits = tf.raw_ops.Add(x=product, y=vector, name=f"{scope}/Wx_plus_b/add")
         tf.nn.softmax(logits, name=output)
         described = replace(metadata, input=source, output=output, bottleneck=bottleneck.op.name)
         tf.constant(described.to_json(), name=METADATA_NODE)
-        data = graph.as_graph_def().SerializeToString(deterministic=True)
-    _write(path, data)
+        joined = graphs.without_defaults(graph.as_graph_def())
+    write(path, joined.SerializeToString(deterministic=True))
 
 
 def write_litert(
@@ -116,11 +121,63 @@ def write_litert(
     """
     described = replace(metadata, output=output, graph_sha256=hashlib.sha256(graph.read_bytes()).hexdigest())
     notes = {METADATA_NOTE: described.to_json().encode()}
-    _write(
+    write(
         litert_path(graph),
         litert.with_head(backbone.read_bytes(), weights=weights, biases=biases, output=output, notes=notes),
     )
     return litert_path(graph)
+
+
+def write_saved_model(folder: Path, graph: Path, described: Metadata) -> None:
+    """Write a frozen graph as the SavedModel that `retrain.py --saved_model_dir` wrote.
+
+    Its signature `serving_default` takes `image`, float32 [N, height, width, 3] in [0, 1], and gives `prediction`,
+    float32 [N, C]. It holds no functions, so that TensorFlow 1 loads it too.
+
+    Args:
+        folder: Made by this; one that this wrote before is replaced.
+        graph: What `write_graph` wrote.
+        described: What the graph says of itself.
+
+    Raises:
+        ExportError: The folder cannot be written.
+    """
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    draft = aside(folder)
+    try:
+        with tf.Graph().as_default(), v1.Session() as session:
+            image = v1.placeholder(tf.float32, [None, described.height, described.width, 3], name="image")
+            pixels = (image * 255.0 - (described.mean or 0.0)) / (described.std or 1.0)
+            (prediction,) = tf.graph_util.import_graph_def(
+                graphs.read(graph), {described.input: pixels}, [f"{described.output}:0"], name=""
+            )
+            signature = v1.saved_model.predict_signature_def({"image": image}, {"prediction": prediction})
+            builder = v1.saved_model.Builder(str(draft))
+            builder.add_meta_graph_and_variables(
+                session, [tf.saved_model.SERVING], {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: signature}
+            )
+            builder.save()
+        (draft / SAVED_MODEL_MARK).write_text(described.to_json())
+        if folder.exists():
+            shutil.rmtree(folder)
+        draft.replace(folder)
+    except OSError as error:
+        raise ExportError(f"cannot write {folder}: {error.strerror}. Give another --saved_model_dir.") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def check_saved_model_dir(folder: Path) -> None:
+    """Fail now, not after the training, where a SavedModel would take the place of something else.
+
+    Raises:
+        ExportError: The folder holds other things than a SavedModel that retrain wrote, or cannot be made.
+    """
+    check_writable(folder / "saved_model.pb")
+    if any(folder.iterdir()) and not (folder / SAVED_MODEL_MARK).exists():
+        raise ExportError(f"{folder} holds other files already. Give --saved_model_dir a folder that does not exist.")
 
 
 def write_labels(path: Path, labels: Sequence[str]) -> None:
@@ -130,7 +187,7 @@ def write_labels(path: Path, labels: Sequence[str]) -> None:
         ExportError: The file cannot be written.
     """
     text = "".join(" ".join(label.splitlines() or [label]) + "\n" for label in labels)
-    _write(path, text.encode("utf-8", "surrogateescape"))
+    write(path, text.encode("utf-8", "surrogateescape"))
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -169,7 +226,12 @@ def score(
     return scored
 
 
-def _write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        ExportError: It cannot be written.
+    """
     try:
         write_whole(path, data)
     except OSError as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from retrain import graphs
+from retrain import graphs, simplify
 from retrain.errors import GraphError, first_line
 
 INPUT = "input"
@@ -44,7 +44,9 @@ def from_graph_def(graph_def: Any, *, source: str, target: str, height: int, wid
     """
     import tensorflow as tf
 
-    part = graphs.cut(graph_def, source=source, target=graphs.source_node(target), height=height, width=width)
+    last = graphs.source_node(target)
+    part = graphs.cut(graph_def, source=source, target=last, height=height, width=width)
+    part = simplify.simplify(part, keep=[source, last])
     with tf.Graph().as_default() as graph:
         try:
             tf.import_graph_def(part, name="")
@@ -79,7 +81,7 @@ def from_function(function: Callable[[Any], Any], height: int, width: int) -> Fr
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     def to_bottleneck(pixels: Any) -> Any:
-        return _flat(function(pixels))
+        return tf.identity(_flat(function(pixels)), name=BOTTLENECK)
 
     signature = tf.TensorSpec([None, height, width, 3], tf.float32, name=INPUT)
     concrete = tf.function(to_bottleneck, input_signature=[signature]).get_concrete_function()

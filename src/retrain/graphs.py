@@ -1,9 +1,12 @@
 """Pure functions on frozen TensorFlow graphs: read, allow-list, inspect, cut."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from retrain.errors import GraphError
 
@@ -14,37 +17,39 @@ GraphDef = Any  # tensorflow.GraphDef, which only the functions below import
 PURE_OPERATIONS = frozenset(
     """
     Abs Acos Acosh Add AddN AddV2 AdjustContrastv2 AdjustHue AdjustSaturation All Any ArgMax ArgMin Asin Asinh
-    Assert Atan Atan2 Atanh AvgPool AvgPool3D BatchMatMul BatchMatMulV2 BatchMatMulV3 BatchToSpace
-    BatchToSpaceND BiasAdd BiasAddV1 Bincount Bitcast BroadcastArgs BroadcastTo Bucketize Cast Ceil
-    CheckNumerics ClipByValue Concat ConcatOffset ConcatV2 Const Conv1D Conv2D Conv2DBackpropInput Conv3D Cos
-    Cosh CropAndResize Cumprod Cumsum DecodeBase64 DecodeBmp DecodeGif DecodeImage DecodeJpeg DecodePng
-    DecodeRaw DecodeWebP DepthToSpace DepthwiseConv2dNative Dequantize Diag DiagPart Div DivNoNan
-    DynamicPartition DynamicStitch Einsum Elu Empty EncodeBase64 EnsureShape Enter Equal Erf Erfc Erfinv Exit
-    Exp ExpandDims Expm1 ExtractImagePatches FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars
-    FakeQuantWithMinMaxVarsPerChannel Fill Floor FloorDiv FloorMod FusedBatchNorm FusedBatchNormV2
-    FusedBatchNormV3 FusedPadConv2D FusedResizeAndPadConv2D Gather GatherNd GatherV2 Greater GreaterEqual
-    HSVToRGB HardSwish Identity IdentityN If InTopK InTopKV2 Inv InvertPermutation IsFinite IsInf IsNan L2Loss
-    LRN LeakyRelu LeftShift Less LessEqual LinSpace ListDiff Log Log1p LogSoftmax LogicalAnd LogicalNot
-    LogicalOr LoopCond MatMul MatrixDiag MatrixDiagV3 Max MaxPool MaxPoolV2 Maximum Mean Merge Min Minimum
-    MirrorPad Mod Mul MulNoNan Multinomial Neg NextIteration NoOp NonMaxSuppression NonMaxSuppressionV2
-    NonMaxSuppressionV3 NonMaxSuppressionV4 NonMaxSuppressionV5 NotEqual OneHot OnesLike Pack Pad PadV2
-    ParallelDynamicStitch PartitionedCall Placeholder PlaceholderV2 PlaceholderWithDefault Pow PreventGradient
-    Prod QuantizeAndDequantize QuantizeAndDequantizeV2 QuantizeAndDequantizeV3 QuantizeAndDequantizeV4
-    QuantizeDownAndShrinkRange QuantizeV2 QuantizedAdd QuantizedAvgPool
-    QuantizedBatchNormWithGlobalNormalization QuantizedBiasAdd QuantizedConcat QuantizedConv2D QuantizedMatMul
-    QuantizedMaxPool QuantizedMul QuantizedRelu QuantizedRelu6 QuantizedReshape RGBToHSV RandomStandardNormal
-    RandomUniform RandomUniformInt Range Rank RealDiv Reciprocal Relu Relu6 RequantizationRange Requantize
-    Reshape ResizeArea ResizeBicubic ResizeBilinear ResizeNearestNeighbor Reverse ReverseV2 RightShift Rint Roll
-    Round Rsqrt ScatterNd Select SelectV2 Selu Shape ShapeN Sigmoid Sign Sin Sinh Size Slice Snapshot Softmax
-    Softplus Softsign SpaceToBatch SpaceToBatchND SpaceToDepth SparseToDense Split SplitV Sqrt Square
-    SquaredDifference Squeeze StatefulPartitionedCall StatelessIf StatelessRandomNormalV2
-    StatelessRandomUniformV2 StatelessWhile StopGradient StridedSlice Sub Substr Sum Switch Tan Tanh
-    TensorListFromTensor TensorListGetItem TensorListReserve TensorListSetItem TensorListStack Tile TopK TopKV2
-    Transpose TruncateDiv TruncateMod TruncatedNormal UnravelIndex Unpack Where While Xdivy Xlogy ZerosLike
+    Assert Atan Atan2 Atanh AvgPool AvgPool3D BatchMatMul BatchMatMulV2 BatchMatMulV3
+    BatchNormWithGlobalNormalization BatchToSpace BatchToSpaceND BiasAdd BiasAddV1 Bincount Bitcast
+    BroadcastArgs BroadcastTo Bucketize Cast Ceil CheckNumerics ClipByValue Concat ConcatOffset ConcatV2 Const
+    Conv1D Conv2D Conv2DBackpropInput Conv3D Cos Cosh CropAndResize Cumprod Cumsum DecodeBase64 DecodeBmp
+    DecodeGif DecodeImage DecodeJpeg DecodePng DecodeRaw DecodeWebP DepthToSpace DepthwiseConv2dNative
+    Dequantize Diag DiagPart Div DivNoNan DynamicPartition DynamicStitch Einsum Elu Empty EncodeBase64
+    EnsureShape Enter Equal Erf Erfc Erfinv Exit Exp ExpandDims Expm1 ExtractImagePatches
+    FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars FakeQuantWithMinMaxVarsPerChannel Fill Floor FloorDiv
+    FloorMod FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 FusedPadConv2D FusedResizeAndPadConv2D Gather
+    GatherNd GatherV2 Greater GreaterEqual HSVToRGB HardSwish Identity IdentityN If InTopK InTopKV2 Inv
+    InvertPermutation IsFinite IsInf IsNan L2Loss LRN LeakyRelu LeftShift Less LessEqual LinSpace ListDiff Log
+    Log1p LogSoftmax LogicalAnd LogicalNot LogicalOr LoopCond MatMul MatrixDiag MatrixDiagV3 Max MaxPool
+    MaxPoolV2 Maximum Mean Merge Min Minimum MirrorPad Mod Mul MulNoNan Multinomial Neg NextIteration NoOp
+    NonMaxSuppression NonMaxSuppressionV2 NonMaxSuppressionV3 NonMaxSuppressionV4 NonMaxSuppressionV5 NotEqual
+    OneHot OnesLike Pack Pad PadV2 ParallelDynamicStitch PartitionedCall Placeholder PlaceholderV2
+    PlaceholderWithDefault Pow PreventGradient Prod QuantizeAndDequantize QuantizeAndDequantizeV2
+    QuantizeAndDequantizeV3 QuantizeAndDequantizeV4 QuantizeDownAndShrinkRange QuantizeV2 QuantizedAdd
+    QuantizedAvgPool QuantizedBatchNormWithGlobalNormalization QuantizedBiasAdd QuantizedConcat
+    QuantizedConv2D QuantizedMatMul QuantizedMaxPool QuantizedMul QuantizedRelu QuantizedRelu6
+    QuantizedReshape RGBToHSV RandomStandardNormal RandomUniform RandomUniformInt Range Rank RealDiv
+    Reciprocal Relu Relu6 RequantizationRange Requantize Reshape ResizeArea ResizeBicubic ResizeBilinear
+    ResizeNearestNeighbor Reverse ReverseV2 RightShift Rint Roll Round Rsqrt ScatterNd Select SelectV2 Selu
+    Shape ShapeN Sigmoid Sign Sin Sinh Size Slice Snapshot Softmax Softplus Softsign SpaceToBatch
+    SpaceToBatchND SpaceToDepth SparseToDense Split SplitV Sqrt Square SquaredDifference Squeeze
+    StatefulPartitionedCall StatelessIf StatelessRandomNormalV2 StatelessRandomUniformV2 StatelessWhile
+    StopGradient StridedSlice Sub Substr Sum Switch Tan Tanh TensorListFromTensor TensorListGetItem
+    TensorListReserve TensorListSetItem TensorListStack Tile TopK TopKV2 Transpose TruncateDiv TruncateMod
+    TruncatedNormal UnravelIndex Unpack Where While Xdivy Xlogy ZerosLike
     """.split()
 )
 
 
+_NEVER_CONSTANT = ("Placeholder", "PlaceholderWithDefault", "Multinomial", "TruncatedNormal")
 _SMALL_BYTES = 1024
 
 
@@ -129,8 +134,10 @@ def all_nodes(graph_def: GraphDef) -> Iterator[Any]:
 def image_input(graph_def: GraphDef) -> ImageInput:
     """Return what the graph itself tells about its image input.
 
-    Known by their node names: the slim MobileNets of the codelab (`input`, [-1, 1]), the Inception v3 of 2015
-    (`Mul`, [-1, 1], 299 px) and TF-Hub exports of the original `retrain.py` (`Placeholder`, [0, 1]).
+    The range of its pixels follows from what the graph does to them first: fake quantisation names the range, and a
+    graph that scales pixels to [-1, 1] itself shows from where. Otherwise it is known by node names: the slim
+    MobileNets of the codelab (`input`, [-1, 1]), the Inception v3 of 2015 (`Mul`, [-1, 1], 299 px) and TF-Hub exports
+    of the original `retrain.py` (`Placeholder`, [0, 1]).
     """
     nodes = {node.name: node for node in graph_def.node}
     if "Mul" in nodes and "DecodeJpeg/contents" in nodes:
@@ -139,11 +146,10 @@ def image_input(graph_def: GraphDef) -> ImageInput:
     if len(images) != 1:
         return ImageInput(None)
     height, width = _placeholder_size(images[0])
-    mean: float | None = None
-    std: float | None = None
-    if any(name.startswith("MobilenetV1/") for name in nodes):
+    mean, std = _range_used(nodes, images[0].name) or (None, None)
+    if mean is None and any(name.startswith("MobilenetV1/") for name in nodes):
         mean, std = 127.5, 127.5
-    elif images[0].name == "Placeholder":
+    elif mean is None and images[0].name == "Placeholder":
         mean, std = 0.0, 255.0
     return ImageInput(images[0].name, height, width, mean, std)
 
@@ -167,6 +173,20 @@ def output_nodes(graph_def: GraphDef) -> list[str]:
     read_by_others = {source_node(name) for node in graph_def.node for name in node.input}
     silent = ("Const", "NoOp", "Assert", "Placeholder")
     return [n.name for n in graph_def.node if n.name not in read_by_others and n.op not in silent]
+
+
+def operations(graph_def: GraphDef) -> Counter[str]:
+    """Return how many nodes of each operation a graph holds, those of its functions included."""
+    return Counter(node.op for node in all_nodes(graph_def))
+
+
+def parameters(graph_def: GraphDef) -> int:
+    """Return how many numbers the constants of a graph hold, those that stand for shapes and axes left out."""
+    import tensorflow as tf
+
+    kinds = {tf.as_dtype(kind).as_datatype_enum for kind in ("float32", "float16", "quint8", "qint8", "bfloat16")}
+    weights = [n for n in all_nodes(graph_def) if n.op == "Const" and n.attr["dtype"].type in kinds]
+    return sum(tf.TensorShape(n.attr["value"].tensor.tensor_shape).num_elements() or 0 for n in weights)
 
 
 def source_node(tensor: str) -> str:
@@ -212,47 +232,118 @@ def cut(graph_def: GraphDef, *, source: str, target: str, height: int | None, wi
     return kept
 
 
-def fold_constants(graph_def: GraphDef) -> GraphDef:
+def constant(name: str, value: np.ndarray, dtype: Any = None) -> Any:
+    """Return a Const node of a value, a NodeDef; `dtype` is TensorFlow's, where numpy has none of its own for it."""
+    import tensorflow as tf
+
+    node = tf.compat.v1.NodeDef(name=name, op="Const")
+    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+    kind = tf.as_dtype(value.dtype if dtype is None else dtype).as_datatype_enum
+    node.attr["dtype"].type = node.attr["value"].tensor.dtype = kind
+    return node
+
+
+def fold_constants(graph_def: GraphDef, *, weights_too: bool = False) -> GraphDef:
     """Return the graph with every node that depends on constants alone replaced by its value.
 
-    LiteRT has no Dequantize for the weights of the codelab's `_quantized` graphs; their values need none.
+    Args:
+        graph_def: A frozen graph; it is not changed.
+        weights_too: Whether 8-bit weights become float32 ones, which LiteRT needs and four times the bytes hold.
     """
     import tensorflow as tf
 
     nodes = {node.name: node for node in graph_def.node}
-    constant: set[str] = set()
+    known: set[str] = set()
     for name in _in_order(graph_def):
         node = nodes[name]
-        computed = node.op not in ("Placeholder", "PlaceholderWithDefault") and "Random" not in node.op
-        if node.op == "Const" or (computed and node.input and all(source_node(i) in constant for i in node.input)):
-            constant.add(name)
-    read = {source_node(i) for node in graph_def.node if node.name not in constant for i in node.input}
-    frontier = sorted(name for name in read & constant if nodes[name].op != "Const")
+        computed = node.op not in _NEVER_CONSTANT and "Random" not in node.op
+        computed &= weights_too or node.op != "Dequantize"
+        if node.op == "Const" or (computed and node.input and all(source_node(i) in known for i in node.input)):
+            known.add(name)
+    read = {source_node(i) for node in graph_def.node if node.name not in known for i in node.input}
+    frontier = sorted(name for name in read & known if nodes[name].op != "Const")
     with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
         tf.import_graph_def(graph_def, name="")
-        values = session.run([graph.get_tensor_by_name(f"{name}:0") for name in frontier])
+        tensors = [graph.get_tensor_by_name(f"{name}:0") for name in frontier]
+        constants = {
+            name: constant(name, value, tensor.dtype)
+            for name, tensor, value in zip(frontier, tensors, session.run(tensors), strict=True)
+        }
     folded = type(graph_def)(versions=graph_def.versions, library=graph_def.library)
     for node in graph_def.node:
-        if node.name in frontier:
-            value = values[frontier.index(node.name)]
-            new = folded.node.add(name=node.name, op="Const")
-            new.attr["dtype"].type = tf.as_dtype(value.dtype).as_datatype_enum
-            new.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
-        elif node.name not in constant or node.name in read:
+        if node.name in constants:
+            folded.node.add().CopyFrom(constants[node.name])
+        elif node.name not in known or node.name in read:
             folded.node.add().CopyFrom(node)
     return folded
 
 
-def without_weights(graph_def: GraphDef) -> GraphDef:
-    """Return the graph with its large constants emptied, for a picture of it; it cannot be run."""
-    import tensorflow as tf
+def renamed(graph_def: GraphDef, old: str, new: str) -> GraphDef:
+    """Return the graph with another name for one of its nodes."""
+    changed = type(graph_def)()
+    changed.CopyFrom(graph_def)
+    for node in changed.node:
+        node.name = new if node.name == old else node.name
+        node.input[:] = [name.replace(old, new, 1) if source_node(name) == old else name for name in node.input]
+    return changed
 
-    sketch = tf.compat.v1.GraphDef()
-    sketch.CopyFrom(graph_def)
-    for node in sketch.node:
+
+def kept(graph_def: GraphDef, nodes: Sequence[str], *, also: Sequence[str] = ()) -> GraphDef:
+    """Return the part of a graph that some nodes need; `also` may be missing from it.
+
+    Raises:
+        GraphError: One of `nodes` is not there; names similar ones.
+    """
+    names = [node.name for node in graph_def.node]
+    for wanted in nodes:
+        if source_node(wanted) not in names:
+            raise GraphError(f"the graph has no node {wanted!r}.{_similar(wanted, names)}")
+    part = type(graph_def)(versions=graph_def.versions, library=graph_def.library)
+    part.node.extend(needed_nodes(graph_def, [*nodes, *also]))
+    return part
+
+
+def without_defaults(graph_def: GraphDef) -> GraphDef:
+    """Return the graph without attributes that have their default value.
+
+    A loader older than an attribute refuses to see it; to every other one the default says nothing new.
+    """
+    from tensorflow.python.framework import op_def_registry
+
+    plain = type(graph_def)()
+    plain.CopyFrom(graph_def)
+    for node in all_nodes(plain):
+        definition = op_def_registry.get(node.op)
+        defaults = (
+            {a.name: a.default_value for a in definition.attr if a.HasField("default_value")} if definition else {}
+        )
+        for name in [name for name, value in node.attr.items() if name.startswith("_") or defaults.get(name) == value]:
+            del node.attr[name]
+    return plain
+
+
+def sketch(graph_def: GraphDef, *, scope: str) -> GraphDef:
+    """Return a graph for a picture of it: large constants emptied, the backbone's nodes in one scope.
+
+    Args:
+        graph_def: A graph that retrain exported; it is not changed.
+        scope: Names the scope, for a backbone whose nodes have none in common.
+    """
+    drawn = type(graph_def)()
+    drawn.CopyFrom(graph_def)
+    for node in drawn.node:
         if node.op == "Const" and node.attr["value"].ByteSize() > _SMALL_BYTES:
             del node.attr["value"]
-    return sketch
+    bottlenecks = [n for n in drawn.node if n.name.endswith("BottleneckInputPlaceholder") and n.input]
+    inside = {n.name for n in needed_nodes(drawn, [n.input[0] for n in bottlenecks]) if n.op != "Placeholder"}
+    inside = {name for name in inside if name.partition("/")[0] not in {source_node(n.input[0]) for n in bottlenecks}}
+    if len({name.partition("/")[0] for name in inside}) > 1:
+        prefix = "".join(c if c.isalnum() else "_" for c in scope)
+        for node in drawn.node:
+            node.input[:] = [f"{prefix}/{name}" if source_node(name) in inside else name for name in node.input]
+            if node.name in inside:
+                node.name = f"{prefix}/{node.name}"
+    return drawn
 
 
 def _in_order(graph_def: GraphDef) -> Iterator[str]:
@@ -291,6 +382,50 @@ def _could_be_image(node: Any) -> bool:
     shape = node.attr["shape"].shape
     known = not shape.unknown_rank and len(shape.dim) > 0
     return not known or (len(shape.dim) == 4 and shape.dim[3].size in (3, -1))
+
+
+def _range_used(nodes: dict[str, Any], image: str) -> tuple[float, float] | None:
+    """Return the mean and std that a graph wants its pixels in, from what it does to them before anything else."""
+    scale, offset, last = 1.0, 0.0, image
+    while True:
+        readers = [n for n in nodes.values() if last in map(source_node, n.input) and n.op not in ("Shape", "NoOp")]
+        if len(readers) != 1:
+            break
+        (reader,) = readers
+        others = [_scalar(nodes, tensor) for tensor in reader.input if source_node(tensor) != last]
+        if reader.op == "FakeQuantWithMinMaxVars" and scale == 1.0 and offset == 0.0:
+            low, high = (0.0 if value is None else round(value, 1) for value in others)
+            return _RANGES.get((low, high))
+        if reader.op not in ("Identity", "Mul", "Sub", "Add", "AddV2", "RealDiv", "Div") or None in others:
+            break
+        value = others[0] if others and others[0] is not None else 0.0
+        if reader.op == "Mul":
+            scale, offset = scale * value, offset * value
+        elif reader.op in ("RealDiv", "Div"):
+            scale, offset = scale / value, offset / value
+        elif reader.op != "Identity":
+            offset += -value if reader.op == "Sub" else value
+        last = reader.name
+    if scale == 1.0:
+        return None
+    # What comes out must lie in [-1, 1] or [0, 1]; so pixels that go in reach from 0 to 1, or from 0 to 255.
+    return (0.0, 255.0) if abs(scale - 2.0) < 0.1 else (0.0, 1.0) if scale < 0.02 else None
+
+
+_RANGES = {(-1.0, 1.0): (127.5, 127.5), (0.0, 1.0): (0.0, 255.0), (0.0, 255.0): (0.0, 1.0)}  # min, max: mean, std
+
+
+def _scalar(nodes: dict[str, Any], tensor: str) -> float | None:
+    """Return the one number in a constant, whatever Identity nodes are in between; None for anything else."""
+    import tensorflow as tf
+
+    node = nodes.get(source_node(tensor))
+    while node is not None and node.op == "Identity":
+        node = nodes.get(source_node(node.input[0]))
+    if node is None or node.op != "Const":
+        return None
+    values = tf.make_ndarray(node.attr["value"].tensor)
+    return float(values.reshape(-1)[0]) if values.size == 1 and values.dtype.kind == "f" else None
 
 
 def _placeholder_size(node: Any) -> tuple[int | None, int | None]:

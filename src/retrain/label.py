@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,19 +49,38 @@ def load(graph: Path, *, labels: Path | None = None, own: Metadata | None = None
     Raises:
         GraphError: Something is missing: says which flag gives it.
     """
-    given = {} if own is None else {name: value for name, value in vars(own).items() if value not in (None, ())}
+    given = _given(own)
     path = graph if {"input", "output", "height", "width"} & given.keys() else _fastest(graph)
-    if path.suffix != ".tflite":
-        lean_tensorflow.install()
-    described = replace(describe(path), **given)
-    if labels is not None:
-        described = replace(described, labels=export.read_labels(labels))
-    elif not described.labels and export.labels_path(graph).exists():
-        described = replace(described, labels=export.read_labels(export.labels_path(graph)))
-    _check_complete(graph, described)
-    model = LiteRTModel(path, described) if path.suffix == ".tflite" else GraphModel(path, described)
+    told = described(path, labels=labels, own=own)
+    _check_complete(graph, told)
+    model = LiteRTModel(path, told) if path.suffix == ".tflite" else GraphModel(path, told)
     _check_label_count(graph, model)
     return model
+
+
+def described(path: Path, *, labels: Path | None = None, own: Metadata | None = None) -> Metadata:
+    """Return what is known of a model: what it tells, its labels file, and what the user says, which goes first.
+
+    Raises:
+        GraphError: Not a model of these kinds, or refused.
+    """
+    if path.suffix != ".tflite":
+        lean_tensorflow.install()
+    told = replace(describe(path), **_given(own))
+    if labels is not None:
+        return replace(told, labels=export.read_labels(labels))
+    beside = labels_beside(path)
+    return replace(told, labels=export.read_labels(beside)) if beside and not told.labels else told
+
+
+def labels_beside(path: Path) -> Path | None:
+    """Return the labels file that lies beside a model by the codelab's habit, None where there is none."""
+    beside = export.labels_path(path)
+    return beside if beside.exists() else None
+
+
+def _given(own: Metadata | None) -> dict[str, Any]:
+    return {} if own is None else {name: value for name, value in vars(own).items() if value not in (None, ())}
 
 
 def _fastest(graph: Path) -> Path:
@@ -88,16 +108,26 @@ def label(model: Classifier, paths: Sequence[Path], *, k: int = 5) -> Iterator[L
     """Yield the best `k` classes of each image, in order; an unreadable image has an error instead."""
     for path in paths:
         try:
-            pixels = decode(path.read_bytes(), height=model.metadata.height or 0, width=model.metadata.width or 0)
+            image = pixels(model, path)
         except OSError as error:
             yield Labelled(path, error=error.strerror or str(error))
             continue
         except ImageError as error:
             yield Labelled(path, error=str(error))
             continue
-        probabilities = model(pixels[None])[0]
+        probabilities = model(image[None])[0]
         names = model.metadata.labels
         yield Labelled(path, tuple(Ranked(names[i], float(probabilities[i])) for i in top_k(probabilities, k)))
+
+
+def pixels(model: Classifier, path: Path) -> np.ndarray:
+    """Return an image file as the model takes it, uint8 [H, W, 3].
+
+    Raises:
+        OSError: The file cannot be read.
+        ImageError: It is no image.
+    """
+    return decode(path.read_bytes(), height=model.metadata.height or 0, width=model.metadata.width or 0)
 
 
 def _check_complete(graph: Path, described: Metadata) -> None:

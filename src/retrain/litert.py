@@ -4,6 +4,7 @@ A converted backbone is kept for every later run; its head is added in milliseco
 network again would take seconds. Format: https://github.com/google-ai-edge/LiteRT/blob/main/tflite/schema/schema.fbs
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,30 @@ def read_note(model: Path, name: str) -> bytes | None:
     except Exception as error:  # offsets that lead nowhere end in anything from struct.error to AttributeError
         raise ValueError("a damaged LiteRT model") from error
     return None
+
+
+def operations(model: Path) -> Counter[str]:
+    """Return how many operators of each kind a model file holds."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    opened = schema.ModelT.InitFromPackedBuf(model.read_bytes())
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    codes = [names.get(code.builtinCode, "CUSTOM") for code in opened.operatorCodes]
+    return Counter(codes[operator.opcodeIndex] for graph in opened.subgraphs for operator in graph.operators)
+
+
+def parameters(model: Path) -> int:
+    """Return how many numbers the constant tensors of a model file hold, those of shapes and axes left out."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    opened = schema.ModelT.InitFromPackedBuf(model.read_bytes())
+    shapes = (schema.TensorType.INT32, schema.TensorType.INT64)
+    return sum(
+        int(np.prod(tensor.shape))
+        for graph in opened.subgraphs
+        for tensor in graph.tensors
+        if opened.buffers[tensor.buffer].data is not None and tensor.type not in shapes
+    )
 
 
 def _add_buffer(schema: Any, model: Any, content: np.ndarray | None = None) -> int:

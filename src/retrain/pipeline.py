@@ -1,32 +1,50 @@
 """`retrain(config) -> Report`: the stages in order, nothing else."""
 
-import math
-import re
-from dataclasses import replace
-from importlib import metadata
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from retrain import __version__, architectures, bottlenecks, evaluation, export, freeze, graphs, sampling, training
+from retrain import (
+    architectures,
+    bottlenecks,
+    distortions,
+    evaluation,
+    export,
+    graphs,
+    legacy_cache,
+    sampling,
+    training,
+    views,
+)
 from retrain.architectures import BackboneSpec
-from retrain.backbone import Backbone, load_backbone, locate
-from retrain.classifier import GraphModel, LiteRTModel, Metadata, describe
-from retrain.config import RetrainConfig
+from retrain.artefacts import Artefacts
+from retrain.backbone import load_backbone, locate
+from retrain.bottlenecks import FreshReader, Reader, Source
+from retrain.config import RetrainConfig, check
 from retrain.dataset import Dataset, Split, scan, without
-from retrain.engine import Engine
-from retrain.errors import ExportError, UsageError
-from retrain.files import aside
+from retrain.distortions import Distortions
+from retrain.legacy_cache import LegacyCache
 from retrain.report import Measured, Misclassified, Report, Terminal, report_paths, write_report
 from retrain.store import Store
 from retrain.summaries import TRAIN, VALIDATION, Summaries
 from retrain.training import Head, Segment
+from retrain.views import Copier, Views
 
-PARITY = 2e-3  # how far the written graph may be from what was trained, of a probability or the largest feature
+_SHEET_ROWS, _SHEET_COPIES = 8, 8  # photos on the contact sheet of distortions, and copies of each
+
+__all__ = ["RetrainConfig", "retrain"]
 
 
-__all__ = ["PARITY", "RetrainConfig", "retrain"]
+@dataclass(frozen=True)
+class _Pictures:
+    """The readable part of a data set, its pictures, and where their bottlenecks are."""
+
+    dataset: Dataset
+    views: Views
+    read: Reader
+    rejected: dict[str, str]
 
 
 def retrain(config: RetrainConfig, terminal: Terminal | None = None) -> Report:
@@ -36,15 +54,17 @@ def retrain(config: RetrainConfig, terminal: Terminal | None = None) -> Report:
         RetrainError: Anything that the user can mend; nothing that was finished is lost by running again.
     """
     terminal = terminal or Terminal(quiet=True)
-    _check(config)
+    check(config)
     spec = _spec(config)
     dataset = scan(
         config.image_dir,
         validation_percentage=config.validation_percentage,
         testing_percentage=config.testing_percentage,
     )
-    export.check_writable(config.output_graph, config.output_labels, *report_paths(config.output_graph))
+    _check_results(config)
     _introduce(dataset, terminal)
+    old = _legacy_cache(config, dataset)
+    spec = _as_cached(config, spec, old, dataset, terminal)
     recipe = locate(
         spec,
         model_dir=config.model_dir,
@@ -54,37 +74,54 @@ def retrain(config: RetrainConfig, terminal: Terminal | None = None) -> Report:
     )
     folder = config.bottleneck_dir / recipe.folder_name
     backbone = load_backbone(recipe, folder)
+    terminal.detail(
+        f"{backbone.architecture}: {backbone.width} x {backbone.height} px at node {backbone.source}, "
+        f"(pixel - {backbone.mean:g}) / {backbone.std:g}; {backbone.dimension} features at node {backbone.target}."
+    )
     engine = bottlenecks.open_engine(backbone, terminal.warn)
+    copier = Copier(_distortions(config), config.random_seed)
+    source = Source(dataset.image_dir, engine, copier)
+    if old and old.dimension == backbone.dimension:
+        source = replace(source, recall=old.recall)
+    scope = export.HUB_HEAD_SCOPE if config.tfhub_module else export.HEAD_SCOPE
     with Store(folder, dimension=backbone.dimension) as store:
-        dataset, read, rejected = _bottlenecks(dataset, store, engine, terminal)
-        with Summaries(config.summaries_dir, head_every=config.how_many_training_steps // 25) as summaries:
-            head, measured = _train(config, dataset, read, summaries, terminal)
-            outcome = _export(config, dataset, backbone, engine, head, read)
-            summaries.graph(graphs.without_weights(graphs.read(config.output_graph)).SerializeToString())
-    report = _report(config, dataset, outcome, measured, rejected)
+        pictures = _bottlenecks(config, dataset, store, source, old, terminal)
+        artefacts = Artefacts(backbone, engine, pictures.dataset.class_names, config.final_tensor_name, scope)
+        every = config.how_many_training_steps // 25
+        with Summaries(config.summaries_dir, head_every=every, scope=scope) as summaries:
+            if copier.distortions:
+                summaries.picture("distortions/first_column_undistorted", _contact_sheet(pictures, source))
+            head, measured = _train(config, pictures, source, artefacts, summaries, terminal)
+            testing, truths = _testing(config, pictures.views)
+            scored = artefacts.write(
+                config.output_graph, config.output_labels, head, read=pictures.read, testing=testing, truths=truths
+            )
+            shown = graphs.sketch(graphs.read(config.output_graph), scope=backbone.architecture)
+            summaries.graph(shown.SerializeToString())
+    if config.saved_model_dir:
+        artefacts.write_saved_model(config.saved_model_dir, config.output_graph)
+    report = _report(config, pictures, scored, testing, measured)
     write_report(report, config.output_graph, dataset.image_dir)
     terminal.final(report, misclassified=config.print_misclassified_test_images)
-    page, _ = report_paths(config.output_graph)
-    lite = [export.litert_path(config.output_graph)] if engine.model else []
-    written = [config.output_graph, *lite, config.output_labels]
-    terminal.say(f"Wrote {', '.join(str(path) for path in written)} and {page}.")
+    _say_what_was_written(config, lite=engine.model is not None, terminal=terminal)
     return report
 
 
-def _check(config: RetrainConfig) -> None:
-    for name in ("how_many_training_steps", "eval_step_interval", "train_batch_size"):
-        if getattr(config, name) < 1:
-            raise UsageError(f"--{name} is {getattr(config, name)}; it must be at least 1.")
-    if config.validation_batch_size < 1 and config.validation_batch_size != -1:
-        raise UsageError(f"--validation_batch_size is {config.validation_batch_size}; give -1 for all, or at least 1.")
-    if not 0 < config.learning_rate < math.inf:
-        raise UsageError(f"--learning_rate is {config.learning_rate:g}; it must be above 0.")
-    if not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", config.final_tensor_name):
-        raise UsageError(
-            f"--final_tensor_name is {config.final_tensor_name!r}; a node's name is letters, digits and _ . / - only."
-        )
-    if config.input_std == 0:
-        raise UsageError("--input_std is 0; pixels are divided by it. 1 leaves them as they are.")
+def _check_results(config: RetrainConfig) -> None:
+    """Fail now, not after the training, where a result cannot be written."""
+    written = [config.output_graph, config.output_labels, *report_paths(config.output_graph), config.checkpoint_path]
+    if config.intermediate_store_frequency:
+        written.append(_intermediate(config, 0))
+    export.check_writable(*written)
+    if config.saved_model_dir:
+        export.check_saved_model_dir(config.saved_model_dir)
+
+
+def _say_what_was_written(config: RetrainConfig, *, lite: bool, terminal: Terminal) -> None:
+    page, _ = report_paths(config.output_graph)
+    written = [config.output_graph, *([export.litert_path(config.output_graph)] if lite else []), config.output_labels]
+    written += [config.saved_model_dir] if config.saved_model_dir else []
+    terminal.say(f"Wrote {', '.join(str(path) for path in written)} and {page}.")
 
 
 def _spec(config: RetrainConfig) -> BackboneSpec:
@@ -104,6 +141,30 @@ def _spec(config: RetrainConfig) -> BackboneSpec:
     return replace(spec, **{name: value for name, value in own.items() if value is not None})
 
 
+def _distortions(config: RetrainConfig) -> Distortions:
+    return Distortions(**{name: getattr(config, name) for name in distortions.NAMES})
+
+
+def _legacy_cache(config: RetrainConfig, dataset: Dataset) -> LegacyCache | None:
+    paths = [example.path for example in dataset.examples]
+    network = config.tfhub_module or config.architecture
+    return legacy_cache.find(config.bottleneck_dir, dataset.image_dir, paths, network)
+
+
+def _as_cached(
+    config: RetrainConfig, spec: BackboneSpec, old: LegacyCache | None, dataset: Dataset, terminal: Terminal
+) -> BackboneSpec:
+    """Return the row with the original's bottleneck in place of ours, if its files hold most photos' already."""
+    most = old is not None and 2 * len(old.files) > len(dataset.examples)
+    if old is None or not most or config.bottleneck_tensor or old.dimension != spec.original_dimension:
+        return spec
+    terminal.say(
+        f"{config.bottleneck_dir} holds the original's bottlenecks, outputs of {spec.original_target}: training on "
+        f"those. --bottleneck_tensor={spec.target} trains on ours."
+    )
+    return replace(spec, target=spec.original_target)
+
+
 def _introduce(dataset: Dataset, terminal: Terminal) -> None:
     parts = ", ".join(f"{sum(dataset.counts(split))} {split}" for split in Split)
     terminal.say(
@@ -114,76 +175,120 @@ def _introduce(dataset: Dataset, terminal: Terminal) -> None:
 
 
 def _bottlenecks(
-    dataset: Dataset, store: Store, engine: Engine, terminal: Terminal
-) -> tuple[Dataset, bottlenecks.Reader, dict[str, str]]:
-    """Return the data set without its unreadable images, what reads its bottlenecks, and what was rejected."""
-    paths = [example.path for example in dataset.examples]
-    known, todo = bottlenecks.missing(paths, image_dir=dataset.image_dir, store=store)
-    found = bottlenecks.compute(
-        paths,
-        todo,
-        image_dir=dataset.image_dir,
-        store=store,
-        engine=engine,
-        advance=terminal.progress("Bottlenecks", "image"),
-    )
-    rows, rejected = np.maximum(known.rows, found.rows), known.rejected | found.rejected
-    terminal.rejected(rejected)
-    skipped = f", {len(rejected)} file(s) skipped" if rejected else ""
-    terminal.say(f"{len(paths) - len(rejected)} bottlenecks in {store.folder}: {found.computed} computed now{skipped}.")
-    left = without(dataset, list(rejected))
+    config: RetrainConfig, dataset: Dataset, store: Store, source: Source, old: LegacyCache | None, terminal: Terminal
+) -> _Pictures:
+    """Return the pictures of all readable images, after making the bottlenecks that the store lacks."""
+    copies = config.distortion_copies if source.copier.distortions else 0
+    left, rejected = dataset, dict[str, str]()
+    computed = recalled = 0
+    while True:
+        shown = views.views(left, source.copier, copies=copies)
+        known, todo = bottlenecks.missing(shown.names, image_dir=dataset.image_dir, store=store)
+        advance = terminal.progress("Bottlenecks", "image")
+        found = bottlenecks.compute(shown.names, todo, source=source, store=store, advance=advance)
+        computed, recalled = computed + found.computed, recalled + found.recalled
+        bad = known.rejected | found.rejected
+        rejected |= bad
+        if not bad:
+            break
+        terminal.rejected(bad)
+        # A class may have lost its training images; then others take their place, and are looked at again.
+        left = without(left, list(bad))
     for note in left.notes:
         if note not in dataset.notes:
             terminal.warn(note)
-    kept = [index for index, path in enumerate(paths) if path not in rejected]
-    reader = bottlenecks.Reader(
-        [paths[index] for index in kept], rows[kept], image_dir=dataset.image_dir, store=store, engine=engine
-    )
-    return left, reader, rejected
+    _say_what_was_recalled(config, old, recalled, store.dimension, terminal)
+    skipped = f", {len(rejected)} file(s) skipped" if rejected else ""
+    distorted = f" ({copies} distorted copies of each training image)" if copies else ""
+    terminal.say(f"{len(shown.names)} bottlenecks in {store.folder}: {computed} computed now{skipped}{distorted}.")
+    read = Reader(shown.names, np.maximum(known.rows, found.rows), source=source, store=store)
+    return _Pictures(left, shown, read, rejected)
 
 
-def _labels(dataset: Dataset) -> np.ndarray:
-    return np.array([example.class_id for example in dataset.examples], np.int64)
+def _say_what_was_recalled(
+    config: RetrainConfig, old: LegacyCache | None, recalled: int, dimension: int, terminal: Terminal
+) -> None:
+    if old is None:
+        return
+    if recalled:
+        terminal.say(f"{recalled} bottlenecks read from the original's .txt files in {config.bottleneck_dir}.")
+    for reason, count in sorted(old.refused.items()):
+        terminal.warn(f"{count} of the original's .txt files in {config.bottleneck_dir} are {reason}: computed anew.")
+    if old.dimension != dimension:
+        terminal.warn(
+            f"{len(old.files)} of the original's .txt files in {config.bottleneck_dir} hold {old.dimension} numbers "
+            f"each, and this backbone gives {dimension}: not used."
+        )
 
 
-def _members(dataset: Dataset, split: Split) -> np.ndarray:
-    return np.array([i for i, example in enumerate(dataset.examples) if example.split is split], np.int64)
+def _contact_sheet(pictures: _Pictures, source: Source) -> np.ndarray:
+    """Return rows of training images, each followed by its first distorted copies."""
+    first = {e.class_id: e.path for e in reversed(pictures.dataset.examples) if e.split is Split.TRAINING}
+    rows = []
+    for path in list(first.values())[:_SHEET_ROWS]:
+        names = [source.copier.name(path, str(number)) for number in range(_SHEET_COPIES)]
+        rows.append(source.pictures([path, *names]))
+    return distortions.contact_sheet(rows)
 
 
 def _train(
-    config: RetrainConfig, dataset: Dataset, read: bottlenecks.Reader, summaries: Summaries, terminal: Terminal
+    config: RetrainConfig,
+    pictures: _Pictures,
+    source: Source,
+    artefacts: Artefacts,
+    summaries: Summaries,
+    terminal: Terminal,
 ) -> tuple[Head, list[Measured]]:
     """Return the trained head and every evaluation on the way, after showing them as they come."""
-    labels, members = _labels(dataset), _members(dataset, Split.TRAINING)
+    shown = pictures.views
     drawn = sampling.plan(
-        labels,
-        members,
-        _members(dataset, Split.VALIDATION),
+        shown.labels,
+        shown.members[Split.TRAINING],
+        shown.members[Split.VALIDATION],
         steps=config.how_many_training_steps,
         batch_size=config.train_batch_size,
         validation_batch_size=config.validation_batch_size,
         eval_step_interval=config.eval_step_interval,
         seed=config.random_seed,
+        stop_every=config.intermediate_store_frequency,
     )
+    gather: training.Gather = pictures.read
+    labels = shown.labels
+    if source.copier.distortions and not config.distortion_copies:
+        gather = FreshReader(pictures.read, shown.names, drawn.batches.ravel(), source=source)
+        labels = np.concatenate([labels, labels[drawn.batches.ravel()]])
+        numbers = len(shown.labels) + np.arange(drawn.batches.size)
+        drawn = replace(drawn, batches=numbers.reshape(drawn.batches.shape))
     measured: list[Measured] = []
+    stops = set(drawn.stops.tolist())
 
     def report(segment: Segment) -> None:
         _summarise(summaries, segment)
         for row in _evaluations(segment, drawn.validation.shape[1]):
             measured.append(row)
             terminal.measured(row)
+        step = int(segment.steps[-1])
+        if step in stops:
+            terminal.say(f"Save intermediate result to : {_intermediate(config, step)}")
+            artefacts.write_graph(_intermediate(config, step), segment.head)
+            artefacts.write_checkpoint(config.checkpoint_path, segment.head, step + 1)
 
     head = training.train(
-        read,
+        gather,
         labels,
-        members,
+        shown.members[Split.TRAINING],
         drawn,
-        class_count=len(dataset.class_names),
+        class_count=len(pictures.dataset.class_names),
         learning_rate=config.learning_rate,
         seed=config.random_seed,
         report=report,
     )
+    artefacts.write_checkpoint(config.checkpoint_path, head, config.how_many_training_steps)
     return head, measured
+
+
+def _intermediate(config: RetrainConfig, step: int) -> Path:
+    return config.intermediate_output_graphs_dir / f"intermediate_{step}.pb"
 
 
 def _summarise(summaries: Summaries, segment: Segment) -> None:
@@ -215,96 +320,25 @@ def _evaluations(segment: Segment, validation_count: int) -> list[Measured]:
     ]
 
 
-def _export(
-    config: RetrainConfig,
-    dataset: Dataset,
-    backbone: Backbone,
-    engine: Engine,
-    head: Head,
-    read: bottlenecks.Reader,
-) -> np.ndarray:
-    """Return the probabilities float32 [n, C] of the test images, given by the graph that was written.
-
-    Raises:
-        ExportError: The graph could not be written, or differs from what was trained.
-    """
-    testing, class_count = _members(dataset, Split.TESTING), len(dataset.class_names)
-    expected = export.score(head.probabilities, read, testing, class_count)
-    accuracy = evaluation.accuracy(expected, _labels(dataset)[testing]) if len(testing) else None
-    described = Metadata(
-        labels=dataset.class_names,
-        input=backbone.source,
-        height=backbone.height,
-        width=backbone.width,
-        mean=backbone.mean,
-        std=backbone.std,
-        architecture=backbone.architecture,
-        test_accuracy=accuracy,
-        retrain_version=__version__,
-        tensorflow_version=metadata.version("tensorflow"),
-    )
-    joined: dict[str, Any] = {"weights": head.weights, "biases": head.biases, "output": config.final_tensor_name}
-    draft = aside(config.output_graph)
-    try:
-        export.write_graph(
-            draft,
-            backbone=backbone.graph,
-            source=backbone.source,
-            target=backbone.target,
-            metadata=described,
-            **joined,
-        )
-        written = GraphModel(draft, describe(draft))
-        scored = export.score(written.from_bottlenecks, read, testing, class_count)
-        _check_parity(config.output_graph, written, engine, scored, expected)
-        # Only a graph that passed takes the place of the last one.
-        draft.replace(config.output_graph)
-    finally:
-        draft.unlink(missing_ok=True)
-    export.write_labels(config.output_labels, dataset.class_names)
-    if engine.model:
-        lite = export.write_litert(config.output_graph, backbone=engine.model, metadata=described, **joined)
-        picture = freeze.probe_image(engine.height, engine.width)
-        _check_close(
-            lite,
-            "probabilities",
-            LiteRTModel(lite, describe(lite))(picture[None]),
-            head.probabilities(engine.runner()(picture)[None]),
-        )
-    return scored
-
-
-def _check_parity(path: Path, written: GraphModel, engine: Engine, scored: np.ndarray, expected: np.ndarray) -> None:
-    """Refuse a written graph whose head or backbone differs from what was trained."""
-    _check_close(path, "probabilities", scored, expected)
-    # One picture goes through the file's backbone; the test images need not be read again for it.
-    picture = freeze.probe_image(engine.height, engine.width)
-    trained_on = engine.run_one(picture)
-    largest = max(1e-6, float(np.abs(trained_on).max()))
-    _check_close(path, "bottlenecks", written.bottlenecks(picture[None])[0] / largest, trained_on / largest)
-
-
-def _check_close(path: Path, what: str, in_file: np.ndarray, trained: np.ndarray) -> None:
-    difference = float(np.abs(in_file - trained).max(initial=0.0))
-    if not difference <= PARITY:
-        raise ExportError(
-            f"{path} gives {what} that differ by {difference:.2g} from those of the trained network "
-            f"(at most {PARITY:g} is accepted). Delete the folder of its bottlenecks and run again."
-        )
+def _testing(config: RetrainConfig, shown: Views) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of the test images that count, int64 [n], and their class ids."""
+    testing = shown.members[Split.TESTING]
+    testing = sampling.sample(shown.labels, testing, size=config.test_batch_size, seed=config.random_seed)
+    return testing, shown.labels[testing]
 
 
 def _report(
     config: RetrainConfig,
-    dataset: Dataset,
+    pictures: _Pictures,
     probabilities: np.ndarray,
+    testing: np.ndarray,
     measured: list[Measured],
-    rejected: dict[str, str],
 ) -> Report:
-    testing = _members(dataset, Split.TESTING)
-    labels = _labels(dataset)[testing]
+    dataset, labels = pictures.dataset, pictures.views.labels[testing]
     confusion = evaluation.confusion_matrix(probabilities, labels)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     names = dataset.class_names
+    chosen = {name: getattr(config, name) for name in distortions.NAMES if getattr(config, name)}
     return Report(
         architecture=config.tfhub_module or config.architecture,
         class_names=names,
@@ -312,6 +346,7 @@ def _report(
         steps=config.how_many_training_steps,
         learning_rate=config.learning_rate,
         random_seed=config.random_seed,
+        distortions={**chosen, "distortion_copies": config.distortion_copies} if chosen else {},
         test_accuracy=evaluation.accuracy(probabilities, labels) if len(testing) else None,
         test_cross_entropy=evaluation.cross_entropy(probabilities, labels) if len(testing) else None,
         test_interval=evaluation.wilson_interval(len(testing) - len(wrong), len(testing)),
@@ -320,14 +355,14 @@ def _report(
         confusion=confusion.tolist(),
         misclassified=[
             Misclassified(
-                dataset.examples[testing[i]].path,
+                pictures.views.names[testing[i]],
                 names[labels[i]],
                 names[int(probabilities[i].argmax())],
                 float(probabilities[i].max()),
             )
             for i in wrong
         ],
-        rejected=rejected,
+        rejected=pictures.rejected,
         notes=dataset.notes,
         measured=measured,
     )

@@ -2,6 +2,7 @@
 
 import html
 import json
+import logging
 import math
 import os
 import sys
@@ -56,6 +57,7 @@ class Report:
     steps: int
     learning_rate: float
     random_seed: int
+    distortions: dict[str, float]
     test_accuracy: float | None
     test_cross_entropy: float | None
     test_interval: Interval
@@ -71,18 +73,32 @@ class Report:
 class Terminal:
     """Prints a run: results on standard output, progress and warnings on standard error."""
 
-    def __init__(self, *, out: TextIO | None = None, err: TextIO | None = None, quiet: bool = False) -> None:
-        """Write to `out` and `err`, by default the process's own; `quiet` writes nothing."""
-        self._out, self._err, self._quiet = out or sys.stdout, err or sys.stderr, quiet
+    def __init__(
+        self, *, out: TextIO | None = None, err: TextIO | None = None, level: int = logging.INFO, quiet: bool = False
+    ) -> None:
+        """Write to `out` and `err`, by default the process's own.
+
+        Args:
+            out: Gets results.
+            err: Gets progress and warnings.
+            level: What is below this level of `logging` is left out.
+            quiet: Whether nothing is written at all.
+        """
+        self._out, self._err, self._level = out or sys.stdout, err or sys.stderr, logging.FATAL if quiet else level
 
     def say(self, text: str) -> None:
         """Print a line of the result."""
-        if not self._quiet:
+        if self._level <= logging.INFO:
             print(printable(text), file=self._out, flush=True)
+
+    def detail(self, text: str) -> None:
+        """Print a line that only the curious want."""
+        if self._level <= logging.DEBUG:
+            print(printable(text), file=self._err, flush=True)
 
     def warn(self, text: str) -> None:
         """Print a line that the user should read."""
-        if not self._quiet:
+        if self._level <= logging.WARNING:
             print(printable(text), file=self._err, flush=True)
 
     def rejected(self, rejected: dict[str, str]) -> None:
@@ -103,7 +119,7 @@ class Terminal:
 
     def progress(self, what: str, unit: str) -> Callable[[int, int], None]:
         """Return a function of (done, total) that draws a bar on a terminal and plain lines elsewhere."""
-        if self._quiet:
+        if self._level > logging.INFO:
             return lambda done, total: None
         return _bar(what, unit, self._err) if self._err.isatty() else self._lines(what, unit)
 
@@ -196,7 +212,7 @@ def _page(report: Report, image_dir: Path, folder: Path) -> str:
     sections = [
         f"<h1>Test accuracy {verdict}</h1>",
         f"<p>{html.escape(report.architecture)}, {report.steps} steps at learning rate {report.learning_rate:g}, "
-        f"seed {report.random_seed}.</p>",
+        f"seed {report.random_seed}.{_distorted(report.distortions)}</p>",
         *[f"<p class=note>{_text(note)}</p>" for note in report.notes],
         _curve(report.measured),
         _class_table(report),
@@ -205,6 +221,11 @@ def _page(report: Report, image_dir: Path, folder: Path) -> str:
         _rejected_list(report.rejected),
     ]
     return f"<!doctype html><meta charset=utf-8><title>retrain</title><style>{_STYLE}</style>\n" + "\n".join(sections)
+
+
+def _distorted(distortions: dict[str, float]) -> str:
+    named = ", ".join(f"{name} {value:g}" for name, value in distortions.items())
+    return f" Training images distorted: {named}." if distortions else ""
 
 
 _STYLE = """

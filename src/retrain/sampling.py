@@ -15,12 +15,13 @@ class Plan:
 
     `batches` int64 [S, B] and `validation` int64 [E, V] are indices of examples, V = 0 without validation images,
     and one row stands for all where every evaluation takes the whole split. `evaluated` int64 [E] are the steps
-    after which to evaluate, the last step among them.
+    after which to evaluate, the last step among them; `stops` int64 [K], some of them, those whose head is wanted.
     """
 
     batches: np.ndarray
     validation: np.ndarray
     evaluated: np.ndarray
+    stops: np.ndarray
 
 
 def plan(
@@ -33,6 +34,7 @@ def plan(
     validation_batch_size: int,
     eval_step_interval: int,
     seed: int,
+    stop_every: int = 0,
 ) -> Plan:
     """Return what a training will draw, from `seed` alone.
 
@@ -45,14 +47,23 @@ def plan(
         validation_batch_size: Examples an evaluation; -1 for all of them, each once.
         eval_step_interval: Steps from one evaluation to the next; the first and the last step have one too.
         seed: What the draws follow from.
+        stop_every: Steps from one wanted head to the next, after each of which there is an evaluation too; 0 for none.
     """
     rng = np.random.default_rng(seed)
-    evaluated = np.unique(np.append(np.arange(0, steps, eval_step_interval), steps - 1))
+    stops = np.arange(stop_every, steps, stop_every) if stop_every else np.zeros(0, np.int64)
+    evaluated = np.unique(np.concatenate([np.arange(0, steps, eval_step_interval), stops, [steps - 1]]))
     return Plan(
         _draw(rng, labels, training, steps, batch_size),
         _draw(rng, labels, validation, len(evaluated), validation_batch_size),
         evaluated,
+        stops,
     )
+
+
+def sample(labels: np.ndarray, pool: np.ndarray, *, size: int, seed: int) -> np.ndarray:
+    """Return int64 [size] of `pool`, drawn as a batch is; all of it, each once, for -1."""
+    sampled: np.ndarray = _draw(np.random.default_rng(seed), labels, pool, 1, size)[0]
+    return sampled
 
 
 def _draw(rng: np.random.Generator, labels: np.ndarray, pool: np.ndarray, times: int, size: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 Nothing is loaded before its operations were checked: loading a SavedModel runs what it says.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ _VARIABLE_OPERATIONS = frozenset(
 _WRITING_OPERATIONS = frozenset("SaveV2 SaveSlices Save MergeV2Checkpoints".split())
 # What its saver writes with. It is never run, and nothing but the saver may refer to it.
 _SAVER_OPERATIONS = _WRITING_OPERATIONS | {"ShardedFilename", "StaticRegexFullMatch", "StringJoin"}
+PLACEHOLDER = "Placeholder"  # where a graph that the original exported from such a module takes its image
 _SIGNATURES = ("default", "serving_default")  # TF-Hub's name of TensorFlow 1 first
 
 
@@ -39,8 +41,10 @@ def load(folder: Path, *, height: int | None, width: int | None, output: str | N
     """
     model = _checked(folder)
     if any(meta_graph.HasField("object_graph_def") for meta_graph in model.meta_graphs):
-        return _load_tf2(folder, height, width, output)
-    return _load_tf1(folder, model, height, width, output)
+        frozen = _load_tf2(folder, height, width, output)
+    else:
+        frozen = _load_tf1(folder, model, height, width, output)
+    return replace(frozen, graph_def=graphs.renamed(frozen.graph_def, frozen.source, PLACEHOLDER), source=PLACEHOLDER)
 
 
 def _load_tf2(folder: Path, height: int | None, width: int | None, output: str | None) -> Frozen:

@@ -1,12 +1,14 @@
 """What TensorBoard shows: the original's scalars, histograms and graph, in the runs `train` and `validation`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from PIL import Image
 
 from retrain.errors import ExportError
 
@@ -22,12 +24,22 @@ class Summaries:
     TensorBoard's own writer computes its checksums in Python.
     """
 
-    def __init__(self, folder: Path, *, head_every: int = 1, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        runs: Sequence[str] = (TRAIN, VALIDATION),
+        head_every: int = 1,
+        scope: str = "final_training_ops",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         """Replace the event files that an earlier run of retrain left in `folder`; others stay.
 
         Args:
             folder: Gets a folder for each run.
+            runs: Folders below it, one for each curve of a chart; the first shows graph and pictures.
             head_every: Steps from one picture of the head to the next.
+            scope: First part of the head's names.
             clock: Seconds since 1970.
 
         Raises:
@@ -35,10 +47,11 @@ class Summaries:
         """
         import tensorflow as tf
 
-        self._clock, self._head_every, self._next_head = clock, head_every, 0
+        self._clock, self._head_every, self._next_head, self._scope = clock, head_every, 0, scope
+        self._first = runs[0]
         self._writers = {}
         try:
-            for run in (TRAIN, VALIDATION):
+            for run in runs:
                 (folder / run).mkdir(parents=True, exist_ok=True)
                 for old in (folder / run).glob(f"events.out.tfevents.*{SUFFIX}"):
                     old.unlink()
@@ -62,8 +75,18 @@ class Summaries:
             writer.close()
 
     def graph(self, graph_def: bytes) -> None:
-        """Show a serialised GraphDef on the graph page of the training run."""
-        self._write(TRAIN, 0, graph_def=graph_def)
+        """Show a serialised GraphDef on the graph page."""
+        self._write(self._first, 0, graph_def=graph_def)
+
+    def picture(self, tag: str, pixels: np.ndarray) -> None:
+        """Show an image, uint8 [h, w, 3], on the images page."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        encoded = BytesIO()
+        Image.fromarray(pixels).save(encoded, "PNG")
+        height, width, colours = pixels.shape
+        image = Summary.Image(height=height, width=width, colorspace=colours, encoded_image_string=encoded.getvalue())
+        self._write(self._first, 0, summary=Summary(value=[Summary.Value(tag=tag, image=image)]))
 
     def measures(self, run: str, steps: np.ndarray, accuracy: np.ndarray, cross_entropy: np.ndarray) -> None:
         """Add accuracy (0 to 1) and cross-entropy (nats), float32 [S], at steps int64 [S] of a run."""
@@ -104,14 +127,14 @@ class Summaries:
 
         values = []
         for name, array in (("weights", weights), ("biases", biases)):
-            scope = f"final_training_ops/{name}/summaries"
+            scope = f"{self._scope}/{name}/summaries"
             measures = {"mean": array.mean(), "stddev": array.std(), "max": array.max(), "min": array.min()}
             values += [Summary.Value(tag=f"{scope}/{m}_1", simple_value=float(v)) for m, v in measures.items()]
             values.append(Summary.Value(tag=f"{scope}/histogram", histo=_histogram(array)))
-        values.append(Summary.Value(tag="final_training_ops/Wx_plus_b/pre_activations", histo=_histogram(logits)))
+        values.append(Summary.Value(tag=f"{self._scope}/Wx_plus_b/pre_activations", histo=_histogram(logits)))
         values.append(Summary.Value(tag="activations", histo=_histogram(activations)))
         self._next_head = step + self._head_every
-        self._write(TRAIN, step, summary=Summary(value=values))
+        self._write(self._first, step, summary=Summary(value=values))
 
     def _write(self, run: str, step: int, **content: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event

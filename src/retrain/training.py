@@ -4,6 +4,7 @@ All draws are made before the first step (`sampling`), so that the bottlenecks t
 gathered in few passes, and the steps between two reports run inside one compiled call.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ def train(
                 f"the training diverged before step {part.first + len(part.drawn)}: its weights are no numbers any "
                 f"more. Try a smaller --learning_rate than {learning_rate:g}."
             )
-        batch = gather(part.drawn[-1])
+        batch = gather(part.drawn[-1]) if shared else vectors[-1].numpy()
         report(_segment(part, per_step.numpy(), per_evaluation.numpy(), head, batch))
     return head
 
@@ -200,12 +201,14 @@ def _parts(drawn: Plan, *, row_bytes: int) -> list[_Part]:
         examples = None
         calls = max(_REPORTS, -(-(drawn.batches.size + drawn.validation.size) * row_bytes // PART_BYTES))
     each = max(1, len(drawn.evaluated) // calls)
+    count, stops = len(drawn.evaluated), np.searchsorted(drawn.evaluated, drawn.stops) + 1
+    edges = np.unique(np.concatenate([np.arange(0, count, each), stops, [count]])).tolist()
     parts = []
-    for start in range(0, len(drawn.evaluated), each):
-        evaluated = drawn.evaluated[start : start + each]
+    for start, end in itertools.pairwise(edges):
+        evaluated = drawn.evaluated[start:end]
         first = 0 if start == 0 else int(drawn.evaluated[start - 1]) + 1
         steps = drawn.batches[first : int(evaluated[-1]) + 1]
-        held_out = drawn.validation[start : start + each] if len(drawn.validation) > 1 else drawn.validation
+        held_out = drawn.validation[start:end] if len(drawn.validation) > 1 else drawn.validation
         parts.append(
             _Part(
                 first,

@@ -1,0 +1,257 @@
+"""The flags of `retrain` and `label_image`, those of the originals among them, and how arguments are read."""
+
+import argparse
+import difflib
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from retrain import __version__, architectures
+from retrain.config import RetrainConfig
+from retrain.errors import UsageError
+
+DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(RetrainConfig)}
+LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+
+# The flags of the codelab's retrain.py, and those that TF-Hub's added. An abbreviation that was clear to the one or
+# the other means what it meant, whatever flags came since.
+_OF_THE_CODELAB = """
+    image_dir output_graph intermediate_output_graphs_dir intermediate_store_frequency output_labels summaries_dir
+    how_many_training_steps learning_rate testing_percentage validation_percentage eval_step_interval train_batch_size
+    test_batch_size validation_batch_size print_misclassified_test_images model_dir bottleneck_dir final_tensor_name
+    architecture flip_left_right random_crop random_scale random_brightness help
+""".split()
+_OF_HUB = [
+    *(name for name in _OF_THE_CODELAB if name not in ("model_dir", "architecture")),
+    *("tfhub_module", "saved_model_dir", "logging_verbosity", "checkpoint_path"),
+]
+_OF_LABEL_IMAGE = (
+    "image graph labels input_height input_width input_mean input_std input_layer output_layer help".split()
+)
+
+
+def retrain_parser(paths: Mapping[str, Path] | None = None) -> argparse.ArgumentParser:
+    """Return the parser of `retrain`; its defaults are those of `RetrainConfig`, with `paths` in their places."""
+    parser = _Parser(
+        originals=(_OF_THE_CODELAB, _OF_HUB),
+        prog="retrain",
+        description="Trains an image classifier on a folder of photos: one sub-folder for each class.",
+        epilog=_architectures_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    defaults = {**DEFAULTS, "image_dir": None, **(paths or {})}
+    _add_photos(parser.add_argument_group("photos"), defaults)
+    _add_results(parser.add_argument_group("results"), defaults)
+    _add_training(parser.add_argument_group("training"), defaults)
+    _add_distortions(
+        parser.add_argument_group(
+            "distortions", "Train on distorted copies of the training photos, drawn from one seed; percent or degrees."
+        ),
+        defaults,
+    )
+    _add_backbone(parser.add_argument_group("backbone"), defaults)
+    messages = parser.add_argument_group("messages")
+    _add_switch(
+        messages, "print_misclassified_test_images", "list the test photos that were wrong, as what and how sure"
+    )
+    messages.add_argument(
+        "--logging_verbosity",
+        type=_level,
+        default="INFO",
+        metavar="LEVEL",
+        help="the least that is printed: DEBUG, INFO (steps and results), WARN, ERROR or FATAL (default: INFO)",
+    )
+    _add_common(messages)
+    return parser
+
+
+def label_image_parser() -> argparse.ArgumentParser:
+    """Return the parser of `label_image`."""
+    parser = _Parser(
+        originals=(_OF_LABEL_IMAGE,),
+        prog="label_image",
+        description="Names what is in photos, with a graph that retrain (or the original retrain.py) wrote.",
+    )
+    parser.add_argument("images", nargs="*", type=Path, help="image files, or folders of them")
+    parser.add_argument("--image", type=Path, help="one more image, as in the codelab")
+    parser.add_argument("--graph", type=Path, default=DEFAULTS["output_graph"], help="default: %(default)s")
+    add_graph_flags(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object per image")
+    parser.add_argument("--describe", action="store_true", help="print what the graph is, and label nothing")
+    _add_common(parser)
+    return parser
+
+
+def add_graph_flags(parser: argparse._ActionsContainer) -> None:
+    """Add what a user may have to say of a graph that does not say it itself."""
+    parser.add_argument("--labels", type=Path, help="labels file, where the graph has no labels inside")
+    parser.add_argument("--input_layer", help="node that takes the image", metavar="NODE")
+    parser.add_argument("--output_layer", help="node that gives the scores", metavar="NODE")
+    parser.add_argument("--input_height", type=int, help="rows of the image", metavar="PIXELS")
+    parser.add_argument("--input_width", type=int, help="columns of the image", metavar="PIXELS")
+    parser.add_argument(
+        "--input_mean", type=float, help="subtracted from pixels 0 to 255; 0 is a value too", metavar="MEAN"
+    )
+    parser.add_argument("--input_std", type=float, help="divides pixels after that", metavar="STD")
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the parsed arguments.
+
+    Raises:
+        UsageError: One is unknown, which the originals passed over in silence; names the nearest.
+    """
+    parsed, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        flags = [option for action in parser._actions for option in action.option_strings]
+        near = difflib.get_close_matches(unknown[0].split("=")[0], flags, n=2)
+        hint = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise UsageError(f"unknown argument {unknown[0]}.{hint} `{parser.prog} --help` lists all.")
+    return parsed
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that knows which flags the originals had, so that their abbreviations go on working."""
+
+    def __init__(self, *, originals: Sequence[Sequence[str]], **options: Any) -> None:
+        super().__init__(**options)
+        self._originals = originals
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse as always, after writing out abbreviations of the originals' flags."""
+        return super().parse_known_args([self._written_out(word) for word in args or ()], namespace)
+
+    def _written_out(self, word: str) -> str:
+        name, equals, value = word.partition("=")
+        if not name.startswith("--") or name in self._option_string_actions:
+            return word
+        for flags in self._originals:
+            meant = [flag for flag in flags if flag.startswith(name[2:])]
+            if len(meant) == 1:
+                return f"--{meant[0]}{equals}{value}"
+        return word
+
+
+def _add(
+    group: argparse._ActionsContainer,
+    defaults: Mapping[str, Any],
+    name: str,
+    kind: Callable[[str], object],
+    text: str,
+    metavar: str | None = None,
+) -> None:
+    default = defaults[name]
+    shown = f" (default: {default})" if default is not None else ""
+    group.add_argument(f"--{name}", type=kind, default=default, help=text + shown, metavar=metavar)
+
+
+def _add_switch(group: argparse._ActionsContainer, name: str, text: str) -> None:
+    """Add a flag that is on where it stands; the `True` that people write behind it is understood, and `False` too."""
+    group.add_argument(f"--{name}", nargs="?", type=_truth, const=True, default=False, metavar="True", help=text)
+
+
+def _add_photos(group: argparse._ActionsContainer, defaults: Mapping[str, Any]) -> None:
+    layout = "folder of class folders, or of train/, validation/ and test/ with class folders each"
+    _add(group, defaults, "image_dir", Path, layout)
+    _add(group, defaults, "testing_percentage", float, "share of the photos held out for the final test")
+    _add(group, defaults, "validation_percentage", float, "share of the photos held out to watch the training")
+
+
+def _add_results(group: argparse._ActionsContainer, defaults: Mapping[str, Any]) -> None:
+    _add(group, defaults, "output_graph", Path, "the trained graph; a report is written beside it")
+    _add(group, defaults, "output_labels", Path, "the class names, one a line, spelt as the folders are")
+    _add(
+        group, defaults, "summaries_dir", Path,
+        "what TensorBoard shows; files that are not retrain's are left alone",
+    )  # fmt: skip
+    _add(group, defaults, "final_tensor_name", str, "name of the output node of the graph")
+    _add(group, defaults, "saved_model_dir", Path, "write a SavedModel too, which takes pixels 0 to 1", "FOLDER")
+    _add(
+        group, defaults, "intermediate_store_frequency", int,
+        "steps from one intermediate graph to the next, 0 for none", "STEPS",
+    )  # fmt: skip
+    _add(group, defaults, "intermediate_output_graphs_dir", Path, "where intermediate_<step>.pb are written", "FOLDER")
+    _add(group, defaults, "checkpoint_path", Path, "the head's variables as a checkpoint of TensorFlow", "PREFIX")
+
+
+def _add_training(group: argparse._ActionsContainer, defaults: Mapping[str, Any]) -> None:
+    _add(group, defaults, "how_many_training_steps", int, "training steps")
+    _add(group, defaults, "learning_rate", float, "how far each step goes")
+    _add(group, defaults, "train_batch_size", int, "photos a step")
+    _add(group, defaults, "validation_batch_size", int, "photos a validation, -1 for all")
+    _add(group, defaults, "test_batch_size", int, "photos of the final test, drawn at random; -1 for all")
+    _add(group, defaults, "eval_step_interval", int, "steps from one evaluation to the next")
+    _add(group, defaults, "random_seed", int, "the same seed and photos give the same graph")
+
+
+def _add_distortions(group: argparse._ActionsContainer, defaults: Mapping[str, Any]) -> None:
+    _add_switch(group, "flip_left_right", "mirror half of the copies")
+    _add(group, defaults, "random_crop", float, "margin that is cropped from, percent", "PERCENT")
+    _add(group, defaults, "random_scale", float, "enlarge by up to so much, percent", "PERCENT")
+    _add(group, defaults, "random_brightness", float, "lighten or darken by up to so much, percent", "PERCENT")
+    _add(group, defaults, "random_rotation", float, "turn by up to so many degrees either way", "DEGREES")
+    _add(group, defaults, "random_shift", float, "move by up to so much of the size, percent", "PERCENT")
+    _add(group, defaults, "random_shear", float, "slant by up to so many degrees", "DEGREES")
+    _add(group, defaults, "random_zoom", float, "stretch or shrink each side by up to so much, percent", "PERCENT")
+    _add(
+        group, defaults, "distortion_copies", int,
+        "copies of each training photo, made once and kept; 0 makes new ones at every step, as the original did, "
+        "which takes as long as the original took", "COPIES",
+    )  # fmt: skip
+
+
+def _add_backbone(group: argparse._ActionsContainer, defaults: Mapping[str, Any]) -> None:
+    _add(group, defaults, "architecture", str, "the pretrained network, see below", "NAME")
+    hub = "a TF-Hub image feature vector, a URL or a folder, instead of --architecture"
+    _add(group, defaults, "tfhub_module", str, hub)
+    weights = "weights file for keras: names and the bundled one; 'random' for tests"
+    _add(group, defaults, "weights", str, weights, "FILE")
+    _add(group, defaults, "model_dir", Path, "where backbones are downloaded to, or lie already")
+    kept = "where bottlenecks are kept for the next run; the original's .txt files in it are read"
+    _add(group, defaults, "bottleneck_dir", Path, kept)
+    tensor = "node or Keras layer whose output is the bottleneck, if not the usual one"
+    _add(group, defaults, "bottleneck_tensor", str, tensor, "NODE")
+    _add(group, defaults, "input_layer", str, "node of a .pb file that takes the image, if it cannot be told", "NODE")
+    _add(group, defaults, "input_height", int, "rows of the image that the network takes", "PIXELS")
+    _add(group, defaults, "input_width", int, "columns of the image that the network takes", "PIXELS")
+    _add(group, defaults, "input_mean", float, "subtracted from pixels 0 to 255", "MEAN")
+    _add(group, defaults, "input_std", float, "divides pixels after that", "STD")
+
+
+def _add_common(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--verbose", action="store_true", help="say what was found out about the network, and let TensorFlow talk"
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+
+
+def _truth(word: str) -> bool:
+    if word.lower() in ("true", "t", "yes", "1"):
+        return True
+    if word.lower() in ("false", "f", "no", "0"):
+        return False
+    raise argparse.ArgumentTypeError(f"{word!r} is neither True nor False")
+
+
+def _level(word: str) -> str:
+    level = {"WARNING": "WARN", "CRITICAL": "FATAL"}.get(word.upper(), word.upper())
+    if level not in LEVELS:
+        raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(LEVELS)}")
+    return level
+
+
+def _architectures_help() -> str:
+    keras = ", ".join(name for name in architectures.names() if name.startswith("keras:"))
+    indent = " " * 31
+    names = textwrap.fill(keras.replace("keras:", ""), 110, initial_indent=indent, subsequent_indent=indent)
+    return (
+        "architectures:\n"
+        "  mobilenet_bundled            inside the package, needs no network; good enough to start and to learn\n"
+        "  mobilenet_<W>_<S>[_quantized]  W: 1.0 0.75 0.50 0.25, S: 224 192 160 128; the codelab's, downloaded\n"
+        "  inception_v3                 the original's default, 89 MB, downloaded\n"
+        "  keras:<name>                 any classifier of keras.applications, downloaded or --weights FILE:\n"
+        f"{names}\n"
+        "  PATH                         a frozen graph (.pb), a Keras model (.keras) or a SavedModel folder\n"
+    )

@@ -1,0 +1,77 @@
+"""Bottlenecks that the original `retrain.py` kept: one text file of numbers for each photo."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass
+class LegacyCache:
+    """The text files of one network that belong to photos of one folder.
+
+    `files` maps a photo's path below the image folder to its file; `dimension` is the count of numbers in the first
+    readable one. `refused` counts the files that were looked into and not used, by reason.
+    """
+
+    image_dir: Path
+    files: dict[str, Path]
+    dimension: int
+    refused: dict[str, int] = field(default_factory=dict)
+
+    def recall(self, path: str) -> np.ndarray | None:
+        """Return a photo's vector, float32 [dimension]; None where there is none that can be trusted."""
+        file = self.files.get(path)
+        if file is None:
+            return None
+        reason = "older than their photos"
+        if file.stat().st_mtime_ns >= (self.image_dir / path).stat().st_mtime_ns:
+            vector = _read(file)
+            if vector is not None and len(vector) == self.dimension:
+                return vector
+            reason = "damaged"
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+        return None
+
+
+def find(bottleneck_dir: Path, image_dir: Path, paths: Sequence[str], network: str) -> LegacyCache | None:
+    """Return the original's text files for some photos, None where there are none.
+
+    They are `<bottleneck_dir>/<class folder>/<photo's name>_<network>.txt`, and hold numbers with commas between.
+
+    Args:
+        bottleneck_dir: As the original was given it.
+        image_dir: The image folder.
+        paths: Photos below it.
+        network: The architecture's name, or a TF-Hub handle.
+    """
+    ending = "_" + re.sub(r"://|[/:\\]", "~", network) + ".txt"
+    listed: dict[str, set[str]] = {}
+    files = {}
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        if folder not in listed:
+            listed[folder] = _names(bottleneck_dir / folder)
+        if name + ending in listed[folder]:
+            files[path] = bottleneck_dir / folder / (name + ending)
+    vectors = (_read(file) for file in files.values())
+    first = next((vector for vector in vectors if vector is not None), None)
+    return LegacyCache(image_dir, files, len(first)) if first is not None else None
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return {file.name for file in folder.iterdir()}
+    except OSError:
+        return set()
+
+
+def _read(file: Path) -> np.ndarray | None:
+    """Return the numbers in a file, float32 [n]; None if they are not all finite numbers."""
+    try:
+        vector = np.array(file.read_text("ascii").split(","), np.float32)
+    except (OSError, ValueError):  # not text, or no numbers
+        return None
+    return vector if np.isfinite(vector).all() else None
