@@ -30,7 +30,7 @@ demo: .venv/installed tf_files/sample_photos/.drawn ## draw sample photos, train
 	@echo "  how good it is    open tf_files/retrained_graph.report.html in a browser"
 
 test: .venv/installed-dev lint ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: .venv/installed-dev ## check style and types
 	$(BIN)/ruff format --check .
