@@ -1,5 +1,7 @@
 """Fills the store for the pictures that lack a vector: read, hash, decode, distort, run, store, in parallel."""
 
+import contextlib
+import gc
 import hashlib
 import itertools
 import os
@@ -226,20 +228,31 @@ def _outcomes(names: Sequence[str], todo: Sequence[int], source: Source, find: F
     if not todo:
         return
     engine = source.engine
-    jobs = [list(group) for _, group in itertools.groupby(todo, key=lambda index: views.photo_of(names[index]))]
+    jobs = (list(group) for _, group in itertools.groupby(todo, key=lambda index: views.photo_of(names[index])))
 
     def open_worker() -> Callable[[list[int]], list[_Outcome]]:
         run = None if engine.batched else engine.runner()
         return lambda job: _prepare(job, [names[index] for index in job], source, find, run)
 
     # Runners in threads make small vectors, which may pile up until the writer wakes; pixels for batches may not.
-    waiting = BATCH * 2 if engine.batched else len(jobs)
-    with workers.at_work(open_worker, jobs, threads=engine.threads, waiting=waiting) as results:
+    waiting = BATCH * 2 if engine.batched else len(todo)
+    threads = min(engine.threads, len(todo))
+    with _uncollected(), workers.at_work(open_worker, jobs, threads=threads, waiting=waiting) as results:
         if not engine.batched:
             yield from workers.lots(results, seconds=_COMMIT_SECONDS)
             return
         for lot in workers.lots(results, count=BATCH):
             yield _run_batch(lot, engine)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Spare what exists now the garbage collector, which would walk a million examples again and again."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _prepare(

@@ -3,7 +3,7 @@
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -29,19 +29,19 @@ class Results(Generic[Result]):
 
 @contextlib.contextmanager
 def at_work(
-    open_worker: Callable[[], Callable[[Job], list[Result]]], todo: Sequence[Job], *, threads: int, waiting: int
+    open_worker: Callable[[], Callable[[Job], list[Result]]], todo: Iterable[Job], *, threads: int, waiting: int
 ) -> Iterator[Results[Result]]:
     """Start threads that work through `todo`, and give their results; they stop when the block ends.
 
     Args:
         open_worker: Called once for each thread, here; what it returns turns a job into results.
-        todo: The jobs.
+        todo: The jobs; taken one by one, so that a million of them need not exist at once.
         threads: How many at once.
         waiting: How many jobs' results may wait to be taken.
     """
     results: Results[Result] = Results(queue.SimpleQueue(), threading.Semaphore(waiting), threading.Event())
     jobs, lock, stop = iter(todo), threading.Lock(), threading.Event()
-    workers = [open_worker() for _ in range(min(threads, len(todo)))]
+    workers = [open_worker() for _ in range(threads)]
     alive = len(workers)
 
     def work(worker: Callable[[Job], list[Result]]) -> None:
