@@ -28,6 +28,7 @@ from retrain.bottlenecks import Source
 from retrain.dataset import scan
 from retrain.engine import Engine, TensorFlowRunner, cores
 from retrain.image import decode
+from retrain.recipes import HeadRecipe
 from retrain.store import Entry, Stamp, Store
 from retrain.summaries import Summaries
 
@@ -440,7 +441,7 @@ def _train(bench: Bench, store: Store, rows_of: np.ndarray, labels: np.ndarray, 
             members,
             drawn,
             class_count=int(labels.max()) + 1,
-            learning_rate=0.01,
+            recipe=HeadRecipe(),
             seed=0,
             report=lambda segment: _summarise(summaries, segment),
         )

@@ -10,17 +10,20 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "retrain"
 LAYERS = [
-    {"attribution", "errors", "formats", "files", "lean_tensorflow"},
-    {"architectures", "dataset", "distortions", "download", "evaluation", "graphs", "image", "legacy_cache"},
+    {"attribution", "errors", "formats", "files", "head", "lean_tensorflow", "recipes"},
+    {"architectures", "dataset", "devices", "distortions", "download", "evaluation", "graphs", "image", "legacy_cache"},
     {"checkpoint", "config", "keras_models", "litert", "quantize", "sampling", "simplify", "views", "workers"},
     {"freeze"},
     {"saved_models"},
-    {"backbone", "engine", "store", "training", "summaries", "report"},
+    {"parts", "tails"},
+    {"backbone", "descent", "engine", "layered", "store", "summaries", "report"},
+    {"finetune", "training"},
     {"bottlenecks", "classifier"},
     {"export"},
     {"artefacts"},
-    {"flags", "label", "pipeline"},
-    {"evaluate", "inspection"},
+    {"flags", "label", "preparation", "sweep"},
+    {"refinement"},
+    {"evaluate", "inspection", "pipeline"},
     {"cli"},
 ]
 HEAVY = {"tensorflow", "tensorflow_hub", "keras", "ai_edge_litert", "tensorboard", "tqdm"}

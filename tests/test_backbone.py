@@ -335,3 +335,11 @@ def test_a_hub_url_without_network_is_one_clear_error(tmp_path):
 def test_kinds_are_told_apart():
     assert architectures.find("inception_v3").kind is Kind.ARCHIVE
     assert architectures.from_hub("x").kind is Kind.HUB
+
+
+def test_another_image_size_is_taken_where_the_network_allows_it_and_refused_where_not(tmp_path):
+    found = loaded("mobilenet_bundled", tmp_path, height=64, width=64)
+    assert (found.height, found.width, found.dimension) == (64, 64, 512)
+    small_keras(rescaling=True).save(tmp_path / "fixed.keras")
+    with pytest.raises(BackboneError, match="no other size"):
+        loaded(str(tmp_path / "fixed.keras"), tmp_path, height=99, width=99)

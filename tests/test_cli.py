@@ -7,7 +7,9 @@ import pytest
 from conftest import ROOT, colour_folder, command, photo
 
 from retrain.config import ORIGINAL_PATHS, RetrainConfig
-from retrain.flags import label_image_parser, retrain_parser
+from retrain.errors import UsageError
+from retrain.flags import hidden_units, label_image_parser, retrain_parser
+from retrain.sweep import NAMED
 
 
 def one_line(done):
@@ -19,6 +21,9 @@ def one_line(done):
 
 def test_the_flags_are_the_fields_of_the_config_with_their_defaults():
     flags = {action.dest: action.default for action in retrain_parser()._actions}
+    flags |= {name: flags[name][0] for name in NAMED if name != "hidden_units"}
+    assert hidden_units(flags.pop("hidden_units")) == (RetrainConfig.hidden_units,)
+    flags["hidden_units"] = RetrainConfig.hidden_units
     own = {field.name: field.default for field in fields(RetrainConfig)}
     assert flags.keys() - own.keys() == {"help", "verbose", "version", "logging_verbosity"}
     assert {name: default for name, default in own.items() if name != "image_dir"}.items() <= flags.items()
@@ -52,6 +57,11 @@ def test_help_answers(words, tmp_path):
         (["--image_dir", "photos", "--validation_batch_size", "0"], 2, "-1 for all"),
         (["--image_dir", "photos", "--input_std", "0"], 2, "--input_std is 0"),
         (["--image_dir", "photos", "--test_batch_size", "0"], 2, "-1 for all"),
+        (["--image_dir", "photos", "--learning_rate", "0.1,0"], 2, "--learning_rate is 0; it must be above 0"),
+        (["--image_dir", "photos", "--optimizer", "sgd,adma"], 2, "one of sgd, momentum, rmsprop, adam"),
+        (["--image_dir", "photos", "--dropout", "1"], 2, "below 1"),
+        (["--image_dir", "photos", "--hidden_units", "-3"], 2, "at least 1"),
+        (["--image_dir", "photos", "--image_size", "64", "--architecture", "mobilenet_1.0_224"], 1, "takes 224 px"),
         (["--image_dir", "photos", "--random_crop", "-3"], 2, "--random_crop is -3; it must be 0 to"),
         (["--image_dir", "photos", "--random_brightness", "101"], 2, "it must be 0 to 100"),
         (["--image_dir", "photos", "--distortion_copies", "-1"], 2, "must be at least 0"),
@@ -139,13 +149,34 @@ def test_the_codelabs_module_names_run_the_same_commands(tmp_path):
 )
 def test_an_abbreviation_that_the_originals_knew_means_what_it_meant(typed, meant):
     given = vars(retrain_parser().parse_args([f"{typed}=7"]))
-    assert str(given[meant]) in ("7", "7.0")
+    assert str(given[meant]) in ("7", "7.0", "(7.0,)")
 
 
 @pytest.mark.parametrize(("words", "value"), [([], True), (["True"], True), (["False"], False), (["1"], True)])
 def test_the_true_that_people_write_behind_a_switch_is_understood(words, value):
     parsed = retrain_parser().parse_args(["--flip_left_right", *words, "--image_dir", "x"])
     assert (parsed.flip_left_right, parsed.image_dir.name) == (value, "x")
+
+
+@pytest.mark.parametrize(
+    ("words", "heads"),
+    [
+        (["256"], [(256,)]),
+        (["512", "256"], [(512, 256)]),
+        (["0,256"], [(), (256,)]),
+        (["512", "256,128"], [(512, 256), (128,)]),
+    ],
+)
+def test_hidden_units_are_layers_and_commas_part_heads(words, heads):
+    given = retrain_parser().parse_args(["--hidden_units", *words])
+    assert hidden_units(given.hidden_units) == tuple(heads)
+    repeated = [word for unit in words for word in ("--hidden_units", unit)]
+    assert hidden_units(retrain_parser().parse_args(repeated).hidden_units) == tuple(heads)
+
+
+def test_hidden_units_that_are_no_numbers_are_bad_usage():
+    with pytest.raises(UsageError, match="whole numbers"):
+        hidden_units(["many"])
 
 
 def test_logging_verbosity_decides_what_is_printed(tmp_path, mean_colour_backbone):

@@ -6,6 +6,7 @@ from conftest import write_graph
 
 from retrain import classifier, export, graphs
 from retrain.errors import ExportError, GraphError
+from retrain.head import linear
 
 LABELS = ("red", "green", "blue")
 
@@ -15,16 +16,15 @@ def exported(backbone, path, output="final_result", **fields):
     metadata = classifier.Metadata(
         labels=LABELS, height=16, width=16, mean=0.0, std=255.0, architecture="mean", **fields
     )
-    export.write_graph(
-        path,
+    graph = export.joined_graph(
         backbone=backbone,
         source="Placeholder",
         target="mean_colour",
-        weights=weights,
-        biases=np.zeros(3, np.float32),
+        head=linear(weights, np.zeros(3, np.float32)),
         output=output,
         metadata=metadata,
     )
+    export.write(path, graph)
     return path
 
 
@@ -98,11 +98,12 @@ def test_labels_come_back_one_a_line(tmp_path):
 def test_labels_with_any_name_survive_inside_the_graph(mean_colour_backbone, tmp_path):
     labels = ("two\nlines", "тюльпан", "\udcff")
     path = tmp_path / "g.pb"
-    export.write_graph(
-        path, backbone=mean_colour_backbone, source="Placeholder", target="mean_colour",
-        weights=np.eye(3, dtype=np.float32), biases=np.zeros(3, np.float32), output="final_result",
+    graph = export.joined_graph(
+        backbone=mean_colour_backbone, source="Placeholder", target="mean_colour",
+        head=linear(np.eye(3, dtype=np.float32), np.zeros(3, np.float32)), output="final_result",
         metadata=classifier.Metadata(labels=labels),
     )  # fmt: skip
+    export.write(path, graph)
     assert classifier.describe(path).labels == labels
 
 

@@ -8,6 +8,7 @@ from test_export import exported
 from retrain import classifier, engine, export, label
 from retrain.classifier import Metadata
 from retrain.errors import GraphError
+from retrain.head import linear
 
 
 def test_top_k_is_sorted_and_stable():
@@ -60,7 +61,7 @@ def both(graph, mean_colour_backbone, tmp_path):
     lite = tmp_path / "backbone.tflite"
     lite.write_bytes(engine.convert(mean_colour_backbone, source="Placeholder", target="mean_colour"))
     export.write_litert(
-        graph, backbone=lite, weights=np.eye(3, dtype=np.float32) * 9, biases=np.zeros(3, np.float32),
+        graph, backbone=lite, head=linear(np.eye(3, dtype=np.float32) * 9, np.zeros(3, np.float32)),
         output="final_result", metadata=classifier.describe(graph),
     )  # fmt: skip
     return graph

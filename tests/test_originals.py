@@ -167,7 +167,7 @@ def test_all_distortions_at_once_train_a_good_model_with_copies_and_fresh_ones(t
     for copies in (3, 0):
         report = trained(tmp_path, **everything, distortion_copies=copies, how_many_training_steps=20)
         assert report.test_accuracy >= 0.6
-        assert report.distortions["distortion_copies"] == copies
+        assert report.settings["distortion_copies"] == copies
 
 
 def test_distorted_pictures_are_shown(trained, tmp_path):

@@ -17,7 +17,7 @@ def report(**changes):
         "steps": 10,
         "learning_rate": 0.01,
         "random_seed": 0,
-        "distortions": {"random_crop": 10.0, "distortion_copies": 8},
+        "settings": {"random_crop": 10.0, "hidden_units": (512, 256), "fine_tune_from": "<block>"},
         "test_accuracy": 0.5,
         "test_cross_entropy": 0.7,
         "test_interval": Interval(0.1, 0.9),
@@ -46,7 +46,7 @@ def test_the_page_holds_the_figures_and_escapes_names(tmp_path):
     assert "<b>daisy</b>" not in page
     assert 'src="photos/%3Cb%3Edaisy%3C/b%3E/a%20b%231.jpg"' in page
     assert "empty file" in page
-    assert "random_crop 10, distortion_copies 8" in page
+    assert "random_crop 10, hidden_units 512 256, fine_tune_from &lt;block&gt;" in page
     assert figures["test_accuracy"] == 0.5
     assert figures["class_figures"][1]["recall"] is None
 

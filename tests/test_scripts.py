@@ -1,9 +1,14 @@
+import io
+import pickle
 import re
 import shutil
+import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import ROOT, colour_folder, command
+from PIL import Image
 
 SAMPLES = ROOT / "scripts" / "make_sample_photos.py"
 
@@ -96,3 +101,83 @@ def test_the_benchmarks_rival_computes_what_the_original_did(tmp_path, data):
         assert np.corrcoef(vector, own)[0, 1] > 0.8
     rival.train(files, [0, 1] * 4, steps=11, summaries=tmp_path / "summaries", held_out=4)
     assert len(list((tmp_path / "summaries").rglob("events.out.tfevents.*"))) == 2
+
+
+def cifar10_archive(path, per_batch=20):
+    """Write an archive of CIFAR-10's layout: five training batches, a test batch, and the names."""
+    rng = np.random.default_rng(0)
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    files = {"batches.meta": {b"label_names": [name.encode() for name in names]}, "readme.html": b"<html>"}
+    for batch in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
+        labels = [number % 10 for number in range(per_batch)]
+        files[batch] = {
+            b"batch_label": batch.encode(),
+            b"labels": labels,
+            b"data": np.stack(
+                [np.full(3072, 25 * label, np.uint8) + rng.integers(0, 9, 3072, np.uint8) for label in labels]
+            ),
+            b"filenames": [f"{names[label]}_{batch}_{number}.png".encode() for number, label in enumerate(labels)],
+        }
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in files.items():
+            data = content if isinstance(content, bytes) else pickle.dumps(content, protocol=2)
+            entry = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return path
+
+
+def test_the_cifar10_archive_becomes_an_image_folder(tmp_path):
+    archive = cifar10_archive(tmp_path / "cifar-10-python.tar.gz")
+    done = command(
+        "python", "-m", "scripts.cifar10", f"--archive={archive}", f"--image_dir={tmp_path}/cifar10", cwd=ROOT
+    )
+    assert "Wrote 120 pictures of 32 x 32 px" in done.stdout
+    assert len(list((tmp_path / "cifar10" / "train" / "frog").iterdir())) == 10
+    assert len(list((tmp_path / "cifar10" / "test").glob("*/*.png"))) == 20
+    picture = np.asarray(Image.open(tmp_path / "cifar10" / "test" / "cat" / "cat_test_batch_3.png"))
+    # The archive has all of one colour before the next; the fourth picture is a cat, number 3.
+    assert picture.shape == (32, 32, 3)
+    assert picture.min() >= 75
+    assert picture.max() < 84
+
+
+@pytest.mark.parametrize("content", ["rubbish", "program", "other"])
+def test_what_is_not_cifar10s_archive_is_one_clear_error_and_runs_nothing(tmp_path, content):
+    path = tmp_path / "x.tar.gz"
+    if content == "rubbish":
+        path.write_bytes(b"rubbish")
+    else:
+        data = pickle.dumps(Path("x")) if content == "program" else pickle.dumps({b"labels": []})
+        with tarfile.open(path, "w:gz") as archive:
+            entry = tarfile.TarInfo("cifar-10-batches-py/batches.meta")
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    done = command(
+        "python", "-m", "scripts.cifar10", f"--archive={path}", f"--image_dir={tmp_path}/c", cwd=ROOT, code=1
+    )
+    assert "is not CIFAR-10's archive" in done.stderr
+
+
+def test_the_lesson_on_santa_runs_from_end_to_end(tmp_path):
+    for part, count in (("train", 8), ("validation", 4), ("test", 4)):
+        colour_folder(tmp_path / "photos" / part, per_class=count)
+    done = command(
+        "python", "-m", "scripts.lesson_santa", f"--image_dir={tmp_path}/photos", "--architecture=keras:MobileNetV2",
+        "--weights=random", "--image_size=32", "--fine_tune_from=block_16", f"--output_dir={tmp_path}/lesson", cwd=ROOT,
+    )  # fmt: skip
+    for method in ("feature_extraction", "feature_extraction_augmented", "fine_tuning"):
+        assert re.search(rf"^{method} +\d+\.\d% +\d+\.\d% \(N=12\)", done.stdout, re.M)
+        with Image.open(tmp_path / "lesson" / f"{method}.png") as opened:
+            assert opened.size == (1100, 400)
+
+
+def test_the_gain_of_fine_tuning_is_measured_with_the_flags_of_retrain(tmp_path):
+    colour_folder(tmp_path / "photos", per_class=12)
+    done = command(
+        "python", "-m", "scripts.fine_tuning_gain", f"--image_dir={tmp_path}/photos", "--random_seed=0,1",
+        "--how_many_training_steps=5", "--fine_tune_from=3", "--fine_tune_steps=2", "--image_size=32",
+        f"--bottleneck_dir={tmp_path}/b", cwd=ROOT,
+    )  # fmt: skip
+    assert re.search(r"^head alone: \d+\.\d+% \(seeds 0, 1: ", done.stdout, re.M)
+    assert re.search(r"^gain: [+-]\d+\.\d+%$", done.stdout, re.M)

@@ -1,7 +1,7 @@
 """The table of backbones: what `--architecture` may name, one row of data each."""
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -117,6 +117,21 @@ def from_hub(handle: str) -> BackboneSpec:
     Source: https://www.tensorflow.org/hub/common_signatures/images
     """
     return BackboneSpec(handle, Kind.HUB, mean=0.0, std=255.0, location=handle)
+
+
+def sized(spec: BackboneSpec, size: int) -> BackboneSpec:
+    """Return the row for square images of another size.
+
+    Raises:
+        BackboneError: The network is made for one size.
+    """
+    if spec.kind is Kind.ARCHIVE or (spec.location or "").endswith(".pb"):
+        made_for = f" takes {spec.width} px" if spec.width else " was frozen for one size"
+        raise BackboneError(
+            f"--image_size {size} does not go with {spec.architecture}, which{made_for}. It goes with "
+            f"mobilenet_bundled and keras: architectures."
+        )
+    return replace(spec, height=size, width=size)
 
 
 def names() -> list[str]:

@@ -3,18 +3,17 @@
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from retrain import __version__, checkpoint, evaluation, export, freeze
 from retrain.backbone import Backbone
-from retrain.bottlenecks import Reader
 from retrain.classifier import GraphModel, LiteRTModel, Metadata, describe
 from retrain.engine import Engine
 from retrain.errors import ExportError
 from retrain.files import aside
-from retrain.training import Head
+from retrain.head import Head
+from retrain.parts import Gather
 
 PARITY = 2e-3  # how far the written graph may be from what was trained, of a probability or the largest feature
 
@@ -35,7 +34,16 @@ class Artefacts:
         Raises:
             ExportError: The file cannot be written.
         """
-        described = Metadata(
+        described = self._metadata(test_accuracy)
+        export.write(path, self._graph(head, described))
+        return described
+
+    def size(self, head: Head) -> int:
+        """Return the bytes that the frozen graph of a head takes."""
+        return len(self._graph(head, self._metadata(None)))
+
+    def _metadata(self, test_accuracy: float | None) -> Metadata:
+        return Metadata(
             labels=self.class_names,
             input=self.backbone.source,
             height=self.backbone.height,
@@ -47,16 +55,17 @@ class Artefacts:
             retrain_version=__version__,
             tensorflow_version=metadata.version("tensorflow"),
         )
-        export.write_graph(
-            path,
+
+    def _graph(self, head: Head, described: Metadata) -> bytes:
+        return export.joined_graph(
             backbone=self.backbone.graph,
             source=self.backbone.source,
             target=self.backbone.target,
             scope=self.scope,
             metadata=described,
-            **self._joined(head),
+            head=head,
+            output=self.output,
         )
-        return described
 
     def write_checkpoint(self, prefix: Path, head: Head, step: int) -> None:
         """Write the variables of a head after some steps as a TensorFlow checkpoint.
@@ -64,10 +73,10 @@ class Artefacts:
         Raises:
             ExportError: The files cannot be written.
         """
-        checkpoint.write_checkpoint(prefix, scope=self.scope, weights=head.weights, biases=head.biases, step=step)
+        checkpoint.write_checkpoint(prefix, scope=self.scope, head=head, step=step)
 
     def write(
-        self, graph: Path, labels: Path, head: Head, *, read: Reader, testing: np.ndarray, truths: np.ndarray
+        self, graph: Path, labels: Path, head: Head, *, read: Gather, testing: np.ndarray, truths: np.ndarray
     ) -> np.ndarray:
         """Write graph, LiteRT model and labels; return the graph's own probabilities float32 [n, C] of test images.
 
@@ -116,7 +125,7 @@ class Artefacts:
         _check_close(folder, "probabilities", predicted, GraphModel(graph, described)(picture))
 
     def _write_litert(self, graph: Path, backbone: Path, head: Head, described: Metadata) -> None:
-        lite = export.write_litert(graph, backbone=backbone, metadata=described, **self._joined(head))
+        lite = export.write_litert(graph, backbone=backbone, metadata=described, head=head, output=self.output)
         picture = freeze.probe_image(self.engine.height, self.engine.width)
         trained = head.probabilities(self.engine.runner()(picture)[None])
         _check_close(lite, "probabilities", LiteRTModel(lite, describe(lite))(picture[None]), trained)
@@ -129,9 +138,6 @@ class Artefacts:
         trained_on = self.engine.run_one(picture)
         largest = max(1e-6, float(np.abs(trained_on).max()))
         _check_close(path, "bottlenecks", written.bottlenecks(picture[None])[0] / largest, trained_on / largest)
-
-    def _joined(self, head: Head) -> dict[str, Any]:
-        return {"weights": head.weights, "biases": head.biases, "output": self.output}
 
 
 def _check_close(path: Path, what: str, in_file: np.ndarray, trained: np.ndarray) -> None:

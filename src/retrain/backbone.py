@@ -16,6 +16,7 @@ from retrain.architectures import BackboneSpec, Kind
 from retrain.errors import BackboneError, DownloadError, RetrainError, first_line
 from retrain.files import write_whole
 
+_DESCRIPTION = "backbone.json"
 FORMAT = 2  # of the cached backbone and its bottlenecks: raise it when either changes
 
 
@@ -103,22 +104,31 @@ def locate(
     return Recipe(spec, str(path), _content(path), seed)
 
 
-def load_backbone(recipe: Recipe, folder: Path) -> Backbone:
+def load_backbone(recipe: Recipe, folder: Path, *, frozen: Callable[[], freeze.Frozen] | None = None) -> Backbone:
     """Return the backbone as a frozen graph in `folder`, where a later run finds it ready.
 
     Args:
         recipe: From `locate`.
         folder: The folder of this backbone's bottlenecks.
+        frozen: Gives a part of the Keras network that the recipe means, in place of the whole.
 
     Raises:
         RetrainError: It cannot be read, is refused, or does not tell what is needed to run it.
     """
-    described = folder / "backbone.json"
-    if cached := _read_description(described, folder):
+    if cached := _read_description(folder / _DESCRIPTION, folder):
         return cached
-    frozen, mean, std = _build(recipe)
+    built, mean, std = _ranged(frozen(), recipe.spec) if frozen else _build(recipe)
+    return write_backbone(built, folder, architecture=recipe.spec.architecture, mean=mean, std=std)
+
+
+def write_backbone(frozen: freeze.Frozen, folder: Path, *, architecture: str, mean: float, std: float) -> Backbone:
+    """Return a frozen graph as a backbone, written to `folder`.
+
+    Raises:
+        BackboneError: The folder cannot be written.
+    """
     backbone = Backbone(
-        architecture=recipe.spec.architecture,
+        architecture=architecture,
         graph=folder / "backbone.pb",
         source=frozen.source,
         target=frozen.target,
@@ -132,7 +142,7 @@ def load_backbone(recipe: Recipe, folder: Path) -> Backbone:
     try:
         # The description comes last: where it is, the graph is whole.
         write_whole(backbone.graph, frozen.graph_def.SerializeToString(deterministic=True))
-        write_whole(described, json.dumps(description, indent=1).encode())
+        write_whole(folder / _DESCRIPTION, json.dumps(description, indent=1).encode())
     except OSError as error:
         raise BackboneError(f"cannot write to {folder}: {error.strerror}. Give another --bottleneck_dir.") from error
     return backbone
@@ -186,20 +196,61 @@ def _read_description(described: Path, folder: Path) -> Backbone | None:
     return backbone if backbone.graph.exists() else None
 
 
-def _build(recipe: Recipe) -> tuple[freeze.Frozen, float, float]:
-    """Return the frozen graph, and the mean and std of its input."""
-    spec = recipe.spec
+@dataclass(frozen=True)
+class Network:
+    """A backbone as a Keras model, which can be trained; `preprocess` comes in front of it."""
+
+    model: Any
+    preprocess: Callable[[Any], Any] | None
+    spec: BackboneSpec
+
+
+def check_trainable(spec: BackboneSpec) -> None:
+    """Refuse a backbone that is no Keras network.
+
+    Raises:
+        BackboneError: Says which are.
+    """
+    if not _is_keras(spec):
+        raise BackboneError(
+            f"{spec.architecture} is frozen and cannot be fine-tuned. These can: mobilenet_bundled, keras: "
+            f"architectures, and .keras files."
+        )
+
+
+def keras_network(recipe: Recipe) -> Network:
+    """Return a backbone as a Keras model up to its bottleneck.
+
+    Raises:
+        BackboneError: It is no Keras network, or cannot be built or read.
+    """
+    check_trainable(recipe.spec)
+    spec, path = recipe.spec, Path(recipe.weights)
+    size = {"height": spec.height or 0, "width": spec.width or 0}
     if spec.kind is Kind.KERAS:
         name = spec.architecture.removeprefix("keras:")
-        model = keras_models.application(
-            name, weights=recipe.weights, height=spec.height or 0, width=spec.width or 0, seed=recipe.seed
-        )
-        model = keras_models.cut(model, spec.target)
-        return _ranged(freeze.from_keras(model, preprocess=keras_models.preprocessing(name)), spec)
-    path = Path(recipe.weights)
+        model = keras_models.application(name, weights=recipe.weights, seed=recipe.seed, **size)
+        return Network(keras_models.cut(model, spec.target), keras_models.preprocessing(name), spec)
     if spec.kind is Kind.BUNDLED:
-        model = keras_models.bundled(path, height=spec.height or 0, width=spec.width or 0)
-        return _ranged(freeze.from_keras(keras_models.cut(model, spec.target)), spec)
+        return Network(keras_models.cut(keras_models.bundled(path, **size), spec.target), None, spec)
+    model = keras_models.from_file(path, height=spec.height, width=spec.width)
+    if keras_models.scales_pixels(model):
+        spec = replace(spec, **{"mean": 0.0, "std": 1.0, **_given(mean=spec.mean, std=spec.std)})
+    return Network(keras_models.cut(model, spec.target), None, spec)
+
+
+def _is_keras(spec: BackboneSpec) -> bool:
+    if spec.kind is Kind.FILE:
+        return Path(spec.location or "").suffix in (".keras", ".h5")
+    return spec.kind in (Kind.BUNDLED, Kind.KERAS)
+
+
+def _build(recipe: Recipe) -> tuple[freeze.Frozen, float, float]:
+    """Return the frozen graph, and the mean and std of its input."""
+    if _is_keras(recipe.spec):
+        network = keras_network(recipe)
+        return _ranged(freeze.from_keras(network.model, preprocess=network.preprocess), network.spec)
+    spec, path = recipe.spec, Path(recipe.weights)
     if spec.kind is Kind.ARCHIVE:
         return _from_graph_def(spec, graphs.parse(_member(path, spec.member or ""), name=str(path)), str(path))
     if path.is_dir():
@@ -207,12 +258,7 @@ def _build(recipe: Recipe) -> tuple[freeze.Frozen, float, float]:
         frozen = saved_models.load(path, height=spec.height, width=spec.width, output=output)
         convention = architectures.from_hub(spec.architecture)
         return _ranged(frozen, replace(convention, **_given(mean=spec.mean, std=spec.std)))
-    if path.suffix == ".pb":
-        return _from_graph_def(spec, graphs.read(path), str(path))
-    model = keras_models.from_file(path, height=spec.height, width=spec.width)
-    if keras_models.scales_pixels(model):
-        spec = replace(spec, **{"mean": 0.0, "std": 1.0, **_given(mean=spec.mean, std=spec.std)})
-    return _ranged(freeze.from_keras(keras_models.cut(model, spec.target)), spec)
+    return _from_graph_def(spec, graphs.read(path), str(path))
 
 
 def _from_graph_def(spec: BackboneSpec, graph_def: graphs.GraphDef, name: str) -> tuple[freeze.Frozen, float, float]:

@@ -78,7 +78,7 @@ class Source:
         return [outcome.pixels for outcome in outcomes if outcome.pixels is not None]
 
 
-def open_engine(backbone: Backbone, warn: Callable[[str], None]) -> Engine:
+def open_engine(backbone: Backbone, warn: Callable[[str], None], *, distribution: str = "none") -> Engine:
     """Return what runs a backbone, its LiteRT model kept beside its graph; `warn` is told why LiteRT is not used."""
     return Engine(
         backbone.graph,
@@ -90,6 +90,7 @@ def open_engine(backbone: Backbone, warn: Callable[[str], None]) -> Engine:
         std=backbone.std,
         model=backbone.graph.with_name("backbone.tflite"),
         warn=warn,
+        distribution=distribution,
     )
 
 
@@ -185,6 +186,30 @@ class Reader:
         self._rows[todo] = again.rows[todo]
 
 
+class LiveReader:
+    """Makes bottlenecks of pictures when they are asked for, and stores none."""
+
+    def __init__(self, names: Sequence[str], source: Source) -> None:
+        """Make those of the pictures whose names these are."""
+        self._names, self._source = names, source
+
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        """Return the bottlenecks float32 [n, D] of pictures, int64 [n] indices.
+
+        Raises:
+            StoreError: A photo cannot be read any more.
+        """
+        names = [self._names[picture] for picture in pictures.tolist()]
+        vectors: dict[int, np.ndarray] = {}
+        for outcomes in _outcomes(names, range(len(names)), self._source, find=lambda key: None):
+            for outcome in outcomes:
+                if outcome.entry.vector is None:
+                    gone = views.photo_of(names[outcome.index])
+                    raise StoreError(f"{gone} cannot be read any more: {outcome.entry.reason}. Run again.")
+                vectors[outcome.index] = outcome.entry.vector
+        return np.stack([vectors[index] for index in range(len(names))])
+
+
 class FreshReader:
     """Reads bottlenecks of pictures, and makes those of pictures that are drawn once and never stored.
 
@@ -206,14 +231,7 @@ class FreshReader:
         draws = pictures - len(self._names)
         copier = self._source.copier
         names = [copier.name(self._names[self._drawn[draw]], f"draw {draw}") for draw in draws.tolist()]
-        vectors: dict[int, np.ndarray] = {}
-        for outcomes in _outcomes(names, range(len(names)), self._source, find=lambda key: None):
-            for outcome in outcomes:
-                if outcome.entry.vector is None:
-                    gone = views.photo_of(names[outcome.index])
-                    raise StoreError(f"{gone} cannot be read any more: {outcome.entry.reason}. Run again.")
-                vectors[outcome.index] = outcome.entry.vector
-        return np.stack([vectors[index] for index in range(len(names))])
+        return LiveReader(names, self._source)(np.arange(len(names)))
 
 
 def _stamp(image_dir: Path, path: str) -> Stamp | None:

@@ -1,21 +1,22 @@
 """The head as a TensorFlow checkpoint, what the original's `--checkpoint_path` names."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from retrain.errors import ExportError, first_line
 from retrain.files import write_whole
+from retrain.head import Head
 
 
-def write_checkpoint(prefix: Path, *, scope: str, weights: np.ndarray, biases: np.ndarray, step: int) -> None:
-    """Write the variables of the last layer, readable by `tf.train.load_checkpoint`.
+def write_checkpoint(prefix: Path, *, scope: str, head: Head, step: int) -> None:
+    """Write the variables of a head, readable by `tf.train.load_checkpoint`.
 
     Args:
         prefix: Path without the suffixes `.index` and `.data-00000-of-00001`; the file `checkpoint` beside names it.
         scope: First part of the variables' names, as in the graph.
-        weights: float32 [D, C].
-        biases: float32 [C].
+        head: Its layers.
         step: Steps trained so far.
 
     Raises:
@@ -24,11 +25,9 @@ def write_checkpoint(prefix: Path, *, scope: str, weights: np.ndarray, biases: n
     import tensorflow as tf
     from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
 
-    variables = {
-        f"{scope}/weights/final_weights": weights,
-        f"{scope}/biases/final_biases": biases,
-        "global_step": np.int64(step),
-    }
+    variables: dict[str, Any] = {"global_step": np.int64(step)}
+    for name, layer in zip(head.names(scope), head.layers, strict=True):
+        variables |= {name.weights: layer.weights, name.biases: layer.biases}
     try:
         prefix.parent.mkdir(parents=True, exist_ok=True)
         tf.raw_ops.SaveV2(

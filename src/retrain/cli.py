@@ -8,8 +8,9 @@ import time
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from retrain import flags
 from retrain.config import ORIGINAL_PATHS, RetrainConfig
@@ -37,6 +38,36 @@ def label_image_command() -> NoReturn:
     run("label_image", label_image_main)
 
 
+@dataclass(frozen=True)
+class ParsedRetrain:
+    """What the words of `retrain` say: its settings, values to try of some of them, and what to print."""
+
+    config: RetrainConfig
+    choices: Mapping[str, Sequence[Any]]
+    level: str
+    listing: bool
+
+
+def parsed_retrain(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> ParsedRetrain:
+    """Return what the words of `retrain` say.
+
+    Args:
+        arguments: The command's words.
+        paths: Defaults of paths other than those of `RetrainConfig`.
+
+    Raises:
+        UsageError: They make no sense.
+    """
+    given = vars(flags.parse(flags.retrain_parser(paths), arguments))
+    level, verbose, listing = (given.pop(name) for name in ("logging_verbosity", "verbose", "list_layers"))
+    if given["image_dir"] is None and not listing:
+        raise UsageError("--image_dir is missing. Give it a folder that holds one sub-folder of photos per class.")
+    given["hidden_units"] = flags.hidden_units(given["hidden_units"])
+    several = {name: given[name] for name in flags.SEVERAL if len(given[name]) > 1}
+    config = RetrainConfig(**{**given, **{name: given[name][0] for name in flags.SEVERAL}})
+    return ParsedRetrain(config, several, "DEBUG" if verbose else level, listing)
+
+
 def retrain_main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> int:
     """Train as the flags say and return the exit code.
 
@@ -47,22 +78,19 @@ def retrain_main(arguments: Sequence[str], paths: Mapping[str, Path] | None = No
     Raises:
         RetrainError: Something that the user can mend.
     """
-    given = vars(flags.parse(flags.retrain_parser(paths), arguments))
-    level = given.pop("logging_verbosity")
-    if given.pop("verbose"):
-        level = "DEBUG"
-    quieten(verbose=level == "DEBUG")
-    if given["image_dir"] is None:
-        raise UsageError("--image_dir is missing. Give it a folder that holds one sub-folder of photos per class.")
+    parsed = parsed_retrain(arguments, paths)
+    quieten(verbose=parsed.level == "DEBUG")
     # Behind the flags: --help and a mistyped flag need not wait for numpy.
-    from retrain.pipeline import retrain
+    from retrain.pipeline import layers, retrain
     from retrain.report import Terminal
 
-    config = RetrainConfig(**given)
-    terminal = Terminal(level=logging.getLevelName(level))
-    retrain(config, terminal)
-    terminal.say(f"Label a photo:  label_image --graph {config.output_graph} PHOTO.jpg")
-    terminal.say(f"See the curves: tensorboard --logdir {config.summaries_dir}")
+    if parsed.listing:
+        print("\n".join(layers(parsed.config)))
+        return DONE
+    terminal = Terminal(level=logging.getLevelName(parsed.level))
+    retrain(parsed.config, terminal, choices=parsed.choices)
+    terminal.say(f"Label a photo:  label_image --graph {parsed.config.output_graph} PHOTO.jpg")
+    terminal.say(f"See the curves: tensorboard --logdir {parsed.config.summaries_dir}")
     return DONE
 
 

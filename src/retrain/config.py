@@ -2,28 +2,13 @@
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from retrain import architectures
+from retrain import architectures, devices, recipes
 from retrain.errors import UsageError
-
-_AT_LEAST = {
-    "how_many_training_steps": 1,
-    "eval_step_interval": 1,
-    "train_batch_size": 1,
-    "intermediate_store_frequency": 0,
-    "distortion_copies": 0,
-}
-_AT_MOST = {  # of the distortions; beyond them lies no picture of the photo
-    "random_crop": 1000,
-    "random_scale": 1000,
-    "random_brightness": 100,
-    "random_rotation": 180,
-    "random_shift": 100,
-    "random_shear": 60,
-    "random_zoom": 90,
-}
 
 
 @dataclass(frozen=True)
@@ -43,8 +28,22 @@ class RetrainConfig:
     architecture: str = architectures.DEFAULT
     tfhub_module: str | None = None
     weights: str | None = None
+    image_size: int | None = None
     how_many_training_steps: int = 4000
+    how_many_epochs: float | None = None
     learning_rate: float = 0.01
+    learning_rate_schedule: str = "constant"
+    optimizer: str = "sgd"
+    hidden_units: tuple[int, ...] = ()
+    dropout: float = 0
+    l2: float = 0
+    label_smoothing: float = 0
+    early_stopping_patience: int | None = None
+    fine_tune_from: str | None = None
+    fine_tune_steps: int = 500
+    fine_tune_learning_rate: float = 0.003
+    fine_tune_batch_size: int = 32
+    distribution: str = "mirrored"
     testing_percentage: float = 10
     validation_percentage: float = 10
     eval_step_interval: int = 10
@@ -83,26 +82,67 @@ ORIGINAL_PATHS = {
 }
 
 
+@dataclass(frozen=True)
+class _Rule:
+    """Which values some settings may have, and the words that say so; None is always one of them."""
+
+    allows: Callable[[Any], bool]
+    words: str
+    names: tuple[str, ...]
+
+
+def _least(least: int, *names: str) -> _Rule:
+    return _Rule(lambda value: value >= least, f"it must be at least {least}", names)
+
+
+def _up_to(most: float, *names: str) -> _Rule:
+    return _Rule(lambda value: 0 <= value <= most, f"it must be 0 to {most}", names)
+
+
+def _one_of(allowed: Sequence[str], name: str) -> _Rule:
+    return _Rule(lambda value: value in allowed, f"it must be one of {', '.join(allowed)}", (name,))
+
+
+_RULES = (
+    _least(1, "how_many_training_steps", "eval_step_interval", "train_batch_size", "early_stopping_patience"),
+    _least(1, "image_size", "fine_tune_steps", "fine_tune_batch_size"),
+    _least(0, "intermediate_store_frequency", "distortion_copies"),
+    # Of the distortions: beyond these lies no picture of the photo.
+    _up_to(1000, "random_crop", "random_scale"),
+    _up_to(100, "random_brightness", "random_shift"),
+    _up_to(180, "random_rotation"),
+    _up_to(60, "random_shear"),
+    _up_to(90, "random_zoom"),
+    _Rule(lambda n: n >= 1 or n == -1, "give -1 for all, or at least 1", ("validation_batch_size", "test_batch_size")),
+    _Rule(
+        lambda value: 0 < value < math.inf,
+        "it must be above 0",
+        ("learning_rate", "fine_tune_learning_rate", "how_many_epochs"),
+    ),
+    _Rule(lambda value: 0 <= value < 1, "it must be at least 0 and below 1", ("dropout", "label_smoothing")),
+    _Rule(lambda value: 0 <= value < math.inf, "it must be at least 0", ("l2",)),
+    _Rule(lambda units: all(n >= 1 for n in units), "each must be at least 1", ("hidden_units",)),
+    _Rule(lambda std: std != 0, "pixels are divided by it; 1 leaves them as they are", ("input_std",)),
+    _Rule(
+        lambda name: re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", name) is not None,
+        "a node's name is letters, digits and _ . / - only",
+        ("final_tensor_name",),
+    ),
+    _one_of(recipes.OPTIMIZERS, "optimizer"),
+    _one_of(recipes.SCHEDULES, "learning_rate_schedule"),
+    _one_of(devices.DISTRIBUTIONS, "distribution"),
+)
+
+
 def check(config: RetrainConfig) -> None:
     """Refuse values that make no sense.
 
     Raises:
         UsageError: Names the flag, its value and what it may be.
     """
-    for name, least in _AT_LEAST.items():
-        if getattr(config, name) < least:
-            raise UsageError(f"--{name} is {getattr(config, name)}; it must be at least {least}.")
-    for name, most in _AT_MOST.items():
-        if not 0 <= getattr(config, name) <= most:
-            raise UsageError(f"--{name} is {getattr(config, name):g}; it must be 0 to {most}.")
-    for name in ("validation_batch_size", "test_batch_size"):
-        if getattr(config, name) < 1 and getattr(config, name) != -1:
-            raise UsageError(f"--{name} is {getattr(config, name)}; give -1 for all, or at least 1.")
-    if not 0 < config.learning_rate < math.inf:
-        raise UsageError(f"--learning_rate is {config.learning_rate:g}; it must be above 0.")
-    if not re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", config.final_tensor_name):
-        raise UsageError(
-            f"--final_tensor_name is {config.final_tensor_name!r}; a node's name is letters, digits and _ . / - only."
-        )
-    if config.input_std == 0:
-        raise UsageError("--input_std is 0; pixels are divided by it. 1 leaves them as they are.")
+    for rule in _RULES:
+        for name in rule.names:
+            value = getattr(config, name)
+            if value is not None and not rule.allows(value):
+                shown = repr(value) if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else value
+                raise UsageError(f"--{name} is {shown}; {rule.words}.")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from retrain import graphs
+from retrain import devices, graphs
 from retrain.errors import BackboneError, first_line
 from retrain.files import write_whole
 
@@ -42,23 +42,92 @@ class LiteRTRunner:
 
 
 class TensorFlowRunner:
-    """Runs batches through a frozen graph in TensorFlow, on its GPU where there is one."""
+    """Runs batches through a frozen graph in TensorFlow, on all GPUs where there are any."""
 
-    def __init__(self, graph: Path, *, source: str, target: str, mean: float, std: float) -> None:
-        """Load the part of a graph file from node `source`, which takes `(pixel - mean) / std`, to node `target`."""
+    def __init__(
+        self,
+        graph: Path,
+        *,
+        source: str,
+        target: str,
+        mean: float,
+        std: float,
+        distribution: str = "none",
+        warn: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        """Load the part of a graph file from node `source`, which takes `(pixel - mean) / std`, to node `target`.
+
+        Args:
+            graph: The file.
+            source: Takes the images.
+            target: Gives the vectors.
+            mean: Subtracted from pixels.
+            std: Divides them.
+            distribution: As in `devices.strategy`.
+            warn: Told of a batch that does not fit into the memory.
+        """
         import tensorflow as tf
+
+        self._strategy, self._warn, self._most = devices.strategy(distribution), warn, 0
 
         network = _pruned(graphs.read(graph), source=source, target=target)
 
         def run(pixels: Any) -> Any:
             return network((tf.cast(pixels, tf.float32) - mean) / std)
 
-        height, width = network.inputs[0].shape[1:3]
-        self._run = tf.function(run, input_signature=[tf.TensorSpec([None, height, width, 3], tf.uint8)])
+        def spread(shares: Any) -> Any:
+            return self._strategy.run(run, (shares,))
+
+        self._run = tf.function(spread, reduce_retracing=True)  # a last batch may be smaller
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Return the vectors, float32 [N, D], for the pixels of N images, uint8 [N, H, W, 3]."""
-        return self._run(pixels).numpy()  # type: ignore[no-any-return]
+        self._most = self._most or len(pixels)
+        return halving(self._spread, pixels, most=self._most, warn=self._shrunk)
+
+    def _spread(self, pixels: np.ndarray) -> np.ndarray:
+        import tensorflow as tf
+
+        shares = devices.spread(self._strategy, len(pixels), lambda part: tf.constant(pixels[part]))
+        vectors = self._strategy.experimental_local_results(self._run(shares))
+        return np.concatenate([share.numpy() for share in vectors])
+
+    def _shrunk(self, most: int) -> None:
+        self._most = most
+        self._warn(f"A batch does not fit into the memory: running {most} images at a time from now on.")
+
+
+def halving(
+    run: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray, *, most: int, warn: Callable[[int], None]
+) -> np.ndarray:
+    """Return what `run` makes of images, run `most` at a time, and half as many each time that they do not fit.
+
+    Args:
+        run: From uint8 [n, H, W, 3] to float32 [n, D]; raises ResourceExhaustedError where the memory is too small.
+        pixels: uint8 [N, H, W, 3].
+        most: How many to begin with.
+        warn: Told how many fit.
+
+    Raises:
+        BackboneError: Not even one image fits.
+    """
+    import tensorflow as tf
+
+    vectors: list[np.ndarray] = []
+    done = 0
+    while done < len(pixels):
+        try:
+            vectors.append(run(pixels[done : done + most]))
+            done += most
+        except tf.errors.ResourceExhaustedError as error:
+            if most == 1:
+                raise BackboneError(
+                    "one image alone does not fit into the memory. Choose a smaller network, or hide the GPU with "
+                    "CUDA_VISIBLE_DEVICES=-1."
+                ) from error
+            most = max(1, most // 2)
+            warn(most)
+    return np.concatenate(vectors)
 
 
 def convert(graph: Path, *, source: str, target: str) -> bytes:
@@ -98,6 +167,7 @@ class Engine:
         std: float,
         model: Path,
         warn: Callable[[str], None],
+        distribution: str = "none",
     ) -> None:
         """Prepare to run a graph file from `source` to `target` on `height` x `width` images.
 
@@ -110,11 +180,13 @@ class Engine:
             mean: Subtracted from pixels 0 to 255.
             std: Divides them.
             model: Where the converted LiteRT model is kept for the next run.
-            warn: Told why LiteRT is not used.
+            warn: Told why LiteRT is not used, and of batches that do not fit.
+            distribution: As in `devices.strategy`, of batches in TensorFlow.
         """
         self.height, self.width, self.threads = height, width, cores()
         self._graph, self._source, self._target = graph, source, target
         self._mean, self._std, self._model, self._warn = mean, std, model, warn
+        self._distribution = distribution
 
     @functools.cached_property
     def batched(self) -> bool:
@@ -146,13 +218,22 @@ class Engine:
 
     @functools.cached_property
     def _batch_runner(self) -> TensorFlowRunner:
-        return TensorFlowRunner(self._graph, source=self._source, target=self._target, mean=self._mean, std=self._std)
+        return TensorFlowRunner(
+            self._graph,
+            source=self._source,
+            target=self._target,
+            mean=self._mean,
+            std=self._std,
+            distribution=self._distribution,
+            warn=self._warn,
+        )
 
 
 def has_gpu() -> bool:
     """Return whether TensorFlow sees a GPU."""
     import tensorflow as tf
 
+    devices.share_memory()
     return bool(tf.config.list_physical_devices("GPU"))
 
 

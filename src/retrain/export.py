@@ -12,6 +12,7 @@ from retrain import graphs, litert
 from retrain.classifier import METADATA_NODE, METADATA_NOTE, Metadata
 from retrain.errors import ExportError, GraphError
 from retrain.files import aside, write_whole
+from retrain.head import Head
 
 HEAD_SCOPE = "final_training_ops"  # what TensorFlow for Poets calls the last layer
 HUB_HEAD_SCOPE = "final_retrain_ops"  # what the retrain.py of TF-Hub calls it
@@ -49,33 +50,29 @@ def check_writable(*paths: Path) -> None:
             ) from error
 
 
-def write_graph(
-    path: Path,
+def joined_graph(
     *,
     backbone: Path,
     source: str,
     target: str,
-    weights: np.ndarray,
-    biases: np.ndarray,
+    head: Head,
     output: str,
     metadata: Metadata,
     scope: str = HEAD_SCOPE,
-) -> None:
-    """Write the frozen graph: images at `source`, probabilities at `output`, and what it is inside it.
+) -> bytes:
+    """Return the frozen graph: images at `source`, probabilities at `output`, and what it is inside it.
 
     Args:
-        path: The file to write, complete or not at all.
         backbone: A frozen graph file.
         source: Its input node.
         target: Its bottleneck node, float32 [N, D].
-        weights: float32 [D, C].
-        biases: float32 [C].
+        head: Takes the bottlenecks.
         output: Name of the softmax node.
         metadata: Goes into the constant node `METADATA_NODE` as JSON.
         scope: First part of the names of the head's nodes.
 
     Raises:
-        ExportError: The file cannot be written, or `output` is a name that the backbone uses already.
+        ExportError: `output` is a name that the backbone uses already.
     """
     import tensorflow as tf
 
@@ -88,31 +85,32 @@ def write_graph(
             raise ExportError(f"the backbone has a node named {output!r} itself. Give another --final_tensor_name.")
         bottleneck = tf.compat.v1.placeholder_with_default(
             graph.get_tensor_by_name(graphs.tensor_name(target)),
-            [None, len(weights)],
+            [None, len(head.layers[0].weights)],
             name=f"{around_bottleneck}/BottleneckInputPlaceholder",
         )
-        matrix = tf.constant(weights, name=f"{scope}/weights/final_weights")
-        vector = tf.constant(biases, name=f"{scope}/biases/final_biases")
-        product = tf.matmul(bottleneck, matrix, name=f"{scope}/Wx_plus_b/MatMul")
-        # Add and not AddV2, which TensorFlow has only since 1.14.
-        logits = tf.raw_ops.Add(x=product, y=vector, name=f"{scope}/Wx_plus_b/add")
-        tf.nn.softmax(logits, name=output)
+        values = bottleneck
+        for layer, names in zip(head.layers, head.names(scope), strict=True):
+            matrix = tf.constant(layer.weights, name=names.weights)
+            vector = tf.constant(layer.biases, name=names.biases)
+            product = tf.matmul(values, matrix, name=f"{names.scope}/MatMul")
+            # Add and not AddV2, which TensorFlow has only since 1.14.
+            values = tf.raw_ops.Add(x=product, y=vector, name=f"{names.scope}/add")
+            if layer is not head.last:
+                values = tf.nn.relu(values, name=f"{names.scope}/Relu")
+        tf.nn.softmax(values, name=output)
         described = replace(metadata, input=source, output=output, bottleneck=bottleneck.op.name)
         tf.constant(described.to_json(), name=METADATA_NODE)
         joined = graphs.without_defaults(graph.as_graph_def())
-    write(path, joined.SerializeToString(deterministic=True))
+    return joined.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
 
 
-def write_litert(
-    graph: Path, *, backbone: Path, weights: np.ndarray, biases: np.ndarray, output: str, metadata: Metadata
-) -> Path:
+def write_litert(graph: Path, *, backbone: Path, head: Head, output: str, metadata: Metadata) -> Path:
     """Write the same classifier as a LiteRT model beside its frozen graph and return its path.
 
     Args:
         graph: The frozen graph, which the model names by its SHA-256, so that it is never taken for another's.
         backbone: The backbone as a LiteRT model.
-        weights: float32 [D, C].
-        biases: float32 [C].
+        head: Takes the bottlenecks.
         output: Name of the output tensor.
         metadata: As in the graph.
 
@@ -123,7 +121,7 @@ def write_litert(
     notes = {METADATA_NOTE: described.to_json().encode()}
     write(
         litert_path(graph),
-        litert.with_head(backbone.read_bytes(), weights=weights, biases=biases, output=output, notes=notes),
+        litert.with_head(backbone.read_bytes(), head, output=output, notes=notes),
     )
     return litert_path(graph)
 

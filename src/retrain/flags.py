@@ -8,11 +8,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from retrain import __version__, architectures
+from retrain import __version__, architectures, recipes
 from retrain.config import RetrainConfig
 from retrain.errors import UsageError
 
 DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(RetrainConfig)}
+SEVERAL = ("architecture", "learning_rate", "train_batch_size", "hidden_units", "optimizer", "random_seed")
 LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 
 # The flags of the codelab's retrain.py, and those that TF-Hub's added. An abbreviation that was clear to the one or
@@ -45,6 +46,13 @@ def retrain_parser(paths: Mapping[str, Path] | None = None) -> argparse.Argument
     _add_photos(parser.add_argument_group("photos"), defaults)
     _add_results(parser.add_argument_group("results"), defaults)
     _add_training(parser.add_argument_group("training"), defaults)
+    _add_head(parser.add_argument_group("last layer", "The original's, unless one of these is given."), defaults)
+    _add_fine_tuning(
+        parser.add_argument_group(
+            "fine-tuning", "Train the upper layers of mobilenet_bundled, keras: networks and .keras files as well."
+        ),
+        defaults,
+    )
     _add_distortions(
         parser.add_argument_group(
             "distortions", "Train on distorted copies of the training photos, drawn from one seed; percent or degrees."
@@ -147,6 +155,39 @@ def _add(
     group.add_argument(f"--{name}", type=kind, default=default, help=text + shown, metavar=metavar)
 
 
+def _add_several(
+    group: argparse._ActionsContainer,
+    defaults: Mapping[str, Any],
+    name: str,
+    kind: Callable[[str], object],
+    text: str,
+    metavar: str | None = None,
+) -> None:
+    """Add a flag that may be given several values with commas between; it parses to a tuple."""
+
+    def values(word: str) -> tuple[object, ...]:
+        return tuple(kind(part.strip()) for part in word.split(","))
+
+    values.__name__ = kind.__name__  # what argparse calls it in "invalid float value"
+    shown = f"{text}; several with commas between are all tried (default: {defaults[name]})"
+    group.add_argument(f"--{name}", type=values, default=(defaults[name],), help=shown, metavar=metavar)
+
+
+def hidden_units(words: Sequence[str] | None) -> tuple[tuple[int, ...], ...]:
+    """Return what `--hidden_units` means: the layers of each head to try.
+
+    Raises:
+        UsageError: Not whole numbers.
+    """
+    if not words:
+        return ((),)
+    try:
+        heads = [[int(word) for word in head.split()] for head in " ".join(words).split(",")]
+    except ValueError as error:
+        raise UsageError(f"--hidden_units is {' '.join(words)!r}; give whole numbers.") from error
+    return tuple(() if head == [0] else tuple(head) for head in heads)
+
+
 def _add_switch(group: argparse._ActionsContainer, name: str, text: str) -> None:
     """Add a flag that is on where it stands; the `True` that people write behind it is understood, and `False` too."""
     group.add_argument(f"--{name}", nargs="?", type=_truth, const=True, default=False, metavar="True", help=text)
@@ -177,13 +218,50 @@ def _add_results(group: argparse._ActionsContainer, defaults: Mapping[str, Any])
 
 
 def _add_training(group: argparse._ActionsContainer, defaults: Mapping[str, Any]) -> None:
-    _add(group, defaults, "how_many_training_steps", int, "training steps")
-    _add(group, defaults, "learning_rate", float, "how far each step goes")
-    _add(group, defaults, "train_batch_size", int, "photos a step")
+    length = group.add_mutually_exclusive_group()
+    _add(length, defaults, "how_many_training_steps", int, "training steps")
+    _add(length, defaults, "how_many_epochs", float, "instead of steps: how often to see as many photos as there are")
+    _add_several(group, defaults, "learning_rate", float, "how far each step goes")
+    _add_several(group, defaults, "train_batch_size", int, "photos a step")
     _add(group, defaults, "validation_batch_size", int, "photos a validation, -1 for all")
     _add(group, defaults, "test_batch_size", int, "photos of the final test, drawn at random; -1 for all")
     _add(group, defaults, "eval_step_interval", int, "steps from one evaluation to the next")
-    _add(group, defaults, "random_seed", int, "the same seed and photos give the same graph")
+    _add_several(group, defaults, "random_seed", int, "the same seed and photos give the same graph")
+
+
+def _add_head(group: argparse._ActionsContainer, defaults: Mapping[str, Any]) -> None:
+    group.add_argument(
+        "--hidden_units",
+        nargs="+",
+        action="extend",
+        metavar="UNITS",
+        help="dense layers with ReLU in front of the last one: 512 256 for two; 0 for none (default: 0)",
+    )
+    _add(group, defaults, "dropout", float, "share of what a layer takes that is left out at each step", "SHARE")
+    _add(group, defaults, "l2", float, "times the sum of the squared weights is added to the loss", "FACTOR")
+    _add(group, defaults, "label_smoothing", float, "share of each label spread over all classes", "SHARE")
+    rules = ", ".join(recipes.OPTIMIZERS[:-1]) + f" or {recipes.OPTIMIZERS[-1]}"
+    _add_several(group, defaults, "optimizer", str, rules)
+    _add(group, defaults, "learning_rate_schedule", str, "constant, or cosine: down to 0 at the last step", "SCHEDULE")
+    _add(
+        group, defaults, "early_stopping_patience", int,
+        "stop after so many evaluations without a better one, and keep the best weights", "EVALUATIONS",
+    )  # fmt: skip
+
+
+def _add_fine_tuning(group: argparse._ActionsContainer, defaults: Mapping[str, Any]) -> None:
+    _add(
+        group, defaults, "fine_tune_from", str,
+        "train this layer and all above it too: its name, a block's, or a number of layers from the top", "LAYER",
+    )  # fmt: skip
+    group.add_argument("--list_layers", action="store_true", help="print the layers of the network, and do no more")
+    _add(group, defaults, "fine_tune_steps", int, "steps, after those of the last layer", "STEPS")
+    _add(group, defaults, "fine_tune_learning_rate", float, "how far each of them goes", "RATE")
+    _add(group, defaults, "fine_tune_batch_size", int, "photos a step", "PHOTOS")
+    _add(
+        group, defaults, "distribution", str,
+        "mirrored: on every GPU of this machine; multi_worker: on the machines in TF_CONFIG; none: on one GPU", "HOW",
+    )  # fmt: skip
 
 
 def _add_distortions(group: argparse._ActionsContainer, defaults: Mapping[str, Any]) -> None:
@@ -203,7 +281,11 @@ def _add_distortions(group: argparse._ActionsContainer, defaults: Mapping[str, A
 
 
 def _add_backbone(group: argparse._ActionsContainer, defaults: Mapping[str, Any]) -> None:
-    _add(group, defaults, "architecture", str, "the pretrained network, see below", "NAME")
+    _add_several(group, defaults, "architecture", str, "the pretrained network, see below", "NAME")
+    _add(
+        group, defaults, "image_size", int,
+        "side of the images, for mobilenet_bundled and keras: networks, which work at most sizes", "PIXELS",
+    )  # fmt: skip
     hub = "a TF-Hub image feature vector, a URL or a folder, instead of --architecture"
     _add(group, defaults, "tfhub_module", str, hub)
     weights = "weights file for keras: names and the bundled one; 'random' for tests"

@@ -108,6 +108,9 @@ def from_file(path: Path, *, height: int | None, width: int | None) -> Any:
         raise BackboneError(f"cannot load {path} as a Keras model: {first_line(error)}.") from error
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.input_shape) != 4 or model.input_shape[-1] != 3:
         raise BackboneError(f"{path} takes {model.input_shape}; a backbone takes one RGB image [N, h, w, 3].")
+    fixed = model.input_shape[1:3]
+    if any(own and given and own != given for own, given in zip(fixed, (height, width), strict=True)):
+        raise BackboneError(f"{path} takes {fixed[1]} x {fixed[0]} px images and no other size.")
     output = model.layers[-1].input if isinstance(model.layers[-1], keras.layers.Dense) else model.outputs[0]
     model = keras.Model(model.inputs[0], output)
     found = (model.input_shape[1] or height, model.input_shape[2] or width)

@@ -10,19 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from retrain.head import Head
+
 _IDENTIFIER = b"TFL3"
 _FULLY_CONNECTED_OPTIONS, _SOFTMAX_OPTIONS = 8, 9  # members of the union BuiltinOptions
 
 
-def with_head(
-    backbone: bytes, *, weights: np.ndarray, biases: np.ndarray, output: str, notes: dict[str, bytes]
-) -> bytes:
-    """Return a model that ends in softmax(bottleneck @ weights + biases).
+def with_head(backbone: bytes, head: Head, *, output: str, notes: dict[str, bytes]) -> bytes:
+    """Return a model that ends in the probabilities of a head.
 
     Args:
         backbone: A float32 model of one input and one output, [1, D].
-        weights: float32 [D, C].
-        biases: float32 [C].
+        head: Takes its output.
         output: Name of the output tensor.
         notes: Metadata by name.
     """
@@ -30,16 +29,20 @@ def with_head(
 
     model = schema.ModelT.InitFromPackedBuf(backbone)
     graph = model.subgraphs[0]
-    bottleneck = graph.outputs[0]
-    # LiteRT keeps the weights of a dense layer as [C, D].
-    matrix = _add_tensor(schema, model, "final_weights", weights.T.shape, np.ascontiguousarray(weights.T))
-    vector = _add_tensor(schema, model, "final_biases", biases.shape, biases)
-    logits = _add_tensor(schema, model, "logits", (1, len(biases)))
-    probabilities = _add_tensor(schema, model, output, (1, len(biases)))
-    _add_operator(
-        schema, model, schema.BuiltinOperator.FULLY_CONNECTED, [bottleneck, matrix, vector], logits,
-        _FULLY_CONNECTED_OPTIONS, schema.FullyConnectedOptionsT(),
-    )  # fmt: skip
+    logits = graph.outputs[0]
+    for layer, names in zip(head.layers, head.names("head"), strict=True):
+        # LiteRT keeps the weights of a dense layer as [C, D].
+        matrix = _add_tensor(schema, model, names.weights, layer.weights.T.shape, np.ascontiguousarray(layer.weights.T))
+        vector = _add_tensor(schema, model, names.biases, layer.biases.shape, layer.biases)
+        taken, logits = logits, _add_tensor(schema, model, names.scope, (1, len(layer.biases)))
+        dense = schema.FullyConnectedOptionsT()
+        if layer is not head.last:
+            dense.fusedActivationFunction = schema.ActivationFunctionType.RELU
+        _add_operator(
+            schema, model, schema.BuiltinOperator.FULLY_CONNECTED, [taken, matrix, vector], logits,
+            _FULLY_CONNECTED_OPTIONS, dense,
+        )  # fmt: skip
+    probabilities = _add_tensor(schema, model, output, (1, len(head.last.biases)))
     softmax = schema.SoftmaxOptionsT()
     softmax.beta = 1.0
     _add_operator(

@@ -47,8 +47,9 @@ class Misclassified:
 class Report:
     """All that a run has to say of its result; the same seed and data give the same report.
 
-    `counts` has the numbers of training, validation and testing images for each class. `test_accuracy` is that
-    of the written graph, None without test images. `confusion[i][j]` counts images of class i taken for class j.
+    `settings` are those that were not left at their defaults. `counts` has the numbers of training, validation and
+    testing images for each class. `test_accuracy` is that of the written graph, None without test images.
+    `confusion[i][j]` counts images of class i taken for class j.
     """
 
     architecture: str
@@ -57,7 +58,7 @@ class Report:
     steps: int
     learning_rate: float
     random_seed: int
-    distortions: dict[str, float]
+    settings: dict[str, object]
     test_accuracy: float | None
     test_cross_entropy: float | None
     test_interval: Interval
@@ -212,7 +213,7 @@ def _page(report: Report, image_dir: Path, folder: Path) -> str:
     sections = [
         f"<h1>Test accuracy {verdict}</h1>",
         f"<p>{html.escape(report.architecture)}, {report.steps} steps at learning rate {report.learning_rate:g}, "
-        f"seed {report.random_seed}.{_distorted(report.distortions)}</p>",
+        f"seed {report.random_seed}.{_chosen(report.settings)}</p>",
         *[f"<p class=note>{_text(note)}</p>" for note in report.notes],
         _curve(report.measured),
         _class_table(report),
@@ -223,9 +224,19 @@ def _page(report: Report, image_dir: Path, folder: Path) -> str:
     return f"<!doctype html><meta charset=utf-8><title>retrain</title><style>{_STYLE}</style>\n" + "\n".join(sections)
 
 
-def _distorted(distortions: dict[str, float]) -> str:
-    named = ", ".join(f"{name} {value:g}" for name, value in distortions.items())
-    return f" Training images distorted: {named}." if distortions else ""
+def _chosen(settings: dict[str, object]) -> str:
+    named = ", ".join(f"{name} {_value(value)}" for name, value in settings.items())
+    return f" Settings: {html.escape(named)}." if settings else ""
+
+
+def _value(value: object) -> str:
+    return (
+        " ".join(map(str, value))
+        if isinstance(value, tuple)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 _STYLE = """

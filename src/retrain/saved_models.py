@@ -101,6 +101,8 @@ def _only_image(folder: Path, shapes: dict[str, Any]) -> tuple[str, Any]:
 
 def _size(folder: Path, shape: Any, height: int | None, width: int | None) -> tuple[int, int]:
     told = (None, None) if shape is None or shape.rank is None else (shape[1], shape[2])
+    if any(own and given and own != given for own, given in zip(told, (height, width), strict=True)):
+        raise BackboneError(f"{folder} takes {told[1]} x {told[0]} px images and no other size.")
     height, width = told[0] or height, told[1] or width
     if not height or not width:
         raise BackboneError(

@@ -1,7 +1,7 @@
 """What TensorBoard shows: the original's scalars, histograms and graph, in the runs `train` and `validation`."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
@@ -31,15 +31,17 @@ class Summaries:
         runs: Sequence[str] = (TRAIN, VALIDATION),
         head_every: int = 1,
         scope: str = "final_training_ops",
+        part: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Replace the event files that an earlier run of retrain left in `folder`; others stay.
+        """Replace the event files that an earlier run of retrain left in `folder`, without `part`; others stay.
 
         Args:
             folder: Gets a folder for each run.
             runs: Folders below it, one for each curve of a chart; the first shows graph and pictures.
             head_every: Steps from one picture of the head to the next.
             scope: First part of the head's names.
+            part: Names files that go beside those of a training.
             clock: Seconds since 1970.
 
         Raises:
@@ -53,9 +55,9 @@ class Summaries:
         try:
             for run in runs:
                 (folder / run).mkdir(parents=True, exist_ok=True)
-                for old in (folder / run).glob(f"events.out.tfevents.*{SUFFIX}"):
+                for old in (folder / run).glob(f"events.out.tfevents.*{part}{SUFFIX}"):
                     old.unlink()
-                path = folder / run / f"events.out.tfevents.{int(clock())}{SUFFIX}"
+                path = folder / run / f"events.out.tfevents.{int(clock())}{part}{SUFFIX}"
                 path.touch()  # so that an error has a name
                 self._writers[run] = tf.io.TFRecordWriter(str(path))
         except OSError as error:
@@ -77,6 +79,12 @@ class Summaries:
     def graph(self, graph_def: bytes) -> None:
         """Show a serialised GraphDef on the graph page."""
         self._write(self._first, 0, graph_def=graph_def)
+
+    def add(self, summary: Any) -> None:
+        """Add a Summary that someone else made."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        self._write(self._first, 0, summary=Summary.FromString(summary.SerializeToString()))
 
     def picture(self, tag: str, pixels: np.ndarray) -> None:
         """Show an image, uint8 [h, w, 3], on the images page."""
@@ -141,6 +149,31 @@ class Summaries:
 
         event = Event(wall_time=self._clock(), step=step, **content)
         self._writers[run].write(event.SerializeToString())
+
+
+def write_hparams(folder: Path, trials: Mapping[str, Mapping[str, float | str]]) -> None:
+    """Fill TensorBoard's HParams page: what the runs in `folder` differ by, and what they are compared by.
+
+    Args:
+        folder: Holds a folder for each run.
+        trials: The values of each run, by its name.
+
+    Raises:
+        ExportError: The folder cannot be written.
+    """
+    from tensorboard.plugins.hparams import summary_v2 as hp
+
+    metrics = [
+        hp.Metric(tag, group=run, display_name=f"{run} {shown}")
+        for run in (VALIDATION, TRAIN)
+        for tag, shown in (("accuracy_1", "accuracy"), ("cross_entropy_1", "cross entropy"))
+    ]
+    flags = list(dict.fromkeys(flag for values in trials.values() for flag in values))
+    with Summaries(folder, runs=(".",), part=".hparams") as summaries:
+        summaries.add(hp.hparams_config_pb([hp.HParam(flag) for flag in flags], metrics))
+    for name, values in trials.items():
+        with Summaries(folder / name, runs=(".",), part=".hparams") as summaries:
+            summaries.add(hp.hparams_pb(dict(values), trial_id=name))
 
 
 def _histogram(values: np.ndarray) -> Any:

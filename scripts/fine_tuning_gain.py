@@ -1,0 +1,54 @@
+"""What fine-tuning gains over the head alone: the test accuracy of both, mean over the seeds that are given.
+
+Takes the flags of `retrain`, `--fine_tune_from` and `--random_seed 0,1,2` among them.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+# Run as a file, this folder comes first on the path, and retrain.py in it would hide the package of that name.
+sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
+
+from retrain import cli  # noqa: E402
+from retrain.config import RetrainConfig  # noqa: E402
+from retrain.errors import UsageError  # noqa: E402
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Train with and without fine-tuning for each seed, and print a line for each and the means."""
+    parsed = cli.parsed_retrain(arguments)
+    if parsed.config.fine_tune_from is None:
+        raise UsageError("--fine_tune_from is missing.")
+    cli.quieten(verbose=False)
+    seeds = parsed.choices.get("random_seed", (parsed.config.random_seed,))
+    means = {}
+    with TemporaryDirectory() as folder:
+        for name, start in (("head alone", None), ("fine-tuned", parsed.config.fine_tune_from)):
+            accuracies, began = [], time.perf_counter()
+            for seed in seeds:
+                config = replace(parsed.config, random_seed=seed, fine_tune_from=start)
+                accuracies.append(_test_accuracy(config, Path(folder)))
+            means[name] = sum(accuracies) / len(seeds)
+            shown = ", ".join(f"{accuracy:.1%}" for accuracy in accuracies)
+            seconds = (time.perf_counter() - began) / len(seeds)
+            print(f"{name}: {means[name]:.2%} (seeds {', '.join(map(str, seeds))}: {shown}), {seconds:.1f} s each")
+    print(f"gain: {means['fine-tuned'] - means['head alone']:+.2%}")
+    return cli.DONE
+
+
+def _test_accuracy(config: RetrainConfig, folder: Path) -> float:
+    from retrain.pipeline import retrain
+
+    results = {"output_graph": "g.pb", "output_labels": "l.txt", "summaries_dir": "s", "checkpoint_path": "c"}
+    report = retrain(replace(config, **{name: folder / file for name, file in results.items()}))
+    if report.test_accuracy is None:
+        raise UsageError("there are no test images to compare on.")
+    return report.test_accuracy
+
+
+if __name__ == "__main__":
+    cli.run("fine_tuning_gain", main)

@@ -1,0 +1,104 @@
+"""The head: dense layers from bottlenecks to probabilities, as plain arrays."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One dense layer: x @ weights + biases; `weights` float32 [D, C], `biases` float32 [C]."""
+
+    weights: np.ndarray
+    biases: np.ndarray
+
+
+@dataclass(frozen=True)
+class LayerNames:
+    """The nodes of a layer in a graph: its weights, its biases, and the scope of what is computed."""
+
+    weights: str
+    biases: str
+    scope: str
+
+
+@dataclass(frozen=True)
+class Head:
+    """Dense layers with ReLU between them and softmax behind the last.
+
+    They take raw bottlenecks: the standardisation that they were trained with is folded into the first.
+    """
+
+    layers: tuple[Layer, ...]
+
+    @property
+    def last(self) -> Layer:
+        """Return the layer that gives the logits."""
+        return self.layers[-1]
+
+    @property
+    def parameters(self) -> int:
+        """Return how many numbers were trained."""
+        return sum(layer.weights.size + layer.biases.size for layer in self.layers)
+
+    def logits(self, bottlenecks: np.ndarray) -> np.ndarray:
+        """Return float32 [N, C], unnormalised, for bottlenecks float32 [N, D]."""
+        hidden = bottlenecks
+        for layer in self.layers[:-1]:
+            hidden = np.maximum(hidden @ layer.weights + layer.biases, 0)
+        logits: np.ndarray = hidden @ self.last.weights + self.last.biases
+        return logits
+
+    def probabilities(self, bottlenecks: np.ndarray) -> np.ndarray:
+        """Return float32 [N, C], rows that sum to 1, for bottlenecks float32 [N, D]."""
+        return softmax(self.logits(bottlenecks))
+
+    def names(self, scope: str) -> list["LayerNames"]:
+        """Return what the nodes of each layer are called, the last one's as in the original."""
+        hidden = [
+            LayerNames(f"{scope}/hidden_{n}/weights", f"{scope}/hidden_{n}/biases", f"{scope}/hidden_{n}")
+            for n in range(1, len(self.layers))
+        ]
+        last = LayerNames(f"{scope}/weights/final_weights", f"{scope}/biases/final_biases", f"{scope}/Wx_plus_b")
+        return [*hidden, last]
+
+    def is_finite(self) -> bool:
+        """Return whether all numbers are numbers."""
+        return all(np.isfinite(a).all() for layer in self.layers for a in (layer.weights, layer.biases))
+
+
+def linear(weights: np.ndarray, biases: np.ndarray) -> Head:
+    """Return a head of one layer."""
+    return Head((Layer(weights, biases),))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return probabilities float32 [N, C], rows that sum to 1, for logits float32 [N, C]."""
+    probabilities: np.ndarray = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """The mean and deviation of each bottleneck dimension, float32 [D]."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    def standardised(self, vectors: np.ndarray) -> np.ndarray:
+        """Return (vectors - mean) / deviation, in the memory of `vectors`."""
+        vectors -= self.mean
+        vectors /= self.deviation
+        return vectors
+
+    def unfolded(self, head: Head) -> tuple[Layer, ...]:
+        """Return the layers that do on standardised bottlenecks what a head does on raw ones."""
+        first, *others = head.layers
+        return (Layer(first.weights * self.deviation[:, None], first.biases + self.mean @ first.weights), *others)
+
+    def folded(self, layers: tuple[Layer, ...]) -> Head:
+        """Return the head that does on raw bottlenecks what `layers` do on standardised ones."""
+        first, *others = layers
+        own = first.weights / self.deviation[:, None]
+        return Head((Layer(own, first.biases - self.mean @ own), *others))

@@ -1,0 +1,191 @@
+"""From a trained head to a fine-tuned network: cut, store what the frozen part gives, tune, freeze the whole again."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from retrain import bottlenecks, finetune, freeze, sampling, tails
+from retrain.backbone import Backbone, keras_network, load_backbone, write_backbone
+from retrain.bottlenecks import LiveReader, Reader, Source
+from retrain.dataset import Split
+from retrain.finetune import FineTuning, Tuning
+from retrain.head import Head, Standardisation
+from retrain.preparation import Prepared
+from retrain.recipes import HeadRecipe
+from retrain.report import Terminal
+from retrain.store import Store
+
+_EVALUATIONS = 20  # of a fine-tuning, about
+
+
+@dataclass(frozen=True)
+class Refined:
+    """A fine-tuned backbone, frozen, with its head and what reads its bottlenecks."""
+
+    backbone: Backbone
+    source: Source
+    head: Head
+    read: LiveReader
+
+
+def refine(
+    prepared: Prepared,
+    head: Head,
+    scale: Standardisation,
+    recipe: HeadRecipe,
+    *,
+    start: str,
+    steps: int,
+    batch_size: int,
+    copies: int,
+    seed: int,
+    patience: int | None,
+    strategy: Any,
+    checkpoint: Path,
+    terminal: Terminal,
+    opened: ExitStack,
+    report: Callable[[Tuning], None],
+) -> Refined | None:
+    """Return the network fine-tuned from a layer on, with its head; None where that was no improvement.
+
+    Args:
+        prepared: The backbone, its pictures and its photos.
+        head: Trained on its bottlenecks.
+        scale: What the training scaled them by.
+        recipe: How to train; its learning rate is that of the fine-tuning.
+        start: As in `tails.tail`.
+        steps: Steps to train.
+        batch_size: Images a step.
+        copies: Distorted copies of each photo to draw from, 0 for a new one at every draw.
+        seed: Of all draws.
+        patience: As in `FineTuning.run`.
+        strategy: From `devices.strategy`.
+        checkpoint: A file that holds how far this got.
+        terminal: Told of what happens.
+        opened: Closes stores, and removes the frozen result, when it is closed itself.
+        report: Told of every evaluation.
+
+    Raises:
+        RetrainError: Something that the user can mend.
+    """
+    with strategy.scope():
+        network = keras_network(prepared.recipe)
+        cut = tails.tail(network.model, start)
+        tuning = FineTuning(cut, head, scale, recipe, steps=steps, seed=seed, strategy=strategy, warn=terminal.warn)
+    pictures = _Pictures(prepared, network, cut, copies=copies, seed=seed, terminal=terminal, opened=opened)
+    drawn = sampling.plan(
+        pictures.labels, pictures.training, np.zeros(0, np.int64), steps=steps, batch_size=batch_size,
+        validation_batch_size=0, eval_step_interval=steps, seed=seed,
+    ).batches  # fmt: skip
+    terminal.say(
+        f"Fine-tuning {network.model.name} from layer {cut.name} on, {cut.model.count_params():,} parameters; "
+        f"{sum(cut.sizes):,} numbers an image come from below."
+    )
+    own = finetune.identity(
+        prepared.recipe.fingerprint, cut.name, recipe, steps, batch_size, copies, seed,
+        prepared.source.copier.distortions.tag, prepared.dataset.examples, [a.tobytes() for a in _arrays(head)],
+    )  # fmt: skip
+    best = tuning.run(
+        pictures.gather(drawn),
+        pictures.numbered(drawn),
+        pictures.labels[drawn],
+        (pictures.validation, pictures.labels[pictures.validation]),
+        every=max(1, steps // _EVALUATIONS),
+        patience=patience,
+        checkpoint=checkpoint,
+        identity=own,
+        report=report,
+    )
+    if best.step < 0:
+        return None
+    return _frozen(prepared, network, tuning.head(), terminal, opened)
+
+
+def _frozen(prepared: Prepared, network: Any, head: Head, terminal: Terminal, opened: ExitStack) -> Refined:
+    """Return the tuned network as a backbone in a folder of its own, gone at the end."""
+    folder = Path(opened.enter_context(TemporaryDirectory(dir=prepared.folder, prefix="fine_tuned_")))
+    frozen = freeze.from_keras(network.model, preprocess=network.preprocess)
+    given = prepared.backbone
+    backbone = write_backbone(frozen, folder, architecture=given.architecture, mean=given.mean, std=given.std)
+    source = Source(prepared.source.image_dir, bottlenecks.open_engine(backbone, terminal.warn))
+    names = [example.path for example in prepared.dataset.examples]
+    return Refined(backbone, source, head, LiveReader(names, source))
+
+
+class _Pictures:
+    """What the frozen part of a network makes of pictures: stored photos, and distorted copies made when drawn."""
+
+    def __init__(
+        self, prepared: Prepared, network: Any, cut: tails.Tail, *, copies: int, seed: int, terminal: Terminal,
+        opened: ExitStack,
+    ) -> None:  # fmt: skip
+        examples = prepared.dataset.examples
+        self.labels = np.array([example.class_id for example in examples], np.int64)
+        self.training, self.validation = (
+            np.array([n for n, example in enumerate(examples) if example.split is split], np.int64)
+            for split in (Split.TRAINING, Split.VALIDATION)
+        )
+        self._names = [example.path for example in examples]
+        self._distorted, self._copies, self._seed = bool(prepared.source.copier.distortions), copies, seed
+        folder = prepared.folder / f"below_{cut.name}"
+        recipe = replace(prepared.recipe, spec=network.spec)
+        backbone = load_backbone(recipe, folder, frozen=lambda: _below(network, cut))
+        engine = bottlenecks.open_engine(backbone, terminal.warn)
+        self._source = Source(prepared.source.image_dir, engine, prepared.source.copier)
+        store = opened.enter_context(Store(folder, dimension=backbone.dimension))
+        kept = self.validation if self._distorted else np.concatenate([self.training, self.validation])
+        wanted = [self._names[number] for number in np.sort(kept)]
+        known, todo = bottlenecks.missing(wanted, image_dir=self._source.image_dir, store=store)
+        advance = terminal.progress("Below the tail", "image")
+        found = bottlenecks.compute(wanted, todo, source=self._source, store=store, advance=advance)
+        rows = np.full(len(examples), -1, np.int64)
+        rows[np.sort(kept)] = np.maximum(known.rows, found.rows)
+        self._stored = Reader(self._names, rows, source=self._source, store=store)
+
+    def numbered(self, drawn: np.ndarray) -> np.ndarray:
+        """Return what stands for each draw: the photo, or a number beyond all photos for a distorted copy."""
+        if not self._distorted:
+            return drawn
+        return len(self._names) + np.arange(drawn.size).reshape(drawn.shape)
+
+    def gather(self, drawn: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        """Return a function from `numbered` draws and photos to what the frozen part makes of them."""
+        photos = drawn.ravel()
+        chosen = np.random.default_rng([self._seed, 2]).integers(max(1, self._copies), size=len(photos))
+
+        def name(draw: int) -> str:
+            copy = str(chosen[draw]) if self._copies else f"draw {draw}"
+            return self._source.copier.name(self._names[photos[draw]], copy)
+
+        def gathered(numbers: np.ndarray) -> np.ndarray:
+            if not len(numbers) or int(numbers.max()) < len(self._names):
+                return self._stored(numbers)
+            names = [name(number) for number in (numbers - len(self._names)).tolist()]
+            return LiveReader(names, self._source)(np.arange(len(names)))
+
+        return gathered
+
+
+def _below(network: Any, cut: tails.Tail) -> freeze.Frozen:
+    """Return the frozen part as a graph from pixels to all that the tail takes, flat, one behind the other."""
+    below = tails.frozen_part(network.model, cut)
+    _, height, width, _ = network.model.input_shape
+
+    def flat(pixels: Any) -> Any:
+        import tensorflow as tf
+
+        taken = below(network.preprocess(pixels) if network.preprocess else pixels, training=False)
+        tensors = taken if isinstance(taken, list) else [taken]
+        pairs = zip(tensors, cut.sizes, strict=True)
+        return tf.concat([tf.reshape(tensor, [-1, size]) for tensor, size in pairs], axis=1)
+
+    return freeze.from_function(flat, height, width)
+
+
+def _arrays(head: Head) -> list[np.ndarray]:
+    return [array for layer in head.layers for array in (layer.weights, layer.biases)]

@@ -1,0 +1,81 @@
+"""Sweeps: every combination of the values that were given, what each is called, and how they rank."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from retrain.evaluation import Interval
+
+# The flags that may be given several values, and how a run is named after them.
+NAMED = {
+    "architecture": "",
+    "learning_rate": "LR_",
+    "train_batch_size": "BATCH_",
+    "hidden_units": "HIDDEN_",
+    "optimizer": "",
+    "random_seed": "SEED_",
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One combination: its name, "" where there is only one, and the values that it differs by."""
+
+    name: str
+    values: dict[str, Any]
+
+    def shown(self) -> dict[str, float | str]:
+        """Return the values as TensorBoard shows them: numbers, and text for all else."""
+        return {
+            flag: float(value) if isinstance(value, int | float) else _text(value)
+            for flag, value in self.values.items()
+        }
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What became of a trial: validation accuracy with its interval, seconds of training, bytes of the graph."""
+
+    name: str
+    accuracy: float
+    cross_entropy: float
+    interval: Interval
+    seconds: float
+    size: int
+
+
+def trials(choices: Mapping[str, Sequence[Any]]) -> list[Trial]:
+    """Return every combination of values, in the order given; one nameless trial where nothing was given."""
+    flags = [flag for flag in NAMED if flag in choices]
+    return [
+        Trial(_name(dict(zip(flags, values, strict=True))), dict(zip(flags, values, strict=True)))
+        for values in itertools.product(*(choices[flag] for flag in flags))
+    ]
+
+
+def ranking(results: Sequence[Ranked]) -> list[int]:
+    """Return indices, best first: by validation accuracy, then by cross-entropy, then in the order of the trials."""
+    return sorted(range(len(results)), key=lambda i: (-results[i].accuracy, results[i].cross_entropy, i))
+
+
+def table(results: Sequence[Ranked]) -> list[str]:
+    """Return the lines of a table of trials, best first."""
+    width = max(len("run"), *(len(result.name) for result in results))
+    head = f"{'run':<{width}}  validation  95% interval       cross entropy    time    size"
+    rows = [
+        f"{r.name:<{width}}  {r.accuracy:>10.1%}  {r.interval.low:>6.1%} to {r.interval.high:>6.1%}  "
+        f"{r.cross_entropy:>13.4f}  {r.seconds:>4.1f} s  {r.size / 1e6:>4.1f} MB"
+        for r in (results[index] for index in ranking(results))
+    ]
+    return [head, *rows]
+
+
+def _name(values: Mapping[str, Any]) -> str:
+    return "_".join(f"{NAMED[flag]}{_text(value)}" for flag, value in values.items())
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "-".join(map(str, value)) or "0"
+    return "".join(c if c.isalnum() or c in "._-" else "_" for c in str(value))
