@@ -60,6 +60,7 @@ def test_help_answers(words, tmp_path):
         (["--image_dir", "photos", "--learning_rate", "0.1,0"], 2, "--learning_rate is 0; it must be above 0"),
         (["--image_dir", "photos", "--optimizer", "sgd,adma"], 2, "one of sgd, momentum, rmsprop, adam"),
         (["--image_dir", "photos", "--dropout", "1"], 2, "below 1"),
+        (["--image_dir", "photos", "--random_seed", "-1"], 2, "--random_seed is -1; it must be 0 to"),
         (["--image_dir", "photos", "--hidden_units", "-3"], 2, "at least 1"),
         (["--image_dir", "photos", "--image_size", "64", "--architecture", "mobilenet_1.0_224"], 1, "takes 224 px"),
         (["--image_dir", "photos", "--random_crop", "-3"], 2, "--random_crop is -3; it must be 0 to"),

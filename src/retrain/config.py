@@ -128,6 +128,7 @@ _RULES = (
         "a node's name is letters, digits and _ . / - only",
         ("final_tensor_name",),
     ),
+    _up_to(2**31 - 1, "random_seed"),
     _one_of(recipes.OPTIMIZERS, "optimizer"),
     _one_of(recipes.SCHEDULES, "learning_rate_schedule"),
     _one_of(devices.DISTRIBUTIONS, "distribution"),

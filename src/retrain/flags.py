@@ -166,7 +166,7 @@ def _add_several(
     """Add a flag that may be given several values with commas between; it parses to a tuple."""
 
     def values(word: str) -> tuple[object, ...]:
-        return tuple(kind(part.strip()) for part in word.split(","))
+        return tuple(dict.fromkeys(kind(part.strip()) for part in word.split(",")))
 
     values.__name__ = kind.__name__  # what argparse calls it in "invalid float value"
     shown = f"{text}; several with commas between are all tried (default: {defaults[name]})"

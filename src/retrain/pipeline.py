@@ -26,7 +26,7 @@ from retrain import (
 )
 from retrain.architectures import BackboneSpec
 from retrain.artefacts import Artefacts
-from retrain.backbone import check_trainable, keras_network, locate
+from retrain.backbone import Recipe, check_trainable, keras_network, locate
 from retrain.bottlenecks import FreshReader
 from retrain.config import RetrainConfig, check
 from retrain.dataset import Dataset, Split, scan
@@ -131,6 +131,11 @@ def layers(config: RetrainConfig) -> list[str]:
 
 def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened: ExitStack) -> Prepared:
     copier = Copier(_distortions(config), config.random_seed)
+
+    def has_the_layer(recipe: Recipe) -> None:
+        if config.fine_tune_from:
+            tails.tail(keras_network(recipe).model, config.fine_tune_from)
+
     return prepare(
         dataset,
         _spec(config),
@@ -143,6 +148,7 @@ def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened
         copier=copier,
         copies=config.distortion_copies if copier.distortions else 0,
         distribution="none" if config.distribution == "none" else "mirrored",
+        check=has_the_layer,
         terminal=terminal,
         opened=opened,
     )

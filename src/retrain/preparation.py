@@ -1,5 +1,6 @@
 """From photos to bottlenecks: everything that comes before the training of one backbone's head."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +47,7 @@ def prepare(
     copier: Copier,
     copies: int,
     distribution: str,
+    check: Callable[[Recipe], None],
     terminal: Terminal,
     opened: ExitStack,
 ) -> Prepared:
@@ -63,6 +65,7 @@ def prepare(
         copier: Makes distorted copies.
         copies: How many of each training photo, 0 for the photos themselves.
         distribution: As in `devices.strategy`.
+        check: Refuses a backbone that will not do, before anything is computed with it.
         terminal: Told of progress and results.
         opened: Closes the store when it is closed itself.
 
@@ -79,6 +82,7 @@ def prepare(
         spec = replace(spec, target=spec.original_target)
     advance = terminal.progress("Downloading the backbone", "B")
     recipe = locate(spec, model_dir=model_dir, weights=weights, seed=seed, advance=advance)
+    check(recipe)
     folder = bottleneck_dir / recipe.folder_name
     backbone = load_backbone(recipe, folder)
     terminal.detail(
