@@ -420,7 +420,7 @@ def _other_engines(bench: Bench, backbone: Backbone, pixels: np.ndarray, count: 
 
 def _train(bench: Bench, store: Store, rows_of: np.ndarray, labels: np.ndarray, *, steps: int) -> None:
     """Train on stored bottlenecks with the default batches and write the summaries, as the command does."""
-    from retrain.pipeline import _summarise
+    from retrain.candidates import summarise
 
     everything = np.arange(len(labels))
     held_out, members = everything[::10], np.delete(everything, everything[::10])
@@ -443,7 +443,7 @@ def _train(bench: Bench, store: Store, rows_of: np.ndarray, labels: np.ndarray, 
             class_count=int(labels.max()) + 1,
             recipe=HeadRecipe(),
             seed=0,
-            report=lambda segment: _summarise(summaries, segment),
+            report=lambda segment: summarise(summaries, segment),
         )
 
 

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,53 +14,25 @@ import numpy as np
 from retrain import (
     architectures,
     devices,
-    distortions,
     evaluation,
     export,
     graphs,
-    preparation,
     sampling,
     sweep,
     tails,
-    training,
 )
 from retrain.architectures import BackboneSpec
-from retrain.artefacts import Artefacts
 from retrain.backbone import Recipe, check_trainable, keras_network, locate
-from retrain.bottlenecks import FreshReader
+from retrain.candidates import Candidate, candidate_of, distortions_of, intermediate_path, steps_of
 from retrain.config import RetrainConfig, check
 from retrain.dataset import Dataset, Split, scan
-from retrain.distortions import Distortions
-from retrain.finetune import Tuning
-from retrain.head import Head
-from retrain.parts import Gather
 from retrain.preparation import Prepared, prepare
-from retrain.recipes import HeadRecipe
-from retrain.refinement import refine
-from retrain.report import Measured, Misclassified, Report, Terminal, report_paths, write_report
-from retrain.sampling import Plan
-from retrain.summaries import TRAIN, VALIDATION, Summaries, write_hparams
+from retrain.report import Misclassified, Report, Terminal, report_paths, write_report
+from retrain.summaries import TRAIN, Summaries, write_hparams
 from retrain.sweep import Ranked, Trial
-from retrain.training import Segment, Trained
 from retrain.views import Copier, Views
 
 __all__ = ["RetrainConfig", "retrain"]
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """A trained head with all that it takes to export it, and every evaluation on its way.
-
-    `read` gives bottlenecks of the backbone that the head sits on.
-    """
-
-    config: RetrainConfig
-    prepared: Prepared
-    artefacts: Artefacts
-    head: Head
-    read: Gather
-    measured: list[Measured]
-    summaries_dir: Path
 
 
 def retrain(
@@ -93,9 +65,9 @@ def retrain(
     _check_results(config)
     _introduce(dataset, terminal)
     # Workers must find each other before TensorFlow does anything else.
-    strategy = devices.strategy(config.distribution if config.fine_tune_from else "none")
+    strategy = devices.strategy(config.distribution) if config.fine_tune_from else None
     with ExitStack() as opened:
-        if not devices.is_chief(strategy):
+        if strategy is not None and not devices.is_chief(strategy):
             terminal.say("The results are written by the worker that is chief.")
             terminal = Terminal(quiet=True)
             nowhere = Path(opened.enter_context(TemporaryDirectory()))
@@ -109,7 +81,7 @@ def retrain(
             if key not in prepared:
                 prepared[key] = _prepare(each, dataset, terminal, opened)
             started = time.perf_counter()
-            candidates.append(_candidate(each, trial, prepared[key], strategy, terminal, opened))
+            candidates.append(candidate_of(each, trial, prepared[key], strategy, terminal, opened))
             if len(trials) > 1:
                 results.append(_ranked(trial, candidates[-1], time.perf_counter() - started))
         chosen = candidates[sweep.ranking(results)[0] if results else 0]
@@ -130,7 +102,7 @@ def layers(config: RetrainConfig) -> list[str]:
 
 
 def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened: ExitStack) -> Prepared:
-    copier = Copier(_distortions(config), config.random_seed)
+    copier = Copier(distortions_of(config), config.random_seed)
 
     def has_the_layer(recipe: Recipe) -> None:
         if config.fine_tune_from:
@@ -154,91 +126,6 @@ def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened
     )
 
 
-def _candidate(
-    config: RetrainConfig, trial: Trial, prepared: Prepared, strategy: Any, terminal: Terminal, opened: ExitStack
-) -> _Candidate:
-    """Return what one combination of settings comes to."""
-    scope = export.HUB_HEAD_SCOPE if config.tfhub_module else export.HEAD_SCOPE
-    artefacts = Artefacts(
-        prepared.backbone, prepared.source.engine, prepared.dataset.class_names, config.final_tensor_name, scope
-    )
-    folder = config.summaries_dir / trial.name if trial.name else config.summaries_dir
-    every = _steps(config, prepared) // 25
-    with Summaries(folder, head_every=every, scope=scope) as summaries:
-        if prepared.source.copier.distortions:
-            summaries.picture("distortions/first_column_undistorted", preparation.contact_sheet(prepared))
-        if trial.name:
-            terminal.say(f"Training {trial.name}.")
-        trained, measured = _train(config, prepared, artefacts, summaries, terminal, shown=not trial.name)
-        found = _Candidate(config, prepared, artefacts, trained.head, prepared.read, measured, folder)
-        if config.fine_tune_from is None:
-            return found
-        return _fine_tuned(found, trained, strategy, summaries, terminal, opened, shown=not trial.name)
-
-
-def _fine_tuned(
-    found: _Candidate,
-    trained: Trained,
-    strategy: Any,
-    summaries: Summaries,
-    terminal: Terminal,
-    opened: ExitStack,
-    *,
-    shown: bool,
-) -> _Candidate:
-    """Return the candidate with its network fine-tuned, or as it is where that was no improvement."""
-    config, prepared = found.config, found.prepared
-    measured, count = list(found.measured), len(prepared.views.members[Split.VALIDATION])
-    before = _steps(config, prepared)
-
-    def report(row: Tuning) -> None:
-        values = (row.train_accuracy, row.train_cross_entropy, row.validation_accuracy, row.validation_cross_entropy)
-        entry = Measured(before + row.step, *values, count)
-        measured.append(entry)
-        step, scores = np.array([entry.step]), np.array(values)[:, None]
-        if row.step >= 0:
-            summaries.measures(TRAIN, step, scores[0], scores[1])
-        summaries.measures(VALIDATION, step, scores[2], scores[3])
-        if shown and row.step >= 0:
-            terminal.measured(entry)
-
-    refined = refine(
-        prepared,
-        trained.head,
-        trained.scale,
-        replace(_recipe(config), learning_rate=config.fine_tune_learning_rate),
-        start=config.fine_tune_from or "",
-        steps=config.fine_tune_steps,
-        batch_size=config.fine_tune_batch_size,
-        copies=config.distortion_copies,
-        seed=config.random_seed,
-        patience=config.early_stopping_patience,
-        strategy=strategy,
-        checkpoint=_beside(config.checkpoint_path, f".fine_tuning{devices.worker(strategy)}.npz"),
-        terminal=terminal,
-        opened=opened,
-        report=report,
-    )
-    head_alone, best = measured[len(found.measured)], _best(measured[len(found.measured) :])
-    if refined is None:
-        terminal.say(
-            f"Fine-tuning did not better the validation accuracy of {head_alone.validation_accuracy:.1%}: the network "
-            f"is exported as it was."
-        )
-        return replace(found, measured=measured)
-    terminal.say(
-        f"Fine-tuning took the validation accuracy from {head_alone.validation_accuracy:.1%} to "
-        f"{best.validation_accuracy:.1%} (N={count}), at step {best.step}, whose weights are kept."
-    )
-    artefacts = replace(found.artefacts, backbone=refined.backbone, engine=refined.source.engine)
-    photos = {example.path: number for number, example in enumerate(prepared.dataset.examples)}
-
-    def read(pictures: np.ndarray) -> np.ndarray:
-        return refined.read(np.array([photos[prepared.views.names[number]] for number in pictures.tolist()], np.int64))
-
-    return replace(found, artefacts=artefacts, head=refined.head, read=read, measured=measured)
-
-
 def _elsewhere(config: RetrainConfig, folder: Path) -> RetrainConfig:
     """Return the settings of a worker whose results nobody needs; where it was stopped it must know itself."""
     return replace(
@@ -251,15 +138,7 @@ def _elsewhere(config: RetrainConfig, folder: Path) -> RetrainConfig:
     )
 
 
-def _beside(path: Path, ending: str) -> Path:
-    return path.with_name(path.name + ending)
-
-
-def _best(rows: Sequence[Measured]) -> Measured:
-    return max(rows, key=lambda row: (row.validation_accuracy, -row.validation_cross_entropy))
-
-
-def _ranked(trial: Trial, candidate: _Candidate, seconds: float) -> Ranked:
+def _ranked(trial: Trial, candidate: Candidate, seconds: float) -> Ranked:
     """Return how good a candidate is on all validation images."""
     shown = candidate.prepared.views
     members = shown.members[Split.VALIDATION]
@@ -278,7 +157,7 @@ def _ranked(trial: Trial, candidate: _Candidate, seconds: float) -> Ranked:
     )
 
 
-def _finish(chosen: _Candidate, terminal: Terminal) -> Report:
+def _finish(chosen: Candidate, terminal: Terminal) -> Report:
     """Write everything, measure what was written on the test images, and report."""
     config, prepared = chosen.config, chosen.prepared
     testing, truths = _testing(config, prepared.views)
@@ -301,7 +180,7 @@ def _check_results(config: RetrainConfig) -> None:
     """Fail now, not after the training, where a result cannot be written."""
     written = [config.output_graph, config.output_labels, *report_paths(config.output_graph), config.checkpoint_path]
     if config.intermediate_store_frequency:
-        written.append(_intermediate(config, 0))
+        written.append(intermediate_path(config, 0))
     export.check_writable(*written)
     if config.saved_model_dir:
         export.check_saved_model_dir(config.saved_model_dir)
@@ -333,30 +212,6 @@ def _spec(config: RetrainConfig) -> BackboneSpec:
     return replace(spec, **{name: value for name, value in own.items() if value is not None})
 
 
-def _recipe(config: RetrainConfig) -> HeadRecipe:
-    return HeadRecipe(
-        learning_rate=config.learning_rate,
-        hidden_units=config.hidden_units,
-        dropout=config.dropout,
-        l2=config.l2,
-        label_smoothing=config.label_smoothing,
-        optimizer=config.optimizer,
-        schedule=config.learning_rate_schedule,
-    )
-
-
-def _distortions(config: RetrainConfig) -> Distortions:
-    return Distortions(**{name: getattr(config, name) for name in distortions.NAMES})
-
-
-def _steps(config: RetrainConfig, prepared: Prepared) -> int:
-    """Return the steps to train; an epoch is as many photos as there are training photos."""
-    if config.how_many_epochs is None:
-        return config.how_many_training_steps
-    photos = sum(prepared.dataset.counts(Split.TRAINING))
-    return max(1, math.ceil(config.how_many_epochs * photos / config.train_batch_size))
-
-
 def _introduce(dataset: Dataset, terminal: Terminal) -> None:
     parts = ", ".join(f"{sum(dataset.counts(split))} {split}" for split in Split)
     terminal.say(
@@ -364,115 +219,6 @@ def _introduce(dataset: Dataset, terminal: Terminal) -> None:
     )
     for note in dataset.notes:
         terminal.warn(note)
-
-
-def _train(
-    config: RetrainConfig,
-    prepared: Prepared,
-    artefacts: Artefacts,
-    summaries: Summaries,
-    terminal: Terminal,
-    *,
-    shown: bool,
-) -> tuple[Trained, list[Measured]]:
-    """Return the trained head and every evaluation on the way, after showing them as they come if `shown`."""
-    pictures = prepared.views
-    drawn = sampling.plan(
-        pictures.labels,
-        pictures.members[Split.TRAINING],
-        pictures.members[Split.VALIDATION],
-        steps=_steps(config, prepared),
-        batch_size=config.train_batch_size,
-        validation_batch_size=config.validation_batch_size,
-        eval_step_interval=config.eval_step_interval,
-        seed=config.random_seed,
-        stop_every=config.intermediate_store_frequency,
-    )
-    measured: list[Measured] = []
-    stops = set(drawn.stops.tolist())
-
-    def report(segment: Segment) -> None:
-        _summarise(summaries, segment)
-        for row in _evaluations(segment, drawn.validation.shape[1]):
-            measured.append(row)
-            if shown:
-                terminal.measured(row)
-        step = int(segment.steps[-1])
-        if step in stops:
-            terminal.say(f"Save intermediate result to : {_intermediate(config, step)}")
-            artefacts.write_graph(_intermediate(config, step), segment.head)
-            artefacts.write_checkpoint(config.checkpoint_path, segment.head, step + 1)
-
-    gather, labels, drawn = _fresh(config, prepared, drawn)
-    trained = training.train(
-        gather,
-        labels,
-        pictures.members[Split.TRAINING],
-        drawn,
-        class_count=len(prepared.dataset.class_names),
-        recipe=_recipe(config),
-        seed=config.random_seed,
-        patience=config.early_stopping_patience,
-        report=report,
-    )
-    _say_what_was_kept(trained, len(drawn.batches), terminal)
-    artefacts.write_checkpoint(config.checkpoint_path, trained.head, trained.step + 1)
-    return trained, measured
-
-
-def _fresh(config: RetrainConfig, prepared: Prepared, drawn: Plan) -> tuple[Gather, np.ndarray, Plan]:
-    """Return what gives bottlenecks, labels, and draws; with a new copy for every draw where that was asked for."""
-    pictures = prepared.views
-    if config.distortion_copies or not prepared.source.copier.distortions:
-        return prepared.read, pictures.labels, drawn
-    photos = drawn.batches.ravel()
-    gather = FreshReader(prepared.read, pictures.names, photos, source=prepared.source)
-    numbers = len(pictures.labels) + np.arange(drawn.batches.size)
-    labels = np.concatenate([pictures.labels, pictures.labels[photos]])
-    return gather, labels, replace(drawn, batches=numbers.reshape(drawn.batches.shape))
-
-
-def _say_what_was_kept(trained: Trained, steps: int, terminal: Terminal) -> None:
-    if trained.validation_accuracy is None:
-        return
-    early = f"Stopped after step {trained.last}. " if trained.last < steps - 1 else ""
-    terminal.say(
-        f"{early}Kept the weights of step {trained.step}, where the validation accuracy was best "
-        f"({trained.validation_accuracy:.1%})."
-    )
-
-
-def _intermediate(config: RetrainConfig, step: int) -> Path:
-    return config.intermediate_output_graphs_dir / f"intermediate_{step}.pb"
-
-
-def _summarise(summaries: Summaries, segment: Segment) -> None:
-    summaries.measures(TRAIN, segment.steps, segment.accuracy, segment.cross_entropy)
-    if not np.isnan(segment.validation_accuracy).all():
-        summaries.measures(VALIDATION, segment.evaluated, segment.validation_accuracy, segment.validation_cross_entropy)
-    step = int(segment.steps[-1])
-    if summaries.wants_head(step):
-        summaries.head(
-            step,
-            weights=segment.head.last.weights,
-            biases=segment.head.last.biases,
-            logits=segment.head.logits(segment.batch),
-            activations=segment.head.probabilities(segment.batch),
-        )
-
-
-def _evaluations(segment: Segment, validation_count: int) -> list[Measured]:
-    return [
-        Measured(
-            step=int(step),
-            train_accuracy=float(segment.train_accuracy[i]),
-            train_cross_entropy=float(segment.train_cross_entropy[i]),
-            validation_accuracy=float(segment.validation_accuracy[i]),
-            validation_cross_entropy=float(segment.validation_cross_entropy[i]),
-            validation_count=validation_count,
-        )
-        for i, step in enumerate(segment.evaluated)
-    ]
 
 
 def _testing(config: RetrainConfig, shown: Views) -> tuple[np.ndarray, np.ndarray]:
@@ -490,7 +236,7 @@ def _chosen(config: RetrainConfig) -> dict[str, object]:
     return {n: value for n, value in shown.items() if n not in ("architecture", "learning_rate", "random_seed")}
 
 
-def _report(chosen: _Candidate, probabilities: np.ndarray, testing: np.ndarray) -> Report:
+def _report(chosen: Candidate, probabilities: np.ndarray, testing: np.ndarray) -> Report:
     config, prepared = chosen.config, chosen.prepared
     dataset, labels = prepared.dataset, prepared.views.labels[testing]
     confusion = evaluation.confusion_matrix(probabilities, labels)
@@ -500,7 +246,7 @@ def _report(chosen: _Candidate, probabilities: np.ndarray, testing: np.ndarray) 
         architecture=config.tfhub_module or config.architecture,
         class_names=names,
         counts=np.stack([dataset.counts(split) for split in Split], axis=1).tolist(),
-        steps=_steps(config, prepared),
+        steps=steps_of(config, prepared),
         learning_rate=config.learning_rate,
         random_seed=config.random_seed,
         settings=_chosen(config),

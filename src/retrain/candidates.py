@@ -1,0 +1,273 @@
+"""One combination of settings, trained: its head, on the network as it is or as it was fine-tuned."""
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrain import devices, distortions, export, preparation, sampling, training
+from retrain.artefacts import Artefacts
+from retrain.bottlenecks import FreshReader
+from retrain.config import RetrainConfig
+from retrain.dataset import Split
+from retrain.distortions import Distortions
+from retrain.finetune import Tuning
+from retrain.head import Head
+from retrain.parts import Gather
+from retrain.preparation import Prepared
+from retrain.recipes import HeadRecipe
+from retrain.refinement import refine
+from retrain.report import Measured, Terminal
+from retrain.sampling import Plan
+from retrain.summaries import TRAIN, VALIDATION, Summaries
+from retrain.sweep import Trial
+from retrain.training import Segment, Trained
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained head with all that it takes to export it, and every evaluation on its way.
+
+    `read` gives bottlenecks of the backbone that the head sits on.
+    """
+
+    config: RetrainConfig
+    prepared: Prepared
+    artefacts: Artefacts
+    head: Head
+    read: Gather
+    measured: list[Measured]
+    summaries_dir: Path
+
+
+def candidate_of(
+    config: RetrainConfig, trial: Trial, prepared: Prepared, strategy: Any, terminal: Terminal, opened: ExitStack
+) -> Candidate:
+    """Return what one combination of settings comes to."""
+    scope = export.HUB_HEAD_SCOPE if config.tfhub_module else export.HEAD_SCOPE
+    artefacts = Artefacts(
+        prepared.backbone, prepared.source.engine, prepared.dataset.class_names, config.final_tensor_name, scope
+    )
+    folder = config.summaries_dir / trial.name if trial.name else config.summaries_dir
+    every = steps_of(config, prepared) // 25
+    with Summaries(folder, head_every=every, scope=scope) as summaries:
+        if prepared.source.copier.distortions:
+            summaries.picture("distortions/first_column_undistorted", preparation.contact_sheet(prepared))
+        if trial.name:
+            terminal.say(f"Training {trial.name}.")
+        trained, measured = _train(config, prepared, artefacts, summaries, terminal, shown=not trial.name)
+        found = Candidate(config, prepared, artefacts, trained.head, prepared.read, measured, folder)
+        if config.fine_tune_from is None:
+            return found
+        return _fine_tuned(found, trained, strategy, summaries, terminal, opened, shown=not trial.name)
+
+
+def _fine_tuned(
+    found: Candidate,
+    trained: Trained,
+    strategy: Any,
+    summaries: Summaries,
+    terminal: Terminal,
+    opened: ExitStack,
+    *,
+    shown: bool,
+) -> Candidate:
+    """Return the candidate with its network fine-tuned, or as it is where that was no improvement."""
+    config, prepared = found.config, found.prepared
+    measured, count = list(found.measured), len(prepared.views.members[Split.VALIDATION])
+    before = steps_of(config, prepared)
+
+    def report(row: Tuning) -> None:
+        values = (row.train_accuracy, row.train_cross_entropy, row.validation_accuracy, row.validation_cross_entropy)
+        entry = Measured(before + row.step, *values, count)
+        measured.append(entry)
+        step, scores = np.array([entry.step]), np.array(values)[:, None]
+        if row.step >= 0:
+            summaries.measures(TRAIN, step, scores[0], scores[1])
+        summaries.measures(VALIDATION, step, scores[2], scores[3])
+        if shown and row.step >= 0:
+            terminal.measured(entry)
+
+    refined = refine(
+        prepared,
+        trained.head,
+        trained.scale,
+        replace(_recipe(config), learning_rate=config.fine_tune_learning_rate),
+        start=config.fine_tune_from or "",
+        steps=config.fine_tune_steps,
+        batch_size=config.fine_tune_batch_size,
+        copies=config.distortion_copies,
+        seed=config.random_seed,
+        patience=config.early_stopping_patience,
+        strategy=strategy,
+        checkpoint=_beside(config.checkpoint_path, f".fine_tuning{devices.worker(strategy)}.npz"),
+        terminal=terminal,
+        opened=opened,
+        report=report,
+    )
+    head_alone, best = measured[len(found.measured)], _best(measured[len(found.measured) :])
+    if refined is None:
+        terminal.say(
+            f"Fine-tuning did not better the validation accuracy of {head_alone.validation_accuracy:.1%}: the network "
+            f"is exported as it was."
+        )
+        return replace(found, measured=measured)
+    terminal.say(
+        f"Fine-tuning took the validation accuracy from {head_alone.validation_accuracy:.1%} to "
+        f"{best.validation_accuracy:.1%} (N={count}), at step {best.step}, whose weights are kept."
+    )
+    artefacts = replace(found.artefacts, backbone=refined.backbone, engine=refined.source.engine)
+    photos = {example.path: number for number, example in enumerate(prepared.dataset.examples)}
+
+    def read(pictures: np.ndarray) -> np.ndarray:
+        return refined.read(np.array([photos[prepared.views.names[number]] for number in pictures.tolist()], np.int64))
+
+    return replace(found, artefacts=artefacts, head=refined.head, read=read, measured=measured)
+
+
+def _beside(path: Path, ending: str) -> Path:
+    return path.with_name(path.name + ending)
+
+
+def _best(rows: Sequence[Measured]) -> Measured:
+    return max(rows, key=lambda row: (row.validation_accuracy, -row.validation_cross_entropy))
+
+
+def _recipe(config: RetrainConfig) -> HeadRecipe:
+    return HeadRecipe(
+        learning_rate=config.learning_rate,
+        hidden_units=config.hidden_units,
+        dropout=config.dropout,
+        l2=config.l2,
+        label_smoothing=config.label_smoothing,
+        optimizer=config.optimizer,
+        schedule=config.learning_rate_schedule,
+    )
+
+
+def distortions_of(config: RetrainConfig) -> Distortions:
+    """Return what may happen to training images."""
+    return Distortions(**{name: getattr(config, name) for name in distortions.NAMES})
+
+
+def steps_of(config: RetrainConfig, prepared: Prepared) -> int:
+    """Return the steps to train; an epoch is as many photos as there are training photos."""
+    if config.how_many_epochs is None:
+        return config.how_many_training_steps
+    photos = sum(prepared.dataset.counts(Split.TRAINING))
+    return max(1, math.ceil(config.how_many_epochs * photos / config.train_batch_size))
+
+
+def _train(
+    config: RetrainConfig,
+    prepared: Prepared,
+    artefacts: Artefacts,
+    summaries: Summaries,
+    terminal: Terminal,
+    *,
+    shown: bool,
+) -> tuple[Trained, list[Measured]]:
+    """Return the trained head and every evaluation on the way, after showing them as they come if `shown`."""
+    pictures = prepared.views
+    drawn = sampling.plan(
+        pictures.labels,
+        pictures.members[Split.TRAINING],
+        pictures.members[Split.VALIDATION],
+        steps=steps_of(config, prepared),
+        batch_size=config.train_batch_size,
+        validation_batch_size=config.validation_batch_size,
+        eval_step_interval=config.eval_step_interval,
+        seed=config.random_seed,
+        stop_every=config.intermediate_store_frequency,
+    )
+    measured: list[Measured] = []
+    stops = set(drawn.stops.tolist())
+
+    def report(segment: Segment) -> None:
+        summarise(summaries, segment)
+        for row in _evaluations(segment, drawn.validation.shape[1]):
+            measured.append(row)
+            if shown:
+                terminal.measured(row)
+        step = int(segment.steps[-1])
+        if step in stops:
+            terminal.say(f"Save intermediate result to : {intermediate_path(config, step)}")
+            artefacts.write_graph(intermediate_path(config, step), segment.head)
+            artefacts.write_checkpoint(config.checkpoint_path, segment.head, step + 1)
+
+    gather, labels, drawn = _fresh(config, prepared, drawn)
+    trained = training.train(
+        gather,
+        labels,
+        pictures.members[Split.TRAINING],
+        drawn,
+        class_count=len(prepared.dataset.class_names),
+        recipe=_recipe(config),
+        seed=config.random_seed,
+        patience=config.early_stopping_patience,
+        report=report,
+    )
+    _say_what_was_kept(trained, len(drawn.batches), terminal)
+    artefacts.write_checkpoint(config.checkpoint_path, trained.head, trained.step + 1)
+    return trained, measured
+
+
+def _fresh(config: RetrainConfig, prepared: Prepared, drawn: Plan) -> tuple[Gather, np.ndarray, Plan]:
+    """Return what gives bottlenecks, labels, and draws; with a new copy for every draw where that was asked for."""
+    pictures = prepared.views
+    if config.distortion_copies or not prepared.source.copier.distortions:
+        return prepared.read, pictures.labels, drawn
+    photos = drawn.batches.ravel()
+    gather = FreshReader(prepared.read, pictures.names, photos, source=prepared.source)
+    numbers = len(pictures.labels) + np.arange(drawn.batches.size)
+    labels = np.concatenate([pictures.labels, pictures.labels[photos]])
+    return gather, labels, replace(drawn, batches=numbers.reshape(drawn.batches.shape))
+
+
+def _say_what_was_kept(trained: Trained, steps: int, terminal: Terminal) -> None:
+    if trained.validation_accuracy is None:
+        return
+    early = f"Stopped after step {trained.last}. " if trained.last < steps - 1 else ""
+    terminal.say(
+        f"{early}Kept the weights of step {trained.step}, where the validation accuracy was best "
+        f"({trained.validation_accuracy:.1%})."
+    )
+
+
+def intermediate_path(config: RetrainConfig, step: int) -> Path:
+    """Return where the intermediate graph of a step goes."""
+    return config.intermediate_output_graphs_dir / f"intermediate_{step}.pb"
+
+
+def summarise(summaries: Summaries, segment: Segment) -> None:
+    """Show what happened in one compiled call on TensorBoard."""
+    summaries.measures(TRAIN, segment.steps, segment.accuracy, segment.cross_entropy)
+    if not np.isnan(segment.validation_accuracy).all():
+        summaries.measures(VALIDATION, segment.evaluated, segment.validation_accuracy, segment.validation_cross_entropy)
+    step = int(segment.steps[-1])
+    if summaries.wants_head(step):
+        summaries.head(
+            step,
+            weights=segment.head.last.weights,
+            biases=segment.head.last.biases,
+            logits=segment.head.logits(segment.batch),
+            activations=segment.head.probabilities(segment.batch),
+        )
+
+
+def _evaluations(segment: Segment, validation_count: int) -> list[Measured]:
+    return [
+        Measured(
+            step=int(step),
+            train_accuracy=float(segment.train_accuracy[i]),
+            train_cross_entropy=float(segment.train_cross_entropy[i]),
+            validation_accuracy=float(segment.validation_accuracy[i]),
+            validation_cross_entropy=float(segment.validation_cross_entropy[i]),
+            validation_count=validation_count,
+        )
+        for i, step in enumerate(segment.evaluated)
+    ]
