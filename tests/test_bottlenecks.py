@@ -299,3 +299,14 @@ def test_what_an_older_cache_knows_is_not_computed(folder, store):
     found = bottlenecks.compute(paths, range(12), source=source, store=store)
     assert (found.recalled, found.computed, engine.count) == (1, 11, 11)
     assert store.read(found.rows[[paths.index("a/3.png")]]).tolist() == [[7, 7, 7]]
+
+
+def test_plain_pictures_and_fresh_draws_may_be_read_together(folder, store):
+    rows, _, _ = fill(folder, store)
+    copier, _ = copies(folder)
+    source = bottlenecks.Source(folder, MeanColour(), copier)
+    plain = bottlenecks.Reader(names(folder), rows, source=source, store=store)
+    read = bottlenecks.FreshReader(plain, names(folder), np.array([3, 7]), source=source)
+    together = read(np.array([5, 12, 0, 13]))
+    assert np.array_equal(together, np.concatenate([read(np.array([n])) for n in (5, 12, 0, 13)]))
+    assert together[[0, 2]] == pytest.approx(expected(folder)[[5, 0]], abs=1e-4)

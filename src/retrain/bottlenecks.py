@@ -216,9 +216,25 @@ class FreshReader:
     Indices from `len(names)` on stand for the draws of a training: each is a new copy of the photo drawn.
     """
 
-    def __init__(self, reader: Reader, names: Sequence[str], drawn: np.ndarray, *, source: Source) -> None:
-        """Read stored pictures by `reader`; `drawn` int64 [n] are indices of `names`, in the order of the draws."""
-        self._reader, self._names, self._drawn, self._source = reader, names, drawn, source
+    def __init__(
+        self,
+        reader: Reader,
+        names: Sequence[str],
+        drawn: np.ndarray,
+        *,
+        source: Source,
+        copy: Callable[[int], str] = lambda draw: f"draw {draw}",
+    ) -> None:
+        """Read stored pictures by `reader`, and make the others.
+
+        Args:
+            reader: Reads the pictures `names`.
+            names: As in `views`.
+            drawn: int64 [n], indices of `names` in the order of the draws.
+            source: Makes pictures.
+            copy: Which copy a draw is, a new one by default.
+        """
+        self._reader, self._names, self._drawn, self._source, self._copy = reader, names, drawn, source, copy
 
     def __call__(self, pictures: np.ndarray) -> np.ndarray:
         """Return the bottlenecks float32 [n, D] of pictures and draws, int64 [n].
@@ -226,12 +242,17 @@ class FreshReader:
         Raises:
             StoreError: A photo cannot be read any more.
         """
-        if not len(pictures) or int(pictures.max()) < len(self._names):
+        fresh = pictures >= len(self._names)
+        if not fresh.any():
             return self._reader(pictures)
-        draws = pictures - len(self._names)
-        copier = self._source.copier
-        names = [copier.name(self._names[self._drawn[draw]], f"draw {draw}") for draw in draws.tolist()]
-        return LiveReader(names, self._source)(np.arange(len(names)))
+        draws = (pictures[fresh] - len(self._names)).tolist()
+        names = [self._source.copier.name(self._names[self._drawn[draw]], self._copy(draw)) for draw in draws]
+        made = LiveReader(names, self._source)(np.arange(len(names)))
+        vectors = np.empty((len(pictures), made.shape[1]), np.float32)
+        vectors[fresh] = made
+        if not fresh.all():
+            vectors[~fresh] = self._reader(pictures[~fresh])
+        return vectors
 
 
 def _stamp(image_dir: Path, path: str) -> Stamp | None:

@@ -11,8 +11,9 @@ import numpy as np
 
 from retrain import bottlenecks, finetune, freeze, sampling, tails
 from retrain.backbone import Backbone, keras_network, load_backbone, write_backbone
-from retrain.bottlenecks import LiveReader, Reader, Source
+from retrain.bottlenecks import FreshReader, LiveReader, Reader, Source
 from retrain.dataset import Split
+from retrain.errors import StoreError
 from retrain.finetune import FineTuning, Tuning
 from retrain.head import Head, Standardisation
 from retrain.preparation import Prepared
@@ -143,6 +144,9 @@ class _Pictures:
         known, todo = bottlenecks.missing(wanted, image_dir=self._source.image_dir, store=store)
         advance = terminal.progress("Below the tail", "image")
         found = bottlenecks.compute(wanted, todo, source=self._source, store=store, advance=advance)
+        if found.rejected:
+            path, reason = next(iter(found.rejected.items()))
+            raise StoreError(f"{path} cannot be read any more: {reason}. Run again.")
         rows = np.full(len(examples), -1, np.int64)
         rows[np.sort(kept)] = np.maximum(known.rows, found.rows)
         self._stored = Reader(self._names, rows, source=self._source, store=store)
@@ -153,22 +157,13 @@ class _Pictures:
             return drawn
         return len(self._names) + np.arange(drawn.size).reshape(drawn.shape)
 
-    def gather(self, drawn: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-        """Return a function from `numbered` draws and photos to what the frozen part makes of them."""
+    def gather(self, drawn: np.ndarray) -> FreshReader:
+        """Return what gives, for `numbered` draws and for photos, what the frozen part makes of them."""
         photos = drawn.ravel()
-        chosen = np.random.default_rng([self._seed, 2]).integers(max(1, self._copies), size=len(photos))
-
-        def name(draw: int) -> str:
-            copy = str(chosen[draw]) if self._copies else f"draw {draw}"
-            return self._source.copier.name(self._names[photos[draw]], copy)
-
-        def gathered(numbers: np.ndarray) -> np.ndarray:
-            if not len(numbers) or int(numbers.max()) < len(self._names):
-                return self._stored(numbers)
-            names = [name(number) for number in (numbers - len(self._names)).tolist()]
-            return LiveReader(names, self._source)(np.arange(len(names)))
-
-        return gathered
+        if not self._copies:
+            return FreshReader(self._stored, self._names, photos, source=self._source)
+        chosen = np.random.default_rng([self._seed, 2]).integers(self._copies, size=len(photos))
+        return FreshReader(self._stored, self._names, photos, source=self._source, copy=lambda draw: str(chosen[draw]))
 
 
 def _below(network: Any, cut: tails.Tail) -> freeze.Frozen:
