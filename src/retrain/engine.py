@@ -186,7 +186,7 @@ class Engine:
         self.height, self.width, self.threads = height, width, cores()
         self._graph, self._source, self._target = graph, source, target
         self._mean, self._std, self._model, self._warn = mean, std, model, warn
-        self._distribution = distribution
+        self.distribution = distribution
 
     @functools.cached_property
     def batched(self) -> bool:
@@ -224,7 +224,7 @@ class Engine:
             target=self._target,
             mean=self._mean,
             std=self._std,
-            distribution=self._distribution,
+            distribution=self.distribution,
             warn=self._warn,
         )
 

@@ -113,7 +113,8 @@ def _frozen(prepared: Prepared, network: Any, head: Head, terminal: Terminal, op
     frozen = freeze.from_keras(network.model, preprocess=network.preprocess)
     given = prepared.backbone
     backbone = write_backbone(frozen, folder, architecture=given.architecture, mean=given.mean, std=given.std)
-    source = Source(prepared.source.image_dir, bottlenecks.open_engine(backbone, terminal.warn))
+    engine = bottlenecks.open_engine(backbone, terminal.warn, distribution=prepared.source.engine.distribution)
+    source = Source(prepared.source.image_dir, engine)
     names = [example.path for example in prepared.dataset.examples]
     return Refined(backbone, source, head, LiveReader(names, source))
 
@@ -136,7 +137,7 @@ class _Pictures:
         folder = prepared.folder / f"below_{cut.name}"
         recipe = replace(prepared.recipe, spec=network.spec)
         backbone = load_backbone(recipe, folder, frozen=lambda: _below(network, cut))
-        engine = bottlenecks.open_engine(backbone, terminal.warn)
+        engine = bottlenecks.open_engine(backbone, terminal.warn, distribution=prepared.source.engine.distribution)
         self._source = Source(prepared.source.image_dir, engine, prepared.source.copier)
         store = opened.enter_context(Store(folder, dimension=backbone.dimension))
         kept = self.validation if self._distorted else np.concatenate([self.training, self.validation])
