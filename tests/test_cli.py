@@ -109,6 +109,16 @@ def test_label_image_answers_a_mistake_in_one_line(tmp_path, arguments, code, wo
     assert words in one_line(command("label_image", *arguments, cwd=tmp_path, code=code))
 
 
+@pytest.mark.parametrize(
+    "words", [["--early_stopping_patience=2"], ["--fine_tune_from=3"], ["--learning_rate=0.1,0.2"]]
+)
+def test_what_chooses_by_validation_images_needs_some(tmp_path, words):
+    colour_folder(tmp_path / "photos", per_class=3)
+    done = command("retrain", "--image_dir=photos", "--validation_percentage=0", *words, cwd=tmp_path, code=2)
+    assert "chooses by validation images, and there are none" in one_line(done)
+    assert not (tmp_path / "tf_files" / "bottlenecks").exists()
+
+
 def test_an_archive_that_cannot_be_downloaded_names_all_three_ways_out(tmp_path):
     colour_folder(tmp_path / "photos", per_class=1)
     # A proxy that nobody answers at is a machine without a network.

@@ -112,13 +112,14 @@ def _fine_tuned(
     head_alone, best = measured[len(found.measured)], _best(measured[len(found.measured) :])
     if refined is None:
         terminal.say(
-            f"Fine-tuning did not better the validation accuracy of {head_alone.validation_accuracy:.1%}: the network "
-            f"is exported as it was."
+            f"Fine-tuning did not better the validation accuracy of {head_alone.validation_accuracy:.1%} (cross "
+            f"entropy {head_alone.validation_cross_entropy:.4f}): the network is exported as it was."
         )
         return replace(found, measured=measured)
     terminal.say(
         f"Fine-tuning took the validation accuracy from {head_alone.validation_accuracy:.1%} to "
-        f"{best.validation_accuracy:.1%} (N={count}), at step {best.step}, whose weights are kept."
+        f"{best.validation_accuracy:.1%} and the cross entropy from {head_alone.validation_cross_entropy:.4f} to "
+        f"{best.validation_cross_entropy:.4f} (N={count}), at step {best.step}, whose weights are kept."
     )
     artefacts = replace(found.artefacts, backbone=refined.backbone, engine=refined.source.engine)
     photos = {example.path: number for number, example in enumerate(prepared.dataset.examples)}

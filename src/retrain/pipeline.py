@@ -26,6 +26,7 @@ from retrain.backbone import Recipe, check_trainable, keras_network, locate
 from retrain.candidates import Candidate, candidate_of, distortions_of, intermediate_path, steps_of
 from retrain.config import RetrainConfig, check
 from retrain.dataset import Dataset, Split, scan
+from retrain.errors import UsageError
 from retrain.preparation import Prepared, prepare
 from retrain.report import Misclassified, Report, Terminal, report_paths, write_report
 from retrain.summaries import TRAIN, Summaries, write_hparams
@@ -62,6 +63,7 @@ def retrain(
         validation_percentage=config.validation_percentage,
         testing_percentage=config.testing_percentage,
     )
+    _check_validation(config, dataset, several=len(trials) > 1)
     _check_results(config)
     _introduce(dataset, terminal)
     # Workers must find each other before TensorFlow does anything else.
@@ -174,6 +176,21 @@ def _finish(chosen: Candidate, terminal: Terminal) -> Report:
     terminal.final(report, misclassified=config.print_misclassified_test_images)
     _say_what_was_written(config, lite=chosen.artefacts.engine.model is not None, terminal=terminal)
     return report
+
+
+def _check_validation(config: RetrainConfig, dataset: Dataset, *, several: bool) -> None:
+    """Refuse what chooses by validation images where there are none."""
+    choosing = {
+        "--early_stopping_patience": config.early_stopping_patience is not None,
+        "--fine_tune_from": config.fine_tune_from is not None,
+        "a flag with several values": several,
+    }
+    asked = [flag for flag, wanted in choosing.items() if wanted]
+    if asked and not sum(dataset.counts(Split.VALIDATION)):
+        raise UsageError(
+            f"{asked[0]} chooses by validation images, and there are none. Give --validation_percentage, or make a "
+            f"folder validation/ beside train/."
+        )
 
 
 def _check_results(config: RetrainConfig) -> None:
