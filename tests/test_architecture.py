@@ -12,7 +12,7 @@ PACKAGE = ROOT / "src" / "retrain"
 LAYERS = [
     {"attribution", "errors", "formats", "files", "head", "lean_tensorflow", "recipes"},
     {"architectures", "dataset", "devices", "distortions", "download", "evaluation", "graphs", "image", "legacy_cache"},
-    {"checkpoint", "config", "keras_models", "litert", "quantize", "sampling", "simplify", "views", "workers"},
+    {"checkpoint", "config", "keras_models", "litert", "quantize", "sampling", "simplify", "sweep", "views", "workers"},
     {"freeze"},
     {"saved_models"},
     {"parts", "tails"},
@@ -21,7 +21,7 @@ LAYERS = [
     {"bottlenecks", "classifier"},
     {"export"},
     {"artefacts"},
-    {"flags", "label", "preparation", "sweep"},
+    {"flags", "label", "preparation"},
     {"refinement"},
     {"candidates"},
     {"evaluate", "inspection"},

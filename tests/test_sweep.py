@@ -7,7 +7,6 @@ from conftest import COLOURS, colour_folder, command
 
 from retrain import sweep
 from retrain.evaluation import Interval
-from retrain.flags import SEVERAL
 from retrain.sweep import Ranked
 
 
@@ -16,10 +15,6 @@ def test_every_combination_is_named_after_what_differs():
     assert names == ["LR_0.005_HIDDEN_0", "LR_0.005_HIDDEN_512-256", "LR_1.0_HIDDEN_0", "LR_1.0_HIDDEN_512-256"]
     assert [t.name for t in sweep.trials({"architecture": ("keras:VGG19", "a/b.pb")})] == ["keras_VGG19", "a_b.pb"]
     assert [(t.name, t.values) for t in sweep.trials({})] == [("", {})]
-
-
-def test_what_may_be_given_several_values_can_be_named():
-    assert set(SEVERAL) == set(sweep.NAMED)
 
 
 def test_trials_rank_by_accuracy_then_by_cross_entropy():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from retrain import flags
 from retrain.config import ORIGINAL_PATHS, RetrainConfig
 from retrain.errors import RetrainError, UsageError, printable
+from retrain.sweep import NAMED
 
 if TYPE_CHECKING:
     from retrain.classifier import Metadata
@@ -63,8 +64,8 @@ def parsed_retrain(arguments: Sequence[str], paths: Mapping[str, Path] | None = 
     if given["image_dir"] is None and not listing:
         raise UsageError("--image_dir is missing. Give it a folder that holds one sub-folder of photos per class.")
     given["hidden_units"] = flags.hidden_units(given["hidden_units"])
-    several = {name: given[name] for name in flags.SEVERAL if len(given[name]) > 1}
-    config = RetrainConfig(**{**given, **{name: given[name][0] for name in flags.SEVERAL}})
+    several = {name: given[name] for name in NAMED if len(given[name]) > 1}
+    config = RetrainConfig(**{**given, **{name: given[name][0] for name in NAMED}})
     return ParsedRetrain(config, several, "DEBUG" if verbose else level, listing)
 
 

@@ -13,7 +13,6 @@ from retrain.config import RetrainConfig
 from retrain.errors import UsageError
 
 DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(RetrainConfig)}
-SEVERAL = ("architecture", "learning_rate", "train_batch_size", "hidden_units", "optimizer", "random_seed")
 LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 
 # The flags of the codelab's retrain.py, and those that TF-Hub's added. An abbreviation that was clear to the one or

@@ -17,6 +17,7 @@ from retrain import (
     evaluation,
     export,
     graphs,
+    keras_models,
     sampling,
     sweep,
     tails,
@@ -79,7 +80,7 @@ def retrain(
         prepared: dict[tuple[str, int], Prepared] = {}
         candidates, results = [], []
         for trial, each in zip(trials, configs, strict=True):
-            key = (each.architecture, each.random_seed)
+            key = (each.architecture, _seed_of_features(each))
             if key not in prepared:
                 prepared[key] = _prepare(each, dataset, terminal, opened)
             started = time.perf_counter()
@@ -126,6 +127,11 @@ def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened
         terminal=terminal,
         opened=opened,
     )
+
+
+def _seed_of_features(config: RetrainConfig) -> int:
+    """Return the seed where bottlenecks follow from it, 0 where every seed has the same."""
+    return config.random_seed if distortions_of(config) or config.weights == keras_models.RANDOM else 0
 
 
 def _elsewhere(config: RetrainConfig, folder: Path) -> RetrainConfig:

@@ -3,9 +3,10 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from retrain.evaluation import Interval
+if TYPE_CHECKING:  # the flags are read before numpy is
+    from retrain.evaluation import Interval
 
 # The flags that may be given several values, and how a run is named after them.
 NAMED = {
@@ -40,7 +41,7 @@ class Ranked:
     name: str
     accuracy: float
     cross_entropy: float
-    interval: Interval
+    interval: "Interval"
     seconds: float
     size: int
 
