@@ -76,7 +76,7 @@ class FineTuning:
         """
         import keras
 
-        self._cut, self._scale, self._recipe, self._steps = cut, scale, recipe, steps
+        self._cut, self._scale, self._recipe = cut, scale, recipe
         self._seed, self._strategy, self._warn, self._slices = seed, strategy, warn, 1
         layers = scale.unfolded(head)
         self._head = [keras.Variable(a) for layer in layers for a in (layer.weights, layer.biases)]

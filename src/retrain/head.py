@@ -36,11 +36,6 @@ class Head:
         """Return the layer that gives the logits."""
         return self.layers[-1]
 
-    @property
-    def parameters(self) -> int:
-        """Return how many numbers were trained."""
-        return sum(layer.weights.size + layer.biases.size for layer in self.layers)
-
     def logits(self, bottlenecks: np.ndarray) -> np.ndarray:
         """Return float32 [N, C], unnormalised, for bottlenecks float32 [N, D]."""
         hidden = bottlenecks

@@ -18,14 +18,13 @@ _MARK = "\0"  # no file name holds it
 class Views:
     """All pictures of a training.
 
-    `labels` int64 [V] are their class ids; `members` has the indices of each split, int64. `trained_on` int64 are
-    those that batches are drawn from: the training photos, or their distorted copies.
+    `labels` int64 [V] are their class ids; `members` has the indices of each split, int64: those of training are the
+    training photos, or their distorted copies.
     """
 
     names: Sequence[str]
     labels: np.ndarray
     members: dict[Split, np.ndarray]
-    trained_on: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def views(dataset: Dataset, copier: Copier, *, copies: int) -> Views:
         names += own
         labels += [example.class_id] * len(own)
     places = {split: np.array(indices, np.int64) for split, indices in members.items()}
-    return Views(names, np.array(labels, np.int64), places, places[Split.TRAINING])
+    return Views(names, np.array(labels, np.int64), places)
 
 
 def photo_of(name: str) -> str:
