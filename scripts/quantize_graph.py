@@ -29,13 +29,11 @@ def parser() -> argparse.ArgumentParser:
         "--mode",
         choices=_MODES,
         default="round",
-        help="weights_rounded: as large, but compresses to a third; weights: 8-bit weights, a quarter of the bytes; "
+        help="weights_rounded: as large, but compresses well; weights: 8-bit weights, about a third of the bytes; "
         "round, quantize: shows what 8-bit arithmetic would do to the accuracy (default: %(default)s)",
     )
     made.add_argument("--bitdepth", type=int, default=8, help="bits of a rounded number (default: %(default)s)")
-    made.add_argument(
-        "--output_node_names", default="", help="nodes to keep, with commas between (default: its output)"
-    )
+    made.add_argument("--output_node_names", default="", help="nodes to keep, with commas between (default: all)")
     made.add_argument("--print_nodes", nargs="?", const=True, help="list the nodes of the result")
     made.add_argument("--image_dir", type=Path, help="photos in class folders: print what the rounding costs on them")
     for name in _OF_EIGHTBIT:

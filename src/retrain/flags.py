@@ -275,7 +275,7 @@ def _add_distortions(group: argparse._ActionsContainer, defaults: Mapping[str, A
     _add(
         group, defaults, "distortion_copies", int,
         "copies of each training photo, made once and kept; 0 makes new ones at every step, as the original did, "
-        "which takes as long as the original took", "COPIES",
+        "which takes far longer", "COPIES",
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Rounds the weights of a frozen graph to few values, so that it compresses well or takes a quarter of the bytes.
+"""Rounds the weights of a frozen graph to few values, so that it compresses well or takes a third of the bytes.
 
 The weights of each output channel are first brought to [-1, 1], and what they give is multiplied back: one range for
 all channels would leave the small ones a handful of values, which costs a MobileNet a tenth of its accuracy
