@@ -32,7 +32,7 @@ def show_image(image: str | Path) -> None:
                 opened.show()
             else:
                 opened.verify()  # there is no screen; the caption is all that can be shown
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's decoders raise any of them
         raise ImageError(f"cannot show {image}: {first_line(error)}. Name a photo.") from error
     print(printable(caption(Path(image))))
 

@@ -36,10 +36,14 @@ def _rows(path: Path, told: Metadata) -> Iterator[tuple[str, str]]:
     yield "output", told.output or _missing("--output_layer")
     shown = ", ".join(told.labels[:_SHOWN_LABELS]) + (", ..." if len(told.labels) > _SHOWN_LABELS else "")
     yield "labels", f"{len(told.labels)}: {shown}" if told.labels else _missing("--labels")
-    counted = litert.operations(path) if lite else graphs.operations(graphs.read(path))
+    if lite:
+        counted, parameters = litert.operations(path), litert.parameters(path)
+    else:
+        graph_def = graphs.read(path)
+        counted, parameters = graphs.operations(graph_def), graphs.parameters(graph_def)
     listed = ", ".join(f"{count} {name}" for name, count in counted.most_common())
     yield "operations", f"{counted.total()}: {listed}"
-    yield "parameters", f"{litert.parameters(path) if lite else graphs.parameters(graphs.read(path)):,}"
+    yield "parameters", f"{parameters:,}"
     yield "bytes", f"{path.stat().st_size:,}"
     yield "trained by", _origin(told)
 
