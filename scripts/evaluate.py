@@ -24,6 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     cli.quieten(verbose=False)
     from retrain import evaluation, label
     from retrain.evaluate import evaluate
+    from retrain.report import Terminal
 
     model = label.load(given.graph, labels=given.labels, own=cli.own_metadata(given))
     found = evaluate(
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str]) -> int:
         given.image_dir,
         validation_percentage=given.validation_percentage,
         testing_percentage=given.testing_percentage,
+        advance=Terminal().progress("Evaluating", "image"),
     )
     for name in found.unknown:
         print(printable(f"evaluate: the graph has no class for the folder {name!r}, left out"), file=sys.stderr)

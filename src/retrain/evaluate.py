@@ -67,10 +67,11 @@ def evaluate(
         except (OSError, ImageError) as error:
             rejected[example.path] = getattr(error, "strerror", None) or str(error)
             continue
+        finally:
+            advance(number + 1, len(wanted))
         paths.append(example.path)
         rows.append(model(pixels[None])[0])
         labels.append(ids[dataset.class_names[example.class_id]])
-        advance(number + 1, len(wanted))
     if not rows:
         raise DatasetError(f"{image_dir} has no readable {split or ''} images of the model's classes to evaluate on.")
     return Evaluated(tuple(paths), np.stack(rows), np.array(labels, np.int64), rejected, unknown)
