@@ -61,7 +61,7 @@ def test_a_damaged_file_is_refused_and_counted(tmp_path, photos, content):
     (cached(tmp_path) / "daisy" / "b.jpg_mobilenet_1.0_224.txt").write_text(content)
     cache = find(tmp_path, photos)
     assert cache.recall("daisy/b.jpg") is None
-    assert cache.refused == {"damaged": 1}
+    assert cache.refused == {"damaged": {"daisy/b.jpg"}}
     assert cache.recall("rose/a.jpg") is not None
 
 
@@ -70,4 +70,4 @@ def test_a_photo_that_was_replaced_since_is_refused(tmp_path, photos):
     os.utime(file, (1, 1))
     cache = find(tmp_path, photos)
     assert cache.recall("daisy/a.jpg") is None
-    assert cache.refused == {"older than their photos": 1}
+    assert cache.refused == {"older than their photos": {"daisy/a.jpg"}}

@@ -7,19 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
+STORE_MARK = "index.sqlite"  # a folder with this is a store of ours
+
 
 @dataclass
 class LegacyCache:
     """The text files of one network that belong to photos of one folder.
 
     `files` maps a photo's path below the image folder to its file; `dimension` is the count of numbers in the first
-    readable one. `refused` counts the files that were looked into and not used, by reason.
+    readable one. `refused` has the photos whose files were looked into and not used, by reason; threads add to it.
     """
 
     image_dir: Path
     files: dict[str, Path]
     dimension: int
-    refused: dict[str, int] = field(default_factory=dict)
+    refused: dict[str, set[str]] = field(default_factory=dict)
 
     def recall(self, path: str) -> np.ndarray | None:
         """Return a photo's vector, float32 [dimension]; None where there is none that can be trusted."""
@@ -32,7 +34,7 @@ class LegacyCache:
             if vector is not None and len(vector) == self.dimension:
                 return vector
             reason = "damaged"
-        self.refused[reason] = self.refused.get(reason, 0) + 1
+        self.refused.setdefault(reason, set()).add(path)
         return None
 
 
@@ -47,6 +49,8 @@ def find(bottleneck_dir: Path, image_dir: Path, paths: Sequence[str], network: s
         paths: Photos below it.
         network: The architecture's name, or a TF-Hub handle.
     """
+    if not _holds_others(bottleneck_dir):
+        return None
     ending = "_" + re.sub(r"://|[/:\\]", "~", network) + ".txt"
     listed: dict[str, set[str]] = {}
     files = {}
@@ -59,6 +63,14 @@ def find(bottleneck_dir: Path, image_dir: Path, paths: Sequence[str], network: s
     vectors = (_read(file) for file in files.values())
     first = next((vector for vector in vectors if vector is not None), None)
     return LegacyCache(image_dir, files, len(first)) if first is not None else None
+
+
+def _holds_others(bottleneck_dir: Path) -> bool:
+    """Return whether there are folders other than stores, so that a million photos need not be looked up."""
+    try:
+        return any(folder.is_dir() and not (folder / STORE_MARK).exists() for folder in bottleneck_dir.iterdir())
+    except OSError:
+        return False
 
 
 def _names(folder: Path) -> set[str]:

@@ -144,8 +144,8 @@ def _say_what_was_recalled(
 ) -> None:
     if recalled:
         terminal.say(f"{recalled} bottlenecks read from the original's .txt files in {bottleneck_dir}.")
-    for reason, count in sorted(old.refused.items()):
-        terminal.warn(f"{count} of the original's .txt files in {bottleneck_dir} are {reason}: computed anew.")
+    for reason, photos in sorted(old.refused.items()):
+        terminal.warn(f"{len(photos)} of the original's .txt files in {bottleneck_dir} are {reason}: computed anew.")
     if old.dimension != dimension:
         terminal.warn(
             f"{len(old.files)} of the original's .txt files in {bottleneck_dir} hold {old.dimension} numbers "
