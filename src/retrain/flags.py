@@ -11,6 +11,7 @@ from typing import Any
 from retrain import __version__, architectures, recipes
 from retrain.config import RetrainConfig
 from retrain.errors import UsageError
+from retrain.sweep import NAMED
 
 DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(RetrainConfig)}
 LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
@@ -149,27 +150,20 @@ def _add(
     text: str,
     metavar: str | None = None,
 ) -> None:
+    """Add a flag; one of those that a sweep may vary takes several values with commas between, and gives a tuple."""
     default = defaults[name]
     shown = f" (default: {default})" if default is not None else ""
+    if name in NAMED:
+        text, kind, default = f"{text}; several with commas between are all tried", _several(kind), (default,)
     group.add_argument(f"--{name}", type=kind, default=default, help=text + shown, metavar=metavar)
 
 
-def _add_several(
-    group: argparse._ActionsContainer,
-    defaults: Mapping[str, Any],
-    name: str,
-    kind: Callable[[str], object],
-    text: str,
-    metavar: str | None = None,
-) -> None:
-    """Add a flag that may be given several values with commas between; it parses to a tuple."""
-
+def _several(kind: Callable[[str], object]) -> Callable[[str], object]:
     def values(word: str) -> tuple[object, ...]:
         return tuple(dict.fromkeys(kind(part.strip()) for part in word.split(",")))
 
     values.__name__ = kind.__name__  # what argparse calls it in "invalid float value"
-    shown = f"{text}; several with commas between are all tried (default: {defaults[name]})"
-    group.add_argument(f"--{name}", type=values, default=(defaults[name],), help=shown, metavar=metavar)
+    return values
 
 
 def hidden_units(words: Sequence[str] | None) -> tuple[tuple[int, ...], ...]:
@@ -220,12 +214,12 @@ def _add_training(group: argparse._ActionsContainer, defaults: Mapping[str, Any]
     length = group.add_mutually_exclusive_group()
     _add(length, defaults, "how_many_training_steps", int, "training steps")
     _add(length, defaults, "how_many_epochs", float, "instead of steps: how often to see as many photos as there are")
-    _add_several(group, defaults, "learning_rate", float, "how far each step goes")
-    _add_several(group, defaults, "train_batch_size", int, "photos a step")
+    _add(group, defaults, "learning_rate", float, "how far each step goes")
+    _add(group, defaults, "train_batch_size", int, "photos a step")
     _add(group, defaults, "validation_batch_size", int, "photos a validation, -1 for all")
     _add(group, defaults, "test_batch_size", int, "photos of the final test, drawn at random; -1 for all")
     _add(group, defaults, "eval_step_interval", int, "steps from one evaluation to the next")
-    _add_several(group, defaults, "random_seed", int, "the same seed and photos give the same graph")
+    _add(group, defaults, "random_seed", int, "the same seed and photos give the same graph")
 
 
 def _add_head(group: argparse._ActionsContainer, defaults: Mapping[str, Any]) -> None:
@@ -240,7 +234,7 @@ def _add_head(group: argparse._ActionsContainer, defaults: Mapping[str, Any]) ->
     _add(group, defaults, "l2", float, "times the sum of the squared weights is added to the loss", "FACTOR")
     _add(group, defaults, "label_smoothing", float, "share of each label spread over all classes", "SHARE")
     rules = ", ".join(recipes.OPTIMIZERS[:-1]) + f" or {recipes.OPTIMIZERS[-1]}"
-    _add_several(group, defaults, "optimizer", str, rules)
+    _add(group, defaults, "optimizer", str, rules)
     _add(group, defaults, "learning_rate_schedule", str, "constant, or cosine: down to 0 at the last step", "SCHEDULE")
     _add(
         group, defaults, "early_stopping_patience", int,
@@ -280,7 +274,7 @@ def _add_distortions(group: argparse._ActionsContainer, defaults: Mapping[str, A
 
 
 def _add_backbone(group: argparse._ActionsContainer, defaults: Mapping[str, Any]) -> None:
-    _add_several(group, defaults, "architecture", str, "the pretrained network, see below", "NAME")
+    _add(group, defaults, "architecture", str, "the pretrained network, see below", "NAME")
     _add(
         group, defaults, "image_size", int,
         "side of the images, for mobilenet_bundled and keras: networks, which work at most sizes", "PIXELS",
