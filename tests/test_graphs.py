@@ -1,7 +1,7 @@
 import pytest
 from conftest import write_graph
 
-from retrain import graphs
+from retrain import graphs, recognition
 from retrain.errors import GraphError
 
 
@@ -103,15 +103,15 @@ def test_the_inception_of_2015_is_known_by_its_nodes():
         tf.reduce_mean(scaled, [1, 2], keepdims=True, name="pool_3")
 
     definition = graph_def(build)
-    assert graphs.image_input(definition) == graphs.ImageInput("Mul", 299, 299, 128.0, 128.0)
-    assert graphs.bottleneck_node(definition) == "pool_3"
+    assert recognition.image_input(definition) == recognition.ImageInput("Mul", 299, 299, 128.0, 128.0)
+    assert recognition.bottleneck_node(definition) == "pool_3"
     part = graphs.cut(definition, source="Mul", target="pool_3", height=299, width=299)
     assert {node.op for node in part.node} == {"Placeholder", "Const", "Mean"}
 
 
 def test_an_old_hub_export_takes_zero_to_one(mean_colour_backbone):
-    told = graphs.image_input(graphs.read(mean_colour_backbone))
-    assert told == graphs.ImageInput("Placeholder", 16, 16, 0.0, 255.0)
+    told = recognition.image_input(graphs.read(mean_colour_backbone))
+    assert told == recognition.ImageInput("Placeholder", 16, 16, 0.0, 255.0)
 
 
 def test_cutting_at_a_node_that_is_not_there_offers_the_nearest(mean_colour_backbone):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, command, photo
 
-from retrain import classifier, graphs, label
+from retrain import classifier, graphs, label, recognition
 from retrain.config import RetrainConfig
 from retrain.pipeline import retrain
 
@@ -248,7 +248,7 @@ def test_with_a_hub_module_the_nodes_are_named_as_tf_hubs_retrain_named_them(flo
     retrain(config)
     names = {node.name for node in graphs.read(tmp_path / "g.pb").node}
     assert {"Placeholder", "final_retrain_ops/Wx_plus_b/add", "final_result"} <= names
-    told = graphs.image_input(graphs.read(tmp_path / "g.pb"))
+    told = recognition.image_input(graphs.read(tmp_path / "g.pb"))
     assert (told.tensor, told.mean, told.std) == ("Placeholder", 0.0, 255.0)
 
 

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from retrain import architectures, download, freeze, graphs, keras_models, saved_models
+from retrain import architectures, download, freeze, graphs, keras_models, recognition, saved_models
 from retrain.architectures import BackboneSpec, Kind
 from retrain.errors import BackboneError, DownloadError, RetrainError, first_line
 from retrain.files import write_whole
@@ -263,9 +263,9 @@ def _build(recipe: Recipe) -> tuple[freeze.Frozen, float, float]:
 
 def _from_graph_def(spec: BackboneSpec, graph_def: graphs.GraphDef, name: str) -> tuple[freeze.Frozen, float, float]:
     graphs.check_pure(graph_def, name=name)
-    told = graphs.image_input(graph_def)
+    told = recognition.image_input(graph_def)
     source, height, width = spec.source or told.tensor, spec.height or told.height, spec.width or told.width
-    target = spec.target or graphs.bottleneck_node(graph_def)
+    target = spec.target or recognition.bottleneck_node(graph_def)
     if source is None:
         raise BackboneError(f"{name} does not tell where its image goes in. Name the node with --input_layer.")
     if target is None:

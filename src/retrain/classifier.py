@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from retrain import graphs, litert
+from retrain import graphs, litert, recognition
 from retrain.errors import GraphError, first_line
 
 METADATA_NODE = "retrain_metadata"  # the constant node of a graph that holds its metadata
@@ -89,8 +89,8 @@ def describe(path: Path) -> Metadata:
             import tensorflow as tf
 
             return Metadata.from_json(tf.make_ndarray(node.attr["value"].tensor).item())
-    told = graphs.image_input(graph_def)
-    outputs = graphs.output_nodes(graph_def)
+    told = recognition.image_input(graph_def)
+    outputs = recognition.output_nodes(graph_def)
     output = "final_result" if "final_result" in outputs else outputs[0] if len(outputs) == 1 else None
     return Metadata(
         input=told.tensor, output=output, height=told.height, width=told.width, mean=told.mean, std=told.std

@@ -1,8 +1,7 @@
-"""Pure functions on frozen TensorFlow graphs: read, allow-list, inspect, cut."""
+"""Pure functions on frozen TensorFlow graphs: read, allow-list, count, cut, rewrite."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,21 +50,6 @@ PURE_OPERATIONS = frozenset(
 
 _NEVER_CONSTANT = ("Placeholder", "PlaceholderWithDefault", "Multinomial", "TruncatedNormal")
 _SMALL_BYTES = 1024
-
-
-@dataclass(frozen=True)
-class ImageInput:
-    """Where a graph takes its image, and in which form.
-
-    `tensor` is a node's name; the graph expects float32 [N, height, width, 3] of `(pixel - mean) / std`, RGB.
-    A field that the graph does not tell is None.
-    """
-
-    tensor: str | None
-    height: int | None = None
-    width: int | None = None
-    mean: float | None = None
-    std: float | None = None
 
 
 def read(path: Path) -> GraphDef:
@@ -129,50 +113,6 @@ def all_nodes(graph_def: GraphDef) -> Iterator[Any]:
     yield from graph_def.node
     for function in graph_def.library.function:
         yield from function.node_def
-
-
-def image_input(graph_def: GraphDef) -> ImageInput:
-    """Return what the graph itself tells about its image input.
-
-    The range of its pixels follows from what the graph does to them first: fake quantisation names the range, and a
-    graph that scales pixels to [-1, 1] itself shows from where. Otherwise it is known by node names: the slim
-    MobileNets of the codelab (`input`, [-1, 1]), the Inception v3 of 2015 (`Mul`, [-1, 1], 299 px) and TF-Hub exports
-    of the original `retrain.py` (`Placeholder`, [0, 1]).
-    """
-    nodes = {node.name: node for node in graph_def.node}
-    if "Mul" in nodes and "DecodeJpeg/contents" in nodes:
-        return ImageInput("Mul", 299, 299, 128.0, 128.0)
-    images = [node for node in graph_def.node if node.op == "Placeholder" and _could_be_image(node)]
-    if len(images) != 1:
-        return ImageInput(None)
-    height, width = _placeholder_size(images[0])
-    mean, std = _range_used(nodes, images[0].name) or (None, None)
-    if mean is None and any(name.startswith("MobilenetV1/") for name in nodes):
-        mean, std = 127.5, 127.5
-    elif mean is None and images[0].name == "Placeholder":
-        mean, std = 0.0, 255.0
-    return ImageInput(images[0].name, height, width, mean, std)
-
-
-def bottleneck_node(graph_def: GraphDef) -> str | None:
-    """Return the node whose output a new head should sit on, None where the graph does not tell.
-
-    Known by name: the pooled features of slim MobileNets and of the Inception v3 of 2015, and the bottleneck
-    of a graph that retrain or the original `retrain.py` exported.
-    """
-    nodes = {node.name: node for node in graph_def.node}
-    for known in ("MobilenetV1/Logits/AvgPool_1a/AvgPool", "pool_3"):
-        if known in nodes:
-            return known
-    exported = [n for n in graph_def.node if n.name.endswith("BottleneckInputPlaceholder") and len(n.input) == 1]
-    return source_node(exported[0].input[0]) if exported else None
-
-
-def output_nodes(graph_def: GraphDef) -> list[str]:
-    """Return the names of the nodes that no other node reads, constants and metadata left out."""
-    read_by_others = {source_node(name) for node in graph_def.node for name in node.input}
-    silent = ("Const", "NoOp", "Assert", "Placeholder")
-    return [n.name for n in graph_def.node if n.name not in read_by_others and n.op not in silent]
 
 
 def operations(graph_def: GraphDef) -> Counter[str]:
@@ -376,64 +316,6 @@ def needed_nodes(graph_def: GraphDef, targets: Sequence[str]) -> list[Any]:
             needed.add(name)
             waiting += [source_node(tensor) for tensor in nodes[name].input]
     return [node for node in graph_def.node if node.name in needed]
-
-
-def _could_be_image(node: Any) -> bool:
-    shape = node.attr["shape"].shape
-    known = not shape.unknown_rank and len(shape.dim) > 0
-    return not known or (len(shape.dim) == 4 and shape.dim[3].size in (3, -1))
-
-
-def _range_used(nodes: dict[str, Any], image: str) -> tuple[float, float] | None:
-    """Return the mean and std that a graph wants its pixels in, from what it does to them before anything else."""
-    scale, offset, last = 1.0, 0.0, image
-    while True:
-        readers = [n for n in nodes.values() if last in map(source_node, n.input) and n.op not in ("Shape", "NoOp")]
-        if len(readers) != 1:
-            break
-        (reader,) = readers
-        others = [_scalar(nodes, tensor) for tensor in reader.input if source_node(tensor) != last]
-        if reader.op == "FakeQuantWithMinMaxVars" and scale == 1.0 and offset == 0.0:
-            low, high = (0.0 if value is None else round(value, 1) for value in others)
-            return _RANGES.get((low, high))
-        if reader.op not in ("Identity", "Mul", "Sub", "Add", "AddV2", "RealDiv", "Div") or None in others:
-            break
-        value = others[0] if others and others[0] is not None else 0.0
-        if reader.op == "Mul":
-            scale, offset = scale * value, offset * value
-        elif reader.op in ("RealDiv", "Div"):
-            scale, offset = scale / value, offset / value
-        elif reader.op != "Identity":
-            offset += -value if reader.op == "Sub" else value
-        last = reader.name
-    if scale == 1.0:
-        return None
-    # What comes out must lie in [-1, 1] or [0, 1]; so pixels that go in reach from 0 to 1, or from 0 to 255.
-    return (0.0, 255.0) if abs(scale - 2.0) < 0.1 else (0.0, 1.0) if scale < 0.02 else None
-
-
-_RANGES = {(-1.0, 1.0): (127.5, 127.5), (0.0, 1.0): (0.0, 255.0), (0.0, 255.0): (0.0, 1.0)}  # min, max: mean, std
-
-
-def _scalar(nodes: dict[str, Any], tensor: str) -> float | None:
-    """Return the one number in a constant, whatever Identity nodes are in between; None for anything else."""
-    import tensorflow as tf
-
-    node = nodes.get(source_node(tensor))
-    while node is not None and node.op == "Identity":
-        node = nodes.get(source_node(node.input[0]))
-    if node is None or node.op != "Const":
-        return None
-    values = tf.make_ndarray(node.attr["value"].tensor)
-    return float(values.reshape(-1)[0]) if values.size == 1 and values.dtype.kind == "f" else None
-
-
-def _placeholder_size(node: Any) -> tuple[int | None, int | None]:
-    dims = node.attr["shape"].shape.dim
-    if len(dims) != 4:
-        return None, None
-    height, width = dims[1].size, dims[2].size
-    return (height if height > 0 else None), (width if width > 0 else None)
 
 
 def _similar(wanted: str, names: list[str]) -> str:
