@@ -117,3 +117,37 @@ def test_an_old_hub_export_takes_zero_to_one(mean_colour_backbone):
 def test_cutting_at_a_node_that_is_not_there_offers_the_nearest(mean_colour_backbone):
     with pytest.raises(GraphError, match="mean_colour"):
         graphs.cut(graphs.read(mean_colour_backbone), source="Placeholder", target="mean_color", height=16, width=16)
+
+
+def chain(*nodes):
+    """Return a GraphDef of an image that goes through nodes, (name, operation, inputs), after constants 0 and 127.5."""
+    import tensorflow as tf
+
+    def build(tf):
+        tf.compat.v1.placeholder(tf.float32, [None, 8, 8, 3], name="image")
+        tf.constant(0.0, name="zero")
+        tf.constant(127.5, name="half")
+
+    with tf.Graph().as_default() as graph:
+        build(tf)
+    made = graph.as_graph_def()
+    for name, operation, inputs in nodes:
+        made.node.add(name=name, op=operation).input[:] = inputs
+    return made
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [("out", "RealDiv", ["image", "zero"])],
+        [("out", "RealDiv", ["half", "image"])],
+        [("out", "Sub", ["half", "image"])],
+        [("out", "FakeQuantWithMinMaxVars", ["image", "image", "image"])],
+        [("a", "Identity", ["b"]), ("b", "Identity", ["a"]), ("out", "Mul", ["image", "a"])],
+        [("a", "Identity", []), ("out", "Mul", ["image", "a"])],
+        [("out", "Mul", ["image", "image"])],
+    ],
+)
+def test_a_strange_graph_tells_no_range_and_does_no_harm(nodes):
+    told = recognition.image_input(chain(*nodes))
+    assert (told.tensor, told.mean, told.std) == ("image", None, None)

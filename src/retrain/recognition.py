@@ -73,32 +73,30 @@ def _could_be_image(node: Any) -> bool:
 
 def _range_used(nodes: dict[str, Any], image: str) -> tuple[float, float] | None:
     """Return the mean and std that a graph wants its pixels in, from what it does to them before anything else."""
-    scale, offset, last = 1.0, 0.0, image
-    while True:
-        readers = [
-            n for n in nodes.values() if last in map(graphs.source_node, n.input) and n.op not in ("Shape", "NoOp")
-        ]
-        if len(readers) != 1:
-            break
-        (reader,) = readers
+    scale, last = 1.0, image
+    while (reader := _only_reader(nodes, last)) is not None:
         others = [_scalar(nodes, tensor) for tensor in reader.input if graphs.source_node(tensor) != last]
-        if reader.op == "FakeQuantWithMinMaxVars" and scale == 1.0 and offset == 0.0:
-            low, high = (0.0 if value is None else round(value, 1) for value in others)
-            return _RANGES.get((low, high))
-        if reader.op not in ("Identity", "Mul", "Sub", "Add", "AddV2", "RealDiv", "Div") or None in others:
+        if reader.op == "FakeQuantWithMinMaxVars" and last == image and len(others) == 2 and None not in others:
+            return _RANGES.get((round(others[0] or 0.0, 1), round(others[1] or 0.0, 1)))
+        if reader.op not in _OPERANDS or len(others) != _OPERANDS[reader.op] or None in others:
             break
-        value = others[0] if others and others[0] is not None else 0.0
-        if reader.op == "Mul":
-            scale, offset = scale * value, offset * value
-        elif reader.op in ("RealDiv", "Div"):
-            scale, offset = scale / value, offset / value
-        elif reader.op != "Identity":
-            offset += -value if reader.op == "Sub" else value
+        if reader.op in _ORDERED and (graphs.source_node(reader.input[0]) != last or others[0] == 0):
+            break
+        factor = others[0] if others and others[0] is not None else 1.0
+        scale *= factor if reader.op == "Mul" else 1 / factor if reader.op in ("RealDiv", "Div") else 1.0
         last = reader.name
-    if scale == 1.0:
-        return None
     # What comes out must lie in [-1, 1] or [0, 1]; so pixels that go in reach from 0 to 1, or from 0 to 255.
-    return (0.0, 255.0) if abs(scale - 2.0) < 0.1 else (0.0, 1.0) if scale < 0.02 else None
+    return (0.0, 255.0) if abs(scale - 2.0) < 0.1 else (0.0, 1.0) if 0 < scale < 0.02 else None
+
+
+_OPERANDS = {"Identity": 0, "Mul": 1, "Sub": 1, "Add": 1, "AddV2": 1, "RealDiv": 1, "Div": 1}  # beside the image
+_ORDERED = ("Sub", "RealDiv", "Div")
+
+
+def _only_reader(nodes: dict[str, Any], name: str) -> Any:
+    """Return the one node that reads another's values, None for several or none."""
+    readers = [n for n in nodes.values() if name in map(graphs.source_node, n.input) and n.op not in ("Shape", "NoOp")]
+    return readers[0] if len(readers) == 1 else None
 
 
 _RANGES = {(-1.0, 1.0): (127.5, 127.5), (0.0, 1.0): (0.0, 255.0), (0.0, 255.0): (0.0, 1.0)}  # min, max: mean, std
@@ -108,8 +106,10 @@ def _scalar(nodes: dict[str, Any], tensor: str) -> float | None:
     """Return the one number in a constant, whatever Identity nodes are in between; None for anything else."""
     import tensorflow as tf
 
+    seen: set[str] = set()  # a stranger's graph may go round in a circle
     node = nodes.get(graphs.source_node(tensor))
-    while node is not None and node.op == "Identity":
+    while node is not None and node.op == "Identity" and node.input and node.name not in seen:
+        seen.add(node.name)
         node = nodes.get(graphs.source_node(node.input[0]))
     if node is None or node.op != "Const":
         return None
