@@ -46,11 +46,10 @@ def from_graph_def(graph_def: Any, *, source: str, target: str, height: int, wid
 
     last = graphs.source_node(target)
     part = graphs.cut(graph_def, source=source, target=last, height=height, width=width)
-    part = simplify.simplify(part, keep=[source, last])
     with tf.Graph().as_default() as graph:
         try:
-            tf.import_graph_def(part, name="")
-        except (ValueError, tf.errors.InvalidArgumentError) as error:
+            tf.import_graph_def(simplify.simplify(part, keep=[source, last]), name="")
+        except (ValueError, tf.errors.OpError) as error:
             raise GraphError(f"TensorFlow cannot read the graph: {first_line(error)}.") from error
         try:
             tensor = graph.get_tensor_by_name(graphs.tensor_name(target))

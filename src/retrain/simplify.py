@@ -46,10 +46,12 @@ def simplify(graph_def: graphs.GraphDef, *, keep: Sequence[str]) -> graphs.Graph
 
 def _direct(graph_def: graphs.GraphDef, keep: Sequence[str]) -> graphs.GraphDef:
     """Return the graph without nodes that only pass on what they get, and without control edges."""
-    passed = {n.name: n.input[0] for n in graph_def.node if n.op in _PASSED_OVER and n.name not in keep}
+    passed = {n.name: n.input[0] for n in graph_def.node if n.op in _PASSED_OVER and n.name not in keep and n.input}
 
     def origin(tensor: str) -> str:
-        while (name := graphs.source_node(tensor)) in passed:
+        seen: set[str] = set()  # a stranger's graph may go round in a circle, which TensorFlow will refuse
+        while (name := graphs.source_node(tensor)) in passed and name not in seen:
+            seen.add(name)
             tensor = passed[name]
         return tensor
 
