@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 from scripts import rival
 
-from retrain import architectures, bottlenecks, export, sampling, training
+from retrain import architectures, bottlenecks, export, sampling, training, workers
 from retrain.backbone import Backbone, load_backbone, locate
 from retrain.bottlenecks import Source
 from retrain.dataset import scan
-from retrain.engine import Engine, TensorFlowRunner, cores
+from retrain.engine import Engine, TensorFlowRunner
 from retrain.image import decode
 from retrain.recipes import HeadRecipe
 from retrain.store import Entry, Stamp, Store
@@ -72,7 +72,12 @@ def main() -> None:
             started = time.perf_counter()
             rows += measure(bench)
             print(f"[{name}: {time.perf_counter() - started:.0f} s]", file=sys.stderr, flush=True)
-    machine = {"date": date.today().isoformat(), "processor": _processor(), "cores": cores(), "quick": given.quick}
+    machine = {
+        "date": date.today().isoformat(),
+        "processor": _processor(),
+        "cores": workers.cores(),
+        "quick": given.quick,
+    }
     given.output.write_text(json.dumps({**machine, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
     print(f"{machine['date']}, {machine['processor']}, {machine['cores']} cores{', quick' if given.quick else ''}\n")
     print("| what | on | measured | must | aim | reaches | |\n|---|---|---|---|---|---|---|")
@@ -414,7 +419,7 @@ def _other_engines(bench: Bench, backbone: Backbone, pixels: np.ndarray, count: 
         return session.run(None, {f"{backbone.source}:0": image})
 
     items = [batch[number % len(batch)] for number in range(count)]
-    seconds["ONNX Runtime"] = _best(lambda: list(_in_threads(run, items, cores())))
+    seconds["ONNX Runtime"] = _best(lambda: list(_in_threads(run, items, workers.cores())))
     return seconds
 
 

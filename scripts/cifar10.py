@@ -19,7 +19,7 @@ from PIL import Image
 # Run as a file, this folder comes first on the path, and retrain.py in it would hide the package of that name.
 sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
 
-from retrain import cli, download, flags  # noqa: E402
+from retrain import console, download, flags  # noqa: E402
 from retrain.errors import DatasetError, first_line, printable  # noqa: E402
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> int:
     archive = given.archive or download.fetch(URL, Path("tf_files"), sha256=SHA256)
     count = unpack(archive, given.image_dir)
     print(printable(f"Wrote {count} pictures of {SIDE} x {SIDE} px to {given.image_dir}."))
-    return cli.DONE
+    return console.DONE
 
 
 def _content(opened: tarfile.TarFile, entry: tarfile.TarInfo) -> Any:
@@ -93,4 +93,4 @@ def _write(batch: dict[bytes, Any], names: Sequence[str], folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    cli.run("cifar10", main)
+    console.run("cifar10", main)

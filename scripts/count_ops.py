@@ -8,7 +8,7 @@ from pathlib import Path
 # Run as a file, this folder comes first on the path, and retrain.py in it would hide the package of that name.
 sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
 
-from retrain import cli, flags, graphs  # noqa: E402
+from retrain import console, flags, graphs  # noqa: E402
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -17,11 +17,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("graph", type=Path)
     parser.add_argument("name", nargs="?", help="count only operations of this name or type, Conv2D for example")
     given = flags.parse(parser, arguments)
-    cli.quieten(verbose=False)
+    console.quieten(verbose=False)
     nodes = list(graphs.all_nodes(graphs.read(given.graph)))
     print(len(nodes) if given.name is None else sum(given.name in (node.name, node.op) for node in nodes))
-    return cli.DONE
+    return console.DONE
 
 
 if __name__ == "__main__":
-    cli.run("count_ops", main)
+    console.run("count_ops", main)

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 # Run as a file, this folder comes first on the path, and retrain.py in it would hide the package of that name.
 sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
 
-from retrain import cli  # noqa: E402
+from retrain import cli, console  # noqa: E402
 from retrain.config import RetrainConfig  # noqa: E402
 from retrain.errors import UsageError  # noqa: E402
 
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     parsed = cli.parsed_retrain(arguments)
     if parsed.config.fine_tune_from is None:
         raise UsageError("--fine_tune_from is missing.")
-    cli.quieten(verbose=False)
+    console.quieten(verbose=False)
     seeds = parsed.choices.get("random_seed", (parsed.config.random_seed,))
     means = {}
     with TemporaryDirectory() as folder:
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
             seconds = (time.perf_counter() - began) / len(seeds)
             print(f"{name}: {means[name]:.2%} (seeds {', '.join(map(str, seeds))}: {shown}), {seconds:.1f} s each")
     print(f"gain: {means['fine-tuned'] - means['head alone']:+.2%}")
-    return cli.DONE
+    return console.DONE
 
 
 def _test_accuracy(config: RetrainConfig, folder: Path) -> float:
@@ -51,4 +51,4 @@ def _test_accuracy(config: RetrainConfig, folder: Path) -> float:
 
 
 if __name__ == "__main__":
-    cli.run("fine_tuning_gain", main)
+    console.run("fine_tuning_gain", main)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 # Run as a file, this folder comes first on the path, and retrain.py in it would hide the package of that name.
 sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
 
-from retrain import cli, flags  # noqa: E402
+from retrain import console, flags  # noqa: E402
 from retrain.config import RetrainConfig  # noqa: E402
 from retrain.errors import ExportError, printable  # noqa: E402
 
@@ -95,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--fine_tune_from", default="block5_conv1", help="first layer to tune (default: %(default)s)")
     parser.add_argument("--output_dir", type=Path, default=Path("tf_files/lesson_santa"), help="default: %(default)s")
     given = flags.parse(parser, arguments)
-    cli.quieten(verbose=False)
+    console.quieten(verbose=False)
     from retrain.dataset import Split, scan
     from retrain.pipeline import retrain
 
@@ -126,8 +126,8 @@ def main(arguments: Sequence[str]) -> int:
         test = "none" if report.test_accuracy is None else f"{report.test_accuracy:.1%} (N={report.test_count})"
         print(f"{name:<28}  {best:>10.1%}  {test:<23}  {seconds:>7.1f}")
     print(printable(f"Plots and graphs are in {given.output_dir}."))
-    return cli.DONE
+    return console.DONE
 
 
 if __name__ == "__main__":
-    cli.run("lesson_santa", main)
+    console.run("lesson_santa", main)

@@ -9,7 +9,7 @@ from pathlib import Path
 # Run as a file, this folder comes first on the path, and retrain.py in it would hide the package of that name.
 sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
 
-from retrain import cli, flags  # noqa: E402
+from retrain import console, flags  # noqa: E402
 from retrain.errors import UsageError, printable  # noqa: E402
 
 _MODES = ("round", "quantize", "eightbit", "weights", "weights_rounded")
@@ -55,17 +55,17 @@ def main(arguments: Sequence[str]) -> int:
     for name in _OF_EIGHTBIT:
         if getattr(given, name) is not None:
             print(f"quantize_graph: --{name} goes with --mode eightbit only, passed over", file=sys.stderr)
-    cli.quieten(verbose=False)
-    from retrain import classifier, export, graphs, quantize
+    console.quieten(verbose=False)
+    from retrain import export, graphs, metadata, quantize, run_graph
 
     graph = graphs.read(given.input)
     if given.output_node_names:
-        graph = graphs.kept(graph, given.output_node_names.split(","), also=[classifier.METADATA_NODE])
+        graph = graphs.kept(graph, given.output_node_names.split(","), also=[metadata.METADATA_NODE])
     rewritten = {
         "weights": lambda: quantize.weights(graph),
         "weights_rounded": lambda: quantize.weights_rounded(graph, bits=given.bitdepth),
     }.get(given.mode, lambda: quantize.rounded(graph, bits=given.bitdepth))()
-    rewritten = classifier.without_accuracy(rewritten)
+    rewritten = run_graph.without_accuracy(rewritten)
     export.write(given.output, rewritten.SerializeToString(deterministic=True))
     if given.print_nodes and given.print_nodes not in ("False", "false", "0"):
         print("\n".join(printable(f"{node.name} {node.op}") for node in rewritten.node))
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
         print(printable(f"{path}: {size:,} bytes, {packed:,} compressed"))
     if given.image_dir:
         _print_cost(given)
-    return cli.DONE
+    return console.DONE
 
 
 def _print_cost(given: argparse.Namespace) -> None:
@@ -85,7 +85,7 @@ def _print_cost(given: argparse.Namespace) -> None:
     for path in (given.input, given.output):
         # The labels beside the input are the output's too.
         labels = given.labels or label.labels_beside(given.input)
-        found = evaluate(label.load(path, labels=labels, own=cli.own_metadata(given)), given.image_dir)
+        found = evaluate(label.load(path, labels=labels, own=flags.own_metadata(given)), given.image_dir)
         accuracies.append(evaluation.accuracy(found.probabilities, found.labels))
     before, after = accuracies
     drop = before - after
@@ -93,4 +93,4 @@ def _print_cost(given: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    cli.run("quantize_graph", main)
+    console.run("quantize_graph", main)

@@ -9,7 +9,7 @@ from pathlib import Path
 # Run as a file, this folder comes first on the path, and retrain.py in it would hide the package of that name.
 sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
 
-from retrain import cli, flags  # noqa: E402
+from retrain import console, flags  # noqa: E402
 from retrain.attribution import caption  # noqa: E402
 from retrain.errors import ImageError, first_line, printable  # noqa: E402
 
@@ -43,8 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("images", nargs="+", type=Path)
     for image in flags.parse(parser, arguments).images:
         show_image(image)
-    return cli.DONE
+    return console.DONE
 
 
 if __name__ == "__main__":
-    cli.run("show_image", main)
+    console.run("show_image", main)

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from retrain import architectures, backbone, engine, freeze, graphs
+from retrain import architectures, backbone, conversion, engine, freeze, graphs, run_litert
 from retrain.architectures import BackboneSpec, Kind
 from retrain.errors import BackboneError, DownloadError, GraphError
 
@@ -25,8 +25,8 @@ def in_tensorflow(found):
 
 def in_litert(found, folder):
     model = folder / "model.tflite"
-    model.write_bytes(engine.convert(found.graph, source=found.source, target=found.target))
-    run = engine.LiteRTRunner(model, mean=found.mean, std=found.std)
+    model.write_bytes(conversion.convert(found.graph, source=found.source, target=found.target))
+    run = run_litert.Runner(model, mean=found.mean, std=found.std)
     picture = freeze.probe_image(found.height, found.width)
     return np.stack([run(picture), run(picture[::-1])])
 

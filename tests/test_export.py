@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import write_graph
 
-from retrain import classifier, export, graphs
+from retrain import export, graphs, metadata, run_graph
 from retrain.errors import ExportError, GraphError
 from retrain.head import linear
 
@@ -13,7 +13,7 @@ LABELS = ("red", "green", "blue")
 
 def exported(backbone, path, output="final_result", **fields):
     weights = np.eye(3, dtype=np.float32) * 9
-    metadata = classifier.Metadata(
+    described = metadata.Metadata(
         labels=LABELS, height=16, width=16, mean=0.0, std=255.0, architecture="mean", **fields
     )
     graph = export.joined_graph(
@@ -22,7 +22,7 @@ def exported(backbone, path, output="final_result", **fields):
         target="mean_colour",
         head=linear(weights, np.zeros(3, np.float32)),
         output=output,
-        metadata=metadata,
+        metadata=described,
     )
     export.write(path, graph)
     return path
@@ -38,20 +38,20 @@ def colours():
 
 
 def test_a_written_graph_says_what_it_is(graph):
-    told = classifier.describe(graph)
+    told = run_graph.describe(graph)
     assert told.labels == LABELS
     assert (told.input, told.output) == ("Placeholder", "final_result")
     assert (told.height, told.width, told.mean, told.std, told.architecture) == (16, 16, 0.0, 255.0, "mean")
 
 
 def test_a_written_graph_names_each_colour(graph):
-    model = classifier.GraphModel(graph, classifier.describe(graph))
+    model = run_graph.GraphModel(graph, run_graph.describe(graph))
     assert model(colours()).argmax(1).tolist() == [0, 1, 2]
     assert model.class_count == 3
 
 
 def test_pixels_and_bottlenecks_give_the_same_probabilities(graph):
-    model = classifier.GraphModel(graph, classifier.describe(graph))
+    model = run_graph.GraphModel(graph, run_graph.describe(graph))
     assert model(colours()) == pytest.approx(model.from_bottlenecks(np.eye(3, dtype=np.float32)), abs=1e-6)
 
 
@@ -66,7 +66,7 @@ def test_the_nodes_have_their_old_names(graph):
 
 def test_the_output_can_have_another_name(mean_colour_backbone, tmp_path):
     path = exported(mean_colour_backbone, tmp_path / "g.pb", output="answer")
-    assert classifier.GraphModel(path, classifier.describe(path))(colours()).shape == (3, 3)
+    assert run_graph.GraphModel(path, run_graph.describe(path))(colours()).shape == (3, 3)
     with pytest.raises(ExportError, match="--final_tensor_name"):
         exported(mean_colour_backbone, tmp_path / "h.pb", output="mean_colour")
 
@@ -101,10 +101,10 @@ def test_labels_with_any_name_survive_inside_the_graph(mean_colour_backbone, tmp
     graph = export.joined_graph(
         backbone=mean_colour_backbone, source="Placeholder", target="mean_colour",
         head=linear(np.eye(3, dtype=np.float32), np.zeros(3, np.float32)), output="final_result",
-        metadata=classifier.Metadata(labels=labels),
+        metadata=metadata.Metadata(labels=labels),
     )  # fmt: skip
     export.write(path, graph)
-    assert classifier.describe(path).labels == labels
+    assert run_graph.describe(path).labels == labels
 
 
 def test_a_result_that_cannot_be_written_is_said_before_the_work(tmp_path):
@@ -130,7 +130,7 @@ def test_a_graph_without_metadata_tells_what_its_nodes_tell(tmp_path):
     path = write_graph(
         tmp_path / "old.pb", lambda tf, image: tf.nn.softmax(tf.reduce_mean(image, [1, 2]), name="final_result")
     )
-    told = classifier.describe(path)
+    told = run_graph.describe(path)
     assert (told.input, told.output, told.height, told.mean, told.std) == (
         "Placeholder",
         "final_result",
@@ -145,11 +145,11 @@ def test_a_node_that_is_not_there_is_named_with_its_flag(graph):
     from dataclasses import replace
 
     with pytest.raises(GraphError, match="--input_layer and --output_layer"):
-        classifier.GraphModel(graph, replace(classifier.describe(graph), output="nowhere"))
+        run_graph.GraphModel(graph, replace(run_graph.describe(graph), output="nowhere"))
 
 
 def test_the_metadata_is_one_line_of_json(graph):
     import tensorflow as tf
 
-    (node,) = [node for node in graphs.read(graph).node if node.name == classifier.METADATA_NODE]
+    (node,) = [node for node in graphs.read(graph).node if node.name == metadata.METADATA_NODE]
     assert json.loads(tf.make_ndarray(node.attr["value"].tensor).item())["labels"] == list(LABELS)

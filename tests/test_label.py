@@ -5,10 +5,10 @@ import pytest
 from conftest import command, photo, write_graph
 from test_export import exported
 
-from retrain import classifier, engine, export, label
-from retrain.classifier import Metadata
+from retrain import conversion, export, export_litert, inputs, label, run_graph, run_litert
 from retrain.errors import GraphError
 from retrain.head import linear
+from retrain.metadata import Metadata
 
 
 def test_top_k_is_sorted_and_stable():
@@ -41,7 +41,7 @@ def test_a_folder_stands_for_its_images_at_any_depth(tmp_path):
     photo(tmp_path / "b" / "2.png", (1, 2, 3))
     photo(tmp_path / "1.PNG", (1, 2, 3))
     (tmp_path / "notes.txt").write_text("x")
-    assert [path.name for path in label.images([tmp_path])] == ["1.PNG", "2.png"]
+    assert [path.name for path in inputs.named([str(tmp_path)])] == ["1.PNG", "2.png"]
 
 
 def test_the_users_own_values_go_first_zero_included(graph, tmp_path):
@@ -59,18 +59,17 @@ def test_the_users_own_values_go_first_zero_included(graph, tmp_path):
 def both(graph, mean_colour_backbone, tmp_path):
     """A frozen graph with its LiteRT form beside it."""
     lite = tmp_path / "backbone.tflite"
-    lite.write_bytes(engine.convert(mean_colour_backbone, source="Placeholder", target="mean_colour"))
-    export.write_litert(
-        graph, backbone=lite, head=linear(np.eye(3, dtype=np.float32) * 9, np.zeros(3, np.float32)),
-        output="final_result", metadata=classifier.describe(graph),
-    )  # fmt: skip
+    lite.write_bytes(conversion.convert(mean_colour_backbone, source="Placeholder", target="mean_colour"))
+    head = linear(np.eye(3, dtype=np.float32) * 9, np.zeros(3, np.float32))
+    model = export_litert.float32(graph, backbone=lite, head=head, told=run_graph.describe(graph))
+    export.write(export.litert_path(graph), model)
     return graph
 
 
 def test_the_litert_form_gives_the_same_answers(both, tmp_path):
     pictures = [photo(tmp_path / f"{i}.png", colour, seed=i) for i, colour in enumerate(((250, 3, 9), (9, 80, 30)))]
-    lite, frozen = label.load(both), classifier.GraphModel(both, classifier.describe(both))
-    assert isinstance(lite, classifier.LiteRTModel)
+    lite, frozen = label.load(both), run_graph.GraphModel(both, run_graph.describe(both))
+    assert isinstance(lite, run_litert.LiteRTModel)
     for fast, slow in zip(label.label(lite, pictures), label.label(frozen, pictures), strict=True):
         assert [r.label for r in fast.ranked] == [r.label for r in slow.ranked]
         assert [r.score for r in fast.ranked] == pytest.approx([r.score for r in slow.ranked], abs=1e-5)
@@ -78,13 +77,13 @@ def test_the_litert_form_gives_the_same_answers(both, tmp_path):
 
 def test_the_litert_form_of_another_training_is_not_taken(both):
     both.write_bytes(both.read_bytes() + b"\x22\x00")  # an empty field more: the same graph, other bytes
-    assert isinstance(label.load(both), classifier.GraphModel)
+    assert isinstance(label.load(both), run_graph.GraphModel)
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", b"\0\0\0\0TFL3" + b"\0" * 40])
 def test_a_damaged_litert_form_costs_nothing(both, content):
     both.with_suffix(".tflite").write_bytes(content)
-    assert isinstance(label.load(both), classifier.GraphModel)
+    assert isinstance(label.load(both), run_graph.GraphModel)
 
 
 def test_a_litert_form_with_wild_offsets_costs_nothing(both):
@@ -108,8 +107,8 @@ def test_a_litert_model_can_be_named_itself(both, tmp_path):
 def test_labelling_with_the_litert_form_imports_no_tensorflow(both, tmp_path):
     picture = photo(tmp_path / "x.png", (255, 0, 0))
     code = (
-        "import sys; from retrain.cli import label_image_main\n"
-        f"label_image_main(['--graph', {str(both)!r}, {str(picture)!r}])\n"
+        "import sys; from retrain import cli_label\n"
+        f"cli_label.main(['--graph', {str(both)!r}, {str(picture)!r}])\n"
         "assert 'tensorflow' not in sys.modules"
     )
     assert "red (score=0.9" in command("python", "-c", code, cwd=tmp_path).stdout
@@ -118,8 +117,8 @@ def test_labelling_with_the_litert_form_imports_no_tensorflow(both, tmp_path):
 def test_labelling_with_a_frozen_graph_imports_little_and_says_the_same(graph, tmp_path):
     picture = photo(tmp_path / "x.png", (250, 40, 9))
     code = (
-        "import sys; from retrain.cli import label_image_main\n"
-        f"label_image_main(['--json', '--graph', {str(graph)!r}, {str(picture)!r}])\n"
+        "import sys; from retrain import cli_label\n"
+        f"cli_label.main(['--json', '--graph', {str(graph)!r}, {str(picture)!r}])\n"
         "assert 'keras' not in sys.modules\n"
         "import tensorflow as tf; assert tf.constant(1).numpy() == 1; import tensorflow as tf; assert tf.keras"
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, command, photo
 
-from retrain import classifier, graphs, label, recognition
+from retrain import graphs, label, metadata, recognition, run_graph
 from retrain.config import RetrainConfig
 from retrain.pipeline import retrain
 
@@ -91,13 +91,13 @@ def test_an_exported_graph_is_read_by_old_code(trained, flowers, tmp_path, archi
     trained(tmp_path, architecture=architecture)
     for node in graphs.read(tmp_path / "g.pb").node:
         assert set(node.attr) <= TENSORFLOW_1_4[node.op], node.op
-    model = classifier.GraphModel(tmp_path / "g.pb", classifier.describe(tmp_path / "g.pb"))
+    model = run_graph.GraphModel(tmp_path / "g.pb", run_graph.describe(tmp_path / "g.pb"))
     for image in sorted((flowers / "daisy").glob("*.jpg"))[:3]:
         pixels = label.pixels(model, image)
         # Mean and std 128 where the network was made for 127.5: the scores differ by as little as the pixels.
         assert old_scores(tmp_path / "g.pb", pixels) == pytest.approx(model(pixels[None])[0], abs=2e-2)
         same = replace(model.metadata, mean=128.0, std=128.0)
-        asked = classifier.GraphModel(tmp_path / "g.pb", same)
+        asked = run_graph.GraphModel(tmp_path / "g.pb", same)
         assert old_scores(tmp_path / "g.pb", pixels) == pytest.approx(asked(pixels[None])[0], abs=1e-3)
 
 
@@ -122,7 +122,7 @@ def test_the_picture_of_the_graph_has_the_backbone_in_one_scope(trained, tmp_pat
     events = EventAccumulator(str(tmp_path / "summaries" / "train"))
     events.Reload()
     tops = {node.name.split("/")[0] for node in events.Graph().node}
-    own = {"input", "bottleneck", "input_1", "final_training_ops", "final_result", classifier.METADATA_NODE}
+    own = {"input", "bottleneck", "input_1", "final_training_ops", "final_result", metadata.METADATA_NODE}
     assert own <= tops
     assert len(tops - own) == 1
 
@@ -224,7 +224,7 @@ def test_a_saved_model_answers_as_the_originals_did(trained, flowers, tmp_path):
 
     for steps in (20, 30):  # the second takes the place of the first
         trained(tmp_path, saved_model_dir=tmp_path / "saved", final_tensor_name="other", how_many_training_steps=steps)
-    model = classifier.GraphModel(tmp_path / "g.pb", classifier.describe(tmp_path / "g.pb"))
+    model = run_graph.GraphModel(tmp_path / "g.pb", run_graph.describe(tmp_path / "g.pb"))
     pixels = label.pixels(model, next((flowers / "roses").iterdir()))[None]
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], str(tmp_path / "saved"))

@@ -5,7 +5,7 @@ import shlex
 
 from conftest import ROOT, command
 
-from retrain.flags import label_image_parser, retrain_parser
+from retrain.flags import evaluate_parser, label_image_parser, retrain_parser
 
 README = (ROOT / "README.md").read_text()
 
@@ -16,7 +16,7 @@ def block_after(heading):
 
 def test_the_help_blocks_equal_the_help(tmp_path):
     env = {"COLUMNS": "100"}
-    for name in ("retrain", "label_image"):
+    for name in ("retrain", "label_image", "evaluate"):
         assert block_after(f"`{name} --help`:") == command(name, "--help", cwd=tmp_path, env=env).stdout.strip()
 
 
@@ -26,7 +26,7 @@ def shell_lines():
 
 
 def test_every_command_in_the_readme_parses():
-    parsers = {"retrain": retrain_parser(), "label_image": label_image_parser()}
+    parsers = {"retrain": retrain_parser(), "label_image": label_image_parser(), "evaluate": evaluate_parser()}
     parsed = []
     for line in shell_lines():
         words = shlex.split(line, comments=True)

@@ -6,13 +6,24 @@ from pathlib import Path
 
 import numpy as np
 
-from retrain import __version__, checkpoint, evaluation, export, freeze
+from retrain import (
+    __version__,
+    checkpoint,
+    evaluation,
+    export,
+    export_litert,
+    export_saved_model,
+    freeze,
+    graphs,
+    run_graph,
+    run_litert,
+)
 from retrain.backbone import Backbone
-from retrain.classifier import GraphModel, LiteRTModel, Metadata, describe
 from retrain.engine import Engine
 from retrain.errors import ExportError
 from retrain.files import aside
 from retrain.head import Head
+from retrain.metadata import Metadata
 from retrain.parts import Gather
 
 PARITY = 2e-3  # how far the written graph may be from what was trained, of a probability or the largest feature
@@ -46,6 +57,7 @@ class Artefacts:
         return Metadata(
             labels=self.class_names,
             input=self.backbone.source,
+            output=self.output,
             height=self.backbone.height,
             width=self.backbone.width,
             mean=self.backbone.mean,
@@ -97,7 +109,7 @@ class Artefacts:
         draft = aside(graph)
         try:
             described = self.write_graph(draft, head, test_accuracy=accuracy)
-            written = GraphModel(draft, describe(draft))
+            written = run_graph.GraphModel(draft, run_graph.describe(draft))
             scored = export.score(written.from_bottlenecks, read, testing, count)
             self._check_graph(graph, written, scored, expected)
             # Only a graph that passed takes the place of the last one.
@@ -117,20 +129,22 @@ class Artefacts:
         """
         import tensorflow as tf
 
-        described = describe(graph)
-        export.write_saved_model(folder, graph, described)
+        described = run_graph.describe(graph)
+        export_saved_model.write_as_the_original(folder, graphs.read(graph), described)
         picture = freeze.probe_image(self.engine.height, self.engine.width)[None]
         image = tf.constant(picture.astype(np.float32) / 255)
         predicted = tf.saved_model.load(str(folder)).signatures["serving_default"](image)["prediction"].numpy()
-        _check_close(folder, "probabilities", predicted, GraphModel(graph, described)(picture))
+        _check_close(folder, "probabilities", predicted, run_graph.GraphModel(graph, described)(picture))
 
     def _write_litert(self, graph: Path, backbone: Path, head: Head, described: Metadata) -> None:
-        lite = export.write_litert(graph, backbone=backbone, metadata=described, head=head, output=self.output)
+        lite = export.litert_path(graph)
+        export.write(lite, export_litert.float32(graph, backbone=backbone, told=described, head=head))
         picture = freeze.probe_image(self.engine.height, self.engine.width)
         trained = head.probabilities(self.engine.runner()(picture)[None])
-        _check_close(lite, "probabilities", LiteRTModel(lite, describe(lite))(picture[None]), trained)
+        written = run_litert.LiteRTModel(lite, run_litert.describe(lite))
+        _check_close(lite, "probabilities", written(picture[None]), trained)
 
-    def _check_graph(self, path: Path, written: GraphModel, scored: np.ndarray, expected: np.ndarray) -> None:
+    def _check_graph(self, path: Path, written: run_graph.GraphModel, scored: np.ndarray, expected: np.ndarray) -> None:
         """Refuse a written graph whose head or backbone differs from what was trained."""
         _check_close(path, "probabilities", scored, expected)
         # One picture goes through the file's backbone; the test images need not be read again for it.

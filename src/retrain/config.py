@@ -9,6 +9,7 @@ from typing import Any
 
 from retrain import architectures, devices, recipes
 from retrain.errors import UsageError
+from retrain.exportable import FORMATS
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class RetrainConfig:
     intermediate_store_frequency: int = 0
     checkpoint_path: Path = Path("tf_files/checkpoints/head")
     saved_model_dir: Path | None = None
+    export: tuple[str, ...] = ()
+    max_accuracy_drop: float = 0.05
     architecture: str = architectures.DEFAULT
     tfhub_module: str | None = None
     weights: str | None = None
@@ -129,6 +132,8 @@ _RULES = (
         ("final_tensor_name",),
     ),
     _up_to(2**31 - 1, "random_seed"),
+    _up_to(1, "max_accuracy_drop"),
+    _Rule(lambda names: set(names) <= set(FORMATS), f"formats are {', '.join(FORMATS)}", ("export",)),
     _one_of(recipes.OPTIMIZERS, "optimizer"),
     _one_of(recipes.SCHEDULES, "learning_rate_schedule"),
     _one_of(devices.DISTRIBUTIONS, "distribution"),
@@ -145,5 +150,6 @@ def check(config: RetrainConfig) -> None:
         for name in rule.names:
             value = getattr(config, name)
             if value is not None and not rule.allows(value):
-                shown = repr(value) if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else value
+                shown = ", ".join(map(str, value)) if isinstance(value, tuple) else value
+                shown = repr(value) if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else shown
                 raise UsageError(f"--{name} is {shown}; {rule.words}.")

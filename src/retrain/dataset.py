@@ -58,7 +58,9 @@ class Dataset:
         return [counted[class_id] for class_id in range(len(self.class_names))]
 
 
-def scan(image_dir: Path, *, validation_percentage: float = 10, testing_percentage: float = 10) -> Dataset:
+def scan(
+    image_dir: Path, *, validation_percentage: float = 10, testing_percentage: float = 10, least_classes: int = 2
+) -> Dataset:
     """Return the examples of an image folder, sorted by class and path.
 
     Hidden files and folders are passed over; nested folders below a class belong to the class. Files are not
@@ -68,9 +70,10 @@ def scan(image_dir: Path, *, validation_percentage: float = 10, testing_percenta
         image_dir: Folder of class folders, or of `train/`, `validation/` and `test/` with class folders each.
         validation_percentage: Share held out for tuning, 0 to 100.
         testing_percentage: Share held out for the final report, 0 to 100.
+        least_classes: How many class folders with images there must be; two to train on.
 
     Raises:
-        DatasetError: No such folder, or fewer than two class folders with images.
+        DatasetError: No such folder, or too few class folders with images.
         UsageError: Percentages that are negative or leave nothing to train on.
     """
     _check_percentages(validation_percentage, testing_percentage)
@@ -78,9 +81,11 @@ def scan(image_dir: Path, *, validation_percentage: float = 10, testing_percenta
         raise DatasetError(
             f"no such image folder: {image_dir}. Give --image_dir a folder that holds one sub-folder per class."
         )
-    rules = {"validation_percentage": validation_percentage, "testing_percentage": testing_percentage}
     ready = _ready_made_splits(image_dir)
-    found = _scan_ready_made(image_dir, ready, validation_percentage) if ready else _scan_hashed(image_dir, **rules)
+    if ready:
+        found = _scan_ready_made(image_dir, ready, validation_percentage, least_classes)
+    else:
+        found = _scan_hashed(image_dir, validation_percentage, testing_percentage, least_classes)
     return _with_notes(_with_training_images(found))
 
 
@@ -138,6 +143,31 @@ def hash_percentage(key: str) -> float:
     return int(hashlib.sha1(text).hexdigest(), 16) % _HASH_BUCKETS * (100.0 / (_HASH_BUCKETS - 1))
 
 
+def files_below(folder: Path) -> Iterator[str]:
+    """Yield the paths of all visible files below a folder, relative to it, "/"-separated, a folder's own files sorted.
+
+    Raises:
+        DatasetError: A folder cannot be read.
+    """
+    visited: set[tuple[int, int]] = set()
+
+    def refuse(error: OSError) -> None:
+        raise DatasetError(f"cannot read the folder {error.filename}: {error.strerror}. Check its permissions.")
+
+    for parent, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        status = Path(parent).stat()
+        if (status.st_dev, status.st_ino) in visited:  # a symbolic link that leads back up
+            folders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = os.path.relpath(parent, folder).replace(os.sep, "/")
+        prefix = "" if below == "." else f"{below}/"
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield prefix + name
+
+
 def _check_percentages(validation: float, testing: float) -> None:
     for flag, value in (("--validation_percentage", validation), ("--testing_percentage", testing)):
         if not 0 <= value <= 100:
@@ -149,9 +179,11 @@ def _check_percentages(validation: float, testing: float) -> None:
         )
 
 
-def _scan_hashed(image_dir: Path, *, validation_percentage: float, testing_percentage: float) -> Dataset:
+def _scan_hashed(
+    image_dir: Path, validation_percentage: float, testing_percentage: float, least_classes: int
+) -> Dataset:
     files = _class_files(image_dir)
-    _check_classes(image_dir, files)
+    _check_classes(image_dir, files, least_classes)
     names = tuple(files)
     examples = []
     for class_id, name in enumerate(names):
@@ -175,10 +207,12 @@ def _ready_made_splits(image_dir: Path) -> dict[str, Split]:
     return {name: Split(_READY_MADE[name]) for name in folders}
 
 
-def _scan_ready_made(image_dir: Path, ready: dict[str, Split], validation_percentage: float) -> Dataset:
+def _scan_ready_made(
+    image_dir: Path, ready: dict[str, Split], validation_percentage: float, least_classes: int
+) -> Dataset:
     found = {folder: _class_files(image_dir / folder) for folder in ready}
     names = tuple(found["train"])
-    _check_classes(image_dir / "train", found["train"])
+    _check_classes(image_dir / "train", found["train"], least_classes)
     for folder, classes in found.items():
         unknown = sorted(set(classes) - set(names))
         if unknown:
@@ -201,12 +235,13 @@ def _scan_ready_made(image_dir: Path, ready: dict[str, Split], validation_percen
     return Dataset(image_dir, names, tuple(examples), (f"Using the ready-made split in {parts} as it is.",))
 
 
-def _check_classes(folder: Path, files: dict[str, list[str]]) -> None:
-    if len(files) >= 2:
+def _check_classes(folder: Path, files: dict[str, list[str]], least: int) -> None:
+    if len(files) >= least:
         return
     found = f"only one class folder with images, {_quoted(list(files))}" if files else "no class folder with images"
+    needed = "; training needs at least 2" if least > 1 else ""
     raise DatasetError(
-        f"{folder} has {found}; training needs at least 2. Make one sub-folder per class and put its photos "
+        f"{folder} has {found}{needed}. Make one sub-folder per class and put its photos "
         f"({', '.join(EXTENSIONS)}) inside."
     )
 
@@ -215,7 +250,7 @@ def _class_files(folder: Path) -> dict[str, list[str]]:
     """Return class name -> sorted file paths relative to the class folder, for folders that hold images."""
     classes = {}
     for name in _folders(folder):
-        files = sorted(_files(folder / name))
+        files = sorted(files_below(folder / name))
         named = any(file.lower().endswith(EXTENSIONS) for file in files)
         if named or any(is_image(folder / name / file) for file in files):
             classes[name] = files
@@ -228,27 +263,6 @@ def _folders(folder: Path) -> list[str]:
             return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
     except OSError as error:
         raise DatasetError(f"cannot read the folder {folder}: {error.strerror}. Check its permissions.") from error
-
-
-def _files(folder: Path) -> Iterator[str]:
-    """Yield the paths of all visible files below a folder, relative to it, "/"-separated."""
-    visited: set[tuple[int, int]] = set()
-
-    def refuse(error: OSError) -> None:
-        raise DatasetError(f"cannot read the folder {error.filename}: {error.strerror}. Check its permissions.")
-
-    for parent, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        status = Path(parent).stat()
-        if (status.st_dev, status.st_ino) in visited:  # a symbolic link that leads back up
-            folders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        below = os.path.relpath(parent, folder).replace(os.sep, "/")
-        prefix = "" if below == "." else f"{below}/"
-        for name in files:
-            if not name.startswith("."):
-                yield prefix + name
 
 
 def _with_training_images(dataset: Dataset) -> Dataset:

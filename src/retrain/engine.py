@@ -5,40 +5,15 @@ serves GPUs, and backbones with operations that LiteRT has not.
 """
 
 import functools
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from retrain import devices, graphs
-from retrain.errors import BackboneError, first_line
+from retrain import conversion, devices, graphs, run_litert, workers
+from retrain.errors import BackboneError
 from retrain.files import write_whole
-
-
-class LiteRTRunner:
-    """Runs one image at a time through a LiteRT model; each thread needs its own."""
-
-    def __init__(self, model: Path, *, mean: float, std: float) -> None:
-        """Load a float32 model of one image and one vector that takes `(pixel - mean) / std`."""
-        from ai_edge_litert.interpreter import Interpreter
-
-        self._interpreter = Interpreter(model_path=str(model), num_threads=1)
-        self._interpreter.allocate_tensors()
-        (taken,) = self._interpreter.get_input_details()
-        (given,) = self._interpreter.get_output_details()
-        self._taken, self._given = taken["index"], given["index"]
-        self._input = np.empty(taken["shape"], np.float32)
-        self._mean, self._factor = np.float32(mean), np.float32(1 / std)
-
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the model's vector, float32 [D], for the pixels of one image, uint8 [H, W, 3]."""
-        np.subtract(pixels, self._mean, out=self._input[0])
-        self._input *= self._factor
-        self._interpreter.set_tensor(self._taken, self._input)
-        self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._given).reshape(-1)  # type: ignore[no-any-return]
 
 
 class TensorFlowRunner:
@@ -70,7 +45,7 @@ class TensorFlowRunner:
 
         self._strategy, self._warn, self._most = devices.strategy(distribution), warn, 0
 
-        network = _pruned(graphs.read(graph), source=source, target=target)
+        network = graphs.pruned(graphs.read(graph), source=source, target=target)
 
         def run(pixels: Any) -> Any:
             return network((tf.cast(pixels, tf.float32) - mean) / std)
@@ -130,25 +105,6 @@ def halving(
     return np.concatenate(vectors)
 
 
-def convert(graph: Path, *, source: str, target: str) -> bytes:
-    """Return the LiteRT model of the part of a graph file between two nodes: one float32 image in, one vector out.
-
-    Raises:
-        BackboneError: The graph has an operation that LiteRT's built-in ones do not cover.
-    """
-    import tensorflow as tf
-
-    graph_def = graphs.read(graph)
-    if any(node.op == "Dequantize" for node in graph_def.node):
-        graph_def = graphs.fold_constants(graph_def, weights_too=True)
-    network = _pruned(graph_def, source=source, target=target)
-    network.inputs[0].set_shape([1, *network.inputs[0].shape[1:]])
-    try:
-        return tf.lite.TFLiteConverter.from_concrete_functions([network]).convert()  # type: ignore[no-any-return]
-    except Exception as error:
-        raise BackboneError(f"LiteRT cannot run this backbone ({first_line(error)[:120]}).") from error
-
-
 class Engine:
     """The fastest way to run one backbone on this machine, opened at the first use.
 
@@ -183,7 +139,7 @@ class Engine:
             warn: Told why LiteRT is not used, and of batches that do not fit.
             distribution: As in `devices.strategy`, of batches in TensorFlow.
         """
-        self.height, self.width, self.threads = height, width, cores()
+        self.height, self.width, self.threads = height, width, workers.cores()
         self._graph, self._source, self._target = graph, source, target
         self._mean, self._std, self._model, self._warn = mean, std, model, warn
         self.distribution = distribution
@@ -198,15 +154,15 @@ class Engine:
         """Return the backbone as a LiteRT model, converted at the first use; None where LiteRT cannot run it."""
         if not self._model.exists():
             try:
-                write_whole(self._model, convert(self._graph, source=self._source, target=self._target))
+                write_whole(self._model, conversion.convert(self._graph, source=self._source, target=self._target))
             except BackboneError as error:
                 self._warn(f"{error} TensorFlow runs it instead.")
                 return None
         return self._model
 
-    def runner(self) -> LiteRTRunner:
+    def runner(self) -> run_litert.Runner:
         """Return a runner of one image for one thread."""
-        return LiteRTRunner(self._model, mean=self._mean, std=self._std)
+        return run_litert.Runner(self._model, mean=self._mean, std=self._std)
 
     def run_batch(self, pixels: np.ndarray) -> np.ndarray:
         """Return the vectors, float32 [N, D], for the pixels of N images, uint8 [N, H, W, 3]."""
@@ -235,16 +191,3 @@ def has_gpu() -> bool:
 
     devices.share_memory()
     return bool(tf.config.list_physical_devices("GPU"))
-
-
-def cores() -> int:
-    """Return how many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _pruned(graph_def: graphs.GraphDef, *, source: str, target: str) -> Any:
-    import tensorflow as tf
-
-    wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
-    tensors = [wrapped.graph.get_tensor_by_name(graphs.tensor_name(name)) for name in (source, target)]
-    return wrapped.prune(*tensors)

@@ -1,5 +1,6 @@
 """An exported model measured on a folder of class folders."""
 
+import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,25 +8,39 @@ from pathlib import Path
 
 import numpy as np
 
-from retrain import label
+from retrain import evaluation, label
 from retrain.classifier import Classifier
 from retrain.dataset import Split, scan
-from retrain.errors import DatasetError, ImageError
+from retrain.errors import DatasetError
+from retrain.evaluation import Figures
+from retrain.report import Misclassified, misclassified
 
 
 @dataclass(frozen=True)
 class Evaluated:
     """What a model makes of the images of a folder.
 
-    `probabilities` float32 [N, C] belong to the readable images at `paths`, `labels` int64 [N] are the model's class
-    ids of their folders. `rejected` maps unreadable images to the reason; `unknown` are folders without a class.
+    `names` are the model's C classes. `probabilities` float32 [N, C] belong to the readable images at `paths`, `labels`
+    int64 [N] are the class ids of their folders. `rejected` maps unreadable images to the reason; `unknown` are folders
+    without a class.
     """
 
+    names: tuple[str, ...]
     paths: tuple[str, ...]
     probabilities: np.ndarray
     labels: np.ndarray
     rejected: dict[str, str]
     unknown: tuple[str, ...]
+
+    @functools.cached_property
+    def figures(self) -> Figures:
+        """Return how good that is."""
+        return evaluation.figures(self.probabilities, self.labels)
+
+    @functools.cached_property
+    def misclassified(self) -> list[Misclassified]:
+        """Return the images that were given a wrong class."""
+        return misclassified(self.paths, self.names, self.probabilities, self.labels)
 
 
 def evaluate(
@@ -50,31 +65,38 @@ def evaluate(
     Raises:
         DatasetError: No image to look at, or no folder that the model has a class for.
     """
-    dataset = scan(image_dir, validation_percentage=validation_percentage, testing_percentage=testing_percentage)
-    ids = _class_ids(dataset.class_names, model.metadata.labels)
+    dataset = scan(
+        image_dir,
+        validation_percentage=validation_percentage,
+        testing_percentage=testing_percentage,
+        least_classes=1,
+    )
+    names = model.metadata.labels
+    ids = _class_ids(dataset.class_names, names)
     unknown = tuple(name for name in dataset.class_names if name not in ids)
     if not ids:
         raise DatasetError(
             f"none of the class folders in {image_dir} is a class of the model, which knows "
-            f"{', '.join(model.metadata.labels[:5])} ... Name the right --image_dir."
+            f"{', '.join(names[:5])} ... Name the right --image_dir."
         )
     wanted = [e for e in dataset.examples if split in (None, e.split) and dataset.class_names[e.class_id] in ids]
     paths, rows, labels = [], [], []
     rejected: dict[str, str] = {}
-    for number, example in enumerate(wanted):
-        try:
-            pixels = label.pixels(model, dataset.image_dir / example.path)
-        except (OSError, ImageError) as error:
-            rejected[example.path] = getattr(error, "strerror", None) or str(error)
-            continue
-        finally:
-            advance(number + 1, len(wanted))
-        paths.append(example.path)
-        rows.append(model(pixels[None])[0])
-        labels.append(ids[dataset.class_names[example.class_id]])
+    scored = label.scores(model, [dataset.image_dir / example.path for example in wanted])
+    for done, (example, found) in enumerate(zip(wanted, scored, strict=True), 1):
+        if found.probabilities is None:
+            rejected[example.path] = found.error or ""
+        else:
+            paths.append(example.path)
+            rows.append(found.probabilities)
+            labels.append(ids[dataset.class_names[example.class_id]])
+        advance(done, len(wanted))
     if not rows:
-        raise DatasetError(f"{image_dir} has no readable {split or ''} images of the model's classes to evaluate on.")
-    return Evaluated(tuple(paths), np.stack(rows), np.array(labels, np.int64), rejected, unknown)
+        raise DatasetError(
+            f"{image_dir} has no readable {split or ''} images of the model's classes to evaluate on. "
+            f"--split all takes every image."
+        )
+    return Evaluated(names, tuple(paths), np.stack(rows), np.array(labels, np.int64), rejected, unknown)
 
 
 def _class_ids(class_names: tuple[str, ...], labels: tuple[str, ...]) -> dict[str, int]:

@@ -26,6 +26,37 @@ class ClassFigures:
     count: int
 
 
+@dataclass(frozen=True)
+class Figures:
+    """How good a classifier is: accuracy in [0, 1] with its interval, cross-entropy in nats, figures of each class.
+
+    `confusion` int64 [C, C] counts images of class (row) that were given class (column).
+    """
+
+    accuracy: float
+    interval: Interval
+    cross_entropy: float
+    classes: list[ClassFigures]
+    confusion: np.ndarray
+
+
+def figures(probabilities: np.ndarray, labels: np.ndarray) -> Figures:
+    """Return how good a classifier is.
+
+    Args:
+        probabilities: float32 [N, C].
+        labels: int64 [N], class ids in [0, C).
+    """
+    confusion = confusion_matrix(probabilities, labels)
+    return Figures(
+        accuracy(probabilities, labels),
+        wilson_interval(int(confusion.trace()), len(labels)),
+        cross_entropy(probabilities, labels),
+        class_figures(confusion),
+        confusion,
+    )
+
+
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the share of rows whose largest probability is that of their label, in [0, 1].
 

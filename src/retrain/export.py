@@ -1,22 +1,19 @@
-"""Joins backbone and head into each exported format; the only place that names artefact files."""
+"""Joins backbone and head into a frozen graph, and writes files whole; names the files beside a graph."""
 
-import hashlib
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from retrain import graphs, litert
-from retrain.classifier import METADATA_NODE, METADATA_NOTE, Metadata
+from retrain import graphs
 from retrain.errors import ExportError, GraphError
 from retrain.files import aside, write_whole
 from retrain.head import Head
+from retrain.metadata import METADATA_NODE, Metadata
 
 HEAD_SCOPE = "final_training_ops"  # what TensorFlow for Poets calls the last layer
 HUB_HEAD_SCOPE = "final_retrain_ops"  # what the retrain.py of TF-Hub calls it
-SAVED_MODEL_MARK = "retrain.json"  # in a SavedModel that retrain wrote, and may replace
 _SCORED_AT_ONCE = 4096
 
 
@@ -102,80 +99,6 @@ def joined_graph(
         tf.constant(described.to_json(), name=METADATA_NODE)
         joined = graphs.without_defaults(graph.as_graph_def())
     return joined.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
-
-
-def write_litert(graph: Path, *, backbone: Path, head: Head, output: str, metadata: Metadata) -> Path:
-    """Write the same classifier as a LiteRT model beside its frozen graph and return its path.
-
-    Args:
-        graph: The frozen graph, which the model names by its SHA-256, so that it is never taken for another's.
-        backbone: The backbone as a LiteRT model.
-        head: Takes the bottlenecks.
-        output: Name of the output tensor.
-        metadata: As in the graph.
-
-    Raises:
-        ExportError: The file cannot be written.
-    """
-    described = replace(metadata, output=output, graph_sha256=hashlib.sha256(graph.read_bytes()).hexdigest())
-    notes = {METADATA_NOTE: described.to_json().encode()}
-    write(
-        litert_path(graph),
-        litert.with_head(backbone.read_bytes(), head, output=output, notes=notes),
-    )
-    return litert_path(graph)
-
-
-def write_saved_model(folder: Path, graph: Path, described: Metadata) -> None:
-    """Write a frozen graph as the SavedModel that `retrain.py --saved_model_dir` wrote.
-
-    Its signature `serving_default` takes `image`, float32 [N, height, width, 3] in [0, 1], and gives `prediction`,
-    float32 [N, C]. It holds no functions, so that TensorFlow 1 loads it too.
-
-    Args:
-        folder: Made by this; one that this wrote before is replaced.
-        graph: What `write_graph` wrote.
-        described: What the graph says of itself.
-
-    Raises:
-        ExportError: The folder cannot be written.
-    """
-    import tensorflow as tf
-
-    v1 = tf.compat.v1
-    draft = aside(folder)
-    try:
-        with tf.Graph().as_default(), v1.Session() as session:
-            image = v1.placeholder(tf.float32, [None, described.height, described.width, 3], name="image")
-            pixels = (image * 255.0 - (described.mean or 0.0)) / (described.std or 1.0)
-            (prediction,) = tf.graph_util.import_graph_def(
-                graphs.read(graph), {described.input: pixels}, [f"{described.output}:0"], name=""
-            )
-            signature = v1.saved_model.predict_signature_def({"image": image}, {"prediction": prediction})
-            builder = v1.saved_model.Builder(str(draft))
-            builder.add_meta_graph_and_variables(
-                session, [tf.saved_model.SERVING], {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: signature}
-            )
-            builder.save()
-        (draft / SAVED_MODEL_MARK).write_text(described.to_json())
-        if folder.exists():
-            shutil.rmtree(folder)
-        draft.replace(folder)
-    except OSError as error:
-        raise ExportError(f"cannot write {folder}: {error.strerror}. Give another --saved_model_dir.") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def check_saved_model_dir(folder: Path) -> None:
-    """Fail now, not after the training, where a SavedModel would take the place of something else.
-
-    Raises:
-        ExportError: The folder holds other things than a SavedModel that retrain wrote, or cannot be made.
-    """
-    check_writable(folder / "saved_model.pb")
-    if any(folder.iterdir()) and not (folder / SAVED_MODEL_MARK).exists():
-        raise ExportError(f"{folder} holds other files already. Give --saved_model_dir a folder that does not exist.")
 
 
 def write_labels(path: Path, labels: Sequence[str]) -> None:

@@ -6,14 +6,20 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retrain import __version__, architectures, recipes
 from retrain.config import RetrainConfig
+from retrain.dataset import Split
 from retrain.errors import UsageError
+from retrain.exportable import FORMATS
 from retrain.sweep import NAMED
 
+if TYPE_CHECKING:
+    from retrain.metadata import Metadata
+
 DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(RetrainConfig)}
+ALL = "all"  # of the splits that `evaluate` knows
 LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 
 # The flags of the codelab's retrain.py, and those that TF-Hub's added. An abbreviation that was clear to the one or
@@ -82,21 +88,83 @@ def label_image_parser() -> argparse.ArgumentParser:
         prog="label_image",
         description="Names what is in photos, with a graph that retrain (or the original retrain.py) wrote.",
     )
-    parser.add_argument("images", nargs="*", type=Path, help="image files, or folders of them")
-    parser.add_argument("--image", type=Path, help="one more image, as in the codelab")
-    parser.add_argument("--graph", type=Path, default=DEFAULTS["output_graph"], help="default: %(default)s")
-    add_graph_flags(parser)
-    parser.add_argument("--json", action="store_true", help="print one JSON object per image")
+    parser.add_argument(
+        "images", nargs="*", help="image files, folders of them, patterns; - reads paths from standard input"
+    )
+    parser.add_argument("--image", help="one more image, as in the codelab")
+    _add_graph(parser)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object per image")
+    form.add_argument("--csv", action="store_true", help="print one row per image and class: rank, label, score")
+    parser.add_argument("--top_k", type=int, default=5, help="classes to print (default: %(default)s)", metavar="K")
+    parser.add_argument(
+        "--min_score", type=float, default=0.0, help="leave out classes below it, 0 to 1", metavar="SCORE"
+    )
+    parser.add_argument(
+        "--sort_into", type=Path, help="copy each image into a folder of its class in here", metavar="FOLDER"
+    )
+    parser.add_argument("--link", action="store_true", help="make symbolic links there in place of copies")
     parser.add_argument("--describe", action="store_true", help="print what the graph is, and label nothing")
     _add_common(parser)
     return parser
 
 
+def evaluate_parser() -> argparse.ArgumentParser:
+    """Return the parser of `evaluate`."""
+    parser = _Parser(
+        originals=(),
+        prog="evaluate",
+        description="Measures a model, of retrain or of anyone else, on a folder of class folders.",
+    )
+    parser.add_argument("model", nargs="?", type=Path, help="the model, as --graph")
+    _add_graph(parser)
+    parser.add_argument(
+        "--image_dir",
+        type=Path,
+        default=Path("tf_files/flower_photos"),
+        help="folder of class folders, or of train/, validation/ and test/ (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--split", choices=(*Split, ALL), default=Split.TESTING,
+        help="which of its images; those that a training left for testing, by default",
+    )  # fmt: skip
+    parser.add_argument("--testing_percentage", type=float, default=10, help="as in training (default: %(default)s)")
+    parser.add_argument("--validation_percentage", type=float, default=10, help="as in training (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object with all figures")
+    parser.add_argument("--predictions", type=Path, help="write what was said of each image as CSV", metavar="FILE")
+    _add_common(parser)
+    return parser
+
+
+def own_metadata(given: argparse.Namespace) -> "Metadata":
+    """Return what the user said of a model by its flags."""
+    # Behind the flags: --help and a mistyped flag need not wait for numpy.
+    from retrain.metadata import Metadata
+
+    return Metadata(
+        input=given.input_layer,
+        output=given.output_layer,
+        height=given.input_height,
+        width=given.input_width,
+        mean=given.input_mean,
+        std=given.input_std,
+    )
+
+
+def _add_graph(parser: argparse._ActionsContainer) -> None:
+    """Add which model is meant, and what a user may have to say of one that does not say it itself."""
+    parser.add_argument(
+        "--graph", type=Path, default=DEFAULTS["output_graph"],
+        help="a model: .pb, .tflite, .keras, .onnx or a SavedModel's folder (default: %(default)s)",
+    )  # fmt: skip
+    add_graph_flags(parser)
+
+
 def add_graph_flags(parser: argparse._ActionsContainer) -> None:
-    """Add what a user may have to say of a graph that does not say it itself."""
+    """Add what a user may have to say of a model that does not say it itself."""
     parser.add_argument("--labels", type=Path, help="labels file, where the graph has no labels inside")
-    parser.add_argument("--input_layer", help="node that takes the image", metavar="NODE")
-    parser.add_argument("--output_layer", help="node that gives the scores", metavar="NODE")
+    parser.add_argument("--input_layer", help="node or argument that takes the image", metavar="NODE")
+    parser.add_argument("--output_layer", help="node or result that gives the scores", metavar="NODE")
     parser.add_argument("--input_height", type=int, help="rows of the image", metavar="PIXELS")
     parser.add_argument("--input_width", type=int, help="columns of the image", metavar="PIXELS")
     parser.add_argument(
@@ -202,6 +270,11 @@ def _add_results(group: argparse._ActionsContainer, defaults: Mapping[str, Any])
     )  # fmt: skip
     _add(group, defaults, "final_tensor_name", str, "name of the output node of the graph")
     _add(group, defaults, "saved_model_dir", Path, "write a SavedModel too, which takes pixels 0 to 1", "FOLDER")
+    group.add_argument(
+        "--export", type=_names, default=defaults["export"], metavar="FORMAT[,FORMAT...]",
+        help=f"write these beside the graph too, and measure each: {', '.join(FORMATS)}",
+    )  # fmt: skip
+    _add(group, defaults, "max_accuracy_drop", float, "fail when one of them loses more test accuracy, 0 to 1", "SHARE")
     _add(
         group, defaults, "intermediate_store_frequency", int,
         "steps from one intermediate graph to the next, 0 for none", "STEPS",
@@ -300,6 +373,10 @@ def _add_common(parser: argparse._ActionsContainer) -> None:
         "--verbose", action="store_true", help="say what was found out about the network, and let TensorFlow talk"
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+
+
+def _names(word: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in word.split(",") if name.strip()))
 
 
 def _truth(word: str) -> bool:

@@ -37,8 +37,8 @@ PURE_OPERATIONS = frozenset(
     QuantizedConv2D QuantizedMatMul QuantizedMaxPool QuantizedMul QuantizedRelu QuantizedRelu6
     QuantizedReshape RGBToHSV RandomStandardNormal RandomUniform RandomUniformInt Range Rank RealDiv
     Reciprocal Relu Relu6 RequantizationRange Requantize Reshape ResizeArea ResizeBicubic ResizeBilinear
-    ResizeNearestNeighbor Reverse ReverseV2 RightShift Rint Roll Round Rsqrt ScatterNd Select SelectV2 Selu
-    Shape ShapeN Sigmoid Sign Sin Sinh Size Slice Snapshot Softmax Softplus Softsign SpaceToBatch
+    ResizeNearestNeighbor Reverse ReverseV2 RightShift Rint Roll Round Rsqrt ScaleAndTranslate ScatterNd Select
+    SelectV2 Selu Shape ShapeN Sigmoid Sign Sin Sinh Size Slice Snapshot Softmax Softplus Softsign SpaceToBatch
     SpaceToBatchND SpaceToDepth SparseToDense Split SplitV Sqrt Square SquaredDifference Squeeze
     StatefulPartitionedCall StatelessIf StatelessRandomNormalV2 StatelessRandomUniformV2 StatelessWhile
     StopGradient StridedSlice Sub Substr Sum Switch Tan Tanh TensorListFromTensor TensorListGetItem
@@ -172,6 +172,15 @@ def cut(graph_def: GraphDef, *, source: str, target: str, height: int | None, wi
     return kept
 
 
+def pruned(graph_def: GraphDef, *, source: str, target: str) -> Any:
+    """Return the part of a graph between two nodes as a function that TensorFlow can call and convert."""
+    import tensorflow as tf
+
+    wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
+    tensors = [wrapped.graph.get_tensor_by_name(tensor_name(name)) for name in (source, target)]
+    return wrapped.prune(*tensors)
+
+
 def constant(name: str, value: np.ndarray, dtype: Any = None) -> Any:
     """Return a Const node of a value, a NodeDef; `dtype` is TensorFlow's, where numpy has none of its own for it."""
     import tensorflow as tf
@@ -194,7 +203,7 @@ def fold_constants(graph_def: GraphDef, *, weights_too: bool = False) -> GraphDe
 
     nodes = {node.name: node for node in graph_def.node}
     known: set[str] = set()
-    for name in _in_order(graph_def):
+    for name in in_order(graph_def):
         node = nodes[name]
         computed = node.op not in _NEVER_CONSTANT and "Random" not in node.op
         computed &= weights_too or node.op != "Dequantize"
@@ -243,6 +252,24 @@ def kept(graph_def: GraphDef, nodes: Sequence[str], *, also: Sequence[str] = ())
     return part
 
 
+def portable(graph_def: GraphDef) -> GraphDef:
+    """Return the graph in operations that other formats have: no 8-bit weights, and nothing fed halfway.
+
+    A node that passes on what it reads unless something else is fed to it passes it on.
+    """
+    if any(node.op == "Dequantize" for node in graph_def.node):
+        graph_def = fold_constants(graph_def, weights_too=True)
+    plain = type(graph_def)()
+    plain.CopyFrom(graph_def)
+    for node in plain.node:
+        if node.op == "PlaceholderWithDefault":
+            kind = node.attr["dtype"].type
+            node.op = "Identity"
+            node.attr.clear()
+            node.attr["T"].type = kind
+    return plain
+
+
 def without_defaults(graph_def: GraphDef) -> GraphDef:
     """Return the graph without attributes that have their default value.
 
@@ -286,7 +313,7 @@ def sketch(graph_def: GraphDef, *, scope: str) -> GraphDef:
     return drawn
 
 
-def _in_order(graph_def: GraphDef) -> Iterator[str]:
+def in_order(graph_def: GraphDef) -> Iterator[str]:
     """Yield the names of nodes, each after those that it reads; nodes in a loop are left out."""
     readers: dict[str, list[str]] = {}
     waiting: dict[str, int] = {}

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from retrain import graphs, label, litert
-from retrain.classifier import Metadata
+from retrain import label, verification
+from retrain.classifier import runtime
+from retrain.metadata import Metadata
 
 _SHOWN_LABELS = 20
 
@@ -13,7 +14,7 @@ def lines(path: Path, *, labels: Path | None = None, own: Metadata | None = None
     """Return what a model is, one line for each thing: input, size, range, output, labels, operations, size, origin.
 
     Args:
-        path: A frozen graph or a LiteRT model.
+        path: A model of any format in `classifier`.
         labels: A labels file.
         own: What the user says, which goes before what the model tells.
 
@@ -25,9 +26,9 @@ def lines(path: Path, *, labels: Path | None = None, own: Metadata | None = None
 
 
 def _rows(path: Path, told: Metadata) -> Iterator[tuple[str, str]]:
-    lite = path.suffix == ".tflite"
+    found = runtime(path)
     yield "file", str(path)
-    yield "kind", "LiteRT model" if lite else "frozen TensorFlow graph"
+    yield "kind", found.kind
     yield "input", told.input or _missing("--input_layer")
     sized = told.width and told.height
     size = f"{told.width} x {told.height} px" if sized else _missing("--input_height and --input_width")
@@ -36,22 +37,18 @@ def _rows(path: Path, told: Metadata) -> Iterator[tuple[str, str]]:
     yield "output", told.output or _missing("--output_layer")
     shown = ", ".join(told.labels[:_SHOWN_LABELS]) + (", ..." if len(told.labels) > _SHOWN_LABELS else "")
     yield "labels", f"{len(told.labels)}: {shown}" if told.labels else _missing("--labels")
-    if lite:
-        counted, parameters = litert.operations(path), litert.parameters(path)
-    else:
-        graph_def = graphs.read(path)
-        counted, parameters = graphs.operations(graph_def), graphs.parameters(graph_def)
-    listed = ", ".join(f"{count} {name}" for name, count in counted.most_common())
-    yield "operations", f"{counted.total()}: {listed}"
-    yield "parameters", f"{parameters:,}"
-    yield "bytes", f"{path.stat().st_size:,}"
+    anatomy = found.anatomy(path)
+    listed = ", ".join(f"{count} {name}" for name, count in anatomy.operations.most_common())
+    yield "operations", f"{anatomy.operations.total()}: {listed}"
+    yield "parameters", f"{anatomy.parameters:,}"
+    yield "bytes", f"{verification.size(path):,}"
     yield "trained by", _origin(told)
 
 
 def _range(told: Metadata) -> str:
     if told.mean is None or told.std is None:
         return _missing("--input_mean and --input_std")
-    low, high = -told.mean / told.std, (255 - told.mean) / told.std
+    low, high = (0 - told.mean) / told.std, (255 - told.mean) / told.std
     return f"{low:g} to {high:g}: (pixel - {told.mean:g}) / {told.std:g}"
 
 

@@ -4,7 +4,10 @@ A converted backbone is kept for every later run; its head is added in milliseco
 network again would take seconds. Format: https://github.com/google-ai-edge/LiteRT/blob/main/tflite/schema/schema.fbs
 """
 
+import contextlib
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +19,13 @@ _IDENTIFIER = b"TFL3"
 _FULLY_CONNECTED_OPTIONS, _SOFTMAX_OPTIONS = 8, 9  # members of the union BuiltinOptions
 
 
-def with_head(backbone: bytes, head: Head, *, output: str, notes: dict[str, bytes]) -> bytes:
+def with_head(backbone: bytes, head: Head, *, output: str) -> bytes:
     """Return a model that ends in the probabilities of a head.
 
     Args:
         backbone: A float32 model of one input and one output, [1, D].
         head: Takes its output.
         output: Name of the output tensor.
-        notes: Metadata by name.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -52,32 +54,91 @@ def with_head(backbone: bytes, head: Head, *, output: str, notes: dict[str, byte
     for signature in model.signatureDefs or []:
         signature.outputs[0].name = output
         signature.outputs[0].tensorIndex = probabilities
-    for name, content in notes.items():
-        entry = schema.MetadataT()
-        entry.name, entry.buffer = name, _add_buffer(schema, model, np.frombuffer(content, np.uint8))
-        model.metadata = [*(model.metadata or []), entry]
     return _packed(model)
 
 
-def read_note(model: Path, name: str) -> bytes | None:
-    """Return the metadata of that name in a model file, None where there is none.
+def with_notes(model: bytes, notes: dict[str, bytes]) -> bytes:
+    """Return a model with more metadata.
+
+    Args:
+        model: A model file.
+        notes: Metadata by name.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    opened = schema.ModelT.InitFromPackedBuf(model)
+    for name, content in notes.items():
+        entry = schema.MetadataT()
+        entry.name, entry.buffer = name, _add_buffer(schema, opened, np.frombuffer(content, np.uint8))
+        opened.metadata = [*(opened.metadata or []), entry]
+    return _packed(opened)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The first input and the first output of a model; `scale` is 0 where the input is not quantised."""
+
+    input: str
+    output: str
+    shape: tuple[int, ...]
+    dtype: type
+    scale: float
+    zero_point: int
+
+
+def notes(model: Path) -> dict[str, bytes]:
+    """Return the metadata in a model file by name.
 
     Raises:
+        OSError: It cannot be read.
         ValueError: Not a LiteRT model.
     """
+    with _opened(model) as opened:
+        entries = [opened.Metadata(i) for i in range(opened.MetadataLength())]
+        return {
+            entry.Name().decode(): bytes(opened.Buffers(entry.Buffer()).DataAsNumpy())
+            for entry in entries
+            if opened.Buffers(entry.Buffer()).DataLength()
+        }
+
+
+def ends(model: Path) -> Ends:
+    """Return what goes into a model file and what comes out.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: Not a LiteRT model.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    kinds = {schema.TensorType.UINT8: np.uint8, schema.TensorType.INT8: np.int8}
+    with _opened(model) as opened:
+        graph = opened.Subgraphs(0)
+        taken, given = graph.Tensors(graph.Inputs(0)), graph.Tensors(graph.Outputs(0))
+        quantization = taken.Quantization()
+        quantised = quantization is not None and quantization.ScaleLength() == 1
+        return Ends(
+            taken.Name().decode(),
+            given.Name().decode(),
+            tuple(taken.ShapeAsNumpy().tolist()) if taken.ShapeLength() else (),
+            kinds.get(taken.Type(), np.float32),
+            float(quantization.Scale(0)) if quantised else 0.0,
+            int(quantization.ZeroPoint(0)) if quantised else 0,
+        )
+
+
+@contextlib.contextmanager
+def _opened(model: Path) -> Iterator[Any]:
+    """Open a model file to look around in it; whatever a damaged one leads to becomes a ValueError."""
     from ai_edge_litert import schema_py_generated as schema
 
     data = model.read_bytes()
     if data[4:8] != _IDENTIFIER:
         raise ValueError("not a LiteRT model")
     try:
-        opened = schema.Model.GetRootAsModel(data, 0)
-        for entry in (opened.Metadata(i) for i in range(opened.MetadataLength())):
-            if entry.Name() == name.encode():
-                return bytes(opened.Buffers(entry.Buffer()).DataAsNumpy())
+        yield schema.Model.GetRootAsModel(data, 0)
     except Exception as error:  # offsets that lead nowhere end in anything from struct.error to AttributeError
         raise ValueError("a damaged LiteRT model") from error
-    return None
 
 
 def operations(model: Path) -> Counter[str]:

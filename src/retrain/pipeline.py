@@ -16,25 +16,33 @@ from retrain import (
     devices,
     evaluation,
     export,
+    export_saved_model,
+    exports,
     graphs,
     keras_models,
     sampling,
     sweep,
     tails,
+    verification,
 )
 from retrain.architectures import BackboneSpec
 from retrain.backbone import Recipe, check_trainable, keras_network, locate
 from retrain.candidates import Candidate, candidate_of, distortions_of, intermediate_path, steps_of
 from retrain.config import RetrainConfig, check
 from retrain.dataset import Dataset, Split, scan
-from retrain.errors import UsageError
+from retrain.delivery import Delivered, deliver
+from retrain.errors import ExportError, UsageError
+from retrain.exports import Classified
 from retrain.preparation import Prepared, prepare
-from retrain.report import Misclassified, Report, Terminal, report_paths, write_report
+from retrain.report import Report, Terminal, misclassified, report_paths, write_report
 from retrain.summaries import TRAIN, Summaries, write_hparams
 from retrain.sweep import Ranked, Trial
-from retrain.views import Copier, Views
+from retrain.verification import Checked
+from retrain.views import Copier, Views, photo_of
 
 __all__ = ["RetrainConfig", "retrain"]
+
+_SHOWN = 200  # training images that show 8-bit arithmetic what flows between layers
 
 
 def retrain(
@@ -143,6 +151,7 @@ def _elsewhere(config: RetrainConfig, folder: Path) -> RetrainConfig:
         summaries_dir=folder / "summaries",
         intermediate_output_graphs_dir=folder,
         saved_model_dir=None,
+        export=(),
     )
 
 
@@ -177,11 +186,35 @@ def _finish(chosen: Candidate, terminal: Terminal) -> Report:
         summaries.graph(shown.SerializeToString())
     if config.saved_model_dir:
         chosen.artefacts.write_saved_model(config.saved_model_dir, config.output_graph)
-    report = _report(chosen, scored, testing)
+    delivered = _delivered(chosen, testing, truths, terminal) if config.export else None
+    checked = [delivered.graph, *delivered.checked] if delivered else []
+    report = _report(chosen, scored, testing, checked)
     write_report(report, config.output_graph, prepared.dataset.image_dir)
     terminal.final(report, misclassified=config.print_misclassified_test_images)
-    _say_what_was_written(config, lite=chosen.artefacts.engine.model is not None, terminal=terminal)
+    _say_what_was_written(config, checked, lite=chosen.artefacts.engine.model is not None, terminal=terminal)
+    if delivered:
+        for line in verification.table(delivered.graph, delivered.checked):
+            terminal.say(line)
+        if delivered.problems:
+            raise ExportError(f"{'; '.join(delivered.problems)}. The files are kept.")
     return report
+
+
+def _delivered(chosen: Candidate, testing: np.ndarray, truths: np.ndarray, terminal: Terminal) -> Delivered:
+    """Return what the formats that were asked for are worth, after writing them."""
+    config, prepared = chosen.config, chosen.prepared
+    shown = prepared.views
+    drawn = sampling.sample(shown.labels, shown.members[Split.TRAINING], size=_SHOWN, seed=config.random_seed)
+    photos = list(dict.fromkeys(photo_of(shown.names[index]) for index in drawn.tolist()))
+    tested = [shown.names[index] for index in testing.tolist()]
+    return deliver(
+        config.export,
+        Classified(config.output_graph, lambda: prepared.source.pictures(photos)),
+        images=[prepared.dataset.image_dir / path for path in tested or photos],
+        labels=truths if tested else None,
+        max_drop=config.max_accuracy_drop,
+        advance=terminal.progress("Exporting", "format"),
+    )
 
 
 def _check_validation(config: RetrainConfig, dataset: Dataset, *, several: bool) -> None:
@@ -206,14 +239,18 @@ def _check_results(config: RetrainConfig) -> None:
         written.append(intermediate_path(config, 0))
     export.check_writable(*written)
     if config.saved_model_dir:
-        export.check_saved_model_dir(config.saved_model_dir)
+        export_saved_model.check(config.saved_model_dir)
+    exports.check(config.output_graph, config.export)
 
 
-def _say_what_was_written(config: RetrainConfig, *, lite: bool, terminal: Terminal) -> None:
+def _say_what_was_written(config: RetrainConfig, checked: Sequence[Checked], *, lite: bool, terminal: Terminal) -> None:
     page, _ = report_paths(config.output_graph)
     written = [config.output_graph, *([export.litert_path(config.output_graph)] if lite else []), config.output_labels]
     written += [config.saved_model_dir] if config.saved_model_dir else []
+    written = list(dict.fromkeys([*written, *(row.path for row in checked)]))
     terminal.say(f"Wrote {', '.join(str(path) for path in written)} and {page}.")
+    terminal.say(f"Label a photo:  label_image --graph {config.output_graph} PHOTO.jpg")
+    terminal.say(f"See the curves: tensorboard --logdir {config.summaries_dir}")
 
 
 def _spec(config: RetrainConfig) -> BackboneSpec:
@@ -259,7 +296,7 @@ def _chosen(config: RetrainConfig) -> dict[str, object]:
     return {n: value for n, value in shown.items() if n not in ("architecture", "learning_rate", "random_seed")}
 
 
-def _report(chosen: Candidate, probabilities: np.ndarray, testing: np.ndarray) -> Report:
+def _report(chosen: Candidate, probabilities: np.ndarray, testing: np.ndarray, checked: Sequence[Checked]) -> Report:
     config, prepared = chosen.config, chosen.prepared
     dataset, labels = prepared.dataset, prepared.views.labels[testing]
     confusion = evaluation.confusion_matrix(probabilities, labels)
@@ -279,16 +316,9 @@ def _report(chosen: Candidate, probabilities: np.ndarray, testing: np.ndarray) -
         test_count=len(testing),
         class_figures=evaluation.class_figures(confusion),
         confusion=confusion.tolist(),
-        misclassified=[
-            Misclassified(
-                prepared.views.names[testing[i]],
-                names[labels[i]],
-                names[int(probabilities[i].argmax())],
-                float(probabilities[i].max()),
-            )
-            for i in wrong
-        ],
+        misclassified=misclassified([prepared.views.names[i] for i in testing], names, probabilities, labels),
         rejected=prepared.rejected,
         notes=dataset.notes,
         measured=chosen.measured,
+        exports=checked,
     )

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote
 
+import numpy as np
+
 from retrain.errors import ExportError, printable
 from retrain.evaluation import ClassFigures, Interval
+from retrain.verification import Checked
 
 _PLAIN_SECONDS = 5.0  # between two progress lines where there is no terminal
 _NAMED_AT_MOST = 10
@@ -69,6 +72,25 @@ class Report:
     rejected: dict[str, str]
     notes: Sequence[str]
     measured: Sequence[Measured] = field(default_factory=list)
+    exports: Sequence[Checked] = ()
+
+
+def misclassified(
+    paths: Sequence[str], names: Sequence[str], probabilities: np.ndarray, labels: np.ndarray
+) -> list[Misclassified]:
+    """Return the images that were given a wrong class, in their order.
+
+    Args:
+        paths: Of N images, below the image folder.
+        names: Of C classes.
+        probabilities: float32 [N, C].
+        labels: int64 [N], class ids in [0, C).
+    """
+    predicted = probabilities.argmax(axis=1)
+    return [
+        Misclassified(paths[i], names[labels[i]], names[predicted[i]], float(probabilities[i, predicted[i]]))
+        for i in np.flatnonzero(predicted != labels).tolist()
+    ]
 
 
 class Terminal:
@@ -119,7 +141,10 @@ class Terminal:
             self.say(f"{step}: Validation accuracy = {values.validation_accuracy:.1%} (N={values.validation_count})")
 
     def progress(self, what: str, unit: str) -> Callable[[int, int], None]:
-        """Return a function of (done, total) that draws a bar on a terminal and plain lines elsewhere."""
+        """Return a function of (done, total) that draws a bar on a terminal and plain lines elsewhere.
+
+        A total of 0 stands for one that is not known.
+        """
         if self._level > logging.INFO:
             return lambda done, total: None
         return _bar(what, unit, self._err) if self._err.isatty() else self._lines(what, unit)
@@ -145,12 +170,13 @@ class Terminal:
         def advance(done: int, total: int) -> None:
             nonlocal last
             now = time.monotonic()
-            if done < total and now - last < _PLAIN_SECONDS:
+            if done != total and now - last < _PLAIN_SECONDS:
                 return
             last = now
             rate = done / max(now - started, 1e-9)
             left = f", {(total - done) / max(rate, 1e-9):.0f} s left" if done < total else ""
-            self.warn(f"{what}: {done}/{total} ({_amount(rate, unit)}/s{left})")
+            speed = f"{_amount(rate, unit)}/s" if rate >= 1 else f"{1 / rate:.0f} s a {unit}"
+            self.warn(f"{what}: {f'{done}/{total}' if total else done} ({speed}{left})")
 
         return advance
 
@@ -169,7 +195,7 @@ def write_report(report: Report, graph: Path, image_dir: Path) -> None:
     page, figures = report_paths(graph)
     try:
         page.write_text(_page(report, image_dir, page.parent), "utf-8", "backslashreplace")
-        figures.write_text(json.dumps(_without_nan(asdict(report)), indent=1) + "\n")
+        figures.write_text(json.dumps(without_nan(asdict(report)), indent=1, default=str) + "\n")
     except OSError as error:
         raise ExportError(f"cannot write {page}: {error.strerror}. Give another --output_graph.") from error
 
@@ -182,9 +208,9 @@ def _bar(what: str, unit: str, err: TextIO) -> Callable[[int, int], None]:
     def advance(done: int, total: int) -> None:
         nonlocal bar
         if bar is None:
-            bar = tqdm(desc=what, total=total, unit=unit, unit_scale=unit == "B", file=err, dynamic_ncols=True)
+            bar = tqdm(desc=what, total=total or None, unit=unit, unit_scale=unit == "B", file=err, dynamic_ncols=True)
         bar.update(done - bar.n)
-        if done >= total:
+        if done == total:
             bar.close()
 
     return advance
@@ -194,12 +220,12 @@ def _amount(value: float, unit: str) -> str:
     return f"{value / 1e6:.1f} MB" if unit == "B" else f"{value:.0f} {unit}s"
 
 
-def _without_nan(value: object) -> object:
-    """Return a value as JSON can hold it: NaN becomes null."""
+def without_nan(value: object) -> object:
+    """Return a value of dicts and lists as JSON can hold it: NaN becomes null."""
     if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
+        return {key: without_nan(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(inner) for inner in value]
+        return [without_nan(inner) for inner in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
@@ -218,6 +244,7 @@ def _page(report: Report, image_dir: Path, folder: Path) -> str:
         _curve(report.measured),
         _class_table(report),
         _confusion_table(report),
+        _export_table(report.exports),
         _gallery(report.misclassified, image_dir, folder),
         _rejected_list(report.rejected),
     ]
@@ -313,6 +340,18 @@ def _confusion_table(report: Report) -> str:
         cells = "".join(f'<td style="background:rgba(42,111,176,{0.7 * n / most:.2f})">{n or ""}' for n in row)
         rows.append(f"<tr><td>{_text(name)}{cells}")
     return f"<h2>What was taken for what</h2><table>{head}{''.join(rows)}</table>"
+
+
+def _export_table(exports: Sequence[Checked]) -> str:
+    if not exports:
+        return ""
+    head = "<tr><th>format<th>file<th>bytes<th>ms an image<th>test accuracy<th>agrees with the graph<th>allowed"
+    rows = "".join(
+        f"<tr><td>{_text(row.name)}<td>{_text(row.path.name)}<td>{row.bytes:,}<td>{row.milliseconds:.2f}"
+        f"<td>{'' if row.accuracy is None else _percent(row.accuracy)}<td>{_percent(row.agreement)}<td>{row.allowed}"
+        for row in exports
+    )
+    return f"<h2>Formats</h2><table>{head}{rows}</table>"
 
 
 def _gallery(misclassified: Sequence[Misclassified], image_dir: Path, folder: Path) -> str:

@@ -39,7 +39,7 @@ def load(folder: Path, *, height: int | None, width: int | None, output: str | N
         GraphError: Refused by the allow-list.
         BackboneError: Not one image in and one vector out, or an unknown size.
     """
-    model = _checked(folder)
+    model = checked(folder)
     if any(meta_graph.HasField("object_graph_def") for meta_graph in model.meta_graphs):
         frozen = _load_tf2(folder, height, width, output)
     else:
@@ -122,7 +122,7 @@ def _chosen(results: Any, folder: Path, output: str | None) -> Any:
     raise BackboneError(f"{folder} has the outputs {sorted(results)}. Name one with --bottleneck_tensor.")
 
 
-def _checked(folder: Path) -> Any:
+def checked(folder: Path) -> Any:
     """Return the SavedModel of a folder; refuse one that could do more than compute and restore its variables."""
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2

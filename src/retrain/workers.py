@@ -1,11 +1,14 @@
 """A pool of threads that works through a list, and its results in lots as they are done."""
 
 import contextlib
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+_SECONDS = 0.02  # how long a result may lie until it is looked for
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -47,12 +50,12 @@ def at_work(
     def work(worker: Callable[[Job], list[Result]]) -> None:
         nonlocal alive
         while not stop.is_set():
-            with lock:
-                job = next(jobs, None)
-            if job is None:
-                break
             outcome: list[Result] | _Failure
             try:
+                with lock:
+                    job = next(jobs, None)
+                if job is None:
+                    break
                 outcome = worker(job)
             except BaseException as error:  # raised again in the thread that waits for it
                 outcome = _Failure(error)
@@ -72,6 +75,35 @@ def at_work(
         stop.set()
         for _ in workers:
             results.room.release()
+
+
+def in_order(
+    open_worker: Callable[[], Callable[[Job], Result]], todo: Iterable[Job], *, threads: int, waiting: int
+) -> Iterator[Result]:
+    """Yield the result of each job in the order of the jobs, as soon as those before it are done.
+
+    Args:
+        open_worker: Called once for each thread, here; what it returns turns a job into its result.
+        todo: The jobs; taken one by one by the threads, which wait for the next one where it is slow to come.
+        threads: How many at once.
+        waiting: How many results may wait to be taken.
+
+    Raises:
+        BaseException: Whatever a worker raised.
+    """
+
+    def numbered() -> Callable[[tuple[int, Job]], list[tuple[int, Result]]]:
+        work = open_worker()
+        return lambda job: [(job[0], work(job[1]))]
+
+    early: dict[int, Result] = {}
+    due = 0
+    with at_work(numbered, enumerate(todo), threads=threads, waiting=waiting) as results:
+        for lot in lots(results, seconds=_SECONDS):
+            early.update(lot)
+            while due in early:
+                yield early.pop(due)
+                due += 1
 
 
 def lots(results: Results[Result], *, seconds: float = 0, count: int = 0) -> Iterator[list[Result]]:
@@ -100,3 +132,8 @@ def lots(results: Results[Result], *, seconds: float = 0, count: int = 0) -> Ite
         if lot:
             yield lot
             lot = []
+
+
+def cores() -> int:
+    """Return how many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,276 @@
+"""Writes a classifier as a `.keras` file of Keras' own layers, which anyone loads in safe mode and can train on."""
+
+import io
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from retrain import graphs
+from retrain.errors import ExportError
+from retrain.metadata import METADATA_FILE, Metadata
+
+INPUT = "image"
+_UNARY = {
+    **dict.fromkeys(("Relu", "Relu6", "Sigmoid", "Tanh", "Elu", "Selu", "Softplus", "Softsign", "Softmax"), None),
+    **{"Sqrt": "sqrt", "Rsqrt": "rsqrt", "Exp": "exp", "Erf": "erf", "Square": "square", "Neg": "negative"},
+    **{"Abs": "abs", "Log": "log", "Floor": "floor", "Round": "round", "LeakyRelu": "leaky_relu"},
+}
+_BINARY = {
+    **dict.fromkeys(("Add", "AddV2", "BiasAdd"), "add"),
+    **dict.fromkeys(("RealDiv", "Div"), "divide"),
+    **{"Sub": "subtract", "Mul": "multiply", "Maximum": "maximum", "Minimum": "minimum", "Pow": "power"},
+}
+_REDUCING = {"Mean": "mean", "Sum": "sum", "Max": "max", "Min": "min"}
+_PASSING = ("Identity", "StopGradient", "CheckNumerics", "PreventGradient", "Snapshot")
+_POOLS = {"MaxPool": "MaxPooling2D", "AvgPool": "AveragePooling2D"}
+_FAKE = "FakeQuantWithMinMaxVars"
+
+
+def written(graph: graphs.GraphDef, told: Metadata) -> bytes:
+    """Return a frozen graph as a `.keras` file with its metadata inside.
+
+    The model takes RGB pixels 0 to 255, [N, height, width, 3], scales them itself, and gives probabilities [N, C].
+
+    Args:
+        graph: A frozen graph.
+        told: What it says of itself.
+
+    Raises:
+        ExportError: It has an operation that this has no layer for.
+    """
+    model = model_of(graph, told)
+    described = replace(told, input=INPUT, output=model.layers[-1].name, bottleneck=None, mean=0.0, std=1.0)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "model.keras"
+        model.save(file)
+        data = io.BytesIO(file.read_bytes())
+    with zipfile.ZipFile(data, "a") as archive:
+        archive.writestr(zipfile.ZipInfo(METADATA_FILE), described.to_json())
+    return data.getvalue()
+
+
+def model_of(graph: graphs.GraphDef, told: Metadata) -> Any:
+    """Return a frozen graph as a Keras model, layer by layer, on pixels 0 to 255.
+
+    Raises:
+        ExportError: It has an operation that this has no layer for.
+    """
+    import keras
+
+    builder = _Builder(graphs.kept(graphs.portable(graph), [told.output or ""]))
+    image = keras.Input((told.height, told.width, 3), name=INPUT)
+    std = told.std or 1.0
+    builder.values[told.input or ""] = keras.layers.Rescaling(1 / std, -(told.mean or 0.0) / std, name="scale")(image)
+    return keras.Model(image, builder.value(told.output or ""), name="retrain")
+
+
+class _Builder:
+    """Makes layers for the nodes of a graph, each from those of the nodes that it reads."""
+
+    def __init__(self, graph: graphs.GraphDef) -> None:
+        import tensorflow as tf
+
+        self._nodes = {node.name: node for node in graph.node}
+        self._order = list(graphs.in_order(graph))
+        self._readers: dict[str, list[Any]] = {}
+        for node in graph.node:
+            for tensor in node.input:
+                self._readers.setdefault(graphs.source_node(tensor), []).append(node)
+        with tf.Graph().as_default() as opened:
+            tf.graph_util.import_graph_def(graph, name="")
+        self._graph = opened
+        self._arrays: dict[str, np.ndarray] = {}
+        self.values: dict[str, Any] = {}
+
+    def value(self, output: str) -> Any:
+        """Return the Keras tensor of a node."""
+        for name in self._order:
+            node = self._nodes[name]
+            if node.op != "Const" and name not in self.values:
+                self.values[name] = self._built(node)
+        return self.values[output]
+
+    def _built(self, node: Any) -> Any:
+        build: dict[str, Callable[[Any], Any]] = {
+            "Conv2D": self._convolution,
+            "DepthwiseConv2dNative": self._convolution,
+            "MatMul": self._dense,
+            "ConcatV2": self._concatenated,
+            "Pad": self._padded,
+            "Squeeze": self._reshaped,
+            "Reshape": self._reshaped,
+            _FAKE: self._rounded,
+            **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), self._normalised),
+            **dict.fromkeys(_POOLS, self._pooled),
+            **dict.fromkeys(_UNARY, self._unary),
+            **dict.fromkeys(_BINARY, self._binary),
+            **dict.fromkeys(_REDUCING, self._reduced),
+            **dict.fromkeys(_PASSING, lambda node: self._input(node)),
+        }
+        if node.op not in build:
+            raise ExportError(
+                f"--export keras has no layer for the operation {node.op} of this network (node {node.name}). "
+                f"Leave keras out of --export, or choose another --architecture."
+            )
+        return build[node.op](node)
+
+    def _input(self, node: Any, index: int = 0) -> Any:
+        return self.values[graphs.source_node(node.input[index])]
+
+    def _constant(self, node: Any, index: int) -> np.ndarray | None:
+        """Return the constant that a node reads, None where it reads something else."""
+        import tensorflow as tf
+
+        name = graphs.source_node(node.input[index])
+        if self._nodes[name].op != "Const":
+            return None
+        if name not in self._arrays:
+            self._arrays[name] = tf.make_ndarray(self._nodes[name].attr["value"].tensor)
+        return self._arrays[name]
+
+    def _weights(self, node: Any, index: int) -> np.ndarray:
+        found = self._constant(node, index)
+        if found is None:
+            raise ExportError(f"--export keras needs the weights of {node.name} to be constants, and they are not.")
+        return found
+
+    def _bias(self, node: Any) -> tuple[Any, np.ndarray] | None:
+        """Return the node that alone reads another and adds a number to each of its channels, and the numbers."""
+        readers = self._readers.get(node.name, [])
+        if len(readers) != 1 or readers[0].op not in ("BiasAdd", "Add", "AddV2"):
+            return None
+        sides = [i for i in (0, 1) if graphs.source_node(readers[0].input[i]) != node.name]
+        found = self._constant(readers[0], sides[0]) if len(sides) == 1 else None
+        return None if found is None or found.ndim != 1 else (readers[0], found)
+
+    def _weighted(self, node: Any, layer: Any, kernel: np.ndarray, taken: Any) -> Any:
+        """Return what a layer with a kernel gives, its bias included where it has one."""
+        bias = self._bias(node)
+        layer.use_bias = bias is not None
+        result = layer(taken)
+        layer.set_weights([kernel] if bias is None else [kernel, bias[1]])
+        if bias is not None:
+            self.values[bias[0].name] = result
+        return result
+
+    def _convolution(self, node: Any) -> Any:
+        import keras
+
+        kernel, taken = self._weights(node, 1), self._input(node)
+        (_, *strides, _), (_, *dilations, _) = node.attr["strides"].list.i, node.attr["dilations"].list.i or [1] * 4
+        padding = node.attr["padding"].s.decode().lower()
+        if padding == "explicit":
+            around = list(node.attr["explicit_paddings"].list.i)
+            taken, padding = keras.layers.ZeroPadding2D((around[2:4], around[4:6]))(taken), "valid"
+        options = {"strides": strides, "padding": padding, "dilation_rate": dilations, "name": _name(node)}
+        if node.op == "Conv2D":
+            groups = taken.shape[-1] // kernel.shape[2]
+            layer = keras.layers.Conv2D(kernel.shape[3], kernel.shape[:2], groups=groups, **options)
+        else:
+            layer = keras.layers.DepthwiseConv2D(kernel.shape[:2], depth_multiplier=kernel.shape[3], **options)
+        return self._weighted(node, layer, kernel, taken)
+
+    def _dense(self, node: Any) -> Any:
+        import keras
+
+        matrix = self._weights(node, 1)
+        if node.attr["transpose_b"].b:
+            matrix = matrix.T
+        return self._weighted(node, keras.layers.Dense(matrix.shape[1], name=_name(node)), matrix, self._input(node))
+
+    def _normalised(self, node: Any) -> Any:
+        import keras
+
+        layer = keras.layers.BatchNormalization(epsilon=node.attr["epsilon"].f or 1e-4, name=_name(node))
+        result = layer(self._input(node))
+        layer.set_weights([self._weights(node, index) for index in (1, 2, 3, 4)])
+        return result
+
+    def _pooled(self, node: Any) -> Any:
+        import keras
+
+        (_, *size, _), (_, *strides, _) = node.attr["ksize"].list.i, node.attr["strides"].list.i
+        layer = getattr(keras.layers, _POOLS[node.op])
+        return layer(size, strides=strides, padding=node.attr["padding"].s.decode().lower(), name=_name(node))(
+            self._input(node)
+        )
+
+    def _unary(self, node: Any) -> Any:
+        import keras
+
+        if _UNARY[node.op] is None:
+            return keras.layers.Activation(node.op.lower(), name=_name(node))(self._input(node))
+        more = [node.attr["alpha"].f] if node.op == "LeakyRelu" else []
+        return getattr(keras.ops, _UNARY[node.op] or "")(self._input(node), *more)
+
+    def _binary(self, node: Any) -> Any:
+        import keras
+
+        sides = [self._constant(node, index) for index in (0, 1)]
+        values = [self._input(node, i) if side is None else _plain(side) for i, side in enumerate(sides)]
+        return getattr(keras.ops, _BINARY[node.op])(*values)
+
+    def _reduced(self, node: Any) -> Any:
+        import keras
+
+        axes = sorted(int(axis) for axis in np.atleast_1d(self._weights(node, 1)))
+        keep, taken = bool(node.attr["keep_dims"].b), self._input(node)
+        if node.op == "Mean" and axes == [1, 2]:
+            return keras.layers.GlobalAveragePooling2D(keepdims=keep, name=_name(node))(taken)
+        return getattr(keras.ops, _REDUCING[node.op])(taken, axis=axes, keepdims=keep)
+
+    def _reshaped(self, node: Any) -> Any:
+        import keras
+
+        shape = self._graph.get_tensor_by_name(f"{node.name}:0").shape
+        taken = self._input(node)
+        sides = tuple(taken.shape[1:]) if shape.rank is None else tuple(shape.as_list()[1:])
+        if None in sides:
+            sides = (int(np.prod(taken.shape[1:])),) if len(sides) == 1 else sides
+        return keras.layers.Reshape(sides, name=_name(node))(taken)
+
+    def _concatenated(self, node: Any) -> Any:
+        import keras
+
+        axis = int(self._weights(node, len(node.input) - 1))
+        parts = [self._input(node, index) for index in range(len(node.input) - 1)]
+        return keras.layers.Concatenate(axis, name=_name(node))(parts)
+
+    def _padded(self, node: Any) -> Any:
+        import keras
+
+        around = self._weights(node, 1).tolist()
+        if len(around) == 4 and around[0] == around[3] == [0, 0]:
+            return keras.layers.ZeroPadding2D((tuple(around[1]), tuple(around[2])), name=_name(node))(self._input(node))
+        return keras.ops.pad(self._input(node), around)
+
+    def _rounded(self, node: Any) -> Any:
+        """Return values rounded as fake quantisation does it, its range nudged so that 0 is one of them.
+
+        https://www.tensorflow.org/api_docs/python/tf/quantization/fake_quant_with_min_max_vars
+        """
+        import keras
+
+        bits, narrow = node.attr["num_bits"].i or 8, int(node.attr["narrow_range"].b)
+        low, high = float(self._weights(node, 1)), float(self._weights(node, 2))
+        levels = 2**bits - 1 - narrow
+        scale = (high - low) / levels
+        zero = min(max(round(-low / scale), 0), levels)
+        low, high = -zero * scale, (levels - zero) * scale
+        steps = keras.ops.floor((keras.ops.clip(self._input(node), low, high) - low) / scale + 0.5)
+        return steps * scale + low
+
+
+def _plain(value: np.ndarray) -> Any:
+    """Return a constant as a number where it is one: it goes into the file's JSON."""
+    return float(value.reshape(-1)[0]) if value.size == 1 else value
+
+
+def _name(node: Any) -> str:
+    """Return a node's name as Keras allows it for a layer."""
+    return str(node.name).replace("/", "_")
