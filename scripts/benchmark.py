@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from scripts import rival
 
-from retrain import architectures, bottlenecks, export, sampling, training, workers
+from retrain import architectures, bottlenecks, export, label, sampling, training, workers
 from retrain.backbone import Backbone, load_backbone, locate
 from retrain.bottlenecks import Source
 from retrain.dataset import scan
@@ -305,6 +305,36 @@ def million(bench: Bench) -> list[Row]:
     return rows
 
 
+def labelling(bench: Bench) -> list[Row]:
+    """Measure `label_image` on many photos against the bottleneck stage, and how its memory grows."""
+    few, many = (200, 1_000) if bench.quick else (1_000, 10_000)
+    folder = _copies(bench.photos("flowers_1100"), bench.folder / "photos", many)
+    paths = _paths(folder, None)
+    arguments = [
+        *("--image_dir", bench.photos("flowers_1100"), "--architecture", "mobilenet_0.25_128"),
+        *("--model_dir", bench.data / "models", "--how_many_training_steps", "50"),
+    ]
+    _command(bench, "retrain", *arguments)
+    model = label.load(bench.folder / "tf_files/retrained_graph.pb")
+    opened = engine_of(bench.backbone("mobilenet_0.25_128"))
+
+    def stage(number: int) -> None:
+        with Store(bench.folder / f"store_{number}", dimension=_dimension(opened)) as store:
+            todo = list(range(len(paths)))
+            bottlenecks.compute(paths, todo, source=Source(folder, opened), store=store)
+
+    images = [folder / path for path in paths]
+    # In turns, so that both meet the machine's better and worse moments.
+    pairs = [(_seconds(lambda n=n: stage(n)), _seconds(lambda: list(label.label(model, images)))) for n in range(3)]
+    ours, theirs = min(pair[1] for pair in pairs), min(pair[0] for pair in pairs)
+    detail = f"{many / ours:.0f} images/s"
+    rows = [Row("label_image, over the bottleneck stage", f"{many} photos", theirs / ours, "x", 0.9, 1.0, detail)]
+    peaks = [_peak_of_labels(bench, images[:count]) for count in (few, many)]
+    detail = f"{peaks[1] / 1e6:.0f} MB"
+    rows.append(Row("label_image, memory", f"{many} photos over {few}", peaks[1] / peaks[0], "x", 1.2, 1.05, detail))
+    return rows
+
+
 MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
     "fill": fill,
     "engines": engines,
@@ -312,6 +342,7 @@ MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
     "commands": commands,
     "growth": growth,
     "million": million,
+    "labelling": labelling,
 }
 
 
@@ -557,6 +588,33 @@ def _peak_of_run(bench: Bench, image_dir: Path, graph: Path) -> int:
     store = bench.folder / "backbone"
     done = _command(bench, "python", "-c", PEAK, image_dir, graph, store, bench.folder / "out")
     return int(done.stdout.split()[-1])
+
+
+PEAK_OF_LABELS = """
+import sys
+from retrain import cli_label
+cli_label.main(["--csv", "-"])
+(peak,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+sys.__stderr__.write(str(int(peak.split()[1]) * 1024))
+"""
+
+
+def _peak_of_labels(bench: Bench, images: Sequence[Path]) -> int:
+    """Return the largest resident memory of `label_image` in bytes."""
+    words = [sys.executable, "-c", PEAK_OF_LABELS]
+    listed = "\n".join(map(str, images))
+    done = subprocess.run(words, cwd=bench.folder, input=listed, capture_output=True, text=True, check=True)
+    return int(done.stderr.split()[-1])
+
+
+def _copies(source: Path, folder: Path, count: int) -> Path:
+    """Write `count` photos, of which no two have the same bytes, and return their folder."""
+    paths = _paths(source, None)
+    for number in range(count):
+        path = folder / Path(paths[number % len(paths)]).parent / f"{number:06d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((source / paths[number % len(paths)]).read_bytes() + number.to_bytes(4, "big"))
+    return folder
 
 
 def _command(bench: Bench, *words: object, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -18,12 +18,19 @@ INPUT = "image"
 _UNARY = {
     **dict.fromkeys(("Relu", "Relu6", "Sigmoid", "Tanh", "Elu", "Selu", "Softplus", "Softsign", "Softmax"), None),
     **{"Sqrt": "sqrt", "Rsqrt": "rsqrt", "Exp": "exp", "Erf": "erf", "Square": "square", "Neg": "negative"},
-    **{"Abs": "abs", "Log": "log", "Floor": "floor", "Round": "round", "LeakyRelu": "leaky_relu"},
+    **{"Erfc": "erfc", "Abs": "abs", "Log": "log", "Floor": "floor", "Round": "round", "LeakyRelu": "leaky_relu"},
 }
 _BINARY = {
     **dict.fromkeys(("Add", "AddV2", "BiasAdd"), "add"),
     **dict.fromkeys(("RealDiv", "Div"), "divide"),
-    **{"Sub": "subtract", "Mul": "multiply", "Maximum": "maximum", "Minimum": "minimum", "Pow": "power"},
+    **{
+        "SquaredDifference": "subtract",
+        "Sub": "subtract",
+        "Mul": "multiply",
+        "Maximum": "maximum",
+        "Minimum": "minimum",
+        "Pow": "power",
+    },
 }
 _REDUCING = {"Mean": "mean", "Sum": "sum", "Max": "max", "Min": "min"}
 _PASSING = ("Identity", "StopGradient", "CheckNumerics", "PreventGradient", "Snapshot")
@@ -62,38 +69,32 @@ def model_of(graph: graphs.GraphDef, told: Metadata) -> Any:
     """
     import keras
 
-    builder = _Builder(graphs.kept(graphs.portable(graph), [told.output or ""]))
     image = keras.Input((told.height, told.width, 3), name=INPUT)
     std = told.std or 1.0
-    builder.values[told.input or ""] = keras.layers.Rescaling(1 / std, -(told.mean or 0.0) / std, name="scale")(image)
-    return keras.Model(image, builder.value(told.output or ""), name="retrain")
+    scaled = keras.layers.Rescaling(1 / std, -(told.mean or 0.0) / std, name="scale")(image)
+    built = _Builder(graphs.portable(graph), scaled, source=told.input or "", output=told.output or "")
+    return keras.Model(image, built.result, name="retrain")
 
 
 class _Builder:
-    """Makes layers for the nodes of a graph, each from those of the nodes that it reads."""
+    """Makes layers for the nodes of a graph, each from those of the nodes that it reads; `result` is the last one's."""
 
-    def __init__(self, graph: graphs.GraphDef) -> None:
-        import tensorflow as tf
-
+    def __init__(self, graph: graphs.GraphDef, image: Any, *, source: str, output: str) -> None:
+        self._shapes = _reshaped_to(graph, source)
+        # Shapes are known now; what computes them while a graph runs needs no layers.
+        graph = graphs.kept(_without_shapes(graph), [output])
         self._nodes = {node.name: node for node in graph.node}
-        self._order = list(graphs.in_order(graph))
         self._readers: dict[str, list[Any]] = {}
         for node in graph.node:
             for tensor in node.input:
                 self._readers.setdefault(graphs.source_node(tensor), []).append(node)
-        with tf.Graph().as_default() as opened:
-            tf.graph_util.import_graph_def(graph, name="")
-        self._graph = opened
         self._arrays: dict[str, np.ndarray] = {}
-        self.values: dict[str, Any] = {}
-
-    def value(self, output: str) -> Any:
-        """Return the Keras tensor of a node."""
-        for name in self._order:
+        self._values = {source: image}
+        for name in graphs.in_order(graph):
             node = self._nodes[name]
-            if node.op != "Const" and name not in self.values:
-                self.values[name] = self._built(node)
-        return self.values[output]
+            if node.op != "Const" and name not in self._values:
+                self._values[name] = self._built(node)
+        self.result = self._values[output]
 
     def _built(self, node: Any) -> Any:
         build: dict[str, Callable[[Any], Any]] = {
@@ -103,6 +104,9 @@ class _Builder:
             "ConcatV2": self._concatenated,
             "Pad": self._padded,
             "Squeeze": self._reshaped,
+            "StridedSlice": self._sliced,
+            "Transpose": self._transposed,
+            "Pack": self._stacked,
             "Reshape": self._reshaped,
             _FAKE: self._rounded,
             **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), self._normalised),
@@ -120,7 +124,7 @@ class _Builder:
         return build[node.op](node)
 
     def _input(self, node: Any, index: int = 0) -> Any:
-        return self.values[graphs.source_node(node.input[index])]
+        return self._values[graphs.source_node(node.input[index])]
 
     def _constant(self, node: Any, index: int) -> np.ndarray | None:
         """Return the constant that a node reads, None where it reads something else."""
@@ -155,7 +159,7 @@ class _Builder:
         result = layer(taken)
         layer.set_weights([kernel] if bias is None else [kernel, bias[1]])
         if bias is not None:
-            self.values[bias[0].name] = result
+            self._values[bias[0].name] = result
         return result
 
     def _convolution(self, node: Any) -> Any:
@@ -205,6 +209,8 @@ class _Builder:
 
         if _UNARY[node.op] is None:
             return keras.layers.Activation(node.op.lower(), name=_name(node))(self._input(node))
+        if node.op == "Erfc":
+            return 1 - keras.ops.erf(self._input(node))
         more = [node.attr["alpha"].f] if node.op == "LeakyRelu" else []
         return getattr(keras.ops, _UNARY[node.op] or "")(self._input(node), *more)
 
@@ -213,6 +219,8 @@ class _Builder:
 
         sides = [self._constant(node, index) for index in (0, 1)]
         values = [self._input(node, i) if side is None else _plain(side) for i, side in enumerate(sides)]
+        if node.op == "SquaredDifference":
+            return keras.ops.square(keras.ops.subtract(*values))
         return getattr(keras.ops, _BINARY[node.op])(*values)
 
     def _reduced(self, node: Any) -> Any:
@@ -227,12 +235,32 @@ class _Builder:
     def _reshaped(self, node: Any) -> Any:
         import keras
 
-        shape = self._graph.get_tensor_by_name(f"{node.name}:0").shape
-        taken = self._input(node)
-        sides = tuple(taken.shape[1:]) if shape.rank is None else tuple(shape.as_list()[1:])
-        if None in sides:
-            sides = (int(np.prod(taken.shape[1:])),) if len(sides) == 1 else sides
-        return keras.layers.Reshape(sides, name=_name(node))(taken)
+        shape, taken = self._shapes[node.name], self._input(node)
+        if shape[0] == -1 and np.prod(shape[1:]) == np.prod(taken.shape[1:]):
+            return keras.layers.Reshape(shape[1:], name=_name(node))(taken)
+        return keras.ops.reshape(taken, shape)
+
+    def _sliced(self, node: Any) -> Any:
+        """Return a part of a tensor, by the masks of a StridedSlice.
+
+        https://www.tensorflow.org/api_docs/python/tf/strided_slice
+        """
+        begin, end, strides = (self._weights(node, index).tolist() for index in (1, 2, 3))
+
+        def masked(name: str, axis: int) -> bool:
+            return bool(node.attr[name].i >> axis & 1)
+
+        def part(axis: int) -> Any:
+            if masked("ellipsis_mask", axis):
+                return Ellipsis
+            if masked("new_axis_mask", axis):
+                return None
+            if masked("shrink_axis_mask", axis):
+                return begin[axis]
+            first = None if masked("begin_mask", axis) else begin[axis]
+            return slice(first, None if masked("end_mask", axis) else end[axis], strides[axis])
+
+        return self._input(node)[tuple(part(axis) for axis in range(len(begin)))]
 
     def _concatenated(self, node: Any) -> Any:
         import keras
@@ -240,6 +268,16 @@ class _Builder:
         axis = int(self._weights(node, len(node.input) - 1))
         parts = [self._input(node, index) for index in range(len(node.input) - 1)]
         return keras.layers.Concatenate(axis, name=_name(node))(parts)
+
+    def _stacked(self, node: Any) -> Any:
+        import keras
+
+        return keras.ops.stack([self._input(node, index) for index in range(len(node.input))], node.attr["axis"].i)
+
+    def _transposed(self, node: Any) -> Any:
+        import keras
+
+        return keras.ops.transpose(self._input(node), self._weights(node, 1).tolist())
 
     def _padded(self, node: Any) -> Any:
         import keras
@@ -264,6 +302,30 @@ class _Builder:
         low, high = -zero * scale, (levels - zero) * scale
         steps = keras.ops.floor((keras.ops.clip(self._input(node), low, high) - low) / scale + 0.5)
         return steps * scale + low
+
+
+def _without_shapes(graph: graphs.GraphDef) -> graphs.GraphDef:
+    """Return the graph with nothing read for the shapes of Reshape nodes."""
+    plain = type(graph)()
+    plain.CopyFrom(graph)
+    for node in plain.node:
+        if node.op == "Reshape":
+            del node.input[1:]
+    return plain
+
+
+def _reshaped_to(graph: graphs.GraphDef, source: str) -> dict[str, tuple[int, ...]]:
+    """Return the shape that each node that reshapes gives, -1 for what grows with the number of images."""
+    import tensorflow as tf
+
+    names = [node.name for node in graph.node if node.op in ("Reshape", "Squeeze")]
+    with tf.Graph().as_default() as opened, tf.compat.v1.Session(graph=opened) as session:
+        tf.graph_util.import_graph_def(graph, name="")
+        taken = opened.get_tensor_by_name(f"{source}:0")
+        fetched = [tf.shape(opened.get_tensor_by_name(f"{name}:0")) for name in names]
+        one, two = (session.run(fetched, {taken: np.zeros((n, *taken.shape[1:]), np.float32)}) for n in (1, 2))
+    pairs = zip(names, one, two, strict=True)
+    return {name: tuple(np.where(a == b, a, -1).tolist()) for name, a, b in pairs}
 
 
 def _plain(value: np.ndarray) -> Any:

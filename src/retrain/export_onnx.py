@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from retrain import graphs
 from retrain.errors import ExportError, first_line, printable
 from retrain.metadata import METADATA_NOTE, Metadata
@@ -45,7 +47,10 @@ def converted(graph: graphs.GraphDef, told: Metadata) -> bytes:
         image = tf.compat.v1.placeholder(tf.uint8, [None, told.height, told.width, 3], name=INPUT)
         values = (tf.cast(image, tf.float32) - told.mean) / told.std
         (result,) = tf.graph_util.import_graph_def(
-            graphs.portable(graph), {told.input: values}, [graphs.tensor_name(told.output or "")], name="network"
+            _without_erfc(graphs.portable(graph)),
+            {told.input: values},
+            [graphs.tensor_name(told.output or "")],
+            name="network",
         )
         tf.identity(result, name=OUTPUT)
     try:
@@ -65,6 +70,22 @@ def converted(graph: graphs.GraphDef, told: Metadata) -> bytes:
         model, {METADATA_NOTE: described.to_json(), "labels": "\n".join(map(printable, told.labels))}
     )
     return model.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
+
+
+def _without_erfc(graph: graphs.GraphDef) -> graphs.GraphDef:
+    """Return the graph with 1 - erf(x) for erfc(x), which ONNX has not."""
+    plain = type(graph)()
+    plain.CopyFrom(graph)
+    for node in plain.node:
+        if node.op == "Erfc":
+            erf = type(node)()
+            erf.CopyFrom(node)
+            erf.name, erf.op = f"{node.name}/erf", "Erf"
+            one = graphs.constant(f"{node.name}/one", np.array(1, np.float32))
+            node.op = "Sub"
+            node.input[:] = [one.name, erf.name]
+            plain.node.extend([erf, one])
+    return plain
 
 
 def _rename(model: object, names: dict[str, str]) -> None:

@@ -83,7 +83,13 @@ def from_function(function: Callable[[Any], Any], height: int, width: int) -> Fr
         return tf.identity(_flat(function(pixels)), name=BOTTLENECK)
 
     signature = tf.TensorSpec([None, height, width, 3], tf.float32, name=INPUT)
-    concrete = tf.function(to_bottleneck, input_signature=[signature]).get_concrete_function()
+    # Keras compiles some convolutions as functions of their own, which no other format knows: this writes them out.
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        concrete = tf.function(to_bottleneck, input_signature=[signature]).get_concrete_function()
+    finally:
+        tf.config.run_functions_eagerly(before)
     frozen = convert_variables_to_constants_v2(concrete)
     graph_def = frozen.graph.as_graph_def()
     target = BOTTLENECK if any(n.name == BOTTLENECK for n in graph_def.node) else frozen.outputs[0].op.name

@@ -12,7 +12,7 @@ import numpy as np
 
 from retrain import graphs
 
-_PASSED_OVER = frozenset("Identity CheckNumerics StopGradient PreventGradient Snapshot EnsureShape".split())
+_PASSED_OVER = frozenset("Identity IdentityN CheckNumerics StopGradient PreventGradient Snapshot EnsureShape".split())
 _CONTROL_FLOW = frozenset("Switch Merge Enter Exit NextIteration LoopCond".split())
 _LINEAR = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
 _FUSED = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
@@ -46,13 +46,14 @@ def simplify(graph_def: graphs.GraphDef, *, keep: Sequence[str]) -> graphs.Graph
 
 def _direct(graph_def: graphs.GraphDef, keep: Sequence[str]) -> graphs.GraphDef:
     """Return the graph without nodes that only pass on what they get, and without control edges."""
-    passed = {n.name: n.input[0] for n in graph_def.node if n.op in _PASSED_OVER and n.name not in keep and n.input}
+    passed = {n.name: n.input for n in graph_def.node if n.op in _PASSED_OVER and n.name not in keep and n.input}
 
     def origin(tensor: str) -> str:
         seen: set[str] = set()  # a stranger's graph may go round in a circle, which TensorFlow will refuse
         while (name := graphs.source_node(tensor)) in passed and name not in seen:
             seen.add(name)
-            tensor = passed[name]
+            _, _, output = graphs.tensor_name(tensor).rpartition(":")
+            tensor = passed[name][int(output)]
         return tensor
 
     direct = type(graph_def)(versions=graph_def.versions, library=graph_def.library)
@@ -97,7 +98,7 @@ class _Rewriter:
     def _fold_into(self, linear: Any) -> None:
         """Fold what only scales and shifts the result of a linear operation into its weights and one bias."""
         weights = self._value(linear.input[1])
-        if weights is None or linear.attr["data_format"].s == b"NCHW":
+        if weights is None or _channels_first(linear):
             return
         per_channel = self._channels(linear, weights)
         channels, whole = per_channel.size, _Affine(np.ones(1), np.zeros(1))
@@ -170,7 +171,7 @@ class _Rewriter:
             mean, variance, beta, gamma = vectors
             epsilon, scaled = node.attr["variance_epsilon"].f, node.attr["scale_after_normalization"].b
         else:
-            if node.attr["is_training"].b or node.attr["data_format"].s == b"NCHW":
+            if node.attr["is_training"].b or _channels_first(node):
                 return None
             gamma, beta, mean, variance = vectors
             epsilon, scaled = node.attr["epsilon"].f, True
@@ -203,3 +204,8 @@ class _Rewriter:
         self._nodes[name] = node
         self._added.append(node)
         return name
+
+
+def _channels_first(node: Any) -> bool:
+    # Looking for an attribute that is not there would add an empty one, which TensorFlow refuses to run.
+    return "data_format" in node.attr and node.attr["data_format"].s == b"NCHW"
