@@ -1,5 +1,6 @@
 """Real photos and weights where the test data is, solid colours and a weightless network everywhere."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -83,3 +84,15 @@ def write_graph(path: Path, build: Callable, size: int = 16) -> Path:
         build(tf, image)
         path.write_bytes(graph.as_graph_def().SerializeToString())
     return path
+
+
+def metadata_schema():
+    """Return the code that flatc generated from metadata_schema.fbs, as MediaPipe ships it."""
+    found = importlib.util.find_spec("mediapipe")
+    if found is None:
+        pytest.skip("MediaPipe has no wheel for this machine")
+    path = Path(found.submodule_search_locations[0]) / "tasks" / "metadata" / "metadata_schema_py_generated.py"
+    spec = importlib.util.spec_from_file_location("metadata_schema_py_generated", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -3,18 +3,16 @@
 import base64
 import http.client
 import http.server
-import importlib.util
 import json
 import re
 import subprocess
 import sys
 import threading
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import COLOURS, colour_folder, command, photo, write_graph
+from conftest import COLOURS, colour_folder, command, metadata_schema, photo, write_graph
 from PIL import Image
 
 from retrain import classifier, export_keras, exports, graphs, image, label, litert, run_graph, tflite_metadata
@@ -130,30 +128,18 @@ def test_every_format_is_described(graph, tmp_path, name):
 # LiteRT: the standard metadata, by the schema's own code and by MediaPipe.
 
 
-def schema():
-    """Return the code that flatc generated from metadata_schema.fbs, as MediaPipe ships it."""
-    found = importlib.util.find_spec("mediapipe")
-    if found is None:
-        pytest.skip("MediaPipe has no wheel for this machine")
-    path = Path(found.submodule_search_locations[0]) / "tasks" / "metadata" / "metadata_schema_py_generated.py"
-    spec = importlib.util.spec_from_file_location("metadata_schema_py_generated", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def standard_metadata(path):
     from ai_edge_litert import schema_py_generated as tflite
 
     model = tflite.ModelT.InitFromPackedBuf(path.read_bytes())
     (entry,) = [entry for entry in model.metadata if entry.name == b"TFLITE_METADATA"]
-    return schema().ModelMetadataT.InitFromPackedBuf(bytes(bytearray(model.buffers[entry.buffer].data)))
+    return metadata_schema().ModelMetadataT.InitFromPackedBuf(bytes(bytearray(model.buffers[entry.buffer].data)))
 
 
 @pytest.mark.parametrize("name", ["tflite", "tflite_fp16", "tflite_int8"])
 def test_the_standard_metadata_are_those_of_the_schema(graph, name):
     path = exports.path_of(graph, name)
-    told, generated = standard_metadata(path), schema()
+    told, generated = standard_metadata(path), metadata_schema()
     assert told.minParserVersion == b"1.0.0"
     (subgraph,) = told.subgraphMetadata
     (taken,), (given,) = subgraph.inputTensorMetadata, subgraph.outputTensorMetadata

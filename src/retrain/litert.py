@@ -16,6 +16,7 @@ import numpy as np
 from retrain.head import Head
 
 _IDENTIFIER = b"TFL3"
+_LARGEST_FACTOR = 0.02  # that brings pixels 0 to 255 to [-1, 1] or [0, 1]
 _FULLY_CONNECTED_OPTIONS, _SOFTMAX_OPTIONS = 8, 9  # members of the union BuiltinOptions
 
 
@@ -125,6 +126,28 @@ def ends(model: Path) -> Ends:
             float(quantization.Scale(0)) if quantised else 0.0,
             int(quantization.ZeroPoint(0)) if quantised else 0,
         )
+
+
+def scales_pixels(model: Path) -> bool:
+    """Return whether a model begins with bringing pixels 0 to 255 into its own range, as Keras' Rescaling does.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: Not a LiteRT model.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    with _opened(model) as opened:
+        graph = opened.Subgraphs(0)
+        operators = (graph.Operators(i) for i in range(graph.OperatorsLength()))
+        readers = [operator for operator in operators if graph.Inputs(0) in operator.InputsAsNumpy().tolist()]
+        codes = [opened.OperatorCodes(reader.OpcodeIndex()).BuiltinCode() for reader in readers]
+        if codes != [schema.BuiltinOperator.MUL]:
+            return False
+        (other,) = (index for index in readers[0].InputsAsNumpy().tolist() if index != graph.Inputs(0))
+        buffer = opened.Buffers(graph.Tensors(other).Buffer())
+        factors = buffer.DataAsNumpy().view(np.float32) if buffer.DataLength() else np.ones(1)
+        return bool(np.all(np.abs(factors) < _LARGEST_FACTOR))
 
 
 @contextlib.contextmanager

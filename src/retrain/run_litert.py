@@ -1,5 +1,6 @@
 """Runs classifiers in LiteRT files, image by image on one core; TensorFlow is not imported."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ def describe(path: Path) -> Metadata:
         if tflite_metadata.NOTE in notes:
             told = tflite_metadata.read(notes[tflite_metadata.NOTE], path.read_bytes())
         ends = litert.ends(path)
+        if told.mean is None and litert.scales_pixels(path):
+            told = replace(told, mean=0.0, std=1.0)
     except OSError as error:
         raise GraphError(f"cannot read the model {path}: {error.strerror}. --graph names another.") from error
     except ValueError as error:
