@@ -44,7 +44,8 @@ def at_work(
     """
     results: Results[Result] = Results(queue.SimpleQueue(), threading.Semaphore(waiting), threading.Event())
     jobs, lock, stop = iter(todo), threading.Lock(), threading.Event()
-    workers = [open_worker() for _ in range(threads)]
+    # One even where there is nothing to do: it is who says that all is done.
+    workers = [open_worker() for _ in range(max(1, threads))]
     alive = len(workers)
 
     def work(worker: Callable[[Job], list[Result]]) -> None:

@@ -1,0 +1,125 @@
+"""`label_image` on many images, as a command in fresh processes."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import COLOURS, command, photo
+from test_export import exported
+
+COUNT = 30
+
+
+@pytest.fixture
+def graph(mean_colour_backbone, tmp_path):
+    return exported(mean_colour_backbone, tmp_path / "g.pb")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Pictures in three colours, two of one name among them, and one that is none."""
+    colours = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
+    for number in range(COUNT):
+        name = list(colours)[number % 3]
+        photo(tmp_path / "photos" / f"batch{number // 10}" / f"{number % 10}.png", colours[name], seed=number)
+    (tmp_path / "photos" / "batch1" / "bad.jpg").write_bytes(b"no")
+    return tmp_path / "photos"
+
+
+def expected_order(photos):
+    return [str(path.relative_to(photos.parent)) for path in sorted(photos.rglob("*.*"))]
+
+
+def test_csv_has_a_row_for_each_class_and_the_reason_of_each_failure(graph, photos, tmp_path):
+    done = command("label_image", "--graph", graph, "--csv", "--top_k", "2", "photos", cwd=tmp_path, code=1)
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert list(dict.fromkeys(row["image"] for row in rows)) == expected_order(photos)
+    good = [row for row in rows if not row["error"]]
+    assert len(good) == 2 * COUNT
+    assert [row["rank"] for row in good[:2]] == ["1", "2"]
+    assert float(good[0]["score"]) >= float(good[1]["score"])
+    (bad,) = [row for row in rows if row["error"]]
+    assert (bad["image"], bad["label"]) == ("photos/batch1/bad.jpg", "")
+    assert "not a JPEG" in bad["error"]
+    assert "Labelling: 31/31" in done.stderr
+
+
+def test_a_list_on_standard_input_is_answered_line_by_line(graph, photos, tmp_path):
+    script = Path(sys.executable).with_name("label_image")
+    words = [script, "--graph", graph, "--json", "-"]
+    with subprocess.Popen(
+        words, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        for name, colour in (("red", "batch0/0.png"), ("green", "batch0/1.png"), ("blue", "batch0/2.png")):
+            process.stdin.write(f"photos/{colour}\n")
+            process.stdin.flush()
+            answer = json.loads(process.stdout.readline())  # before the next path is written
+            assert (answer["image"], answer["labels"][0]["label"]) == (f"photos/{colour}", name)
+        process.stdin.write("https://example.org/a.jpg\n")
+        process.stdin.close()
+        assert "No such file" in json.loads(process.stdout.readline())["error"]
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize("more", [[], ["--link"]])
+def test_images_are_sorted_into_folders_of_their_classes_and_again_without_change(graph, photos, tmp_path, more):
+    words = ["label_image", "--graph", graph, "--json", "--sort_into", "sorted", *more, "photos"]
+    for _ in range(2):
+        done = command(*words, cwd=tmp_path, code=1)
+        found = sorted(path.relative_to(tmp_path / "sorted") for path in (tmp_path / "sorted").rglob("*.png"))
+        assert len(found) == COUNT
+        assert {path.parts[0] for path in found} == {"red", "green", "blue"}
+        assert done.stderr.splitlines()[-1] == f"label_image: {COUNT} images sorted into sorted"
+    originals = {path.read_bytes() for path in photos.rglob("*.png")}
+    assert {path.read_bytes() for path in (tmp_path / "sorted").rglob("*.png")} == originals
+
+
+def test_classes_below_the_least_score_are_left_out(graph, tmp_path):
+    photo(tmp_path / "sure.png", (255, 0, 0))
+    photo(tmp_path / "unsure.png", (128, 128, 128))
+    words = ["label_image", "--graph", graph, "--min_score", "0.9", "--sort_into", "out"]
+    done = command(*words, "--json", "sure.png", "unsure.png", cwd=tmp_path)
+    sure, unsure = (json.loads(line)["labels"] for line in done.stdout.splitlines())
+    assert [entry["label"] for entry in sure] == ["red"]
+    assert unsure == []
+    assert "1 images sorted into out; 1 scored below 0.9 and stayed where they are" in done.stderr
+    assert [path.name for path in (tmp_path / "out").rglob("*.png")] == ["sure.png"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--top_k", "0", "a.png"], "--top_k is 0; it must be at least 1."),
+        (["--min_score", "2", "a.png"], "--min_score is 2; it must be 0 to 1."),
+        (["--link", "a.png"], "--link says how --sort_into sorts. Give --sort_into a folder."),
+        (["https://x.org/a.jpg"], "https://x.org/a.jpg is a URL, and only files are read. Download it first"),
+        (["--json", "--csv", "a.png"], "not allowed with argument"),
+        (["--sort_into", "photos/sorted", "photos"], "lies in photos, whose images are labelled"),
+        (["*.nothing"], "no image files in *.nothing."),
+        ([], "no image given."),
+    ],
+)
+def test_nonsense_is_answered_in_one_line(graph, photos, tmp_path, words, said):
+    done = command("label_image", "--graph", graph, *words, cwd=tmp_path, code=2)
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_reader_that_has_seen_enough_ends_the_run_quietly(graph, photos, tmp_path):
+    script = Path(sys.executable).with_name("label_image")
+    line = f"{script} --graph {graph} --json photos photos photos | head -1"
+    done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert len(done.stdout.splitlines()) == 1
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
+def test_names_of_strangers_cannot_write_to_the_terminal(graph, tmp_path):
+    photo(tmp_path / "a\x1b[31mb.png", COLOURS["cyan"])
+    done = command("label_image", "--graph", graph, ".", cwd=tmp_path)
+    assert "\x1b" not in done.stdout
+    assert "a\\x1b[31mb.png" in done.stdout

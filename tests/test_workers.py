@@ -1,0 +1,71 @@
+import threading
+
+import pytest
+
+from retrain import workers
+
+
+def test_results_come_in_the_order_of_the_jobs_whatever_takes_longest():
+    first_may_end = threading.Event()
+
+    def work(job):
+        if job == 0:
+            assert first_may_end.wait(10)
+        elif job == 5:
+            first_may_end.set()
+        return job * 10
+
+    found = list(workers.in_order(lambda: work, range(50), threads=2, waiting=100))
+    assert found == [job * 10 for job in range(50)]
+
+
+def test_results_come_before_the_last_job_is_known():
+    gate = threading.Event()
+
+    def jobs():
+        yield 1
+        assert gate.wait(10)
+        yield 2
+
+    results = workers.in_order(lambda: lambda job: job, jobs(), threads=2, waiting=10)
+    assert next(results) == 1
+    gate.set()
+    assert list(results) == [2]
+
+
+def test_no_more_jobs_are_taken_than_may_wait():
+    taken = []
+
+    def jobs():
+        for job in range(1000):
+            taken.append(job)
+            yield job
+
+    results = workers.in_order(lambda: lambda job: job, jobs(), threads=2, waiting=10)
+    for expected in range(3):
+        assert next(results) == expected
+    # Those that wait, one in the hands of each thread, and what the last look at them took away.
+    assert len(taken) < 100
+    results.close()
+
+
+@pytest.mark.parametrize("threads", [0, 1, 2])
+def test_no_jobs_give_no_results_and_an_end(threads):
+    assert list(workers.in_order(lambda: lambda job: job, [], threads=threads, waiting=10)) == []
+
+
+@pytest.mark.parametrize("where", ["worker", "jobs"])
+def test_what_goes_wrong_reaches_who_waits(where):
+    def jobs():
+        yield 1
+        if where == "jobs":
+            raise ValueError("no such luck")
+        yield 2
+
+    def work(job):
+        if job == 2:
+            raise ValueError("no such luck")
+        return job
+
+    with pytest.raises(ValueError, match="no such luck"):
+        list(workers.in_order(lambda: work, jobs(), threads=2, waiting=10))
