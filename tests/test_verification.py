@@ -54,7 +54,7 @@ def test_the_table_has_a_line_for_each_file_under_one_head():
     lines = verification.table(row("frozen graph", 0.9), [row("onnx", None)])
     assert [line[:12].rstrip() for line in lines] == ["format", "frozen graph", "onnx"]
     assert lines[0].split() == ["format", "file", "bytes", "ms/image", "test", "accuracy", "agreement", "allowed"]
-    assert lines[1].split() == ["frozen", "graph", "f", "1", "1.00", "90.0%", "-", "-"]
+    assert lines[1].split() == ["frozen", "graph", "f", "1", "1.00", "90.0%", "-"]
 
 
 def test_a_file_that_cannot_be_read_back_is_an_error_in_one_line(tmp_path):

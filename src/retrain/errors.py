@@ -1,5 +1,8 @@
 """The `RetrainError` family: everything that a user can cause and fix."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
 
 class RetrainError(Exception):
     """Something that the user can mend; the message says what is wrong, what was found and what to do."""
@@ -39,6 +42,12 @@ class TrainingError(RetrainError):
 
 class ExportError(RetrainError):
     """A result could not be written, or what was written differs from what was trained."""
+
+
+def does_not_run(model: Path, shape: Sequence[int], error: BaseException) -> GraphError:
+    """Return the error of a model that fails on images [N, height, width, 3] of some shape."""
+    _, height, width, *_ = (*shape, 0, 0, 0)
+    return GraphError(f"{model} does not run on {width} x {height} px images: {first_line(error)}.")
 
 
 def first_line(error: BaseException) -> str:

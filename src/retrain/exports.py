@@ -1,12 +1,13 @@
 """The formats that a classifier is exported in beside its frozen graph: which there are, and how each is written."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from retrain import export, export_keras, export_litert, export_onnx, export_saved_model, graphs, run_graph
+from retrain import export, export_keras, export_litert, export_onnx, export_saved_model, graphs, run_graph, run_litert
 from retrain.errors import BackboneError, ExportError
 from retrain.exportable import FORMATS
 
@@ -60,8 +61,13 @@ def write(name: str, found: Classified) -> Path:
             export.write(path, export_keras.written(graphs.read(found.graph), told))
         elif name == "onnx":
             export.write(path, export_onnx.converted(graphs.read(found.graph), told))
-        elif not path.exists():  # tflite: written with every graph that it can be made of
+        elif not _is_of(path, found.graph):  # tflite: written with every graph that it can be made of
             raise ExportError("LiteRT has no form for this network. Leave tflite out of --export.")
     except BackboneError as error:
         raise ExportError(f"--export {name}: {error}") from error
     return path
+
+
+def _is_of(model: Path, graph: Path) -> bool:
+    """Return whether a LiteRT model is there and was written with this very graph, not with an earlier one."""
+    return model.exists() and run_litert.describe(model).graph_sha256 == hashlib.sha256(graph.read_bytes()).hexdigest()

@@ -42,6 +42,7 @@ from retrain.views import Copier, Views, photo_of
 
 __all__ = ["RetrainConfig", "retrain"]
 
+_NO_SETTINGS = ("architecture", "learning_rate", "random_seed", "export", "max_accuracy_drop")  # or said elsewhere
 _SHOWN = 200  # training images that show 8-bit arithmetic what flows between layers
 
 
@@ -293,7 +294,7 @@ def _chosen(config: RetrainConfig) -> dict[str, object]:
     given = {field.name: getattr(config, field.name) for field in fields(config) if field.default is not MISSING}
     default = {field.name: field.default for field in fields(config)}
     shown = {n: value for n, value in given.items() if value != default[n] and not isinstance(value, Path)}
-    return {n: value for n, value in shown.items() if n not in ("architecture", "learning_rate", "random_seed")}
+    return {n: value for n, value in shown.items() if n not in _NO_SETTINGS}
 
 
 def _report(chosen: Candidate, probabilities: np.ndarray, testing: np.ndarray, checked: Sequence[Checked]) -> Report:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from retrain import graphs, recognition
-from retrain.errors import GraphError, first_line
+from retrain.errors import GraphError, does_not_run, first_line
 from retrain.metadata import METADATA_NODE, Anatomy, Metadata, probabilities, scaled
 
 
@@ -86,8 +86,7 @@ class GraphModel:
         try:
             result: np.ndarray = self._session.run(self._tensor(target), {self._tensor(source): values})
         except (ValueError, tf.errors.OpError) as error:
-            size = " x ".join(str(side) for side in values.shape[2:0:-1])
-            raise GraphError(f"{self._path} does not run on {size} px images: {first_line(error)}.") from error
+            raise does_not_run(self._path, values.shape, error) from error
         return result
 
     def _tensor(self, name: str | None) -> Any:

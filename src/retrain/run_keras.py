@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from retrain import keras_models
-from retrain.errors import GraphError, first_line
+from retrain.errors import GraphError, does_not_run, first_line
 from retrain.metadata import METADATA_FILE, Anatomy, Metadata, probabilities, scaled
 
 SUFFIXES = (".keras", ".h5")
@@ -88,8 +88,7 @@ class KerasModel:
         try:
             return probabilities(self._run(tf.constant(scaled(pixels, self.metadata))).numpy())
         except (ValueError, tf.errors.OpError) as error:
-            size = " x ".join(str(side) for side in pixels.shape[2:0:-1])
-            raise GraphError(f"{self._path} does not run on {size} px images: {first_line(error)}.") from error
+            raise does_not_run(self._path, pixels.shape, error) from error
 
     def for_thread(self) -> "KerasModel":
         """Return this classifier: it serves many threads."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from retrain import litert, tflite_metadata
-from retrain.errors import GraphError, first_line
+from retrain.errors import GraphError, does_not_run, first_line
 from retrain.metadata import METADATA_NOTE, Anatomy, Metadata, probabilities
 
 SUFFIX = ".tflite"
@@ -112,8 +112,7 @@ class LiteRTModel:
         try:
             return probabilities(np.stack([self._run(image) for image in pixels]))
         except ValueError as error:
-            size = " x ".join(str(side) for side in pixels.shape[2:0:-1])
-            raise GraphError(f"{self._path} does not run on {size} px images: {first_line(error)}.") from error
+            raise does_not_run(self._path, pixels.shape, error) from error
 
     def for_thread(self) -> "LiteRTModel":
         """Return the same classifier for another thread: an interpreter works for one at a time."""

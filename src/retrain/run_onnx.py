@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from retrain.errors import GraphError, first_line
+from retrain.errors import GraphError, does_not_run, first_line
 from retrain.metadata import METADATA_NOTE, Anatomy, Metadata, probabilities, scaled
 
 SUFFIX = ".onnx"
@@ -71,8 +71,7 @@ class OnnxModel:
         try:
             (result,) = self._session.run([self.metadata.output], {self._taken.name: values})
         except Exception as error:  # ONNX Runtime has its own family of errors, in a private module
-            size = " x ".join(str(side) for side in pixels.shape[2:0:-1])
-            raise GraphError(f"{self._path} does not run on {size} px images: {first_line(error)}.") from error
+            raise does_not_run(self._path, pixels.shape, error) from error
         return probabilities(result)
 
     def for_thread(self) -> "OnnxModel":

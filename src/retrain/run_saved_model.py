@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from retrain import graphs, saved_models
-from retrain.errors import GraphError, first_line
+from retrain.errors import GraphError, does_not_run, first_line
 from retrain.metadata import METADATA_FILE, Anatomy, Metadata, probabilities, scaled
 
 _PREFERRED = ("probabilities", "prediction", "predictions", "scores", "default", "logits")
@@ -85,8 +85,7 @@ class SavedModel:
         try:
             result: np.ndarray = self._function(**{self.metadata.input or "": image})[self.metadata.output].numpy()
         except (ValueError, TypeError, tf.errors.OpError) as error:
-            size = " x ".join(str(side) for side in pixels.shape[2:0:-1])
-            raise GraphError(f"{self._path} does not run on {size} px images: {first_line(error)}.") from error
+            raise does_not_run(self._path, pixels.shape, error) from error
         return probabilities(result)
 
     def for_thread(self) -> "SavedModel":

@@ -45,7 +45,9 @@ def score(model: Path, images: Sequence[Path], *, encoded: bool = False) -> Scor
         out = Path(folder) / "probabilities.npy"
         # -P: a file named retrain.py in the current folder must not hide the package.
         words = [sys.executable, "-P", "-m", "retrain.scoring", str(out)]
-        done = subprocess.run(words, input=json.dumps(asked), capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            words, input=json.dumps(asked), capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
         if done.returncode:
             said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise ExportError(f"{model} was written, but cannot be read back: {said.removeprefix('scoring: ')}")

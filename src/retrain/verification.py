@@ -75,7 +75,7 @@ def compared(
         None if labels is None else evaluation.accuracy(scored, labels),
         float(np.mean(scored.argmax(axis=1) == expected.argmax(axis=1))),
         0 if tolerance is None else len(differing(scored, expected, tolerance)),
-        f"{max_drop:.1%} accuracy" if tolerance is None else f"ties of {tolerance:g}",
+        f"{max_drop:.1%} less accuracy" if tolerance is None else f"ties of {tolerance:g}",
     )
 
 
@@ -108,9 +108,9 @@ def table(graph: Checked, checked: Sequence[Checked]) -> list[str]:
     rows = [("format", "file", "bytes", "ms/image", "test accuracy", "agreement", "allowed")]
     for row in (graph, *checked):
         accuracy = "-" if row.accuracy is None else f"{row.accuracy:.1%}"
-        agreement, allowed = ("-", "-") if row is graph else (f"{row.agreement:.1%}", row.allowed)
+        agreement = "-" if row is graph else f"{row.agreement:.1%}"
         rows.append(
-            (row.name, str(row.path), f"{row.bytes:,}", f"{row.milliseconds:.2f}", accuracy, agreement, allowed)
+            (row.name, str(row.path), f"{row.bytes:,}", f"{row.milliseconds:.2f}", accuracy, agreement, row.allowed)
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     texts = (0, 1, len(widths) - 1)  # columns of words, which begin at the left
