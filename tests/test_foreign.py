@@ -1,6 +1,7 @@
 """Models of other tools, as these write them, read by `label_image` and `evaluate`."""
 
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -217,6 +218,19 @@ def test_the_runtimes_themselves_keep_quiet(tmp_path, pictures, name):
     (tmp_path / name).write_bytes(b"rubbish" * 9)
     done = command("label_image", "--graph", name, pictures[0], cwd=tmp_path, code=1)
     assert (done.stdout, len(done.stderr.splitlines())) == ("", 1)
+
+
+def test_a_size_or_a_name_that_a_model_does_not_take_is_said(tmp_path, pictures, labels):
+    network(rescaling=True).save(tmp_path / "m.keras")
+    tflite(network(rescaling=True), tmp_path / "m.tflite")
+    network(rescaling=True).export(tmp_path / "saved", verbose=False)
+    for name in ("m.keras", "m.tflite"):
+        model = label.load(tmp_path / name, labels=labels, own=Metadata(height=8, width=9, mean=0.0, std=1.0))
+        with pytest.raises(GraphError, match=rf"{name} does not run on 9 x 8 px images: (?!in user code).{{20}}"):
+            named(model, pictures)
+    for own, said in ((Metadata(input="x"), "Name one with --input_layer"), (Metadata(output="x"), "--output_layer")):
+        with pytest.raises(GraphError, match=said):
+            label.load(tmp_path / "saved", labels=labels, own=replace(own, mean=0.0, std=1.0))
 
 
 def test_evaluate_measures_a_model_of_another_tool(tmp_path, labels):

@@ -41,9 +41,12 @@ def test_a_folder_inside_what_is_labelled_is_refused(tmp_path):
     with pytest.raises(UsageError, match="lies in"):
         sorting.check(tmp_path / "photos" / "sorted", [tmp_path / "photos"])
     sorting.check(tmp_path / "sorted", [tmp_path / "photos"])
+    assert (tmp_path / "sorted").is_dir()
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "out").write_text("")
+    with pytest.raises(ExportError, match="cannot make .*out: .* Give another --sort_into"):
+        sorting.check(tmp_path / "out", [])
     with pytest.raises(ExportError, match="Give another --sort_into"):
         sorting.put(photo(tmp_path / "a.png", (1, 2, 3)), "cats", tmp_path / "out", link=False)

@@ -53,6 +53,8 @@ def does_not_run(model: Path, shape: Sequence[int], error: BaseException) -> Gra
 def first_line(error: BaseException) -> str:
     """Return the first line of what an exception says, without its full stop, to quote in a message of ours."""
     lines = str(error).strip().splitlines()
+    if lines and lines[0] == "in user code:":  # where TensorFlow traced a function: the traceback, and then the reason
+        lines = [lines[-1].strip().partition(": ")[2]]
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 

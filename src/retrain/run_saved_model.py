@@ -93,10 +93,13 @@ class SavedModel:
         return self
 
     def _signature(self, described: Metadata) -> Any:
-        for function in self._loaded.signatures.values():
-            if list(function.structured_input_signature[1]) == [described.input]:
-                return function
-        raise GraphError(f"{self._path} has no signature that takes {described.input!r} alone. Name its input.")
+        taken = {
+            tuple(function.structured_input_signature[1]): function for function in self._loaded.signatures.values()
+        }
+        if (described.input,) in taken:
+            return taken[described.input,]
+        found = "; ".join(", ".join(names) for names in taken)
+        raise GraphError(f"the signatures of {self._path} take {found}. Name one with --input_layer.")
 
 
 class Encoded:

@@ -13,15 +13,20 @@ _READ_AT_ONCE = 2**20
 
 
 def check(folder: Path, words: list[Path]) -> None:
-    """Refuse to sort into a folder whose images are being labelled: the next run would label the copies.
+    """Refuse, before the work, a folder that cannot be made, or whose images are labelled, copies included next time.
 
     Raises:
-        UsageError: Names both folders.
+        ExportError: It cannot be made.
+        UsageError: It lies in a folder that is labelled.
     """
     target = folder.resolve()
     for path in words:
         if path.is_dir() and target.is_relative_to(path.resolve()):
             raise UsageError(f"--sort_into {folder} lies in {path}, whose images are labelled. Name a folder outside.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"cannot make {folder}: {error.strerror}. Give another --sort_into.") from error
 
 
 def put(image: Path, label: str, folder: Path, *, link: bool) -> Path:
