@@ -17,6 +17,12 @@ def test_images_apart_are_those_that_the_tolerance_does_not_explain():
     assert verification.differing(scored, EXPECTED, 0.2).tolist() == []
 
 
+def test_what_is_no_number_is_no_answer():
+    scored = EXPECTED.copy()
+    scored[2] = np.nan
+    assert verification.differing(scored, EXPECTED, 1.0).tolist() == [2]
+
+
 def checked(path, scored, labels, tolerance, max_drop=0.05):
     return verification.compared(
         "x", path, scored, EXPECTED, labels, milliseconds=1.0, tolerance=tolerance, max_drop=max_drop

@@ -48,8 +48,11 @@ def deliver(
     """
     expected = scoring.score(found.graph, images)
 
-    def checked(name: str, path: Path, scored: scoring.Scores, tolerance: float | None) -> Checked:
-        known = np.isfinite(scored.probabilities).all(axis=1)
+    everything = np.ones(len(images), bool)
+
+    def checked(
+        name: str, path: Path, scored: scoring.Scores, tolerance: float | None, known: np.ndarray = everything
+    ) -> Checked:
         return verification.compared(
             name,
             path,
@@ -66,7 +69,9 @@ def deliver(
         path = exports.write(name, found)
         rows.append(checked(name, path, scoring.score(path, images), FORMATS[name].tolerance))
         if name == "saved_model":
-            rows.append(checked(ENCODED, path, scoring.score(path, images, encoded=True), None))
+            encoded = scoring.score(path, images, encoded=True)
+            known = np.isfinite(encoded.probabilities).all(axis=1)  # TensorFlow does not decode TIFF
+            rows += [checked(ENCODED, path, encoded, None, known)] if known.any() else []
         advance(done, len(names))
     graph = replace(checked(GRAPH, found.graph, expected, None), allowed="")
     return Delivered(graph, rows, verification.problems(graph, rows, max_drop=max_drop))

@@ -4,6 +4,7 @@ What an export is worth shows where nothing of the training is left: no weights 
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -40,13 +41,21 @@ def score(model: Path, images: Sequence[Path], *, encoded: bool = False) -> Scor
     Raises:
         ExportError: The process failed; says why.
     """
-    asked = {"model": str(model), "encoded": encoded, "images": [str(image) for image in images]}
+    asked = json.dumps({"model": str(model), "encoded": encoded, "images": [str(image) for image in images]})
     with TemporaryDirectory() as folder:
         out = Path(folder) / "probabilities.npy"
         # -P: a file named retrain.py in the current folder must not hide the package.
         words = [sys.executable, "-P", "-m", "retrain.scoring", str(out)]
+        # Of a GPU, the training may hold a part of the memory still.
+        env = {**os.environ, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
         done = subprocess.run(
-            words, input=json.dumps(asked), capture_output=True, encoding="utf-8", errors="replace", check=False
+            words,
+            input=json.dumps(asked),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            env=env,
+            check=False,
         )
         if done.returncode:
             said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]

@@ -29,7 +29,7 @@ class Checked:
 
 
 def differing(scored: np.ndarray, expected: np.ndarray, tolerance: float) -> np.ndarray:
-    """Return the indices of images that two models give different classes, int64 [n], ties left out.
+    """Return the indices of images that two models give different classes, int64 [n], ties left out; NaN is no class.
 
     Where each probability may be off by the tolerance, two classes that are no further apart than twice that are tied.
 
@@ -41,7 +41,8 @@ def differing(scored: np.ndarray, expected: np.ndarray, tolerance: float) -> np.
     rows = np.arange(len(scored))
     theirs, ours = expected.argmax(axis=1), scored.argmax(axis=1)
     lead = expected[rows, theirs] - expected[rows, ours]
-    return np.flatnonzero((theirs != ours) & (lead > 2 * tolerance))
+    apart = (theirs != ours) & (lead > 2 * tolerance)
+    return np.flatnonzero(apart | ~np.isfinite(scored).all(axis=1))
 
 
 def compared(
