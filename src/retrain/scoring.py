@@ -50,7 +50,7 @@ def score(model: Path, images: Sequence[Path], *, encoded: bool = False) -> Scor
         env = {**os.environ, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
         done = subprocess.run(
             words,
-            input=json.dumps(asked),
+            input=asked,
             capture_output=True,
             encoding="utf-8",
             errors="replace",
