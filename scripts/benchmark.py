@@ -70,7 +70,10 @@ def main() -> None:
             bench = Bench(given.data.resolve(), Path(folder) / name, given.quick)
             bench.folder.mkdir()
             started = time.perf_counter()
-            rows += measure(bench)
+            found = measure(bench)
+            for row in found:
+                print(f"{row.what}, {row.on}: {row.value:.3g} {row.unit} {row.detail}", file=sys.stderr)
+            rows += found
             print(f"[{name}: {time.perf_counter() - started:.0f} s]", file=sys.stderr, flush=True)
     machine = {
         "date": date.today().isoformat(),
@@ -595,7 +598,7 @@ import sys
 from retrain import cli_label
 cli_label.main(["--csv", "-"])
 (peak,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
-sys.__stderr__.write(str(int(peak.split()[1]) * 1024))
+print(int(peak.split()[1]) * 1024)
 """
 
 
@@ -604,7 +607,7 @@ def _peak_of_labels(bench: Bench, images: Sequence[Path]) -> int:
     words = [sys.executable, "-c", PEAK_OF_LABELS]
     listed = "\n".join(map(str, images))
     done = subprocess.run(words, cwd=bench.folder, input=listed, capture_output=True, text=True, check=True)
-    return int(done.stderr.split()[-1])
+    return int(done.stdout.split()[-1])
 
 
 def _copies(source: Path, folder: Path, count: int) -> Path:

@@ -61,7 +61,7 @@ def test_a_list_on_standard_input_is_answered_line_by_line(graph, photos, tmp_pa
             assert (answer["image"], answer["labels"][0]["label"]) == (f"photos/{colour}", name)
         process.stdin.write("https://example.org/a.jpg\n")
         process.stdin.close()
-        assert "No such file" in json.loads(process.stdout.readline())["error"]
+        assert "Download it first" in json.loads(process.stdout.readline())["error"]
     assert process.returncode == 1
 
 
@@ -107,6 +107,14 @@ def test_nonsense_is_answered_in_one_line(graph, photos, tmp_path, words, said):
     done = command("label_image", "--graph", graph, *words, cwd=tmp_path, code=2)
     assert said in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("words", [["red.png"], ["./red.png"], ["--image=./red.png"]])
+def test_one_image_is_answered_as_in_the_codelab(graph, tmp_path, words):
+    photo(tmp_path / "red.png", (255, 0, 0))
+    done = command("label_image", "--graph", graph, *words, cwd=tmp_path)
+    assert done.stdout.startswith("\nEvaluation time (1-image): 0.")
+    assert done.stderr == ""
 
 
 def test_a_reader_that_has_seen_enough_ends_the_run_quietly(graph, photos, tmp_path):

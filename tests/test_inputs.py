@@ -22,6 +22,13 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path):
     assert inputs.named([str(path)]) == [path]
 
 
+def test_where_no_name_looks_like_an_images_the_files_are_looked_at(tmp_path):
+    for name in ("IMG_1", "IMG_2"):
+        photo(tmp_path / "x.png", (1, 2, 3)).rename(tmp_path / name)
+    (tmp_path / "notes").write_text("no image")
+    assert [path.name for path in inputs.named([str(tmp_path)])] == ["IMG_1", "IMG_2"]
+
+
 @pytest.mark.parametrize("word", ["https://example.org/a.jpg", "HTTP://x/y.png", "s3://bucket/a.jpg", "file:///a.jpg"])
 def test_a_url_is_refused_with_what_to_do(word):
     with pytest.raises(UsageError, match="is a URL, and only files are read. Download it first"):

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     model = label.load(given.graph, labels=given.labels, own=flags.own_metadata(given))
     if given.verbose:
         print(f"label_image: {printable(str(given.graph))}: {model.metadata.summary()}", file=sys.stderr)
-    single = images is named and [str(path) for path in named] == words
+    single = images is named and named == [Path(word) for word in words]
     results = label.label(model, images, k=given.top_k, min_score=given.min_score)
     return _show(results, given, total=len(named) if images is named else 0, single=single and len(named) == 1)
 

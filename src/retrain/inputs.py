@@ -8,10 +8,11 @@ from typing import TextIO
 
 from retrain.dataset import files_below
 from retrain.errors import UsageError
-from retrain.formats import EXTENSIONS
+from retrain.formats import EXTENSIONS, is_image
 
 STANDARD_INPUT = "-"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_URL_AS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def named(words: Sequence[str]) -> list[Path]:
@@ -45,7 +46,17 @@ def listed(lines: TextIO) -> Iterator[Path]:
             yield Path(word)
 
 
+def why_not(path: Path, error: OSError) -> str:
+    """Return why a file cannot be read, in words for who named it."""
+    if isinstance(error, FileNotFoundError) and _URL_AS_PATH.match(str(path)):
+        return "a URL, and only files are read. Download it first"
+    return error.strerror or str(error)
+
+
 def _images_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return [path / name for name in files_below(path) if name.lower().endswith(EXTENSIONS)]
+    names = list(files_below(path))
+    # As in training: where no name looks like an image's, the files themselves are looked at.
+    images = [name for name in names if name.lower().endswith(EXTENSIONS)] or [n for n in names if is_image(path / n)]
+    return [path / name for name in images]

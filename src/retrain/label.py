@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from retrain import export, lean_tensorflow, workers
+from retrain import export, inputs, lean_tensorflow, workers
 from retrain.classifier import GRAPH, Classifier, runtime
 from retrain.errors import GraphError, ImageError
 from retrain.image import decode
@@ -151,8 +151,10 @@ def pixels(model: Classifier, path: Path) -> np.ndarray:
 def _scored(model: Classifier, path: Path) -> Scored:
     try:
         picture = pixels(model, path)
-    except (OSError, ImageError) as error:
-        return Scored(path, error=getattr(error, "strerror", None) or str(error))
+    except OSError as error:
+        return Scored(path, error=inputs.why_not(path, error))
+    except ImageError as error:
+        return Scored(path, error=str(error))
     return Scored(path, model(picture[None])[0])
 
 
