@@ -157,10 +157,6 @@ def test_the_standard_metadata_are_those_of_the_schema(graph, name):
 
 @pytest.mark.parametrize("name", ["tflite", "tflite_fp16", "tflite_int8"])
 def test_mediapipe_names_each_colour_by_the_file_alone(graph, pictures, tmp_path, name):
-    try:
-        from mediapipe.tasks.python import vision  # noqa: F401
-    except (ImportError, OSError) as error:
-        pytest.skip(f"MediaPipe does not load on this machine: {error}")
     code = (
         "import sys, mediapipe\n"
         "from mediapipe.tasks.python import BaseOptions, vision\n"
@@ -172,8 +168,11 @@ def test_mediapipe_names_each_colour_by_the_file_alone(graph, pictures, tmp_path
         "        print(found.classifications[0].categories[0].category_name)\n"
     )
     words = [sys.executable, "-c", code, exports.path_of(graph, name), *pictures.values()]
-    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert done.stdout.split() == list(pictures)
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False, cwd=tmp_path)
+    missing = re.search(r"^(ModuleNotFound|Import|OS)Error: (.*)$", done.stderr, re.M)  # libEGL, say
+    if done.returncode and missing:
+        pytest.skip(f"MediaPipe does not load on this machine: {missing[2]}")
+    assert done.stdout.split() == list(pictures), done.stderr
 
 
 def test_in_8_bits_pixels_and_scores_are_whole_numbers(graph, pictures):
@@ -369,7 +368,7 @@ def test_without_the_converter_onnx_is_refused_with_what_to_install(tmp_path, co
         "retrain", "--image_dir", colour_images, "--export", "onnx", cwd=tmp_path, code=1,
         env={"PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
-    assert done.stderr.strip().endswith("Install them: pip install 'retrain[onnx]'")
+    assert done.stderr.strip().endswith("(no such module). Install them: pip install --upgrade 'retrain[onnx]'")
 
 
 def test_without_test_images_the_formats_are_compared_on_training_images(tmp_path, mean_colour_backbone):

@@ -233,6 +233,7 @@ def test_a_saved_model_answers_as_the_originals_did(trained, flowers, tmp_path):
             signature.outputs["prediction"].name, {signature.inputs["image"].name: pixels.astype(np.float32) / 255}
         )
     assert prediction == pytest.approx(model(pixels), abs=1e-5)
+    assert label.load(tmp_path / "saved")(pixels) == pytest.approx(prediction, abs=1e-5)
 
 
 def test_with_a_hub_module_the_nodes_are_named_as_tf_hubs_retrain_named_them(flowers, tmp_path):

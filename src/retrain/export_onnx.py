@@ -21,9 +21,10 @@ def check_installed() -> None:
     try:
         import onnxruntime  # noqa: F401
         import tf2onnx  # noqa: F401
-    except ImportError as error:
+    except Exception as error:  # releases of onnx and numpy that do not go together raise AttributeError and others
         raise ExportError(
-            "--export onnx needs tf2onnx and onnxruntime. Install them: pip install 'retrain[onnx]'"
+            f"--export onnx needs tf2onnx and onnxruntime ({first_line(error)}). "
+            f"Install them: pip install --upgrade 'retrain[onnx]'"
         ) from error
 
 
