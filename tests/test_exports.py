@@ -341,7 +341,8 @@ def test_a_format_that_loses_too_much_fails_the_run_and_keeps_the_files(tmp_path
     assert float(rows["frozen graph"][4].rstrip("%")) > 90
     assert rows["tflite_int8"][6] == "2.0% less accuracy"
     assert re.fullmatch(
-        r"retrain: tflite_int8 loses \d+\.\d% accuracy, more than --max_accuracy_drop 0.02. The files are kept.",
+        r"retrain: tflite_int8 loses \d+\.\d% accuracy, more than --max_accuracy_drop 0.02\. "
+        r"All other results are written, and files are kept\.",
         done.stderr.splitlines()[-1],
     )
     assert (tmp_path / "tf_files" / "retrained_graph_int8.tflite").exists()
@@ -379,6 +380,23 @@ def test_without_test_images_the_formats_are_compared_on_training_images(tmp_pat
         cwd=tmp_path,
     )  # fmt: skip
     assert [row[4:6] for row in rows_of(done)] == [["-", "-"], ["-", "100.0%"], ["-", "100.0%"]]
+
+
+def test_a_format_that_cannot_be_written_costs_only_itself(tmp_path):
+    backbone = write_graph(
+        tmp_path / "lrn.pb", lambda tf, picture: tf.reduce_mean(tf.nn.lrn(picture, 1), [1, 2], name="colour")
+    )
+    colour_folder(tmp_path / "photos", per_class=15)
+    done = command(
+        "retrain", "--image_dir", "photos", "--architecture", backbone, "--bottleneck_tensor", "colour",
+        "--how_many_training_steps", "40", "--export", "keras,tflite_fp16", cwd=tmp_path, code=1,
+    )  # fmt: skip
+    assert [row[0] for row in rows_of(done)] == ["frozen graph", "tflite_fp16"]
+    assert "Final test accuracy" in done.stdout
+    assert (tmp_path / "tf_files" / "retrained_graph.report.html").exists()
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith("retrain: --export keras has no layer for the operation LRN")
+    assert said.endswith("All other results are written, and files are kept.")
 
 
 def test_a_network_that_keras_has_no_layers_for_is_one_clear_error(tmp_path):

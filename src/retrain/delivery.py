@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from retrain import exports, scoring, verification
+from retrain.errors import ExportError
 from retrain.exportable import FORMATS
 from retrain.exports import Classified
 from retrain.verification import Checked
@@ -44,7 +45,7 @@ def deliver(
         advance: Called with the formats done and the formats in all.
 
     Raises:
-        ExportError: A format cannot be written, or not read back.
+        ExportError: The frozen graph cannot be read back; what befalls another format is among the problems.
     """
     expected = scoring.score(found.graph, images)
 
@@ -64,14 +65,18 @@ def deliver(
             max_drop=max_drop,
         )
 
-    rows = []
+    rows: list[Checked] = []
+    problems = []
     for done, name in enumerate(names, 1):
-        path = exports.write(name, found)
-        rows.append(checked(name, path, scoring.score(path, images), FORMATS[name].tolerance))
-        if name == "saved_model":
-            encoded = scoring.score(path, images, encoded=True)
-            known = np.isfinite(encoded.probabilities).all(axis=1)  # TensorFlow does not decode TIFF
-            rows += [checked(ENCODED, path, encoded, None, known)] if known.any() else []
+        try:
+            path = exports.write(name, found)
+            rows.append(checked(name, path, scoring.score(path, images), FORMATS[name].tolerance))
+            if name == "saved_model":
+                encoded = scoring.score(path, images, encoded=True)
+                known = np.isfinite(encoded.probabilities).all(axis=1)  # TensorFlow does not decode TIFF
+                rows += [checked(ENCODED, path, encoded, None, known)] if known.any() else []
+        except ExportError as error:  # costs this format only
+            problems.append(str(error).rstrip("."))
         advance(done, len(names))
     graph = replace(checked(GRAPH, found.graph, expected, None), allowed="")
-    return Delivered(graph, rows, verification.problems(graph, rows, max_drop=max_drop))
+    return Delivered(graph, rows, problems + verification.problems(graph, rows, max_drop=max_drop))

@@ -197,7 +197,7 @@ def _finish(chosen: Candidate, terminal: Terminal) -> Report:
         for line in verification.table(delivered.graph, delivered.checked):
             terminal.say(line)
         if delivered.problems:
-            raise ExportError(f"{'; '.join(delivered.problems)}. The files are kept.")
+            raise ExportError(f"{'; '.join(delivered.problems)}. All other results are written, and files are kept.")
     return report
 
 
