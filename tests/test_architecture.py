@@ -20,7 +20,6 @@ LAYERS = [
         "lean_tensorflow",
         "metadata",
         "recipes",
-        "tflite_metadata",
         "workers",
     },
     {
@@ -36,6 +35,7 @@ LAYERS = [
         "legacy_cache",
         "litert",
         "sorting",
+        "tflite_metadata",
     },
     {
         "checkpoint",

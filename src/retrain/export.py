@@ -10,7 +10,7 @@ from retrain import graphs
 from retrain.errors import ExportError, GraphError
 from retrain.files import aside, write_whole
 from retrain.head import Head
-from retrain.metadata import METADATA_NODE, Metadata
+from retrain.metadata import METADATA_NODE, Metadata, labels_file, labels_of
 
 HEAD_SCOPE = "final_training_ops"  # what TensorFlow for Poets calls the last layer
 HUB_HEAD_SCOPE = "final_retrain_ops"  # what the retrain.py of TF-Hub calls it
@@ -107,8 +107,7 @@ def write_labels(path: Path, labels: Sequence[str]) -> None:
     Raises:
         ExportError: The file cannot be written.
     """
-    text = "".join(" ".join(label.splitlines() or [label]) + "\n" for label in labels)
-    write(path, text.encode("utf-8", "surrogateescape"))
+    write(path, labels_file(labels))
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -118,12 +117,11 @@ def read_labels(path: Path) -> tuple[str, ...]:
         GraphError: The file cannot be read.
     """
     try:
-        lines = path.read_text("utf-8", "surrogateescape").splitlines()
+        return labels_of(path.read_bytes())
     except OSError as error:
         raise GraphError(
             f"cannot read the labels file {path}: {error.strerror}. Name the right one with --labels."
         ) from error
-    return tuple(line.strip() for line in lines if line.strip())
 
 
 def score(

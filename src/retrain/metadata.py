@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
@@ -61,6 +62,18 @@ class Metadata:
             raise ValueError("no metadata of retrain")
         known = {name: value for name, value in content.items() if name in {field.name for field in fields(cls)}}
         return cls(**{**known, "labels": tuple(known["labels"])})
+
+
+def labels_file(labels: Sequence[str]) -> bytes:
+    """Return a labels file: one class name a line, in the order of the class ids; a line break becomes a space."""
+    text = "".join(" ".join(label.splitlines() or [label]) + "\n" for label in labels)
+    return text.encode("utf-8", "surrogateescape")
+
+
+def labels_of(file: bytes) -> tuple[str, ...]:
+    """Return the class names in a labels file, empty lines passed over."""
+    lines = file.decode("utf-8", "surrogateescape").splitlines()
+    return tuple(line.strip() for line in lines if line.strip())
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from retrain.metadata import labels_file, labels_of
+
 NOTE = "TFLITE_METADATA"
 LABELS_FILE = "labels.txt"
 _IDENTIFIER = b"M001"
@@ -87,10 +89,9 @@ def with_labels(model: bytes, labels: Sequence[str]) -> bytes:
     """Return a model file with its labels file behind it."""
     file = io.BytesIO(model)
     file.seek(0, io.SEEK_END)
-    text = "".join(" ".join(label.splitlines() or [label]) + "\n" for label in labels)
     with zipfile.ZipFile(file, "a") as archive:
         # ZipInfo has a fixed time: the same training writes the same bytes.
-        archive.writestr(zipfile.ZipInfo(LABELS_FILE), text.encode("utf-8", "surrogateescape"))
+        archive.writestr(zipfile.ZipInfo(LABELS_FILE), labels_file(labels))
     return file.getvalue()
 
 
@@ -123,8 +124,7 @@ def read(metadata: bytes, model: bytes) -> Told:
 
 def _labels(model: bytes, name: str) -> tuple[str, ...]:
     with zipfile.ZipFile(io.BytesIO(model)) as archive:
-        lines = archive.read(name).decode("utf-8", "surrogateescape").splitlines()
-    return tuple(line.strip() for line in lines if line.strip())
+        return labels_of(archive.read(name))
 
 
 def _table(builder: Any, fields: int, values: dict[int, tuple[str, Any]]) -> int:
