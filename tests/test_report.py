@@ -123,6 +123,12 @@ def test_progress_without_a_terminal_is_plain_lines_that_end_at_the_total():
     assert "\r" not in err.getvalue()
 
 
+def test_progress_of_nothing_yet_is_no_division_by_it():
+    shown, _, err = terminal()
+    shown.progress("Downloading", "B")(0, 0)
+    assert err.getvalue() == "Downloading: 0\n"
+
+
 def test_a_terminal_gets_a_bar_once_there_is_something_to_do():
     class Screen(io.StringIO):
         def isatty(self):

@@ -173,10 +173,14 @@ class Terminal:
             if done != total and now - last < _PLAIN_SECONDS:
                 return
             last = now
+            counted = f"{what}: {f'{done}/{total}' if total else done}"
+            if not done:  # a download that stands still, say: there is no speed to tell
+                self.warn(counted)
+                return
             rate = done / max(now - started, 1e-9)
-            left = f", {(total - done) / max(rate, 1e-9):.0f} s left" if done < total else ""
+            left = f", {(total - done) / rate:.0f} s left" if done < total else ""
             speed = f"{_amount(rate, unit)}/s" if rate >= 1 else f"{1 / rate:.0f} s a {unit}"
-            self.warn(f"{what}: {f'{done}/{total}' if total else done} ({speed}{left})")
+            self.warn(f"{counted} ({speed}{left})")
 
         return advance
 
