@@ -89,6 +89,17 @@ def test_a_tflite_model_that_scales_its_pixels_needs_labels_only(tmp_path, pictu
     assert named(model, pictures) == NAMES
 
 
+def test_a_tflite_model_that_squares_its_pixels_asks_for_their_range(tmp_path, labels):
+    import keras
+
+    image = keras.Input((SIZE, SIZE, 3))
+    squared = keras.layers.Multiply()([image, image])
+    scores = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(squared))
+    path = tflite(keras.Model(image, scores), tmp_path / "m.tflite")
+    with pytest.raises(GraphError, match="Give --input_mean, --input_std"):
+        label.load(path)
+
+
 def test_metadata_that_the_schemas_own_code_wrote_are_read(tmp_path, pictures):
     import flatbuffers
 

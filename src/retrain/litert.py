@@ -144,8 +144,10 @@ def scales_pixels(model: Path) -> bool:
         codes = [opened.OperatorCodes(reader.OpcodeIndex()).BuiltinCode() for reader in readers]
         if codes != [schema.BuiltinOperator.MUL]:
             return False
-        (other,) = (index for index in readers[0].InputsAsNumpy().tolist() if index != graph.Inputs(0))
-        buffer = opened.Buffers(graph.Tensors(other).Buffer())
+        others = [index for index in readers[0].InputsAsNumpy().tolist() if index != graph.Inputs(0)]
+        if not others:  # the pixels times themselves
+            return False
+        buffer = opened.Buffers(graph.Tensors(others[0]).Buffer())
         factors = buffer.DataAsNumpy().view(np.float32) if buffer.DataLength() else np.ones(1)
         return bool(np.all(np.abs(factors) < _LARGEST_FACTOR))
 
