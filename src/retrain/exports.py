@@ -1,6 +1,6 @@
 """The formats that a classifier is exported in beside its frozen graph: which there are, and how each is written."""
 
-import hashlib
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 from retrain import export, export_keras, export_litert, export_onnx, export_saved_model, graphs, run_graph, run_litert
 from retrain.errors import BackboneError, ExportError
 from retrain.exportable import FORMATS
+from retrain.metadata import Metadata
 
 Pictures = Callable[[], Sequence[np.ndarray]]
 
@@ -20,6 +21,16 @@ class Classified:
 
     graph: Path
     pictures: Pictures
+
+    @functools.cached_property
+    def told(self) -> Metadata:
+        """Return what the graph says of itself."""
+        return run_graph.describe(self.graph)
+
+    @functools.cached_property
+    def graph_def(self) -> graphs.GraphDef:
+        """Return the graph."""
+        return graphs.read(self.graph)
 
 
 def path_of(graph: Path, name: str) -> Path:
@@ -49,25 +60,20 @@ def write(name: str, found: Classified) -> Path:
     Raises:
         ExportError: It cannot be written, or the format has no form for this network.
     """
-    path, told = path_of(found.graph, name), run_graph.describe(found.graph)
+    path, told = path_of(found.graph, name), found.told
     try:
         if name == "saved_model":
-            export_saved_model.write(path, graphs.read(found.graph), told)
+            export_saved_model.write(path, found.graph_def, told)
         elif name == "tflite_fp16":
             export.write(path, export_litert.float16(found.graph, told=told))
         elif name == "tflite_int8":
             export.write(path, export_litert.int8(found.graph, told=told, pictures=found.pictures()))
         elif name == "keras":
-            export.write(path, export_keras.written(graphs.read(found.graph), told))
+            export.write(path, export_keras.written(found.graph_def, told))
         elif name == "onnx":
-            export.write(path, export_onnx.converted(graphs.read(found.graph), told))
-        elif not _is_of(path, found.graph):  # tflite: written with every graph that it can be made of
+            export.write(path, export_onnx.converted(found.graph_def, told))
+        elif not run_litert.is_form_of(path, found.graph):  # tflite: written with every graph that it can be made of
             raise ExportError("LiteRT has no form for this network. Leave tflite out of --export.")
     except BackboneError as error:
         raise ExportError(f"--export {name}: {error}") from error
     return path
-
-
-def _is_of(model: Path, graph: Path) -> bool:
-    """Return whether a LiteRT model is there and was written with this very graph, not with an earlier one."""
-    return model.exists() and run_litert.describe(model).graph_sha256 == hashlib.sha256(graph.read_bytes()).hexdigest()

@@ -1,6 +1,5 @@
 """Loads an exported model and ranks images; `top_k(probabilities, k)` is pure."""
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, replace
@@ -9,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from retrain import export, inputs, lean_tensorflow, workers
+from retrain import export, inputs, lean_tensorflow, run_litert, workers
 from retrain.classifier import GRAPH, Classifier, runtime
 from retrain.errors import GraphError, ImageError
 from retrain.image import decode
@@ -173,13 +172,7 @@ def _without_numbers(labels: tuple[str, ...]) -> tuple[str, ...]:
 def _fastest(graph: Path) -> Path:
     """Return the LiteRT form of a frozen graph where one lies beside it that is of this very graph."""
     beside = export.litert_path(graph)
-    if runtime(graph) is not GRAPH:
-        return graph
-    try:
-        same = runtime(beside).describe(beside).graph_sha256 == hashlib.sha256(graph.read_bytes()).hexdigest()
-    except (GraphError, OSError):
-        return graph
-    return beside if same else graph
+    return beside if runtime(graph) is GRAPH and run_litert.is_form_of(beside, graph) else graph
 
 
 def _check_complete(graph: Path, described: Metadata) -> None:

@@ -1,5 +1,6 @@
 """Runs classifiers in LiteRT files, image by image on one core; TensorFlow is not imported."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,14 @@ def describe(path: Path) -> Metadata:
         mean, std = ends.zero_point + _FULL_RANGE[ends.dtype], 1 / ends.scale
     height, width = (ends.shape[1], ends.shape[2]) if len(ends.shape) == 4 else (None, None)
     return Metadata(told.labels, ends.input, ends.output, height=height, width=width, mean=mean, std=std)
+
+
+def is_form_of(model: Path, graph: Path) -> bool:
+    """Return whether a LiteRT model is there and was written with this very frozen graph, not with an earlier one."""
+    try:
+        return describe(model).graph_sha256 == hashlib.sha256(graph.read_bytes()).hexdigest()
+    except (GraphError, OSError):
+        return False
 
 
 def anatomy(path: Path) -> Anatomy:
