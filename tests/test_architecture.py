@@ -59,6 +59,7 @@ LAYERS = [
     {"backbone", "descent", "engine", "layered", "store", "summaries", "report"},
     {"finetune", "training"},
     {"bottlenecks"},
+    {"readers"},
     {"export", "export_litert"},
     {"export_saved_model"},
     {"artefacts", "exports"},

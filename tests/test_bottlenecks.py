@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import photo
 
-from retrain import bottlenecks
+from retrain import bottlenecks, readers
 from retrain.distortions import Distortions
 from retrain.errors import StoreError
 from retrain.image import decode
@@ -182,7 +182,7 @@ def test_progress_ends_at_the_number_of_images(folder, store):
 
 def reader(folder, store, engine):
     rows, _, _ = fill(folder, store)
-    return bottlenecks.Reader(names(folder), rows, source=bottlenecks.Source(folder, engine), store=store), rows
+    return readers.Reader(names(folder), rows, source=bottlenecks.Source(folder, engine), store=store), rows
 
 
 def test_a_damaged_vector_is_computed_again(folder, store):
@@ -267,15 +267,14 @@ def test_fresh_copies_differ_at_every_draw_and_not_from_run_to_run(folder, store
     rows, _, _ = fill(folder, store)
     copier, _ = copies(folder)
     source = bottlenecks.Source(folder, MeanColour(batched), copier)
-    plain = bottlenecks.Reader(names(folder), rows, source=source, store=store)
+    plain = readers.Reader(names(folder), rows, source=source, store=store)
     drawn = np.array([3, 3, 3, 7])
     first, second = (
-        bottlenecks.FreshReader(plain, names(folder), drawn, source=source)(np.array([12, 13, 14, 15]))
-        for _ in range(2)
+        readers.FreshReader(plain, names(folder), drawn, source=source)(np.array([12, 13, 14, 15])) for _ in range(2)
     )
     assert np.array_equal(first, second)
     assert len(np.unique(first, axis=0)) == 4
-    read = bottlenecks.FreshReader(plain, names(folder), drawn, source=source)
+    read = readers.FreshReader(plain, names(folder), drawn, source=source)
     assert read(np.arange(12)) == pytest.approx(expected(folder), abs=1e-4)
 
 
@@ -283,11 +282,11 @@ def test_a_photo_that_goes_away_during_fresh_draws_is_one_clear_error(folder, st
     rows, _, _ = fill(folder, store)
     copier, _ = copies(folder)
     source = bottlenecks.Source(folder, MeanColour(), copier)
-    plain = bottlenecks.Reader(names(folder), rows, source=source, store=store)
+    plain = readers.Reader(names(folder), rows, source=source, store=store)
     (folder / names(folder)[3]).unlink()
     gone = [*names(folder)[:3], "a/gone.png", *names(folder)[3:]]
     with pytest.raises(StoreError, match="gone.png cannot be read any more"):
-        bottlenecks.FreshReader(plain, gone, np.array([3]), source=source)(np.array([12]))
+        readers.FreshReader(plain, gone, np.array([3]), source=source)(np.array([12]))
 
 
 def test_what_an_older_cache_knows_is_not_computed(folder, store):
@@ -305,8 +304,8 @@ def test_plain_pictures_and_fresh_draws_may_be_read_together(folder, store):
     rows, _, _ = fill(folder, store)
     copier, _ = copies(folder)
     source = bottlenecks.Source(folder, MeanColour(), copier)
-    plain = bottlenecks.Reader(names(folder), rows, source=source, store=store)
-    read = bottlenecks.FreshReader(plain, names(folder), np.array([3, 7]), source=source)
+    plain = readers.Reader(names(folder), rows, source=source, store=store)
+    read = readers.FreshReader(plain, names(folder), np.array([3, 7]), source=source)
     together = read(np.array([5, 12, 0, 13]))
     assert np.array_equal(together, np.concatenate([read(np.array([n])) for n in (5, 12, 0, 13)]))
     assert together[[0, 2]] == pytest.approx(expected(folder)[[5, 0]], abs=1e-4)

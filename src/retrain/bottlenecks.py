@@ -16,10 +16,10 @@ from retrain import views, workers
 from retrain.backbone import Backbone
 from retrain.distortions import Distortions
 from retrain.engine import Engine
-from retrain.errors import ImageError, StoreError
+from retrain.errors import ImageError
 from retrain.formats import MAGIC_BYTES, has_image_magic
 from retrain.image import decode
-from retrain.store import DamagedVectorsError, Entry, Stamp, Store
+from retrain.store import Entry, Stamp, Store
 from retrain.views import Copier
 
 BATCH = 32  # images that TensorFlow runs at once
@@ -51,7 +51,7 @@ class Computed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
+class Outcome:
     """One picture's way so far: its entry, and pixels that still have to be run."""
 
     index: int
@@ -142,7 +142,7 @@ def compute(
     rows = np.full(len(names), _NO_ROW, np.int64)
     rejected: dict[str, str] = {}
     computed = recalled = done = 0
-    for outcomes in _outcomes(names, todo, source, store.find):
+    for outcomes in outcomes_of(names, todo, source, store.find):
         entries = [outcome.entry for outcome in outcomes]
         for outcome, row in zip(outcomes, store.put(source.image_dir, entries), strict=True):
             if row is None:
@@ -156,105 +156,6 @@ def compute(
     return Computed(rows, rejected, computed, recalled, len(todo))
 
 
-class Reader:
-    """Reads bottlenecks of pictures from a store, and computes damaged ones again."""
-
-    def __init__(self, names: Sequence[str], rows: np.ndarray, *, source: Source, store: Store) -> None:
-        """Read the pictures whose names and rows (int64 [N]) these are; `source` mends damage."""
-        self._names, self._rows = names, rows.copy()
-        self._source, self._store = source, store
-
-    def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """Return the bottlenecks float32 [n, D] of pictures, int64 [n] indices.
-
-        Raises:
-            StoreError: A damaged one could not be computed again.
-        """
-        try:
-            return self._store.read(self._rows[pictures])
-        except DamagedVectorsError as damage:
-            self._repair(damage.rows)
-        return self._store.read(self._rows[pictures])
-
-    def _repair(self, rows: np.ndarray) -> None:
-        self._store.forget(rows)
-        todo = np.flatnonzero(np.isin(self._rows, rows)).tolist()
-        again = compute(self._names, todo, source=self._source, store=self._store)
-        if again.rejected:
-            path, reason = next(iter(again.rejected.items()))
-            raise StoreError(f"the bottleneck of {path} was damaged and its image is gone: {reason}. Run again.")
-        self._rows[todo] = again.rows[todo]
-
-
-class LiveReader:
-    """Makes bottlenecks of pictures when they are asked for, and stores none."""
-
-    def __init__(self, names: Sequence[str], source: Source) -> None:
-        """Make those of the pictures whose names these are."""
-        self._names, self._source = names, source
-
-    def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """Return the bottlenecks float32 [n, D] of pictures, int64 [n] indices.
-
-        Raises:
-            StoreError: A photo cannot be read any more.
-        """
-        names = [self._names[picture] for picture in pictures.tolist()]
-        vectors: dict[int, np.ndarray] = {}
-        for outcomes in _outcomes(names, range(len(names)), self._source, find=lambda key: None):
-            for outcome in outcomes:
-                if outcome.entry.vector is None:
-                    gone = views.photo_of(names[outcome.index])
-                    raise StoreError(f"{gone} cannot be read any more: {outcome.entry.reason}. Run again.")
-                vectors[outcome.index] = outcome.entry.vector
-        return np.stack([vectors[index] for index in range(len(names))])
-
-
-class FreshReader:
-    """Reads bottlenecks of pictures, and makes those of pictures that are drawn once and never stored.
-
-    Indices from `len(names)` on stand for the draws of a training: each is a new copy of the photo drawn.
-    """
-
-    def __init__(
-        self,
-        reader: Reader,
-        names: Sequence[str],
-        drawn: np.ndarray,
-        *,
-        source: Source,
-        copy: Callable[[int], str] = lambda draw: f"draw {draw}",
-    ) -> None:
-        """Read stored pictures by `reader`, and make the others.
-
-        Args:
-            reader: Reads the pictures `names`.
-            names: As in `views`.
-            drawn: int64 [n], indices of `names` in the order of the draws.
-            source: Makes pictures.
-            copy: Which copy a draw is, a new one by default.
-        """
-        self._reader, self._names, self._drawn, self._source, self._copy = reader, names, drawn, source, copy
-
-    def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """Return the bottlenecks float32 [n, D] of pictures and draws, int64 [n].
-
-        Raises:
-            StoreError: A photo cannot be read any more.
-        """
-        fresh = pictures >= len(self._names)
-        if not fresh.any():
-            return self._reader(pictures)
-        draws = (pictures[fresh] - len(self._names)).tolist()
-        names = [self._source.copier.name(self._names[self._drawn[draw]], self._copy(draw)) for draw in draws]
-        made = LiveReader(names, self._source)(np.arange(len(names)))
-        vectors = np.empty((len(pictures), made.shape[1]), np.float32)
-        vectors[fresh] = made
-        if not fresh.all():
-            vectors[~fresh] = self._reader(pictures[~fresh])
-        return vectors
-
-
 def _stamp(image_dir: Path, path: str) -> Stamp | None:
     try:
         return Stamp.of((image_dir / path).stat())
@@ -262,14 +163,21 @@ def _stamp(image_dir: Path, path: str) -> Stamp | None:
         return None
 
 
-def _outcomes(names: Sequence[str], todo: Sequence[int], source: Source, find: Find) -> Iterator[list[_Outcome]]:
-    """Yield finished outcomes in the order in which they are done, in lots worth a transaction."""
+def outcomes_of(names: Sequence[str], todo: Sequence[int], source: Source, find: Find) -> Iterator[list[Outcome]]:
+    """Yield finished outcomes in the order in which they are done, in lots worth a transaction.
+
+    Args:
+        names: As in `views`, those of one photo side by side.
+        todo: Indices of the pictures to make.
+        source: What makes them.
+        find: Tells which pictures need not be made, by their keys.
+    """
     if not todo:
         return
     engine = source.engine
     jobs = (list(group) for _, group in itertools.groupby(todo, key=lambda index: views.photo_of(names[index])))
 
-    def open_worker() -> Callable[[list[int]], list[_Outcome]]:
+    def open_worker() -> Callable[[list[int]], list[Outcome]]:
         run = None if engine.batched else engine.runner()
         return lambda job: _prepare(job, [names[index] for index in job], source, find, run)
 
@@ -296,7 +204,7 @@ def _uncollected() -> Iterator[None]:
 
 def _prepare(
     indices: Sequence[int], names: Sequence[str], source: Source, find: Find, run: RunOne | None
-) -> list[_Outcome]:
+) -> list[Outcome]:
     """Return the outcomes of pictures of one photo, with their vectors, or with pixels for a batch if `run` is None."""
     engine, path = source.engine, views.photo_of(names[0])
     stamp = Stamp(0, 0, 0)
@@ -315,20 +223,20 @@ def _prepare(
             copy = views.copy_of(name)
             key = hashlib.sha256(content + copy.encode()).digest() if copy else content
             if find(key) is not None:
-                outcomes.append(_Outcome(index, Entry(name, stamp, key)))
+                outcomes.append(Outcome(index, Entry(name, stamp, key)))
                 continue
             if not copy and (vector := source.recall(path)) is not None:
-                outcomes.append(_Outcome(index, Entry(name, stamp, key, vector), recalled=True))
+                outcomes.append(Outcome(index, Entry(name, stamp, key, vector), recalled=True))
                 continue
             height, width = source.copier.canvas(name, height=engine.height, width=engine.width)
             if canvas is None or canvas.shape[:2] != (height, width):
                 canvas = decode(data, height=height, width=width)
             pixels = source.copier.picture(name, canvas, content=content, height=engine.height, width=engine.width)
             vector = None if run is None else run(pixels)
-            outcomes.append(_Outcome(index, Entry(name, stamp, key, vector), pixels if run is None else None))
+            outcomes.append(Outcome(index, Entry(name, stamp, key, vector), pixels if run is None else None))
     except (OSError, ImageError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        return [_Outcome(i, Entry(name, stamp, reason=reason)) for i, name in zip(indices, names, strict=True)]
+        return [Outcome(i, Entry(name, stamp, reason=reason)) for i, name in zip(indices, names, strict=True)]
     return outcomes
 
 
@@ -345,7 +253,7 @@ def _read(file: int, status: os.stat_result) -> bytes:
     return b"".join(parts)
 
 
-def _run_batch(outcomes: list[_Outcome], engine: Engine) -> list[_Outcome]:
+def _run_batch(outcomes: list[Outcome], engine: Engine) -> list[Outcome]:
     waiting = [outcome for outcome in outcomes if outcome.pixels is not None]
     if not waiting:
         return outcomes

@@ -11,7 +11,6 @@ import numpy as np
 
 from retrain import devices, distortions, export, preparation, sampling, training
 from retrain.artefacts import Artefacts
-from retrain.bottlenecks import FreshReader
 from retrain.config import RetrainConfig
 from retrain.dataset import Split
 from retrain.distortions import Distortions
@@ -19,6 +18,7 @@ from retrain.finetune import Tuning
 from retrain.head import Head
 from retrain.parts import Gather
 from retrain.preparation import Prepared
+from retrain.readers import FreshReader
 from retrain.recipes import HeadRecipe
 from retrain.refinement import refine
 from retrain.report import Measured, Terminal

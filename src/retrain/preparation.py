@@ -10,9 +10,10 @@ import numpy as np
 from retrain import bottlenecks, distortions, legacy_cache, views
 from retrain.architectures import BackboneSpec
 from retrain.backbone import Backbone, Recipe, load_backbone, locate
-from retrain.bottlenecks import Reader, Source
+from retrain.bottlenecks import Source
 from retrain.dataset import Dataset, Split, without
 from retrain.legacy_cache import LegacyCache
+from retrain.readers import Reader
 from retrain.report import Terminal
 from retrain.store import Store
 from retrain.views import Copier, Views

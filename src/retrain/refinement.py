@@ -11,12 +11,13 @@ import numpy as np
 
 from retrain import bottlenecks, finetune, freeze, sampling, tails
 from retrain.backbone import Backbone, keras_network, load_backbone, write_backbone
-from retrain.bottlenecks import FreshReader, LiveReader, Reader, Source
+from retrain.bottlenecks import Source
 from retrain.dataset import Split
 from retrain.errors import StoreError
 from retrain.finetune import FineTuning, Tuning
 from retrain.head import Head, Standardisation
 from retrain.preparation import Prepared
+from retrain.readers import FreshReader, LiveReader, Reader
 from retrain.recipes import HeadRecipe
 from retrain.report import Terminal
 from retrain.store import Store
