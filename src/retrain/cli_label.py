@@ -85,7 +85,7 @@ def _show(results: "Iterable[Labelled]", given: Namespace, *, total: int, single
         advance(done)
     if given.sort_into:
         below = f"; {unsure} scored below {given.min_score:g} and stayed where they are" if unsure else ""
-        print(f"label_image: {sorted_images} images sorted into {given.sort_into}{below}", file=sys.stderr)
+        print(f"label_image: {sorted_images} image(s) sorted into {given.sort_into}{below}", file=sys.stderr)
     return code
 
 

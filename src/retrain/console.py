@@ -42,7 +42,7 @@ def run(name: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
         code = FAILED
     except KeyboardInterrupt:
         print(
-            f"\n{name}: interrupted. What was finished is kept; the same command goes on from there.",
+            f"\n{name}: interrupted. What was finished is kept; the same command can be given again.",
             file=sys.stderr,
         )
         code = INTERRUPTED

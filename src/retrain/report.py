@@ -179,7 +179,7 @@ class Terminal:
                 return
             rate = done / max(now - started, 1e-9)
             left = f", {(total - done) / rate:.0f} s left" if done < total else ""
-            speed = f"{_amount(rate, unit)}/s" if rate >= 1 else f"{1 / rate:.0f} s a {unit}"
+            speed = f"{_amount(rate, unit)}/s" if rate >= 1 else f"{1 / rate:.0f} s per {unit}"
             self.warn(f"{counted} ({speed}{left})")
 
         return advance
