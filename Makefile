@@ -36,6 +36,7 @@ lint: .venv/installed-dev ## check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 train: .venv/installed ## train: IMAGE_DIR= ARCHITECTURE= LEARNING_RATE= STEPS=
 	$(RETRAIN)

@@ -22,15 +22,22 @@ from typing import Any
 import numpy as np
 from scripts import rival
 
-from retrain import architectures, bottlenecks, export, label, sampling, training, workers
-from retrain.backbone import Backbone, load_backbone, locate
-from retrain.bottlenecks import Source
-from retrain.dataset import scan
-from retrain.engine import Engine, TensorFlowRunner
-from retrain.image import decode
-from retrain.recipes import HeadRecipe
-from retrain.store import Entry, Stamp, Store
-from retrain.summaries import Summaries
+from retrain import workers
+from retrain.backbones import catalogue, runner
+from retrain.backbones.loading import Backbone, load_backbone
+from retrain.backbones.runner import BackboneRunner, TensorFlowRunner
+from retrain.backbones.sources import locate
+from retrain.bottlenecks import computing
+from retrain.bottlenecks.computing import FeatureExtractor
+from retrain.bottlenecks.store import Entry, Stamp, Store
+from retrain.data.dataset import scan
+from retrain.data.decoding import decode
+from retrain.evaluation.tensorboard import Summaries
+from retrain.formats import table as format_table
+from retrain.inference import loading as model_loading
+from retrain.inference import prediction
+from retrain.training import head_training, sampling
+from retrain.training.recipe import HeadRecipe
 
 
 @dataclass(frozen=True)
@@ -99,7 +106,7 @@ class Bench:
 
     def backbone(self, name: str, folder: str = "backbone", **options: Any) -> Backbone:
         """Return a backbone, its weights random where they are Keras'."""
-        row = replace(architectures.find(name), **options)
+        row = replace(catalogue.find(name), **options)
         weights = "random" if name.startswith("keras:") else None
         recipe = locate(row, model_dir=self.data / "models", weights=weights)
         return load_backbone(recipe, self.folder / folder / recipe.folder_name)
@@ -109,9 +116,9 @@ class Bench:
         return self.data / "datasets" / name
 
 
-def engine_of(backbone: Backbone) -> Engine:
+def engine_of(backbone: Backbone) -> BackboneRunner:
     """Return the engine of a backbone, its LiteRT model converted already."""
-    opened = bottlenecks.open_engine(backbone, print)
+    opened = runner.open_runner(backbone, print)
     opened.run_one(np.zeros((backbone.height, backbone.width, 3), np.uint8))
     return opened
 
@@ -214,7 +221,7 @@ def commands(bench: Bench) -> list[Row]:
     photo = bench.photos("flowers_1100") / _paths(bench.photos("flowers_1100"), 1)[0]
     theirs = _best(lambda: _command(bench, "python", "-c", rival.LABEL_IMAGE, graph, photo, labels, 128), again)
     lite = _best(lambda: _command(bench, "label_image", photo), again)
-    export.litert_path(graph).unlink()
+    format_table.litert_path(graph).unlink()
     frozen = _best(lambda: _command(bench, "label_image", photo), again)
     rows.append(Row("label_image, over the rival", ".pb alone", frozen / theirs, "x", 0.9, 0.85, f"{frozen:.2f} s"))
     rows.append(Row("label_image, over the rival", ".tflite beside", lite / theirs, "x", 0.35, 0.3, f"{lite:.2f} s"))
@@ -318,17 +325,19 @@ def labelling(bench: Bench) -> list[Row]:
         *("--model_dir", bench.data / "models", "--how_many_training_steps", "50"),
     ]
     _command(bench, "retrain", *arguments)
-    model = label.load(bench.folder / "tf_files/retrained_graph.pb")
+    model = model_loading.load(bench.folder / "tf_files/retrained_graph.pb")
     opened = engine_of(bench.backbone("mobilenet_0.25_128"))
 
     def stage(number: int) -> None:
         with Store(bench.folder / f"store_{number}", dimension=_dimension(opened)) as store:
             todo = list(range(len(paths)))
-            bottlenecks.compute(paths, todo, source=Source(folder, opened), store=store)
+            computing.compute(paths, todo, source=FeatureExtractor(folder, opened), store=store)
 
     images = [folder / path for path in paths]
     # In turns, so that both meet the machine's better and worse moments.
-    pairs = [(_seconds(lambda n=n: stage(n)), _seconds(lambda: list(label.label(model, images)))) for n in range(3)]
+    pairs = [
+        (_seconds(lambda n=n: stage(n)), _seconds(lambda: list(prediction.label(model, images)))) for n in range(3)
+    ]
     ours, theirs = min(pair[1] for pair in pairs), min(pair[0] for pair in pairs)
     detail = f"{many / ours:.0f} images/s"
     rows = [Row("label_image, over the bottleneck stage", f"{many} photos", theirs / ours, "x", 0.9, 1.0, detail)]
@@ -355,14 +364,16 @@ def _paths(folder: Path, most: int | None) -> list[str]:
 
 
 def _fill_and_limit(
-    bench: Bench, image_dir: Path, paths: Sequence[str], opened: Engine, name: str
+    bench: Bench, image_dir: Path, paths: Sequence[str], opened: BackboneRunner, name: str
 ) -> tuple[float, float]:
     """Return the seconds of the bottleneck stage, and of decoding alone plus running alone, best of three each."""
 
     def stage(number: int) -> float:
         with Store(bench.folder / f"store_{name}_{number}", dimension=_dimension(opened)) as store:
             todo = list(range(len(paths)))
-            return _seconds(lambda: bottlenecks.compute(paths, todo, source=Source(image_dir, opened), store=store))
+            return _seconds(
+                lambda: computing.compute(paths, todo, source=FeatureExtractor(image_dir, opened), store=store)
+            )
 
     pixels: list[np.ndarray] = []
 
@@ -378,7 +389,7 @@ def _fill_and_limit(
     return min(ours for ours, _ in measured), min(limit for _, limit in measured)
 
 
-def _run_all(pixels: Sequence[np.ndarray], opened: Engine) -> None:
+def _run_all(pixels: Sequence[np.ndarray], opened: BackboneRunner) -> None:
     local = threading.local()
 
     def run(image: np.ndarray) -> np.ndarray:
@@ -400,7 +411,7 @@ def _in_threads(function: Callable[[Any], Any], items: Sequence[Any], threads: i
             yield from part
 
 
-def _dimension(opened: Engine) -> int:
+def _dimension(opened: BackboneRunner) -> int:
     return len(opened.run_one(np.zeros((opened.height, opened.width, 3), np.uint8)))
 
 
@@ -439,10 +450,10 @@ def _other_engines(bench: Bench, backbone: Backbone, pixels: np.ndarray, count: 
     except ImportError:
         return seconds
     onnx_file = saved.with_suffix(".onnx")
-    from retrain import graphs
+    from retrain.graphs import reading
 
     model, _ = tf2onnx.convert.from_graph_def(
-        graphs.read(backbone.graph), input_names=[f"{backbone.source}:0"], output_names=[f"{backbone.target}:0"]
+        reading.read_graph(backbone.graph), input_names=[f"{backbone.source}:0"], output_names=[f"{backbone.target}:0"]
     )
     onnx_file.write_bytes(model.SerializeToString())
     options = onnxruntime.SessionOptions()
@@ -459,7 +470,7 @@ def _other_engines(bench: Bench, backbone: Backbone, pixels: np.ndarray, count: 
 
 def _train(bench: Bench, store: Store, rows_of: np.ndarray, labels: np.ndarray, *, steps: int) -> None:
     """Train on stored bottlenecks with the default batches and write the summaries, as the command does."""
-    from retrain.candidates import summarise
+    from retrain.evaluation.tensorboard import summarise
 
     everything = np.arange(len(labels))
     held_out, members = everything[::10], np.delete(everything, everything[::10])
@@ -474,7 +485,7 @@ def _train(bench: Bench, store: Store, rows_of: np.ndarray, labels: np.ndarray, 
         seed=0,
     )
     with Summaries(bench.folder / "summaries", head_every=steps // 25) as summaries:
-        training.train(
+        head_training.train(
             lambda examples: store.read(rows_of[examples]),
             labels,
             members,
@@ -558,8 +569,8 @@ def _fill_tiny(bench: Bench, folder: Path, graph: Path, name: str) -> float:
     def stages() -> None:
         paths = [example.path for example in scan(folder).examples]
         with Store(bench.folder / "stores" / name, dimension=64) as store:
-            _, todo = bottlenecks.missing(paths, image_dir=folder, store=store)
-            bottlenecks.compute(paths, todo, source=Source(folder, opened), store=store)
+            _, todo = computing.missing(paths, image_dir=folder, store=store)
+            computing.compute(paths, todo, source=FeatureExtractor(folder, opened), store=store)
 
     return _seconds(stages)
 

@@ -6,7 +6,6 @@ Source of the format: https://www.cs.toronto.edu/~kriz/cifar.html
 import argparse
 import io
 import pickle
-import sys
 import tarfile
 import zlib
 from collections.abc import Sequence
@@ -16,11 +15,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-# Run as a file, this folder comes first on the path, and retrain.py in it would hide the package of that name.
-sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
-
-from retrain import console, download, flags  # noqa: E402
-from retrain.errors import DatasetError, first_line, printable  # noqa: E402
+from retrain.backbones import download
+from retrain.cli import (
+    console,
+    flags,
+)
+from retrain.errors import (
+    DatasetError,
+    first_line,
+    printable,
+)
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"

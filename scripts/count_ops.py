@@ -1,14 +1,17 @@
 """`python -m scripts.count_ops GRAPH [NAME]`: how many operations a graph holds."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# Run as a file, this folder comes first on the path, and retrain.py in it would hide the package of that name.
-sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
-
-from retrain import console, flags, graphs  # noqa: E402
+from retrain.cli import (
+    console,
+    flags,
+)
+from retrain.graphs import (
+    nodes,
+    reading,
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -18,8 +21,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("name", nargs="?", help="count only operations of this name or type, Conv2D for example")
     given = flags.parse(parser, arguments)
     console.quieten(verbose=False)
-    nodes = list(graphs.all_nodes(graphs.read(given.graph)))
-    print(len(nodes) if given.name is None else sum(given.name in (node.name, node.op) for node in nodes))
+    found = list(nodes.all_nodes(reading.read_graph(given.graph)))
+    print(len(found) if given.name is None else sum(given.name in (node.name, node.op) for node in found))
     return console.DONE
 
 

@@ -4,9 +4,9 @@ import sys
 import tarfile
 from pathlib import Path
 
-from retrain import download
+from retrain.backbones import download
 from retrain.errors import RetrainError
-from retrain.report import Terminal
+from retrain.terminal import Terminal
 
 
 def main(url: str, folder: Path) -> None:

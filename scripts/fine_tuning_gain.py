@@ -3,24 +3,21 @@
 Takes the flags of `retrain`, `--fine_tune_from` and `--random_seed 0,1,2` among them.
 """
 
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# Run as a file, this folder comes first on the path, and retrain.py in it would hide the package of that name.
-sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
-
-from retrain import cli, console  # noqa: E402
-from retrain.config import RetrainConfig  # noqa: E402
-from retrain.errors import UsageError  # noqa: E402
+from retrain.cli import console
+from retrain.cli import retrain as cli_retrain
+from retrain.config import RetrainConfig
+from retrain.errors import UsageError
 
 
 def main(arguments: Sequence[str]) -> int:
     """Train with and without fine-tuning for each seed, and print a line for each and the means."""
-    parsed = cli.parsed_retrain(arguments)
+    parsed = cli_retrain.parsed_retrain(arguments)
     if parsed.config.fine_tune_from is None:
         raise UsageError("--fine_tune_from is missing.")
     console.quieten(verbose=False)

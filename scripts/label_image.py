@@ -1,12 +1,6 @@
 """`python -m scripts.label_image`, as the codelab calls it: the `label_image` command."""
 
-import sys
-from pathlib import Path
-
-# Run as a file, this folder comes first on the path, and retrain.py in it would hide the package of that name.
-sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
-
-from retrain.cli import label_image_command  # noqa: E402
+from retrain.cli.retrain import label_image_command
 
 if __name__ == "__main__":
     label_image_command()

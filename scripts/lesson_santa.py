@@ -1,22 +1,25 @@
 """The lesson "Using pretrained networks" from end to end: Santa or not, by feature extraction and by fine-tuning."""
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Run as a file, this folder comes first on the path, and retrain.py in it would hide the package of that name.
-sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
-
-from retrain import console, flags  # noqa: E402
-from retrain.config import RetrainConfig  # noqa: E402
-from retrain.errors import ExportError, printable  # noqa: E402
+from retrain.cli import (
+    console,
+    flags,
+)
+from retrain.config import RetrainConfig
+from retrain.errors import (
+    ExportError,
+    printable,
+)
+from retrain.evaluation.report import Report
 
 if TYPE_CHECKING:
-    from retrain.report import Report
+    pass
 
 _FINE_TUNING_EPOCHS, _FINE_TUNING_BATCH = 10, 20
 
@@ -96,7 +99,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--output_dir", type=Path, default=Path("tf_files/lesson_santa"), help="default: %(default)s")
     given = flags.parse(parser, arguments)
     console.quieten(verbose=False)
-    from retrain.dataset import Split, scan
+    from retrain.data.dataset import scan
+    from retrain.data.split import Split
     from retrain.pipeline import retrain
 
     photos = sum(scan(given.image_dir).counts(Split.TRAINING))

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from retrain import architectures
-from retrain.backbone import load_backbone, locate
-from retrain.engine import TensorFlowRunner
+from retrain.backbones import catalogue
+from retrain.backbones.loading import load_backbone
+from retrain.backbones.runner import TensorFlowRunner
+from retrain.backbones.sources import locate
+from retrain.data.decoding import decode
+from retrain.data.image_files import is_image
 from retrain.errors import ImageError, RetrainError, UsageError
-from retrain.formats import is_image
-from retrain.image import decode
-from retrain.report import Terminal
+from retrain.terminal import Terminal
 
 SIZES = (64, 96, 128)  # of the student's images, small ones first: most is learnt where a step is cheap
 TEMPERATURE = 2.0
@@ -187,7 +188,7 @@ def main(arguments: Sequence[str]) -> None:
     images = sorted(path for path in given.image_dir.rglob("*") if path.is_file() and is_image(path))
     if not images:
         raise UsageError(f"no images in {given.image_dir}.")
-    spec = architectures.find(given.teacher)
+    spec = catalogue.find(given.teacher)
     spec = replace(spec, target=given.logits or spec.target)
     with tempfile.TemporaryDirectory() as folder:
         recipe = locate(spec, model_dir=given.model_dir, weights=given.teacher_weights, seed=given.random_seed)

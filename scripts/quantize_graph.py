@@ -6,11 +6,14 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-# Run as a file, this folder comes first on the path, and retrain.py in it would hide the package of that name.
-sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
-
-from retrain import console, flags  # noqa: E402
-from retrain.errors import UsageError, printable  # noqa: E402
+from retrain.cli import (
+    console,
+    flags,
+)
+from retrain.errors import (
+    UsageError,
+    printable,
+)
 
 _MODES = ("round", "quantize", "eightbit", "weights", "weights_rounded")
 # What the original took for its mode eightbit, which is not offered here.
@@ -56,17 +59,19 @@ def main(arguments: Sequence[str]) -> int:
         if getattr(given, name) is not None:
             print(f"quantize_graph: --{name} goes with --mode eightbit only, passed over", file=sys.stderr)
     console.quieten(verbose=False)
-    from retrain import export, graphs, metadata, quantize, run_graph
+    from retrain import files, metadata
+    from retrain.formats import frozen_graph
+    from retrain.graphs import editing, quantization, reading
 
-    graph = graphs.read(given.input)
+    graph = reading.read_graph(given.input)
     if given.output_node_names:
-        graph = graphs.kept(graph, given.output_node_names.split(","), also=[metadata.METADATA_NODE])
+        graph = editing.extract(graph, given.output_node_names.split(","), also=[metadata.METADATA_NODE])
     rewritten = {
-        "weights": lambda: quantize.weights(graph),
-        "weights_rounded": lambda: quantize.weights_rounded(graph, bits=given.bitdepth),
-    }.get(given.mode, lambda: quantize.rounded(graph, bits=given.bitdepth))()
-    rewritten = run_graph.without_accuracy(rewritten)
-    export.write(given.output, rewritten.SerializeToString(deterministic=True))
+        "weights": lambda: quantization.to_8_bit_weights(graph),
+        "weights_rounded": lambda: quantization.round_weights(graph, bits=given.bitdepth),
+    }.get(given.mode, lambda: quantization.round_layers(graph, bits=given.bitdepth))()
+    rewritten = frozen_graph.without_accuracy(rewritten)
+    files.write_result(given.output, rewritten.SerializeToString(deterministic=True))
     if given.print_nodes and given.print_nodes not in ("False", "false", "0"):
         print("\n".join(printable(f"{node.name} {node.op}") for node in rewritten.node))
     for path in (given.input, given.output):
@@ -78,15 +83,17 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _print_cost(given: argparse.Namespace) -> None:
-    from retrain import evaluation, label
-    from retrain.evaluate import evaluate
+    from retrain import metadata
+    from retrain.evaluation import metrics
+    from retrain.evaluation.folder import evaluate
+    from retrain.inference import loading as model_loading
 
     accuracies = []
     for path in (given.input, given.output):
         # The labels beside the input are the output's too.
-        labels = given.labels or label.labels_beside(given.input)
-        found = evaluate(label.load(path, labels=labels, own=flags.own_metadata(given)), given.image_dir)
-        accuracies.append(evaluation.accuracy(found.probabilities, found.labels))
+        labels = given.labels or metadata.find_labels_file(given.input)
+        found = evaluate(model_loading.load(path, labels=labels, own=flags.own_metadata(given)), given.image_dir)
+        accuracies.append(metrics.accuracy(found.probabilities, found.labels))
     before, after = accuracies
     drop = before - after
     print(f"Test accuracy {before:.1%} before, {after:.1%} after: {drop:+.1%} lost (N={len(found.labels)})")

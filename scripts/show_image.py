@@ -6,12 +6,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# Run as a file, this folder comes first on the path, and retrain.py in it would hide the package of that name.
-sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != Path(__file__).resolve().parent]
-
-from retrain import console, flags  # noqa: E402
-from retrain.attribution import caption  # noqa: E402
-from retrain.errors import ImageError, first_line, printable  # noqa: E402
+from retrain.cli import (
+    console,
+    flags,
+)
+from retrain.cli.show_image import caption
+from retrain.errors import (
+    ImageError,
+    first_line,
+    printable,
+)
 
 
 def show_image(image: str | Path) -> None:

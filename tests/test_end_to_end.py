@@ -14,6 +14,8 @@ import pytest
 from conftest import COLOURS, ROOT, colour_folder, command, photo
 from PIL import Image
 
+from retrain.config import RetrainConfig
+
 FAST = ["--how_many_training_steps", "60", "--eval_step_interval", "20"]
 
 
@@ -220,7 +222,7 @@ def test_the_codelabs_own_commands_work_on_its_flowers(data, tmp_path):
     [("mobilenet_0.25_128", "flowers_1100", 1000, 81.1), ("mobilenet_0.25_224", "flowers_1100", 1000, 80.2)],
 )
 def test_accuracy_is_at_least_the_originals_over_five_seeds(data, tmp_path, name, images, steps, rival):
-    from retrain.pipeline import RetrainConfig, retrain
+    from retrain.pipeline import retrain
 
     accuracies = [
         retrain(
@@ -242,10 +244,10 @@ def test_accuracy_is_at_least_the_originals_over_five_seeds(data, tmp_path, name
 
 
 def test_a_graph_that_fails_its_check_does_not_take_the_last_ones_place(tmp_path, mean_colour_backbone, monkeypatch):
-    from retrain import artefacts, pipeline
+    from retrain import export, pipeline
     from retrain.errors import ExportError
 
-    config = pipeline.RetrainConfig(
+    config = RetrainConfig(
         image_dir=colour_folder(tmp_path / "photos"),
         output_graph=tmp_path / "out" / "g.pb",
         output_labels=tmp_path / "l.txt",
@@ -257,7 +259,7 @@ def test_a_graph_that_fails_its_check_does_not_take_the_last_ones_place(tmp_path
     )
     config.output_graph.parent.mkdir()
     config.output_graph.write_bytes(b"the last one")
-    monkeypatch.setattr(artefacts, "PARITY", -1.0)
+    monkeypatch.setattr(export, "PARITY", -1.0)
     with pytest.raises(ExportError, match="differ"):
         pipeline.retrain(config)
     assert config.output_graph.read_bytes() == b"the last one"
@@ -265,7 +267,7 @@ def test_a_graph_that_fails_its_check_does_not_take_the_last_ones_place(tmp_path
 
 
 def test_santa_in_one_folder_reaches_the_originals_accuracy(data, tmp_path):
-    from retrain.pipeline import RetrainConfig, retrain
+    from retrain.pipeline import retrain
 
     for source in (data / "datasets" / "santa").rglob("*.jpg"):
         part, label, name = source.parts[-3:]

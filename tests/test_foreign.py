@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from conftest import COLOURS, colour_folder, command, metadata_schema, photo
 
-from retrain import label, litert
 from retrain.errors import GraphError, RetrainError
+from retrain.formats.litert import flatbuffer
+from retrain.inference import loading as model_loading
+from retrain.inference import prediction
 from retrain.metadata import Metadata
 
 NAMES = sorted(COLOURS)
@@ -66,25 +68,25 @@ def labels(tmp_path):
 
 
 def named(model, pictures):
-    return [result.ranked[0].label for result in label.label(model, pictures)]
+    return [result.ranked[0].label for result in prediction.label(model, pictures)]
 
 
 @pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
 def test_a_teachable_machine_model_needs_its_range_only_where_it_takes_floats(tmp_path, pictures, labels):
     floats = tflite(network(rescaling=False), tmp_path / "model_unquant.tflite")
     with pytest.raises(GraphError, match=r"Give --input_mean, --input_std\. Mean and std are 127\.5 .* Teachable"):
-        label.load(floats)
-    assert named(label.load(floats, own=Metadata(mean=127.5, std=127.5)), pictures) == NAMES
+        model_loading.load(floats)
+    assert named(model_loading.load(floats, own=Metadata(mean=127.5, std=127.5)), pictures) == NAMES
     whole = tflite(network(rescaling=False), tmp_path / "model.tflite", quantised)
-    assert named(label.load(whole), pictures) == NAMES
+    assert named(model_loading.load(whole), pictures) == NAMES
 
 
 def test_a_tflite_model_that_scales_its_pixels_needs_labels_only(tmp_path, pictures):
     path = tflite(network(rescaling=True), tmp_path / "flowers.tflite")
     with pytest.raises(GraphError, match=r"Give --labels\.$"):
-        label.load(path)
+        model_loading.load(path)
     (tmp_path / "names.txt").write_text("\n".join(NAMES))
-    model = label.load(path, labels=tmp_path / "names.txt")
+    model = model_loading.load(path, labels=tmp_path / "names.txt")
     assert (model.metadata.mean, model.metadata.std) == (0, 1)
     assert named(model, pictures) == NAMES
 
@@ -97,7 +99,7 @@ def test_a_tflite_model_that_squares_its_pixels_asks_for_their_range(tmp_path, l
     scores = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(squared))
     path = tflite(keras.Model(image, scores), tmp_path / "m.tflite")
     with pytest.raises(GraphError, match="Give --input_mean, --input_std"):
-        label.load(path)
+        model_loading.load(path)
 
 
 def test_metadata_that_the_schemas_own_code_wrote_are_read(tmp_path, pictures):
@@ -119,10 +121,10 @@ def test_metadata_that_the_schemas_own_code_wrote_are_read(tmp_path, pictures):
     builder.Finish(told.Pack(builder), file_identifier=b"M001")
     plain = tflite(network(rescaling=False), tmp_path / "plain.tflite").read_bytes()
     path = tmp_path / "model_maker.tflite"
-    path.write_bytes(litert.with_notes(plain, {"TFLITE_METADATA": bytes(builder.Output())}))
+    path.write_bytes(flatbuffer.add_metadata(plain, {"TFLITE_METADATA": bytes(builder.Output())}))
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("names/probability.txt", "\n".join(NAMES))
-    model = label.load(path)
+    model = model_loading.load(path)
     assert (model.metadata.labels, model.metadata.mean, model.metadata.std) == (tuple(NAMES), 127.5, 127.5)
     assert named(model, pictures) == NAMES
 
@@ -130,8 +132,8 @@ def test_metadata_that_the_schemas_own_code_wrote_are_read(tmp_path, pictures):
 @pytest.mark.parametrize("softmax", [True, False])
 def test_a_plain_keras_classifier_gives_probabilities_even_from_logits(tmp_path, pictures, labels, softmax):
     network(rescaling=True, softmax=softmax).save(tmp_path / "classifier.keras")
-    model = label.load(tmp_path / "classifier.keras", labels=labels)
-    for result in label.label(model, pictures):
+    model = model_loading.load(tmp_path / "classifier.keras", labels=labels)
+    for result in prediction.label(model, pictures):
         assert result.ranked[0].label == result.path.stem
         assert sum(ranked.score for ranked in result.ranked) == pytest.approx(1, abs=1e-5)
 
@@ -139,16 +141,16 @@ def test_a_plain_keras_classifier_gives_probabilities_even_from_logits(tmp_path,
 def test_a_keras_classifier_without_scaling_asks_for_the_range(tmp_path, pictures, labels):
     network(rescaling=False).save(tmp_path / "classifier.keras")
     with pytest.raises(GraphError, match=r"Give --input_mean, --input_std"):
-        label.load(tmp_path / "classifier.keras")
+        model_loading.load(tmp_path / "classifier.keras")
     own = Metadata(mean=127.5, std=127.5)
-    assert named(label.load(tmp_path / "classifier.keras", own=own), pictures) == NAMES
+    assert named(model_loading.load(tmp_path / "classifier.keras", own=own), pictures) == NAMES
 
 
 def test_a_keras_model_of_any_size_asks_for_one(tmp_path, pictures, labels):
     network(rescaling=True, size=None).save(tmp_path / "any.keras")
     with pytest.raises(GraphError, match=r"Give --input_height, --input_width\."):
-        label.load(tmp_path / "any.keras")
-    assert named(label.load(tmp_path / "any.keras", own=Metadata(height=20, width=24)), pictures) == NAMES
+        model_loading.load(tmp_path / "any.keras")
+    assert named(model_loading.load(tmp_path / "any.keras", own=Metadata(height=20, width=24)), pictures) == NAMES
 
 
 def test_a_keras_file_that_would_run_code_is_refused(tmp_path, labels):
@@ -158,12 +160,12 @@ def test_a_keras_file_that_would_run_code_is_refused(tmp_path, labels):
     scores = keras.layers.Lambda(lambda pixels: pixels[:, 0, 0, :])(image)
     keras.Model(image, scores).save(tmp_path / "program.keras")
     with pytest.raises(GraphError, match="cannot load"):
-        label.load(tmp_path / "program.keras", labels=labels)
+        model_loading.load(tmp_path / "program.keras", labels=labels)
 
 
 def test_a_saved_model_of_keras_is_read_by_its_signature(tmp_path, pictures, labels):
     network(rescaling=True).export(tmp_path / "saved", verbose=False)
-    model = label.load(tmp_path / "saved", labels=labels, own=Metadata(mean=0.0, std=1.0))
+    model = model_loading.load(tmp_path / "saved", labels=labels, own=Metadata(mean=0.0, std=1.0))
     assert named(model, pictures) == NAMES
     assert model.class_count == 3
 
@@ -180,7 +182,7 @@ def test_a_saved_model_that_could_do_more_than_compute_is_refused(tmp_path, labe
     module = Module()
     tf.saved_model.save(module, str(tmp_path / "saved"), signatures={"serving_default": module.serve})
     with pytest.raises(GraphError, match="is refused: its node .* is a WriteFile operation"):
-        label.load(tmp_path / "saved", labels=labels)
+        model_loading.load(tmp_path / "saved", labels=labels)
     assert not (tmp_path / "stolen").exists()
 
 
@@ -204,10 +206,10 @@ def test_an_onnx_model_takes_its_channels_where_it_wants_them(tmp_path, pictures
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(made, tmp_path / "net.onnx")
     with pytest.raises(GraphError, match="Give --input_mean, --input_std"):
-        label.load(tmp_path / "net.onnx")
-    model = label.load(tmp_path / "net.onnx", own=Metadata(mean=127.5, std=127.5))
+        model_loading.load(tmp_path / "net.onnx")
+    model = model_loading.load(tmp_path / "net.onnx", own=Metadata(mean=127.5, std=127.5))
     assert named(model, pictures) == NAMES
-    (result,) = label.label(model, pictures[:1])
+    (result,) = prediction.label(model, pictures[:1])
     assert sum(ranked.score for ranked in result.ranked) == pytest.approx(1, abs=1e-5)
 
 
@@ -220,7 +222,7 @@ def test_what_is_no_model_is_one_clear_error(tmp_path, name, content):
         file.parent.mkdir(exist_ok=True)
         file.write_bytes(content)
     with pytest.raises(RetrainError, match=name) as caught:
-        label.load(path)
+        model_loading.load(path)
     assert "\n" not in str(caught.value)
 
 
@@ -236,12 +238,12 @@ def test_a_size_or_a_name_that_a_model_does_not_take_is_said(tmp_path, pictures,
     tflite(network(rescaling=True), tmp_path / "m.tflite")
     network(rescaling=True).export(tmp_path / "saved", verbose=False)
     for name in ("m.keras", "m.tflite"):
-        model = label.load(tmp_path / name, labels=labels, own=Metadata(height=8, width=9, mean=0.0, std=1.0))
+        model = model_loading.load(tmp_path / name, labels=labels, own=Metadata(height=8, width=9, mean=0.0, std=1.0))
         with pytest.raises(GraphError, match=rf"{name} does not run on 9 x 8 px images: (?!in user code).{{20}}"):
             named(model, pictures)
     for own, said in ((Metadata(input="x"), "Name one with --input_layer"), (Metadata(output="x"), "--output_layer")):
         with pytest.raises(GraphError, match=said):
-            label.load(tmp_path / "saved", labels=labels, own=replace(own, mean=0.0, std=1.0))
+            model_loading.load(tmp_path / "saved", labels=labels, own=replace(own, mean=0.0, std=1.0))
 
 
 def test_evaluate_measures_a_model_of_another_tool(tmp_path, labels):

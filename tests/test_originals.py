@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 from conftest import ROOT, command, photo
 
-from retrain import graphs, label, metadata, recognition, run_graph
+from retrain import metadata
 from retrain.config import RetrainConfig
+from retrain.formats import frozen_graph
+from retrain.graphs import detection, editing, nodes, reading
+from retrain.inference import loading as model_loading
+from retrain.inference import prediction
 from retrain.pipeline import retrain
 
 # The operations of TensorFlow 1.4 that our graphs use, each with the attributes that it had then:
@@ -89,21 +93,21 @@ def old_scores(path, pixels, source="import/input", output="import/final_result"
 @pytest.mark.parametrize("architecture", CODELAB)
 def test_an_exported_graph_is_read_by_old_code(trained, flowers, tmp_path, architecture):
     trained(tmp_path, architecture=architecture)
-    for node in graphs.read(tmp_path / "g.pb").node:
+    for node in reading.read_graph(tmp_path / "g.pb").node:
         assert set(node.attr) <= TENSORFLOW_1_4[node.op], node.op
-    model = run_graph.GraphModel(tmp_path / "g.pb", run_graph.describe(tmp_path / "g.pb"))
+    model = frozen_graph.GraphModel(tmp_path / "g.pb", frozen_graph.describe(tmp_path / "g.pb"))
     for image in sorted((flowers / "daisy").glob("*.jpg"))[:3]:
-        pixels = label.pixels(model, image)
+        pixels = prediction.pixels(model, image)
         # Mean and std 128 where the network was made for 127.5: the scores differ by as little as the pixels.
         assert old_scores(tmp_path / "g.pb", pixels) == pytest.approx(model(pixels[None])[0], abs=2e-2)
         same = replace(model.metadata, mean=128.0, std=128.0)
-        asked = run_graph.GraphModel(tmp_path / "g.pb", same)
+        asked = frozen_graph.GraphModel(tmp_path / "g.pb", same)
         assert old_scores(tmp_path / "g.pb", pixels) == pytest.approx(asked(pixels[None])[0], abs=1e-3)
 
 
 def test_a_keras_backbone_is_exported_in_old_operations_as_well(trained, flowers, tmp_path):
     trained(tmp_path, architecture="keras:MobileNetV2", weights="random", how_many_training_steps=5)
-    for node in graphs.read(tmp_path / "g.pb").node:
+    for node in reading.read_graph(tmp_path / "g.pb").node:
         assert set(node.attr) <= TENSORFLOW_1_4[node.op], node.op
 
 
@@ -199,11 +203,13 @@ def test_intermediate_graphs_and_a_checkpoint_are_written_as_they_become_ready(t
     assert [path.name for path in written] == ["intermediate_40.pb", "intermediate_80.pb"]
     # Every stored graph has its accuracy in the log, and the usual evaluations are still there.
     assert [row.step for row in report.measured] == [0, 30, 40, 60, 80, 90, 99]
-    final = label.load(tmp_path / "g.pb").metadata
-    assert all(label.load(path).metadata.labels == final.labels for path in written)
+    final = model_loading.load(tmp_path / "g.pb").metadata
+    assert all(model_loading.load(path).metadata.labels == final.labels for path in written)
     assert tf.train.latest_checkpoint(str(tmp_path)).endswith("head")
     variables = tf.train.load_checkpoint(str(tmp_path / "head"))
-    (node,) = (n for n in graphs.read(tmp_path / "g.pb").node if n.name == "final_training_ops/weights/final_weights")
+    (node,) = (
+        n for n in reading.read_graph(tmp_path / "g.pb").node if n.name == "final_training_ops/weights/final_weights"
+    )
     stored = variables.get_tensor("final_training_ops/weights/final_weights")
     assert np.array_equal(stored, tf.make_ndarray(node.attr["value"].tensor))
     assert variables.get_tensor("global_step") == 100
@@ -214,7 +220,7 @@ def test_storing_intermediate_graphs_does_not_change_the_final_one(trained, plai
     plain_graph, _ = plainly
 
     def head(path):
-        return [n for n in graphs.read(path).node if n.name.startswith("final_training_ops/weights")]
+        return [n for n in reading.read_graph(path).node if n.name.startswith("final_training_ops/weights")]
 
     assert head(tmp_path / "g.pb") == head(plain_graph)
 
@@ -224,16 +230,16 @@ def test_a_saved_model_answers_as_the_originals_did(trained, flowers, tmp_path):
 
     for steps in (20, 30):  # the second takes the place of the first
         trained(tmp_path, saved_model_dir=tmp_path / "saved", final_tensor_name="other", how_many_training_steps=steps)
-    model = run_graph.GraphModel(tmp_path / "g.pb", run_graph.describe(tmp_path / "g.pb"))
-    pixels = label.pixels(model, next((flowers / "roses").iterdir()))[None]
+    model = frozen_graph.GraphModel(tmp_path / "g.pb", frozen_graph.describe(tmp_path / "g.pb"))
+    pixels = prediction.pixels(model, next((flowers / "roses").iterdir()))[None]
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], str(tmp_path / "saved"))
         signature = meta_graph.signature_def["serving_default"]
-        prediction = session.run(
+        predicted = session.run(
             signature.outputs["prediction"].name, {signature.inputs["image"].name: pixels.astype(np.float32) / 255}
         )
-    assert prediction == pytest.approx(model(pixels), abs=1e-5)
-    assert label.load(tmp_path / "saved")(pixels) == pytest.approx(prediction, abs=1e-5)
+    assert predicted == pytest.approx(model(pixels), abs=1e-5)
+    assert model_loading.load(tmp_path / "saved")(pixels) == pytest.approx(predicted, abs=1e-5)
 
 
 def test_with_a_hub_module_the_nodes_are_named_as_tf_hubs_retrain_named_them(flowers, tmp_path):
@@ -247,9 +253,9 @@ def test_with_a_hub_module_the_nodes_are_named_as_tf_hubs_retrain_named_them(flo
         bottleneck_dir=tmp_path / "b", checkpoint_path=tmp_path / "c", how_many_training_steps=5,
     )  # fmt: skip
     retrain(config)
-    names = {node.name for node in graphs.read(tmp_path / "g.pb").node}
+    names = {node.name for node in reading.read_graph(tmp_path / "g.pb").node}
     assert {"Placeholder", "final_retrain_ops/Wx_plus_b/add", "final_result"} <= names
-    told = recognition.image_input(graphs.read(tmp_path / "g.pb"))
+    told = detection.detect_input(reading.read_graph(tmp_path / "g.pb"))
     assert (told.tensor, told.mean, told.std) == ("Placeholder", 0.0, 255.0)
 
 
@@ -266,11 +272,11 @@ def logits(data, size=128):
 
     with tarfile.open(data / "models" / "mobilenet_v1_0.25_128_frozen.tgz") as archive:
         frozen = archive.extractfile("mobilenet_v1_0.25_128/frozen_graph.pb").read()
-    graph_def = graphs.parse(frozen, name="archive")
+    graph_def = reading.parse_graph(frozen, name="archive")
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(graph_def, name="")
     session = tf.compat.v1.Session(graph=graph)
-    from retrain.image import decode
+    from retrain.data.decoding import decode
 
     def values(image):
         pixels = decode(image.read_bytes(), height=size, width=size)
@@ -306,7 +312,7 @@ def old_graph(path, build, producer=21):
 
     with tf.Graph().as_default() as graph:
         build(tf)
-    graph_def = graphs.without_defaults(graph.as_graph_def())
+    graph_def = editing.strip_defaults(graph.as_graph_def())
     graph_def.versions.producer = producer
     path.write_bytes(graph_def.SerializeToString())
     return path
@@ -357,10 +363,10 @@ def own_scaling(tf):
 def test_an_old_graph_needs_no_flags(tmp_path, build, size, source, mean, std):
     graph = old_graph(tmp_path / "retrained_graph.pb", build)
     (tmp_path / "retrained_labels.txt").write_text("red\ngreen\nblue\n")
-    told = label.load(graph).metadata
+    told = model_loading.load(graph).metadata
     assert (told.input, told.height, told.mean, told.std) == (source, size, mean, std)
     for name, colour in (("red", (250, 5, 5)), ("green", (5, 250, 5)), ("blue", (5, 5, 250))):
-        (result,) = label.label(label.load(graph), [photo(tmp_path / "x.png", colour)])
+        (result,) = prediction.label(model_loading.load(graph), [photo(tmp_path / "x.png", colour)])
         assert result.ranked[0].label == name
 
 
@@ -401,8 +407,8 @@ def test_an_old_graph_is_a_backbone_and_can_be_evaluated(data, flowers, trained,
 
 
 def test_the_originals_paths_hold_when_the_original_is_called():
+    from retrain.cli.flags import retrain_parser
     from retrain.config import ORIGINAL_PATHS
-    from retrain.flags import retrain_parser
 
     given = retrain_parser(ORIGINAL_PATHS).parse_args([])
     assert str(given.output_graph) == "/tmp/output_graph.pb"
@@ -432,22 +438,22 @@ def test_the_operations_of_the_inception_of_2015_run_as_backbone_and_as_graph(fl
         tf.nn.softmax(tf.matmul(taken, rng.normal(size=(16, 3)).astype(np.float32)), name="final_result")
 
     path = old_graph(tmp_path / "retrained_graph.pb", build)
-    graph_def = graphs.read(path)
+    graph_def = reading.read_graph(path)
     graph_def.versions.producer = 8
     (norm,) = [node for node in graph_def.node if node.name == "conv/batchnorm"]
     norm.op = "BatchNormWithGlobalNormalization"
     vectors = {"m": rng.normal(size=8), "v": rng.uniform(1, 2, 8), "b": rng.normal(size=8), "g": rng.uniform(1, 2, 8)}
     for name, value in vectors.items():
-        graph_def.node.append(graphs.constant(f"conv/{name}", value.astype(np.float32)))
+        graph_def.node.append(nodes.constant_node(f"conv/{name}", value.astype(np.float32)))
         norm.input.append(f"conv/{name}")
     norm.attr["variance_epsilon"].f, norm.attr["scale_after_normalization"].b = 0.001, True
     path.write_bytes(graph_def.SerializeToString())
     (tmp_path / "retrained_labels.txt").write_text("a\nb\nc\n")
-    (result,) = label.label(label.load(path), [next((flowers / "daisy").iterdir())])
+    (result,) = prediction.label(model_loading.load(path), [next((flowers / "daisy").iterdir())])
     assert sum(ranked.score for ranked in result.ranked) == pytest.approx(1, abs=1e-5)
     report = trained(tmp_path, architecture=str(path), how_many_training_steps=10)
     assert report.test_count > 0
-    left = graphs.operations(graphs.read(tmp_path / "g.pb"))
+    left = nodes.count_operations(reading.read_graph(tmp_path / "g.pb"))
     assert not set(left) & {"BatchNormWithGlobalNormalization", "CheckNumerics", "Identity"}
 
 
@@ -477,7 +483,7 @@ def test_quantize_graph_shrinks_the_graph_and_prints_what_it_costs(codelab, flow
     lost = float(cost.split("after: ")[1].split("%")[0])
     assert cost.startswith("Test accuracy ")
     assert lost <= 10
-    assert label.load(tmp_path / "r.pb").metadata.test_accuracy is None
+    assert model_loading.load(tmp_path / "r.pb").metadata.test_accuracy is None
 
 
 def test_quantize_graph_says_what_it_does_not_offer(codelab):
@@ -490,7 +496,7 @@ def test_quantize_graph_says_what_it_does_not_offer(codelab):
 
 def test_count_ops_counts_by_name_and_by_type(codelab):
     total = int(script(codelab, "count_ops", "tf_files/g.pb").stdout)
-    assert total == len(graphs.read(codelab / "tf_files" / "g.pb").node)
+    assert total == len(reading.read_graph(codelab / "tf_files" / "g.pb").node)
     assert int(script(codelab, "count_ops", "tf_files/g.pb", "final_result").stdout) == 1
     assert int(script(codelab, "count_ops", "tf_files/g.pb", "DepthwiseConv2dNative").stdout) == 13
 

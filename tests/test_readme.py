@@ -5,7 +5,7 @@ import shlex
 
 from conftest import ROOT, command
 
-from retrain.flags import evaluate_parser, label_image_parser, retrain_parser
+from retrain.cli.flags import evaluate_parser, label_image_parser, retrain_parser
 
 README = (ROOT / "README.md").read_text()
 

@@ -83,12 +83,13 @@ def test_label_without_an_image_says_how(tmp_path):
 def test_the_benchmarks_rival_computes_what_the_original_did(tmp_path, data):
     from scripts import rival
 
-    from retrain import architectures
-    from retrain.backbone import load_backbone, locate
-    from retrain.engine import TensorFlowRunner
-    from retrain.image import decode
+    from retrain.backbones import catalogue
+    from retrain.backbones.loading import load_backbone
+    from retrain.backbones.runner import TensorFlowRunner
+    from retrain.backbones.sources import locate
+    from retrain.data.decoding import decode
 
-    recipe = locate(architectures.find("mobilenet_0.25_128"), model_dir=data / "models")
+    recipe = locate(catalogue.find("mobilenet_0.25_128"), model_dir=data / "models")
     frozen = load_backbone(recipe, tmp_path)
     theirs = rival.Bottlenecks(frozen.graph, source=frozen.source, target=frozen.target, size=128)
     ours = TensorFlowRunner(frozen.graph, source=frozen.source, target=frozen.target, mean=frozen.mean, std=frozen.std)

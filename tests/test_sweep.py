@@ -6,8 +6,8 @@ import pytest
 from conftest import COLOURS, colour_folder, command
 
 from retrain import sweep
-from retrain.evaluation import Interval
-from retrain.sweep import Ranked
+from retrain.evaluation.metrics import Interval
+from retrain.sweep import TrialResult
 
 
 def test_every_combination_is_named_after_what_differs():
@@ -19,7 +19,7 @@ def test_every_combination_is_named_after_what_differs():
 
 def test_trials_rank_by_accuracy_then_by_cross_entropy():
     results = [
-        Ranked(name, accuracy, loss, Interval(0, 1), 1.0, 10**6)
+        TrialResult(name, accuracy, loss, Interval(0, 1), 1.0, 10**6)
         for name, accuracy, loss in (("a", 0.5, 0.1), ("b", 0.9, 0.5), ("c", 0.9, 0.4), ("d", 0.9, 0.4))
     ]
     assert sweep.ranking(results) == [2, 3, 1, 0]

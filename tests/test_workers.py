@@ -15,7 +15,7 @@ def test_results_come_in_the_order_of_the_jobs_whatever_takes_longest():
             first_may_end.set()
         return job * 10
 
-    found = list(workers.in_order(lambda: work, range(50), threads=2, waiting=100))
+    found = list(workers.map_in_order(lambda: work, range(50), threads=2, waiting=100))
     assert found == [job * 10 for job in range(50)]
 
 
@@ -27,7 +27,7 @@ def test_results_come_before_the_last_job_is_known():
         assert gate.wait(10)
         yield 2
 
-    results = workers.in_order(lambda: lambda job: job, jobs(), threads=2, waiting=10)
+    results = workers.map_in_order(lambda: lambda job: job, jobs(), threads=2, waiting=10)
     assert next(results) == 1
     gate.set()
     assert list(results) == [2]
@@ -41,7 +41,7 @@ def test_no_more_jobs_are_taken_than_may_wait():
             taken.append(job)
             yield job
 
-    results = workers.in_order(lambda: lambda job: job, jobs(), threads=2, waiting=10)
+    results = workers.map_in_order(lambda: lambda job: job, jobs(), threads=2, waiting=10)
     for expected in range(3):
         assert next(results) == expected
     # Those that wait, one in the hands of each thread, and what the last look at them took away.
@@ -51,7 +51,7 @@ def test_no_more_jobs_are_taken_than_may_wait():
 
 @pytest.mark.parametrize("threads", [0, 1, 2])
 def test_no_jobs_give_no_results_and_an_end(threads):
-    assert list(workers.in_order(lambda: lambda job: job, [], threads=threads, waiting=10)) == []
+    assert list(workers.map_in_order(lambda: lambda job: job, [], threads=threads, waiting=10)) == []
 
 
 @pytest.mark.parametrize("where", ["worker", "jobs"])
@@ -68,4 +68,4 @@ def test_what_goes_wrong_reaches_who_waits(where):
         return job
 
     with pytest.raises(ValueError, match="no such luck"):
-        list(workers.in_order(lambda: work, jobs(), threads=2, waiting=10))
+        list(workers.map_in_order(lambda: work, jobs(), threads=2, waiting=10))

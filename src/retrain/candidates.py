@@ -1,7 +1,6 @@
 """One combination of settings, trained: its head, on the network as it is or as it was fine-tuned."""
 
 import math
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,23 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from retrain import devices, distortions, export, preparation, sampling, training
-from retrain.artefacts import Artefacts
+from retrain.backbones import devices
+from retrain.bottlenecks import preparation
+from retrain.bottlenecks.preparation import PreparedDataset
+from retrain.bottlenecks.reading import FreshReader, Gather
 from retrain.config import RetrainConfig
-from retrain.dataset import Split
-from retrain.distortions import Distortions
-from retrain.finetune import Tuning
+from retrain.data import distortions
+from retrain.data.distortions import Distortions
+from retrain.data.split import Split
+from retrain.evaluation.tensorboard import TRAIN, VALIDATION, Summaries, summarise
+from retrain.export import ClassifierWriter
+from retrain.formats import frozen_graph
 from retrain.head import Head
-from retrain.parts import Gather
-from retrain.preparation import Prepared
-from retrain.readers import FreshReader
-from retrain.recipes import HeadRecipe
-from retrain.refinement import refine
-from retrain.report import Measured, Terminal
-from retrain.sampling import Plan
-from retrain.summaries import TRAIN, VALIDATION, Summaries
+from retrain.history import ChunkResult, Evaluation, best_of, evaluations_of
 from retrain.sweep import Trial
-from retrain.training import Segment, Trained
+from retrain.terminal import Terminal
+from retrain.training import head_training, sampling
+from retrain.training.fine_tuning import fine_tune
+from retrain.training.head_training import TrainedHead
+from retrain.training.joint_training import Tuning
+from retrain.training.recipe import HeadRecipe
+from retrain.training.sampling import SamplingPlan
 
 
 @dataclass(frozen=True)
@@ -36,20 +39,20 @@ class Candidate:
     """
 
     config: RetrainConfig
-    prepared: Prepared
-    artefacts: Artefacts
+    prepared: PreparedDataset
+    artefacts: ClassifierWriter
     head: Head
     read: Gather
-    measured: list[Measured]
+    measured: list[Evaluation]
     summaries_dir: Path
 
 
-def candidate_of(
-    config: RetrainConfig, trial: Trial, prepared: Prepared, strategy: Any, terminal: Terminal, opened: ExitStack
+def train_candidate(
+    config: RetrainConfig, trial: Trial, prepared: PreparedDataset, strategy: Any, terminal: Terminal, opened: ExitStack
 ) -> Candidate:
     """Return what one combination of settings comes to."""
-    scope = export.HUB_HEAD_SCOPE if config.tfhub_module else export.HEAD_SCOPE
-    artefacts = Artefacts(
+    scope = frozen_graph.HUB_HEAD_SCOPE if config.tfhub_module else frozen_graph.HEAD_SCOPE
+    artefacts = ClassifierWriter(
         prepared.backbone, prepared.source.engine, prepared.dataset.class_names, config.final_tensor_name, scope
     )
     folder = config.summaries_dir / trial.name if trial.name else config.summaries_dir
@@ -68,7 +71,7 @@ def candidate_of(
 
 def _fine_tuned(
     found: Candidate,
-    trained: Trained,
+    trained: TrainedHead,
     strategy: Any,
     summaries: Summaries,
     terminal: Terminal,
@@ -83,16 +86,16 @@ def _fine_tuned(
 
     def report(row: Tuning) -> None:
         values = (row.train_accuracy, row.train_cross_entropy, row.validation_accuracy, row.validation_cross_entropy)
-        entry = Measured(before + row.step, *values, count)
+        entry = Evaluation(before + row.step, *values, count)
         measured.append(entry)
         step, scores = np.array([entry.step]), np.array(values)[:, None]
         if row.step >= 0:
             summaries.measures(TRAIN, step, scores[0], scores[1])
         summaries.measures(VALIDATION, step, scores[2], scores[3])
         if shown and row.step >= 0:
-            terminal.measured(entry)
+            terminal.say_all(entry.lines())
 
-    refined = refine(
+    refined = fine_tune(
         prepared,
         trained.head,
         trained.scale,
@@ -104,12 +107,12 @@ def _fine_tuned(
         seed=config.random_seed,
         patience=config.early_stopping_patience,
         strategy=strategy,
-        checkpoint=_beside(config.checkpoint_path, f".fine_tuning{devices.worker(strategy)}.npz"),
+        checkpoint=_beside(config.checkpoint_path, f".fine_tuning{devices.worker_suffix(strategy)}.npz"),
         terminal=terminal,
         opened=opened,
         report=report,
     )
-    head_alone, best = measured[len(found.measured)], _best(measured[len(found.measured) :])
+    head_alone, best = measured[len(found.measured)], best_of(measured[len(found.measured) :])
     if refined is None:
         terminal.say(
             f"Fine-tuning did not better the validation accuracy of {head_alone.validation_accuracy:.1%} (cross "
@@ -134,10 +137,6 @@ def _beside(path: Path, ending: str) -> Path:
     return path.with_name(path.name + ending)
 
 
-def _best(rows: Sequence[Measured]) -> Measured:
-    return max(rows, key=lambda row: (row.validation_accuracy, -row.validation_cross_entropy))
-
-
 def _recipe(config: RetrainConfig) -> HeadRecipe:
     return HeadRecipe(
         learning_rate=config.learning_rate,
@@ -155,7 +154,7 @@ def distortions_of(config: RetrainConfig) -> Distortions:
     return Distortions(**{name: getattr(config, name) for name in distortions.NAMES})
 
 
-def steps_of(config: RetrainConfig, prepared: Prepared) -> int:
+def steps_of(config: RetrainConfig, prepared: PreparedDataset) -> int:
     """Return the steps to train; an epoch is as many photos as there are training photos."""
     if config.how_many_epochs is None:
         return config.how_many_training_steps
@@ -165,13 +164,13 @@ def steps_of(config: RetrainConfig, prepared: Prepared) -> int:
 
 def _train(
     config: RetrainConfig,
-    prepared: Prepared,
-    artefacts: Artefacts,
+    prepared: PreparedDataset,
+    artefacts: ClassifierWriter,
     summaries: Summaries,
     terminal: Terminal,
     *,
     shown: bool,
-) -> tuple[Trained, list[Measured]]:
+) -> tuple[TrainedHead, list[Evaluation]]:
     """Return the trained head and every evaluation on the way, after showing them as they come if `shown`."""
     pictures = prepared.views
     drawn = sampling.plan(
@@ -185,15 +184,15 @@ def _train(
         seed=config.random_seed,
         stop_every=config.intermediate_store_frequency,
     )
-    measured: list[Measured] = []
+    measured: list[Evaluation] = []
     stops = set(drawn.stops.tolist())
 
-    def report(segment: Segment) -> None:
+    def report(segment: ChunkResult) -> None:
         summarise(summaries, segment)
-        for row in _evaluations(segment, drawn.validation.shape[1]):
+        for row in evaluations_of(segment, drawn.validation.shape[1]):
             measured.append(row)
             if shown:
-                terminal.measured(row)
+                terminal.say_all(row.lines())
         step = int(segment.steps[-1])
         if step in stops:
             terminal.say(f"Save intermediate result to : {intermediate_path(config, step)}")
@@ -201,7 +200,7 @@ def _train(
             artefacts.write_checkpoint(config.checkpoint_path, segment.head, step + 1)
 
     gather, labels, drawn = _fresh(config, prepared, drawn)
-    trained = training.train(
+    trained = head_training.train(
         gather,
         labels,
         pictures.members[Split.TRAINING],
@@ -217,7 +216,9 @@ def _train(
     return trained, measured
 
 
-def _fresh(config: RetrainConfig, prepared: Prepared, drawn: Plan) -> tuple[Gather, np.ndarray, Plan]:
+def _fresh(
+    config: RetrainConfig, prepared: PreparedDataset, drawn: SamplingPlan
+) -> tuple[Gather, np.ndarray, SamplingPlan]:
     """Return what gives bottlenecks, labels, and draws; with a new copy for every draw where that was asked for."""
     pictures = prepared.views
     if config.distortion_copies or not prepared.source.copier.distortions:
@@ -229,7 +230,7 @@ def _fresh(config: RetrainConfig, prepared: Prepared, drawn: Plan) -> tuple[Gath
     return gather, labels, replace(drawn, batches=numbers.reshape(drawn.batches.shape))
 
 
-def _say_what_was_kept(trained: Trained, steps: int, terminal: Terminal) -> None:
+def _say_what_was_kept(trained: TrainedHead, steps: int, terminal: Terminal) -> None:
     if trained.validation_accuracy is None:
         return
     early = f"Stopped after step {trained.last}. " if trained.last < steps - 1 else ""
@@ -242,33 +243,3 @@ def _say_what_was_kept(trained: Trained, steps: int, terminal: Terminal) -> None
 def intermediate_path(config: RetrainConfig, step: int) -> Path:
     """Return where the intermediate graph of a step goes."""
     return config.intermediate_output_graphs_dir / f"intermediate_{step}.pb"
-
-
-def summarise(summaries: Summaries, segment: Segment) -> None:
-    """Show what happened in one compiled call on TensorBoard."""
-    summaries.measures(TRAIN, segment.steps, segment.accuracy, segment.cross_entropy)
-    if not np.isnan(segment.validation_accuracy).all():
-        summaries.measures(VALIDATION, segment.evaluated, segment.validation_accuracy, segment.validation_cross_entropy)
-    step = int(segment.steps[-1])
-    if summaries.wants_head(step):
-        summaries.head(
-            step,
-            weights=segment.head.last.weights,
-            biases=segment.head.last.biases,
-            logits=segment.head.logits(segment.batch),
-            activations=segment.head.probabilities(segment.batch),
-        )
-
-
-def _evaluations(segment: Segment, validation_count: int) -> list[Measured]:
-    return [
-        Measured(
-            step=int(step),
-            train_accuracy=float(segment.train_accuracy[i]),
-            train_cross_entropy=float(segment.train_cross_entropy[i]),
-            validation_accuracy=float(segment.validation_accuracy[i]),
-            validation_cross_entropy=float(segment.validation_cross_entropy[i]),
-            validation_count=validation_count,
-        )
-        for i, step in enumerate(segment.evaluated)
-    ]

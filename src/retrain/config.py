@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from retrain import architectures, devices, recipes
+from retrain.backbones import catalogue, devices
 from retrain.errors import UsageError
-from retrain.exportable import FORMATS
+from retrain.formats.table import FORMATS
+from retrain.training import recipe
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class RetrainConfig:
     saved_model_dir: Path | None = None
     export: tuple[str, ...] = ()
     max_accuracy_drop: float = 0.05
-    architecture: str = architectures.DEFAULT
+    architecture: str = catalogue.DEFAULT
     tfhub_module: str | None = None
     weights: str | None = None
     image_size: int | None = None
@@ -134,8 +135,8 @@ _RULES = (
     _up_to(2**31 - 1, "random_seed"),
     _up_to(1, "max_accuracy_drop"),
     _Rule(lambda names: set(names) <= set(FORMATS), f"formats are {', '.join(FORMATS)}", ("export",)),
-    _one_of(recipes.OPTIMIZERS, "optimizer"),
-    _one_of(recipes.SCHEDULES, "learning_rate_schedule"),
+    _one_of(recipe.OPTIMIZERS, "optimizer"),
+    _one_of(recipe.SCHEDULES, "learning_rate_schedule"),
     _one_of(devices.DISTRIBUTIONS, "distribution"),
 )
 

@@ -1,7 +1,7 @@
 """The `RetrainError` family: everything that a user can cause and fix."""
 
-from collections.abc import Sequence
-from pathlib import Path
+import difflib
+from collections.abc import Iterable
 
 
 class RetrainError(Exception):
@@ -44,10 +44,10 @@ class ExportError(RetrainError):
     """A result could not be written, or what was written differs from what was trained."""
 
 
-def does_not_run(model: Path, shape: Sequence[int], error: BaseException) -> GraphError:
-    """Return the error of a model that fails on images [N, height, width, 3] of some shape."""
-    _, height, width, *_ = (*shape, 0, 0, 0)
-    return GraphError(f"{model} does not run on {width} x {height} px images: {first_line(error)}.")
+def did_you_mean(word: str, names: Iterable[str], *, count: int = 3) -> str:
+    """Return " Did you mean a or b?" with the names most like a word, "" where none is like it."""
+    near = difflib.get_close_matches(word, list(names), n=count)
+    return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 def first_line(error: BaseException) -> str:

@@ -1,16 +1,17 @@
-"""What a model file says of itself, and how pixels and scores follow from it."""
+"""What a model file says of itself, and the labels file beside it."""
 
 import json
-from collections import Counter
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 
-import numpy as np
+from retrain.errors import GraphError
+from retrain.files import write_result
 
 METADATA_NODE = "retrain_metadata"  # the constant node of a graph that holds its metadata
 METADATA_NOTE = "RETRAIN_METADATA"  # the same in a LiteRT model and in an ONNX model
 METADATA_FILE = "retrain.json"  # the same in a SavedModel's folder and in a .keras file
-_ROUNDED = 1e-3  # how far from [0, 1] a score may be by rounding
 
 
 @dataclass(frozen=True)
@@ -64,41 +65,60 @@ class Metadata:
         return cls(**{**known, "labels": tuple(known["labels"])})
 
 
-def labels_file(labels: Sequence[str]) -> bytes:
+def encode_labels(labels: Sequence[str]) -> bytes:
     """Return a labels file: one class name a line, in the order of the class ids; a line break becomes a space."""
     text = "".join(" ".join(label.splitlines() or [label]) + "\n" for label in labels)
     return text.encode("utf-8", "surrogateescape")
 
 
-def labels_of(file: bytes) -> tuple[str, ...]:
+def decode_labels(file: bytes) -> tuple[str, ...]:
     """Return the class names in a labels file, empty lines passed over."""
     lines = file.decode("utf-8", "surrogateescape").splitlines()
     return tuple(line.strip() for line in lines if line.strip())
 
 
-@dataclass(frozen=True)
-class Anatomy:
-    """What a model is made of: how many operations or layers of each kind, and how many numbers it has learnt."""
-
-    operations: Counter[str]
-    parameters: int
+def default_labels_path(graph: Path) -> Path:
+    """Return where the labels file of a graph is by the codelab's habit: `retrained_labels.txt` beside it."""
+    return graph.with_name(graph.name.replace("graph", "labels")).with_suffix(".txt")
 
 
-def scaled(pixels: np.ndarray, told: Metadata) -> np.ndarray:
-    """Return float32 `(pixel - mean) / std` of pixels uint8."""
-    values: np.ndarray = pixels.astype(np.float32) - np.float32(told.mean or 0.0)
-    values /= np.float32(told.std or 1.0)
-    return values
+def write_labels(path: Path, labels: Sequence[str]) -> None:
+    """Write one class name a line, in the order of the class ids; a line break in a name becomes a space.
 
-
-def probabilities(scores: np.ndarray) -> np.ndarray:
-    """Return the scores float32 [N, C] of any classifier as values in [0, 1].
-
-    What lies in [0, 1] is left as it is: it comes from a softmax, or from one sigmoid for each class. Anything else
-    is unnormalised, as a classifier gives it that was trained on logits, and goes through a softmax.
+    Raises:
+        ExportError: The file cannot be written.
     """
-    if scores.size == 0 or (scores.min() >= -_ROUNDED and scores.max() <= 1 + _ROUNDED):
-        return scores
-    powers: np.ndarray = np.exp(scores - scores.max(axis=1, keepdims=True))
-    powers /= powers.sum(axis=1, keepdims=True)
-    return powers
+    write_result(path, encode_labels(labels))
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Return the class names of a labels file, one a line.
+
+    Raises:
+        GraphError: The file cannot be read.
+    """
+    try:
+        return decode_labels(path.read_bytes())
+    except OSError as error:
+        raise GraphError(
+            f"cannot read the labels file {path}: {error.strerror}. Name the right one with --labels."
+        ) from error
+
+
+_NUMBERED = re.compile(r"(\d+)[ :]+(\S.*)")
+
+
+def find_labels_file(path: Path) -> Path | None:
+    """Return the labels file that lies beside a model by its makers' habit, None where there is none.
+
+    The codelab wrote retrained_labels.txt beside retrained_graph.pb; Teachable Machine writes labels.txt.
+    """
+    return next((file for file in (default_labels_path(path), path.with_name("labels.txt")) if file.is_file()), None)
+
+
+def without_numbers(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return labels without the numbers that Teachable Machine writes in front: "0 cats", "1 dogs"."""
+    found = [_NUMBERED.fullmatch(label) for label in labels]
+    if any(match is None or int(match[1]) != number for number, match in enumerate(found)):
+        return labels
+    return tuple(match[2] for match in found if match)

@@ -11,37 +11,32 @@ from typing import Any
 
 import numpy as np
 
-from retrain import (
-    architectures,
-    devices,
-    evaluation,
-    export,
-    export_saved_model,
-    exports,
-    graphs,
-    keras_models,
-    sampling,
-    sweep,
-    tails,
-    verification,
-)
-from retrain.architectures import BackboneSpec
-from retrain.backbone import Recipe, check_trainable, keras_network, locate
-from retrain.candidates import Candidate, candidate_of, distortions_of, intermediate_path, steps_of
+from retrain import export, files, sweep
+from retrain.backbones import catalogue, devices
+from retrain.backbones.catalogue import BackboneSpec
+from retrain.backbones.keras_networks import check_trainable, keras_network
+from retrain.backbones.sources import BackboneSource, locate
+from retrain.bottlenecks.preparation import PreparedDataset, prepare
+from retrain.candidates import Candidate, distortions_of, intermediate_path, steps_of, train_candidate
 from retrain.config import RetrainConfig, check
-from retrain.dataset import Dataset, Split, scan
-from retrain.delivery import Delivered, deliver
+from retrain.data.dataset import Dataset, scan
+from retrain.data.split import Split
+from retrain.data.variants import Distorter, Variants, photo_of
 from retrain.errors import ExportError, UsageError
-from retrain.exports import Classified
-from retrain.preparation import Prepared, prepare
-from retrain.report import Report, Terminal, misclassified, report_paths, write_report
-from retrain.summaries import TRAIN, Summaries, write_hparams
-from retrain.sweep import Ranked, Trial
-from retrain.verification import Checked
-from retrain.views import Copier, Views, photo_of
+from retrain.evaluation import comparison, metrics, tensorboard
+from retrain.evaluation.comparison import ExportReport, FormatResult, export_and_compare
+from retrain.evaluation.metrics import misclassified
+from retrain.evaluation.report import Report, closing_lines, report_paths, write_report
+from retrain.evaluation.tensorboard import TRAIN, Summaries, write_hparams
+from retrain.formats import saved_model
+from retrain.formats import table as format_table
+from retrain.formats.table import ExportSource
+from retrain.graphs import reading
+from retrain.sweep import Trial, TrialResult
+from retrain.terminal import Terminal
+from retrain.training import sampling, trainable_layers
 
 __all__ = ["RetrainConfig", "retrain"]
-
 _NO_SETTINGS = ("architecture", "learning_rate", "random_seed", "export", "max_accuracy_drop")  # or said elsewhere
 _SHOWN = 200  # training images that show 8-bit arithmetic what flows between layers
 
@@ -86,14 +81,14 @@ def retrain(
             configs = [_elsewhere(each, nowhere) for each in configs]
         if len(trials) > 1:
             write_hparams(configs[0].summaries_dir, {trial.name: trial.shown() for trial in trials})
-        prepared: dict[tuple[str, int], Prepared] = {}
+        prepared: dict[tuple[str, int], PreparedDataset] = {}
         candidates, results = [], []
         for trial, each in zip(trials, configs, strict=True):
             key = (each.architecture, _seed_of_features(each))
             if key not in prepared:
                 prepared[key] = _prepare(each, dataset, terminal, opened)
             started = time.perf_counter()
-            candidates.append(candidate_of(each, trial, prepared[key], strategy, terminal, opened))
+            candidates.append(train_candidate(each, trial, prepared[key], strategy, terminal, opened))
             if len(trials) > 1:
                 results.append(_ranked(trial, candidates[-1], time.perf_counter() - started))
         chosen = candidates[sweep.ranking(results)[0] if results else 0]
@@ -110,15 +105,15 @@ def layers(config: RetrainConfig) -> list[str]:
     """
     check(config)
     recipe = locate(_spec(config), model_dir=config.model_dir, weights=config.weights, seed=config.random_seed)
-    return tails.listing(keras_network(recipe).model)
+    return trainable_layers.list_layers(keras_network(recipe).model)
 
 
-def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened: ExitStack) -> Prepared:
-    copier = Copier(distortions_of(config), config.random_seed)
+def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened: ExitStack) -> PreparedDataset:
+    copier = Distorter(distortions_of(config), config.random_seed)
 
-    def has_the_layer(recipe: Recipe) -> None:
+    def has_the_layer(recipe: BackboneSource) -> None:
         if config.fine_tune_from:
-            tails.tail(keras_network(recipe).model, config.fine_tune_from)
+            trainable_layers.split_network(keras_network(recipe).model, config.fine_tune_from)
 
     return prepare(
         dataset,
@@ -140,7 +135,7 @@ def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened
 
 def _seed_of_features(config: RetrainConfig) -> int:
     """Return the seed where bottlenecks follow from it, 0 where every seed has the same."""
-    return config.random_seed if distortions_of(config) or config.weights == keras_models.RANDOM else 0
+    return config.random_seed if distortions_of(config) or config.weights == catalogue.RANDOM else 0
 
 
 def _elsewhere(config: RetrainConfig, folder: Path) -> RetrainConfig:
@@ -156,20 +151,20 @@ def _elsewhere(config: RetrainConfig, folder: Path) -> RetrainConfig:
     )
 
 
-def _ranked(trial: Trial, candidate: Candidate, seconds: float) -> Ranked:
+def _ranked(trial: Trial, candidate: Candidate, seconds: float) -> TrialResult:
     """Return how good a candidate is on all validation images."""
     shown = candidate.prepared.views
     members = shown.members[Split.VALIDATION]
-    probabilities = export.score(
+    probabilities = export.score_bottlenecks(
         candidate.head.probabilities, candidate.read, members, len(candidate.prepared.dataset.class_names)
     )
     labels = shown.labels[members]
     right = int((probabilities.argmax(axis=1) == labels).sum())
-    return Ranked(
+    return TrialResult(
         trial.name,
         right / len(members) if len(members) else 0.0,
-        evaluation.cross_entropy(probabilities, labels) if len(members) else math.inf,
-        evaluation.wilson_interval(right, len(members)),
+        metrics.cross_entropy(probabilities, labels) if len(members) else math.inf,
+        metrics.wilson_interval(right, len(members)),
         seconds,
         candidate.artefacts.size(candidate.head),
     )
@@ -182,7 +177,7 @@ def _finish(chosen: Candidate, terminal: Terminal) -> Report:
     scored = chosen.artefacts.write(
         config.output_graph, config.output_labels, chosen.head, read=chosen.read, testing=testing, truths=truths
     )
-    shown = graphs.sketch(graphs.read(config.output_graph), scope=chosen.artefacts.backbone.architecture)
+    shown = tensorboard.sketch(reading.read_graph(config.output_graph), scope=chosen.artefacts.backbone.architecture)
     with Summaries(chosen.summaries_dir, runs=(TRAIN,), part=".graph") as summaries:
         summaries.graph(shown.SerializeToString())
     if config.saved_model_dir:
@@ -191,26 +186,26 @@ def _finish(chosen: Candidate, terminal: Terminal) -> Report:
     checked = [delivered.graph, *delivered.checked] if delivered else []
     report = _report(chosen, scored, testing, checked)
     write_report(report, config.output_graph, prepared.dataset.image_dir)
-    terminal.final(report, misclassified=config.print_misclassified_test_images)
+    terminal.say_all(closing_lines(report, misclassified=config.print_misclassified_test_images))
     _say_what_was_written(config, checked, lite=chosen.artefacts.engine.model is not None, terminal=terminal)
     if delivered:
-        for line in verification.table(delivered.graph, delivered.checked):
+        for line in comparison.table(delivered.graph, delivered.checked):
             terminal.say(line)
         if delivered.problems:
             raise ExportError(f"{'; '.join(delivered.problems)}. All other results are written, and files are kept.")
     return report
 
 
-def _delivered(chosen: Candidate, testing: np.ndarray, truths: np.ndarray, terminal: Terminal) -> Delivered:
+def _delivered(chosen: Candidate, testing: np.ndarray, truths: np.ndarray, terminal: Terminal) -> ExportReport:
     """Return what the formats that were asked for are worth, after writing them."""
     config, prepared = chosen.config, chosen.prepared
     shown = prepared.views
     drawn = sampling.sample(shown.labels, shown.members[Split.TRAINING], size=_SHOWN, seed=config.random_seed)
     photos = list(dict.fromkeys(photo_of(shown.names[index]) for index in drawn.tolist()))
     tested = [shown.names[index] for index in testing.tolist()]
-    return deliver(
+    return export_and_compare(
         config.export,
-        Classified(config.output_graph, lambda: prepared.source.pictures(photos)),
+        ExportSource(config.output_graph, lambda: prepared.source.pictures(photos)),
         images=[prepared.dataset.image_dir / path for path in tested or photos],
         labels=truths if tested else None,
         max_drop=config.max_accuracy_drop,
@@ -238,15 +233,21 @@ def _check_results(config: RetrainConfig) -> None:
     written = [config.output_graph, config.output_labels, *report_paths(config.output_graph), config.checkpoint_path]
     if config.intermediate_store_frequency:
         written.append(intermediate_path(config, 0))
-    export.check_writable(*written)
+    files.check_writable(*written)
     if config.saved_model_dir:
-        export_saved_model.check(config.saved_model_dir)
-    exports.check(config.output_graph, config.export)
+        saved_model.check(config.saved_model_dir)
+    format_table.check_targets(config.output_graph, config.export)
 
 
-def _say_what_was_written(config: RetrainConfig, checked: Sequence[Checked], *, lite: bool, terminal: Terminal) -> None:
+def _say_what_was_written(
+    config: RetrainConfig, checked: Sequence[FormatResult], *, lite: bool, terminal: Terminal
+) -> None:
     page, _ = report_paths(config.output_graph)
-    written = [config.output_graph, *([export.litert_path(config.output_graph)] if lite else []), config.output_labels]
+    written = [
+        config.output_graph,
+        *([format_table.litert_path(config.output_graph)] if lite else []),
+        config.output_labels,
+    ]
     written += [config.saved_model_dir] if config.saved_model_dir else []
     written = list(dict.fromkeys([*written, *(row.path for row in checked)]))
     terminal.say(f"Wrote {', '.join(str(path) for path in written)} and {page}.")
@@ -257,11 +258,11 @@ def _say_what_was_written(config: RetrainConfig, checked: Sequence[Checked], *, 
 def _spec(config: RetrainConfig) -> BackboneSpec:
     """Return the backbone's row with the user's own values in it."""
     if config.tfhub_module is not None:
-        spec = architectures.from_hub(config.tfhub_module)
+        spec = catalogue.from_hub(config.tfhub_module)
     else:
-        spec = architectures.find(config.architecture)
+        spec = catalogue.find(config.architecture)
     if config.image_size is not None:
-        spec = architectures.sized(spec, config.image_size)
+        spec = catalogue.sized(spec, config.image_size)
     own: dict[str, Any] = {
         "source": config.input_layer,
         "target": config.bottleneck_tensor,
@@ -282,7 +283,7 @@ def _introduce(dataset: Dataset, terminal: Terminal) -> None:
         terminal.warn(note)
 
 
-def _testing(config: RetrainConfig, shown: Views) -> tuple[np.ndarray, np.ndarray]:
+def _testing(config: RetrainConfig, shown: Variants) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices of the test images that count, int64 [n], and their class ids."""
     testing = shown.members[Split.TESTING]
     testing = sampling.sample(shown.labels, testing, size=config.test_batch_size, seed=config.random_seed)
@@ -297,10 +298,12 @@ def _chosen(config: RetrainConfig) -> dict[str, object]:
     return {n: value for n, value in shown.items() if n not in _NO_SETTINGS}
 
 
-def _report(chosen: Candidate, probabilities: np.ndarray, testing: np.ndarray, checked: Sequence[Checked]) -> Report:
+def _report(
+    chosen: Candidate, probabilities: np.ndarray, testing: np.ndarray, checked: Sequence[FormatResult]
+) -> Report:
     config, prepared = chosen.config, chosen.prepared
     dataset, labels = prepared.dataset, prepared.views.labels[testing]
-    confusion = evaluation.confusion_matrix(probabilities, labels)
+    confusion = metrics.confusion_matrix(probabilities, labels)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     names = dataset.class_names
     return Report(
@@ -311,11 +314,11 @@ def _report(chosen: Candidate, probabilities: np.ndarray, testing: np.ndarray, c
         learning_rate=config.learning_rate,
         random_seed=config.random_seed,
         settings=_chosen(config),
-        test_accuracy=evaluation.accuracy(probabilities, labels) if len(testing) else None,
-        test_cross_entropy=evaluation.cross_entropy(probabilities, labels) if len(testing) else None,
-        test_interval=evaluation.wilson_interval(len(testing) - len(wrong), len(testing)),
+        test_accuracy=metrics.accuracy(probabilities, labels) if len(testing) else None,
+        test_cross_entropy=metrics.cross_entropy(probabilities, labels) if len(testing) else None,
+        test_interval=metrics.wilson_interval(len(testing) - len(wrong), len(testing)),
         test_count=len(testing),
-        class_figures=evaluation.class_figures(confusion),
+        class_figures=metrics.class_figures(confusion),
         confusion=confusion.tolist(),
         misclassified=misclassified([prepared.views.names[i] for i in testing], names, probabilities, labels),
         rejected=prepared.rejected,

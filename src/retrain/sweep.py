@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # the flags are read before numpy is
-    from retrain.evaluation import Interval
+if TYPE_CHECKING:
+    from retrain.evaluation.metrics import Interval
 
 # The flags that may be given several values, and how a run is named after them.
-NAMED = {
+SWEEPABLE = {
     "architecture": "",
     "learning_rate": "LR_",
     "train_batch_size": "BATCH_",
@@ -35,7 +35,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Ranked:
+class TrialResult:
     """What became of a trial: validation accuracy with its interval, seconds of training, bytes of the graph."""
 
     name: str
@@ -48,19 +48,19 @@ class Ranked:
 
 def trials(choices: Mapping[str, Sequence[Any]]) -> list[Trial]:
     """Return every combination of values, in the order given; one nameless trial where nothing was given."""
-    flags = [flag for flag in NAMED if flag in choices]
+    flags = [flag for flag in SWEEPABLE if flag in choices]
     return [
         Trial(_name(dict(zip(flags, values, strict=True))), dict(zip(flags, values, strict=True)))
         for values in itertools.product(*(choices[flag] for flag in flags))
     ]
 
 
-def ranking(results: Sequence[Ranked]) -> list[int]:
+def ranking(results: Sequence[TrialResult]) -> list[int]:
     """Return indices, best first: by validation accuracy, then by cross-entropy, then in the order of the trials."""
     return sorted(range(len(results)), key=lambda i: (-results[i].accuracy, results[i].cross_entropy, i))
 
 
-def table(results: Sequence[Ranked]) -> list[str]:
+def table(results: Sequence[TrialResult]) -> list[str]:
     """Return the lines of a table of trials, best first."""
     width = max(len("run"), *(len(result.name) for result in results))
     head = f"{'run':<{width}}  validation  95% interval       cross entropy    time    size"
@@ -73,7 +73,7 @@ def table(results: Sequence[Ranked]) -> list[str]:
 
 
 def _name(values: Mapping[str, Any]) -> str:
-    return "_".join(f"{NAMED[flag]}{_text(value)}" for flag, value in values.items())
+    return "_".join(f"{SWEEPABLE[flag]}{_text(value)}" for flag, value in values.items())
 
 
 def _text(value: Any) -> str:

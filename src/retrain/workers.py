@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 _SECONDS = 0.02  # how long a result may lie until it is looked for
-
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -31,7 +30,7 @@ class Results(Generic[Result]):
 
 
 @contextlib.contextmanager
-def at_work(
+def worker_pool(
     open_worker: Callable[[], Callable[[Job], list[Result]]], todo: Iterable[Job], *, threads: int, waiting: int
 ) -> Iterator[Results[Result]]:
     """Start threads that work through `todo`, and give their results; they stop when the block ends.
@@ -78,7 +77,7 @@ def at_work(
             results.room.release()
 
 
-def in_order(
+def map_in_order(
     open_worker: Callable[[], Callable[[Job], Result]], todo: Iterable[Job], *, threads: int, waiting: int
 ) -> Iterator[Result]:
     """Yield the result of each job in the order of the jobs, as soon as those before it are done.
@@ -99,15 +98,15 @@ def in_order(
 
     early: dict[int, Result] = {}
     due = 0
-    with at_work(numbered, enumerate(todo), threads=threads, waiting=waiting) as results:
-        for lot in lots(results, seconds=_SECONDS):
+    with worker_pool(numbered, enumerate(todo), threads=threads, waiting=waiting) as results:
+        for lot in batches(results, seconds=_SECONDS):
             early.update(lot)
             while due in early:
                 yield early.pop(due)
                 due += 1
 
 
-def lots(results: Results[Result], *, seconds: float = 0, count: int = 0) -> Iterator[list[Result]]:
+def batches(results: Results[Result], *, seconds: float = 0, count: int = 0) -> Iterator[list[Result]]:
     """Yield results in lots: those of `seconds`, or about `count` of them.
 
     Waiting for time and not for each result leaves the interpreter's lock to the workers.

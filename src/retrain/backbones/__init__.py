@@ -1,0 +1,1 @@
+"""A name becomes a frozen network from pixels to bottlenecks, and what runs it fastest here."""

@@ -1,0 +1,111 @@
+"""The processors that TensorFlow runs on: how many there are, and how work is spread over them."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from retrain.errors import UsageError, first_line
+
+DISTRIBUTIONS = ("mirrored", "multi_worker", "none")
+
+
+def share_memory() -> None:
+    """Let TensorFlow take a GPU's memory as it needs it, and not all of it at once; before its first use."""
+    import tensorflow as tf
+
+    for gpu in tf.config.list_physical_devices("GPU"):
+        try:
+            tf.config.experimental.set_memory_growth(gpu, True)
+        except RuntimeError:  # TensorFlow has begun to use it: the caller's own settings stand
+            return
+
+
+def strategy(distribution: str) -> Any:
+    """Return the tf.distribute.Strategy of a distribution.
+
+    Args:
+        distribution: `mirrored` for every GPU of this machine (or logical processor, where there are several),
+            `multi_worker` for the machines in the environment variable TF_CONFIG, `none` for one device.
+
+    Raises:
+        UsageError: TF_CONFIG is missing or makes no sense.
+    """
+    if distribution == "multi_worker":
+        return _of_workers()
+    import tensorflow as tf
+
+    share_memory()
+    found = _several()
+    if distribution == "mirrored" and found:
+        # On a CPU there is no NCCL to add gradients with.
+        add = None if "GPU" in found[0] else tf.distribute.ReductionToOneDevice()
+        return tf.distribute.MirroredStrategy(found, cross_device_ops=add)
+    return tf.distribute.get_strategy()
+
+
+def worker_suffix(strategy: Any) -> str:
+    """Return what tells this process from the others of a strategy: its kind and number, "" where it is alone."""
+    resolver = strategy.cluster_resolver
+    return "" if resolver is None or resolver.task_type is None else f"_{resolver.task_type}_{resolver.task_id}"
+
+
+def is_chief(strategy: Any) -> bool:
+    """Return whether this process is the one that writes results."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or resolver.task_type in (None, "chief"):
+        return True
+    return resolver.task_id == 0 and "chief" not in resolver.cluster_spec().jobs
+
+
+def split_across_replicas(strategy: Any, count: int, make: Callable[[slice], Any]) -> Any:
+    """Return what `make` makes of each replica's share of `count` rows, for `strategy.run`."""
+    replicas = strategy.num_replicas_in_sync
+
+    def of_replica(context: Any) -> Any:
+        number = context.replica_id_in_sync_group
+        return make(slice(count * number // replicas, count * (number + 1) // replicas))
+
+    return strategy.experimental_distribute_values_from_function(of_replica)
+
+
+def all_replicas_agree(strategy: Any, value: int) -> bool:
+    """Return whether every process of a strategy has the same value."""
+    import tensorflow as tf
+
+    def squares() -> Any:
+        context = tf.distribute.get_replica_context()
+        number = tf.cast(value, tf.float64)
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.stack([number, number * number]))
+
+    summed = tf.function(lambda: strategy.run(squares))()
+    total, square = strategy.experimental_local_results(summed)[0].numpy()
+    count = strategy.num_replicas_in_sync
+    return bool(total == value * count and square == value * value * count)
+
+
+def _of_workers() -> Any:
+    if not os.environ.get("TF_CONFIG"):
+        raise UsageError(
+            "--distribution multi_worker needs the environment variable TF_CONFIG, which names all workers and this "
+            "one: https://www.tensorflow.org/guide/distributed_training#TF_CONFIG"
+        )
+    import tensorflow as tf
+
+    share_memory()
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
+        raise UsageError(f"TF_CONFIG makes no sense: {first_line(error)}.") from error
+
+
+def _several() -> list[str]:
+    """Return the names of this machine's GPUs, or else of its logical processors, if there are more than one."""
+    import tensorflow as tf
+
+    for kind in ("GPU", "CPU"):
+        names = [device.name for device in tf.config.list_logical_devices(kind)]
+        if len(names) > 1:
+            return names
+        if names and kind == "GPU":
+            break
+    return []

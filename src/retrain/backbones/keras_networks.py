@@ -1,0 +1,249 @@
+"""Builds Keras networks for images: the bundled one, those of keras.applications, and `.keras` files."""
+
+import difflib
+import re
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrain.backbones.catalogue import KERAS_APPLICATIONS, OFFICIAL, RANDOM, BackboneSpec, Kind
+from retrain.backbones.sources import BackboneSource
+from retrain.errors import BackboneError, first_line
+from retrain.formats import keras as keras_format
+from retrain.preprocessing import without_none
+
+# The widths that keras.applications publishes weights for; a weights file fits exactly one of them.
+_WIDTHS = {"MobileNet": (1.0, 0.75, 0.5, 0.25), "MobileNetV2": (1.0, 0.35, 0.5, 0.75, 1.3, 1.4)}
+_MOBILENET_STEM = 32  # filters of the first convolution of MobileNet v1 at width 1.0
+
+
+def bundled(weights: Path, *, height: int, width: int) -> Any:
+    """Return MobileNet v1 with the weights of an .npz file, one array per variable, named `<layer>/<variable>`.
+
+    The width follows from the first convolution. Images of any size divisible by 32 work.
+
+    Raises:
+        BackboneError: The file is not of that layout.
+    """
+    import keras
+
+    try:
+        with np.load(weights, allow_pickle=False) as opened:
+            arrays = {name: opened[name] for name in opened.files}
+        alpha = arrays["conv1/kernel"].shape[-1] / _MOBILENET_STEM
+    except (OSError, KeyError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise BackboneError(_not_of_the_layout(weights, "not an .npz file of that layout")) from error
+    try:
+        model = keras.applications.MobileNet(
+            input_shape=(height, width, 3), alpha=alpha, include_top=False, weights=None, pooling="avg"
+        )
+    except ValueError as error:  # the network's own limits on the image size
+        raise BackboneError(f"MobileNet refuses {width} x {height} px images: {first_line(error)}.") from error
+    try:
+        for variable in model.weights:
+            variable.assign(arrays["/".join(variable.path.split("/")[-2:])].astype(np.float32))
+    except (KeyError, ValueError) as error:
+        raise BackboneError(_not_of_the_layout(weights, first_line(error))) from error
+    return model
+
+
+def application(name: str, *, weights: str, height: int, width: int, seed: int) -> Any:
+    """Return a network of keras.applications without its classifier, averaged over the image.
+
+    Args:
+        name: As in keras.applications, "MobileNetV2".
+        weights: `OFFICIAL`, `RANDOM`, or the path of a weights file, with or without the classifier's.
+        height: Rows of an image.
+        width: Columns of an image.
+        seed: What random weights are drawn from.
+
+    Raises:
+        BackboneError: The weights cannot be fetched or do not fit the network.
+    """
+    import keras
+
+    build = getattr(keras.applications, name)
+    shape = {"input_shape": (height, width, 3), "pooling": "avg", "include_top": False}
+    try:
+        if weights == RANDOM:
+            keras.utils.set_random_seed(seed)
+            return build(weights=None, **shape)
+        if weights == OFFICIAL:
+            return build(weights=OFFICIAL, **shape)
+    except ValueError as error:  # the network's own limits on the image size
+        raise BackboneError(f"keras:{name} refuses {width} x {height} px images: {first_line(error)}.") from error
+    except Exception as error:
+        raise BackboneError(_cannot_fetch(name, error)) from error
+    return _with_weights_file(build, name, Path(weights), shape)
+
+
+def preprocessing(name: str) -> Callable[[Any], Any] | None:
+    """Return what must run in front of an application on pixels 0 to 255, None where a mean and a std do it."""
+    mode = KERAS_APPLICATIONS[name].preprocessing
+    if mode not in ("caffe", "torch"):
+        return None
+
+    def preprocess(pixels: Any) -> Any:
+        import keras
+
+        return keras.applications.imagenet_utils.preprocess_input(pixels, data_format="channels_last", mode=mode)
+
+    return preprocess
+
+
+def from_file(path: Path, *, height: int | None, width: int | None) -> Any:
+    """Return the model in a `.keras` or `.h5` file, cut before its last dense layer, loaded in safe mode.
+
+    Raises:
+        BackboneError: Not such a file, not an image model, or of no known size.
+    """
+    import keras
+
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        raise BackboneError(f"cannot load {path} as a Keras model: {first_line(error)}.") from error
+    if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.input_shape) != 4 or model.input_shape[-1] != 3:
+        raise BackboneError(f"{path} takes {model.input_shape}; a backbone takes one RGB image [N, h, w, 3].")
+    fixed = model.input_shape[1:3]
+    if any(own and given and own != given for own, given in zip(fixed, (height, width), strict=True)):
+        raise BackboneError(f"{path} takes {fixed[1]} x {fixed[0]} px images and no other size.")
+    output = model.layers[-1].input if isinstance(model.layers[-1], keras.layers.Dense) else model.outputs[0]
+    model = keras.Model(model.inputs[0], output)
+    found = (model.input_shape[1] or height, model.input_shape[2] or width)
+    if None in found:
+        raise BackboneError(f"{path} takes images of any size. Say which with --input_height and --input_width.")
+    if None in model.input_shape[1:3]:
+        fixed = keras.Input((*found, 3))
+        return keras.Model(fixed, model(fixed))
+    return model
+
+
+def cut(model: Any, layer: str | None) -> Any:
+    """Return a model that ends at one of its layers; itself for None.
+
+    Raises:
+        BackboneError: No such layer; names similar ones.
+    """
+    import keras
+
+    if layer is None:
+        return model
+    names = [own.name for own in model.layers]
+    if layer not in names:
+        near = difflib.get_close_matches(layer, names, n=3)
+        hint = f" Similar ones: {', '.join(near)}." if near else ""
+        raise BackboneError(f"the network has no layer {layer!r} for --bottleneck_tensor.{hint}")
+    return keras.Model(model.inputs[0], model.get_layer(layer).output)
+
+
+def _with_weights_file(build: Any, name: str, file: Path, shape: dict[str, Any]) -> Any:
+    """Return the network whose shapes the weights file fits, trying every published width."""
+    if not file.is_file():
+        raise BackboneError(f"no such weights file: {file}. Leave out --weights to use the official ones.")
+    problem = ""
+    for options in _options(name, file):
+        for load in (_without_top, _with_top):
+            try:
+                return load(build, file, {**shape, **options})
+            except (ValueError, OSError, KeyError) as error:
+                problem = problem or first_line(error)
+    raise BackboneError(f"the weights in {file} do not fit keras:{name} ({problem}).")
+
+
+def _options(name: str, file: Path) -> list[dict[str, Any]]:
+    """Return the arguments to try, what the official file name says first."""
+    if name not in _WIDTHS:
+        return [{}]
+    named = re.search(r"_(\d+)[._](\d+)_", file.name)
+    hint = float(f"{named[1]}.{named[2]}") if named else 1.0
+    return [{"alpha": alpha} for alpha in sorted(_WIDTHS[name], key=lambda alpha: abs(alpha - hint))]
+
+
+def _without_top(build: Any, file: Path, arguments: dict[str, Any]) -> Any:
+    model = build(weights=None, **arguments)
+    model.load_weights(file)
+    return model
+
+
+def _with_top(build: Any, file: Path, arguments: dict[str, Any]) -> Any:
+    """Return the network with the weights of a file that holds a classifier of the usual 1000 classes as well."""
+    full_arguments = {key: value for key, value in arguments.items() if key not in ("pooling", "include_top")}
+    full = build(weights=None, include_top=True, **full_arguments)
+    full.load_weights(file)
+    model = build(weights=None, **arguments)
+    for layer in model.layers:
+        if layer.weights:
+            layer.set_weights(full.get_layer(layer.name).get_weights())
+    return model
+
+
+def _not_of_the_layout(weights: Path, problem: str) -> str:
+    return (
+        f"{weights} does not hold the weights of a MobileNet v1 ({problem}). "
+        f"scripts/pretrain_backbone.py writes such files."
+    )
+
+
+def _cannot_fetch(name: str, error: Exception) -> str:
+    url = re.search(r"https?://\S+", str(error))
+    where = url[0].rstrip(":.,") if url else f"the official weights of keras:{name}"
+    reason = re.sub(r".*?https?://\S+:?\s*(None -- )?", "", first_line(error)) or type(error).__name__
+    return (
+        f"cannot download {where}: {reason}. Put the file into ~/.keras/models yourself or name it with --weights, "
+        f"or use --architecture mobilenet_bundled, which needs no download."
+    )
+
+
+@dataclass(frozen=True)
+class Network:
+    """A backbone as a Keras model, which can be trained; `preprocess` comes in front of it."""
+
+    model: Any
+    preprocess: Callable[[Any], Any] | None
+    spec: BackboneSpec
+
+
+def check_trainable(spec: BackboneSpec) -> None:
+    """Refuse a backbone that is no Keras network.
+
+    Raises:
+        BackboneError: Says which are.
+    """
+    if not is_keras(spec):
+        raise BackboneError(
+            f"{spec.architecture} is frozen and cannot be fine-tuned. These can: mobilenet_bundled, keras: "
+            f"architectures, and .keras files."
+        )
+
+
+def keras_network(recipe: BackboneSource) -> Network:
+    """Return a backbone as a Keras model up to its bottleneck.
+
+    Raises:
+        BackboneError: It is no Keras network, or cannot be built or read.
+    """
+    check_trainable(recipe.spec)
+    spec, path = recipe.spec, Path(recipe.weights)
+    size = {"height": spec.height or 0, "width": spec.width or 0}
+    if spec.kind is Kind.KERAS:
+        name = spec.architecture.removeprefix("keras:")
+        model = application(name, weights=recipe.weights, seed=recipe.seed, **size)
+        return Network(cut(model, spec.target), preprocessing(name), spec)
+    if spec.kind is Kind.BUNDLED:
+        return Network(cut(bundled(path, **size), spec.target), None, spec)
+    model = from_file(path, height=spec.height, width=spec.width)
+    if keras_format.scales_pixels(model):
+        spec = replace(spec, **{"mean": 0.0, "std": 1.0, **without_none(mean=spec.mean, std=spec.std)})
+    return Network(cut(model, spec.target), None, spec)
+
+
+def is_keras(spec: BackboneSpec) -> bool:
+    """Return whether a backbone is a Keras network, which can be trained."""
+    if spec.kind is Kind.FILE:
+        return Path(spec.location or "").suffix in (".keras", ".h5")
+    return spec.kind in (Kind.BUNDLED, Kind.KERAS)

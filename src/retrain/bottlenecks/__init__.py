@@ -1,0 +1,1 @@
+"""Each photo's bottleneck, computed once and kept."""

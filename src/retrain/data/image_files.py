@@ -1,0 +1,106 @@
+"""Which files are images, and which image files the words of a command name."""
+
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from retrain.errors import DatasetError, UsageError
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+JPEG_MAGIC = b"\xff\xd8\xff"
+MAGIC_BYTES = 12
+_MAGIC = (JPEG_MAGIC, b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+
+
+def has_image_magic(head: bytes) -> bool:
+    """Return whether a file that begins with `head` (`MAGIC_BYTES` of it) is of a format that retrain reads."""
+    return head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a file begins like an image; False as well where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return has_image_magic(file.read(MAGIC_BYTES))
+    except OSError:
+        return False
+
+
+STANDARD_INPUT = "-"
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_URL_AS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def expand_paths(words: Sequence[str]) -> list[Path]:
+    """Return the files that some words name: a file itself, a folder's image files at any depth, a pattern's files.
+
+    A word that names nothing that exists stands for itself: who reads it will say that it is not there.
+
+    Raises:
+        UsageError: A URL, or a pattern or folder without images.
+        DatasetError: A folder that cannot be read.
+    """
+    found: list[Path] = []
+    for word in words:
+        if _URL.match(word):
+            raise UsageError(f"{word} is a URL, and only files are read. Download it first, with `curl -O {word}` say.")
+        path = Path(word)
+        if path.exists() or not glob.has_magic(word):
+            own = _images_of(path)
+        else:
+            own = [image for match in sorted(glob.glob(word, recursive=True)) for image in _images_of(Path(match))]
+        if not own:
+            raise UsageError(f"no image files in {word}. Image files end in {', '.join(EXTENSIONS)}.")
+        found += own
+    return found
+
+
+def read_paths(lines: TextIO) -> Iterator[Path]:
+    """Yield the paths in a text, one a line, as soon as each line is there; empty lines are passed over."""
+    for line in lines:
+        if word := line.rstrip("\r\n"):
+            yield Path(word)
+
+
+def unreadable_reason(path: Path, error: OSError) -> str:
+    """Return why a file cannot be read, in words for who named it."""
+    if isinstance(error, FileNotFoundError) and _URL_AS_PATH.match(str(path)):
+        return "a URL, and only files are read. Download it first"
+    return error.strerror or str(error)
+
+
+def _images_of(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    names = list(files_below(path))
+    # As in training: where no name looks like an image's, the files themselves are looked at.
+    images = [name for name in names if name.lower().endswith(EXTENSIONS)] or [n for n in names if is_image(path / n)]
+    return [path / name for name in images]
+
+
+def files_below(folder: Path) -> Iterator[str]:
+    """Yield the paths of all visible files below a folder, relative to it, "/"-separated, a folder's own files sorted.
+
+    Raises:
+        DatasetError: A folder cannot be read.
+    """
+    visited: set[tuple[int, int]] = set()
+
+    def refuse(error: OSError) -> None:
+        raise DatasetError(f"cannot read the folder {error.filename}: {error.strerror}. Check its permissions.")
+
+    for parent, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        status = Path(parent).stat()
+        if (status.st_dev, status.st_ino) in visited:  # a symbolic link that leads back up
+            folders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = os.path.relpath(parent, folder).replace(os.sep, "/")
+        prefix = "" if below == "." else f"{below}/"
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield prefix + name

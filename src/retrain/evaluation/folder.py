@@ -1,0 +1,112 @@
+"""An exported model measured on a folder of class folders."""
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from retrain.data.dataset import scan
+from retrain.data.split import Split
+from retrain.errors import DatasetError
+from retrain.evaluation import metrics
+from retrain.evaluation.metrics import Figures, Misclassified, misclassified
+from retrain.formats.classifier import Classifier
+from retrain.inference import prediction
+
+
+@dataclass(frozen=True)
+class FolderEvaluation:
+    """What a model makes of the images of a folder.
+
+    `names` are the model's C classes. `probabilities` float32 [N, C] belong to the readable images at `paths`, `labels`
+    int64 [N] are the class ids of their folders. `rejected` maps unreadable images to the reason; `unknown` are folders
+    without a class.
+    """
+
+    names: tuple[str, ...]
+    paths: tuple[str, ...]
+    probabilities: np.ndarray
+    labels: np.ndarray
+    rejected: dict[str, str]
+    unknown: tuple[str, ...]
+
+    @functools.cached_property
+    def figures(self) -> Figures:
+        """Return how good that is."""
+        return metrics.figures(self.probabilities, self.labels)
+
+    @functools.cached_property
+    def misclassified(self) -> list[Misclassified]:
+        """Return the images that were given a wrong class."""
+        return misclassified(self.paths, self.names, self.probabilities, self.labels)
+
+
+def evaluate(
+    model: Classifier,
+    image_dir: Path,
+    *,
+    split: Split | None = Split.TESTING,
+    validation_percentage: float = 10,
+    testing_percentage: float = 10,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> FolderEvaluation:
+    """Return what a model makes of a folder of class folders.
+
+    Args:
+        model: From `label.load`.
+        image_dir: The image folder, split as for training.
+        split: The part to look at, None for all.
+        validation_percentage: As in training.
+        testing_percentage: As in training.
+        advance: Called with the images done and the images in all.
+
+    Raises:
+        DatasetError: No image to look at, or no folder that the model has a class for.
+    """
+    dataset = scan(
+        image_dir,
+        validation_percentage=validation_percentage,
+        testing_percentage=testing_percentage,
+        least_classes=1,
+    )
+    names = model.metadata.labels
+    ids = _class_ids(dataset.class_names, names)
+    unknown = tuple(name for name in dataset.class_names if name not in ids)
+    if not ids:
+        raise DatasetError(
+            f"none of the class folders in {image_dir} is a class of the model, which knows "
+            f"{', '.join(names[:5])} ... Name the right --image_dir."
+        )
+    wanted = [e for e in dataset.examples if split in (None, e.split) and dataset.class_names[e.class_id] in ids]
+    paths, rows, labels = [], [], []
+    rejected: dict[str, str] = {}
+    scored = prediction.predict_probabilities(model, [dataset.image_dir / example.path for example in wanted])
+    for done, (example, found) in enumerate(zip(wanted, scored, strict=True), 1):
+        if found.probabilities is None:
+            rejected[example.path] = found.error or ""
+        else:
+            paths.append(example.path)
+            rows.append(found.probabilities)
+            labels.append(ids[dataset.class_names[example.class_id]])
+        advance(done, len(wanted))
+    if not rows:
+        raise DatasetError(
+            f"{image_dir} has no readable {split or ''} images of the model's classes to evaluate on. "
+            f"--split all takes every image."
+        )
+    return FolderEvaluation(names, tuple(paths), np.stack(rows), np.array(labels, np.int64), rejected, unknown)
+
+
+def _class_ids(class_names: tuple[str, ...], labels: tuple[str, ...]) -> dict[str, int]:
+    """Return folder name -> class id; the original wrote labels in lower case, with spaces for all signs."""
+    exact = {name: number for number, name in enumerate(labels)}
+    legacy = {_legacy(name): number for number, name in enumerate(labels)}
+    found = {name: exact.get(name, legacy.get(_legacy(name))) for name in class_names}
+    return {name: number for name, number in found.items() if number is not None}
+
+
+def _legacy(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", " ", name.lower()) if name.isascii() else name

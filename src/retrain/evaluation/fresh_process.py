@@ -1,0 +1,55 @@
+"""Scores a model file in a fresh process, so that training state cannot hide errors."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from retrain.errors import ExportError
+
+
+@dataclass(frozen=True)
+class FileScores:
+    """Probabilities float32 [N, C] of images, and how long one image takes in the model alone, in milliseconds."""
+
+    probabilities: np.ndarray
+    milliseconds: float
+
+
+def score_file(model: Path, images: Sequence[Path], *, encoded: bool = False) -> FileScores:
+    """Return what a fresh process makes of images with a model file.
+
+    Args:
+        model: A file or folder that `classifier.runtime` reads.
+        images: Image files.
+        encoded: Whether to give a SavedModel the files as they are, which it decodes itself.
+
+    Raises:
+        ExportError: The process failed; says why.
+    """
+    asked = json.dumps({"model": str(model), "encoded": encoded, "images": [str(image) for image in images]})
+    with TemporaryDirectory() as folder:
+        out = Path(folder) / "probabilities.npy"
+        # -P: a file named retrain.py in the current folder must not hide the package.
+        words = [sys.executable, "-P", "-m", "retrain.scoring", str(out)]
+        # Of a GPU, the training may hold a part of the memory still.
+        env = {**os.environ, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+        done = subprocess.run(
+            words,
+            input=asked,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            env=env,
+            check=False,
+        )
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+            raise ExportError(f"{model} was written, but cannot be read back: {said.removeprefix('scoring: ')}")
+        return FileScores(np.load(out), json.loads(done.stdout)["milliseconds"])

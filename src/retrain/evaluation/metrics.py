@@ -1,0 +1,150 @@
+"""Pure numpy on probabilities and labels: accuracy, cross-entropy, confusion, per-class figures, intervals."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_SMALLEST = np.finfo(np.float32).tiny  # keeps the logarithm of a probability that rounded to 0 finite
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval of a share, both ends in [0, 1]."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """Precision, recall and F1 of one class in [0, 1], NaN where nothing defines them; `count` true images."""
+
+    precision: float
+    recall: float
+    f1: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How good a classifier is: accuracy in [0, 1] with its interval, cross-entropy in nats, figures of each class.
+
+    `confusion` int64 [C, C] counts images of class (row) that were given class (column).
+    """
+
+    accuracy: float
+    interval: Interval
+    cross_entropy: float
+    classes: list[ClassFigures]
+    confusion: np.ndarray
+
+
+def figures(probabilities: np.ndarray, labels: np.ndarray) -> Figures:
+    """Return how good a classifier is.
+
+    Args:
+        probabilities: float32 [N, C].
+        labels: int64 [N], class ids in [0, C).
+    """
+    confusion = confusion_matrix(probabilities, labels)
+    return Figures(
+        accuracy(probabilities, labels),
+        wilson_interval(int(confusion.trace()), len(labels)),
+        cross_entropy(probabilities, labels),
+        class_figures(confusion),
+        confusion,
+    )
+
+
+def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the share of rows whose largest probability is that of their label, in [0, 1].
+
+    Args:
+        probabilities: float32 [N, C].
+        labels: int64 [N], class ids in [0, C).
+    """
+    return float(np.mean(probabilities.argmax(axis=1) == labels))
+
+
+def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean cross-entropy in nats.
+
+    Args:
+        probabilities: float32 [N, C], rows that sum to 1.
+        labels: int64 [N], class ids in [0, C).
+    """
+    own = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(own, _SMALLEST)).mean())
+
+
+def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return int64 [C, C]: how many images of class (row) were given class (column).
+
+    Args:
+        probabilities: float32 [N, C].
+        labels: int64 [N], class ids in [0, C).
+    """
+    count = probabilities.shape[1]
+    pairs = labels * count + probabilities.argmax(axis=1)
+    return np.bincount(pairs, minlength=count * count).reshape(count, count)
+
+
+def class_figures(confusion: np.ndarray) -> list[ClassFigures]:
+    """Return the figures of each class of a confusion matrix int64 [C, C] (rows: true, columns: predicted)."""
+    figures = []
+    for class_id in range(len(confusion)):
+        hits = float(confusion[class_id, class_id])
+        true, predicted = int(confusion[class_id].sum()), int(confusion[:, class_id].sum())
+        figures.append(
+            ClassFigures(_share(hits, predicted), _share(hits, true), _share(2 * hits, true + predicted), true)
+        )
+    return figures
+
+
+def wilson_interval(hits: int, total: int, z: float = 1.959964) -> Interval:
+    """Return the Wilson score interval of `hits` out of `total`, by default at 95 %.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927. Unlike the
+    normal approximation it stays inside [0, 1] and is honest for the small test sets of a hobby project.
+    """
+    if total == 0:
+        return Interval(0.0, 1.0)
+    share = hits / total
+    centre = share + z * z / (2 * total)
+    spread = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return Interval(max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale))
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
+
+
+@dataclass(frozen=True)
+class Misclassified:
+    """A test image that was given a wrong class: its path below the image folder, both classes, the score."""
+
+    path: str
+    true: str
+    predicted: str
+    score: float
+
+
+def misclassified(
+    paths: Sequence[str], names: Sequence[str], probabilities: np.ndarray, labels: np.ndarray
+) -> list[Misclassified]:
+    """Return the images that were given a wrong class, in their order.
+
+    Args:
+        paths: Of N images, below the image folder.
+        names: Of C classes.
+        probabilities: float32 [N, C].
+        labels: int64 [N], class ids in [0, C).
+    """
+    predicted = probabilities.argmax(axis=1)
+    return [
+        Misclassified(paths[i], names[labels[i]], names[predicted[i]], float(probabilities[i, predicted[i]]))
+        for i in np.flatnonzero(predicted != labels).tolist()
+    ]

@@ -1,0 +1,240 @@
+"""The report of a run: an HTML page, its figures as JSON, and the closing lines on the terminal."""
+
+import html
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from retrain.errors import ExportError, printable
+from retrain.evaluation.comparison import FormatResult
+from retrain.evaluation.metrics import ClassFigures, Interval, Misclassified
+from retrain.history import Evaluation
+
+_SHOWN_AT_MOST = 60
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a run has to say of its result; the same seed and data give the same report.
+
+    `settings` are those that were not left at their defaults. `counts` has the numbers of training, validation and
+    testing images for each class. `test_accuracy` is that of the written graph, None without test images.
+    `confusion[i][j]` counts images of class i taken for class j.
+    """
+
+    architecture: str
+    class_names: Sequence[str]
+    counts: Sequence[Sequence[int]]
+    steps: int
+    learning_rate: float
+    random_seed: int
+    settings: dict[str, object]
+    test_accuracy: float | None
+    test_cross_entropy: float | None
+    test_interval: Interval
+    test_count: int
+    class_figures: Sequence[ClassFigures]
+    confusion: Sequence[Sequence[int]]
+    misclassified: Sequence[Misclassified]
+    rejected: dict[str, str]
+    notes: Sequence[str]
+    measured: Sequence[Evaluation] = field(default_factory=list)
+    exports: Sequence[FormatResult] = ()
+
+
+def closing_lines(report: Report, *, misclassified: bool) -> list[str]:
+    """Return the last lines of a run: the final accuracy and, if wanted, the images that were wrong."""
+    if report.test_accuracy is None:
+        return ["Final test accuracy: not measured, because there are no test images."]
+    low, high = report.test_interval.low, report.test_interval.high
+    lines = [
+        f"Final test accuracy = {report.test_accuracy:.1%} (N={report.test_count}), "
+        f"95% interval {low:.1%} to {high:.1%}"
+    ]
+    if misclassified:
+        lines.append("=== MISCLASSIFIED TEST IMAGES ===")
+        lines += [
+            f"{row.path:>70}  {row.predicted} (score={row.score:.5f}, true label {row.true})"
+            for row in report.misclassified
+        ]
+    return lines
+
+
+def report_paths(graph: Path) -> tuple[Path, Path]:
+    """Return where the report of a graph goes: an HTML page and its figures as JSON, beside it."""
+    return graph.with_suffix(".report.html"), graph.with_suffix(".report.json")
+
+
+def write_report(report: Report, graph: Path, image_dir: Path) -> None:
+    """Write the report as a self-contained page and as JSON; photos are linked, not copied.
+
+    Raises:
+        ExportError: A file cannot be written.
+    """
+    page, figures = report_paths(graph)
+    try:
+        page.write_text(_page(report, image_dir, page.parent), "utf-8", "backslashreplace")
+        figures.write_text(json.dumps(without_nan(asdict(report)), indent=1, default=str) + "\n")
+    except OSError as error:
+        raise ExportError(f"cannot write {page}: {error.strerror}. Give another --output_graph.") from error
+
+
+def without_nan(value: object) -> object:
+    """Return a value of dicts and lists as JSON can hold it: NaN becomes null."""
+    if isinstance(value, dict):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _page(report: Report, image_dir: Path, folder: Path) -> str:
+    if report.test_accuracy is None:
+        verdict = "not measured: no test images"
+    else:
+        low, high = report.test_interval.low, report.test_interval.high
+        interval = f"95 % interval {low:.1%} to {high:.1%}"
+        verdict = f"{report.test_accuracy:.1%} <small>of {report.test_count} images; {interval}</small>"
+    sections = [
+        f"<h1>Test accuracy {verdict}</h1>",
+        f"<p>{html.escape(report.architecture)}, {report.steps} steps at learning rate {report.learning_rate:g}, "
+        f"seed {report.random_seed}.{_chosen(report.settings)}</p>",
+        *[f"<p class=note>{_text(note)}</p>" for note in report.notes],
+        _curve(report.measured),
+        _class_table(report),
+        _confusion_table(report),
+        _export_table(report.exports),
+        _gallery(report.misclassified, image_dir, folder),
+        _rejected_list(report.rejected),
+    ]
+    return f"<!doctype html><meta charset=utf-8><title>retrain</title><style>{_STYLE}</style>\n" + "\n".join(sections)
+
+
+def _chosen(settings: dict[str, object]) -> str:
+    named = ", ".join(f"{name} {_value(value)}" for name, value in settings.items())
+    return f" Settings: {html.escape(named)}." if settings else ""
+
+
+def _value(value: object) -> str:
+    return (
+        " ".join(map(str, value))
+        if isinstance(value, tuple)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else str(value)
+    )
+
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+h1 small { font-size: 55%; font-weight: normal; color: #666 }
+table { border-collapse: collapse; margin: 1rem 0 } td, th { padding: .25rem .7rem; text-align: right }
+th { font-weight: 600; border-bottom: 1px solid #ccc } td:first-child, th:first-child { text-align: left }
+.note { background: #fff7df; padding: .3rem .8rem } svg { width: 100%; height: auto }
+figure { display: inline-block; width: 9rem; margin: .4rem; vertical-align: top; font-size: .8rem }
+img { width: 9rem; height: 9rem; object-fit: cover; background: #eee } figcaption { overflow-wrap: anywhere }
+"""
+
+
+def _text(text: str) -> str:
+    return html.escape(printable(text))
+
+
+def _curve(measured: Sequence[Evaluation]) -> str:
+    """Return the accuracies over the steps as a drawing."""
+    if len(measured) < 2:
+        return ""
+    width, height, left = 900.0, 260.0, 45.0
+    last = measured[-1].step or 1
+
+    def points(values: Sequence[float]) -> str:
+        return " ".join(
+            f"{left + (width - left) * row.step / last:.1f},{height * (1 - value):.1f}"
+            for row, value in zip(measured, values, strict=True)
+            if not math.isnan(value)
+        )
+
+    grid = "".join(
+        f'<line x1="{left}" x2="{width}" y1="{height * (1 - share)}" y2="{height * (1 - share)}" stroke="#ddd"/>'
+        f'<text x="0" y="{height * (1 - share) + 5}" font-size="13" fill="#666">{share:.0%}</text>'
+        for share in (0, 0.25, 0.5, 0.75, 1)
+    )
+    lines = "".join(
+        f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{points(values)}"/>'
+        for colour, values in (
+            ("#e07b39", [row.train_accuracy for row in measured]),
+            ("#2a6fb0", [row.validation_accuracy for row in measured]),
+        )
+    )
+    return (
+        f"<h2>Accuracy by step</h2><p><b style='color:#e07b39'>training batch</b>, "
+        f"<b style='color:#2a6fb0'>validation batch</b>, steps 0 to {last}</p>"
+        f'<svg viewBox="0 -8 {width} {height + 16}">{grid}{lines}</svg>'
+    )
+
+
+def _class_table(report: Report) -> str:
+    head = "<tr><th>class<th>training<th>validation<th>testing<th>precision<th>recall<th>F1"
+    rows = []
+    for class_id, (name, counts) in enumerate(zip(report.class_names, report.counts, strict=True)):
+        figures = (
+            report.class_figures[class_id] if report.class_figures else ClassFigures(math.nan, math.nan, math.nan, 0)
+        )
+        shares = "".join(f"<td>{_percent(v)}" for v in (figures.precision, figures.recall, figures.f1))
+        rows.append(f"<tr><td>{_text(name)}" + "".join(f"<td>{n}" for n in counts) + shares)
+    return f"<h2>Classes</h2><table>{head}{''.join(rows)}</table>"
+
+
+def _percent(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.1%}"
+
+
+def _confusion_table(report: Report) -> str:
+    if not report.test_count or len(report.class_names) > _SHOWN_AT_MOST:
+        return ""
+    head = "<tr><th>true \\ predicted" + "".join(f"<th>{_text(name)}" for name in report.class_names)
+    rows = []
+    for name, row in zip(report.class_names, report.confusion, strict=True):
+        most = max(1, sum(row))
+        cells = "".join(f'<td style="background:rgba(42,111,176,{0.7 * n / most:.2f})">{n or ""}' for n in row)
+        rows.append(f"<tr><td>{_text(name)}{cells}")
+    return f"<h2>What was taken for what</h2><table>{head}{''.join(rows)}</table>"
+
+
+def _export_table(exports: Sequence[FormatResult]) -> str:
+    if not exports:
+        return ""
+    head = "<tr><th>format<th>file<th>bytes<th>ms an image<th>test accuracy<th>agrees with the graph<th>allowed"
+    rows = "".join(
+        f"<tr><td>{_text(row.name)}<td>{_text(row.path.name)}<td>{row.bytes:,}<td>{row.milliseconds:.2f}"
+        f"<td>{'' if row.accuracy is None else _percent(row.accuracy)}<td>{_percent(row.agreement)}<td>{row.allowed}"
+        for row in exports
+    )
+    return f"<h2>Formats</h2><table>{head}{rows}</table>"
+
+
+def _gallery(misclassified: Sequence[Misclassified], image_dir: Path, folder: Path) -> str:
+    if not misclassified:
+        return ""
+    figures = "".join(
+        f'<figure><img loading=lazy alt="" src="{_link(image_dir / row.path, folder)}"><figcaption>'
+        f"{_text(row.path)}: taken for <b>{_text(row.predicted)}</b> ({row.score:.2f})</figcaption></figure>"
+        for row in misclassified[:_SHOWN_AT_MOST]
+    )
+    return f"<h2>Misclassified test images ({len(misclassified)})</h2>{figures}"
+
+
+def _link(path: Path, folder: Path) -> str:
+    relative = os.path.relpath(path.resolve(), folder.resolve())
+    return quote(os.fsencode(Path(relative).as_posix()))
+
+
+def _rejected_list(rejected: dict[str, str]) -> str:
+    if not rejected:
+        return ""
+    rows = "".join(f"<tr><td>{_text(path)}<td>{_text(reason)}" for path, reason in rejected.items())
+    return f"<h2>Skipped files ({len(rejected)})</h2><table>{rows}</table>"

@@ -1,0 +1,1 @@
+"""One module or folder for each model format, which writes it and runs it."""

@@ -1,0 +1,150 @@
+"""Keras models: writes a classifier as a `.keras` file, and runs `.keras` and `.h5` files in safe mode."""
+
+import io
+import zipfile
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from retrain.errors import GraphError, first_line
+from retrain.formats.classifier import ModelStats, as_probabilities, does_not_run
+from retrain.formats.keras_layers import LayerBuilder
+from retrain.graphs import editing, nodes
+from retrain.metadata import METADATA_FILE, Metadata
+from retrain.preprocessing import scale_pixels
+
+SUFFIXES = (".keras", ".h5")
+
+
+def describe(path: Path) -> Metadata:
+    """Return what a Keras model tells of itself: by retrain's file in it, or by its layers.
+
+    Raises:
+        GraphError: Not a Keras model of one image and one vector.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if METADATA_FILE in archive.namelist():
+                return Metadata.from_json(archive.read(METADATA_FILE))
+    except (OSError, ValueError, zipfile.BadZipFile):
+        pass  # no archive, as every .h5 file: Keras says what is wrong with it
+    model = load_model(path)
+    _, height, width, _ = model.input_shape
+    mean, std = (0.0, 1.0) if scales_pixels(model) else (None, None)
+    return Metadata(
+        input=model.inputs[0].name, output=model.layers[-1].name, height=height, width=width, mean=mean, std=std
+    )
+
+
+def load_model(path: Path) -> Any:
+    """Return the Keras model in a file.
+
+    Raises:
+        GraphError: Not a Keras model, or not one of one RGB image and one vector.
+    """
+    import keras
+
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        shapes = (model.input_shape, model.output_shape)
+    except Exception as error:  # Keras raises anything from ValueError to KeyError
+        raise GraphError(f"cannot load {path} as a Keras model: {first_line(error)}.") from error
+    if not all(isinstance(shape, tuple) for shape in shapes) or len(shapes[0]) != 4 or len(shapes[1]) != 2:
+        raise GraphError(
+            f"{path} takes {shapes[0]} and gives {shapes[1]}; a classifier takes [N, h, w, 3], gives [N, C]."
+        )
+    return model
+
+
+def stats(path: Path) -> ModelStats:
+    """Return what a Keras model is made of: its layers.
+
+    Raises:
+        GraphError: Not a Keras model of one image and one vector.
+    """
+    model = load_model(path)
+    return ModelStats(Counter(type(layer).__name__ for layer in model.layers), model.count_params())
+
+
+class KerasModel:
+    """A classifier in a Keras file."""
+
+    def __init__(self, path: Path, described: Metadata) -> None:
+        """Load the model; `described` comes from `describe`, with the user's own values filled in.
+
+        Raises:
+            GraphError: Not a classifier of images.
+        """
+        import tensorflow as tf
+
+        self.metadata, self._path = described, path
+        model = load_model(path)
+        self.class_count: int | None = model.output_shape[-1]
+        # One trace for every number of images: a call of the model itself would run layer by layer.
+        self._run = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Return probabilities float32 [N, C] for images uint8 [N, H, W, 3]."""
+        import tensorflow as tf
+
+        try:
+            return as_probabilities(self._run(tf.constant(scale_pixels(pixels, self.metadata))).numpy())
+        except (ValueError, tf.errors.OpError) as error:
+            raise does_not_run(self._path, pixels.shape, error) from error
+
+    def for_thread(self) -> "KerasModel":
+        """Return this classifier: it serves many threads."""
+        return self
+
+
+def scales_pixels(model: Any) -> bool:
+    """Return whether a model brings pixels 0 to 255 into its own range by itself."""
+    import keras
+
+    own = (keras.layers.Rescaling, keras.layers.Normalization)
+    return any(isinstance(layer, own) for layer in model._flatten_layers(include_self=False))
+
+
+INPUT = "image"
+
+
+def to_keras(graph: nodes.GraphDef, told: Metadata) -> bytes:
+    """Return a frozen graph as a `.keras` file with its metadata inside.
+
+    The model takes RGB pixels 0 to 255, [N, height, width, 3], scales them itself, and gives probabilities [N, C].
+
+    Args:
+        graph: A frozen graph.
+        told: What it says of itself.
+
+    Raises:
+        ExportError: It has an operation that this has no layer for.
+    """
+    model = build_model(graph, told)
+    described = replace(told, input=INPUT, output=model.layers[-1].name, bottleneck=None, mean=0.0, std=1.0)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "model.keras"
+        model.save(file)
+        data = io.BytesIO(file.read_bytes())
+    with zipfile.ZipFile(data, "a") as archive:
+        archive.writestr(zipfile.ZipInfo(METADATA_FILE), described.to_json())
+    return data.getvalue()
+
+
+def build_model(graph: nodes.GraphDef, told: Metadata) -> Any:
+    """Return a frozen graph as a Keras model, layer by layer, on pixels 0 to 255.
+
+    Raises:
+        ExportError: It has an operation that this has no layer for.
+    """
+    import keras
+
+    image = keras.Input((told.height, told.width, 3), name=INPUT)
+    std = told.std or 1.0
+    scaled = keras.layers.Rescaling(1 / std, -(told.mean or 0.0) / std, name="scale")(image)
+    built = LayerBuilder(editing.to_portable(graph), scaled, source=told.input or "", output=told.output or "")
+    return keras.Model(image, built.result, name="retrain")

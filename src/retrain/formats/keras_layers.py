@@ -1,0 +1,293 @@
+"""Rebuilds a frozen graph from Keras' own layers, node by node."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from retrain.errors import ExportError
+from retrain.graphs import editing, nodes
+
+_UNARY = {
+    **dict.fromkeys(("Relu", "Relu6", "Sigmoid", "Tanh", "Elu", "Selu", "Softplus", "Softsign", "Softmax"), None),
+    **{"Sqrt": "sqrt", "Rsqrt": "rsqrt", "Exp": "exp", "Erf": "erf", "Square": "square", "Neg": "negative"},
+    **{"Erfc": "erfc", "Abs": "abs", "Log": "log", "Floor": "floor", "Round": "round", "LeakyRelu": "leaky_relu"},
+}
+_BINARY = {
+    **dict.fromkeys(("Add", "AddV2", "BiasAdd"), "add"),
+    **dict.fromkeys(("RealDiv", "Div"), "divide"),
+    **{
+        "SquaredDifference": "subtract",
+        "Sub": "subtract",
+        "Mul": "multiply",
+        "Maximum": "maximum",
+        "Minimum": "minimum",
+        "Pow": "power",
+    },
+}
+_REDUCING = {"Mean": "mean", "Sum": "sum", "Max": "max", "Min": "min"}
+_PASSING = ("Identity", "StopGradient", "CheckNumerics", "PreventGradient", "Snapshot")
+_POOLS = {"MaxPool": "MaxPooling2D", "AvgPool": "AveragePooling2D"}
+_FAKE_QUANT = "FakeQuantWithMinMaxVars"
+
+
+class LayerBuilder:
+    """Makes layers for the nodes of a graph, each from those of the nodes that it reads; `result` is the last one's."""
+
+    def __init__(self, graph: nodes.GraphDef, image: Any, *, source: str, output: str) -> None:
+        self._shapes = _reshaped_to(graph, source)
+        # Shapes are known now; what computes them while a graph runs needs no layers.
+        graph = editing.extract(_without_shapes(graph), [output])
+        self._nodes = {node.name: node for node in graph.node}
+        self._readers: dict[str, list[Any]] = {}
+        for node in graph.node:
+            for tensor in node.input:
+                self._readers.setdefault(nodes.node_name(tensor), []).append(node)
+        self._arrays: dict[str, np.ndarray] = {}
+        self._values = {source: image}
+        for name in nodes.topological_order(graph):
+            node = self._nodes[name]
+            if node.op != "Const" and name not in self._values:
+                self._values[name] = self._built(node)
+        self.result = self._values[output]
+
+    def _built(self, node: Any) -> Any:
+        build: dict[str, Callable[[Any], Any]] = {
+            "Conv2D": self._convolution,
+            "DepthwiseConv2dNative": self._convolution,
+            "MatMul": self._dense,
+            "ConcatV2": self._concatenated,
+            "Pad": self._padded,
+            "Squeeze": self._reshaped,
+            "StridedSlice": self._sliced,
+            "Transpose": self._transposed,
+            "Pack": self._stacked,
+            "Reshape": self._reshaped,
+            _FAKE_QUANT: self._rounded,
+            **dict.fromkeys(("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"), self._normalised),
+            **dict.fromkeys(_POOLS, self._pooled),
+            **dict.fromkeys(_UNARY, self._unary),
+            **dict.fromkeys(_BINARY, self._binary),
+            **dict.fromkeys(_REDUCING, self._reduced),
+            **dict.fromkeys(_PASSING, lambda node: self._input(node)),
+        }
+        if node.op not in build:
+            raise ExportError(
+                f"--export keras has no layer for the operation {node.op} of this network (node {node.name}). "
+                f"Leave keras out of --export, or choose another --architecture."
+            )
+        return build[node.op](node)
+
+    def _input(self, node: Any, index: int = 0) -> Any:
+        return self._values[nodes.node_name(node.input[index])]
+
+    def _constant(self, node: Any, index: int) -> np.ndarray | None:
+        """Return the constant that a node reads, None where it reads something else."""
+        import tensorflow as tf
+
+        name = nodes.node_name(node.input[index])
+        if self._nodes[name].op != "Const":
+            return None
+        if name not in self._arrays:
+            self._arrays[name] = tf.make_ndarray(self._nodes[name].attr["value"].tensor)
+        return self._arrays[name]
+
+    def _weights(self, node: Any, index: int) -> np.ndarray:
+        found = self._constant(node, index)
+        if found is None:
+            raise ExportError(f"--export keras needs the weights of {node.name} to be constants, and they are not.")
+        return found
+
+    def _bias(self, node: Any) -> tuple[Any, np.ndarray] | None:
+        """Return the node that alone reads another and adds a number to each of its channels, and the numbers."""
+        readers = self._readers.get(node.name, [])
+        if len(readers) != 1 or readers[0].op not in ("BiasAdd", "Add", "AddV2"):
+            return None
+        sides = [i for i in (0, 1) if nodes.node_name(readers[0].input[i]) != node.name]
+        found = self._constant(readers[0], sides[0]) if len(sides) == 1 else None
+        return None if found is None or found.ndim != 1 else (readers[0], found)
+
+    def _weighted(self, node: Any, layer: Any, kernel: np.ndarray, taken: Any) -> Any:
+        """Return what a layer with a kernel gives, its bias included where it has one."""
+        bias = self._bias(node)
+        layer.use_bias = bias is not None
+        result = layer(taken)
+        layer.set_weights([kernel] if bias is None else [kernel, bias[1]])
+        if bias is not None:
+            self._values[bias[0].name] = result
+        return result
+
+    def _convolution(self, node: Any) -> Any:
+        import keras
+
+        kernel, taken = self._weights(node, 1), self._input(node)
+        (_, *strides, _), (_, *dilations, _) = node.attr["strides"].list.i, node.attr["dilations"].list.i or [1] * 4
+        padding = node.attr["padding"].s.decode().lower()
+        if padding == "explicit":
+            around = list(node.attr["explicit_paddings"].list.i)
+            taken, padding = keras.layers.ZeroPadding2D((around[2:4], around[4:6]))(taken), "valid"
+        options = {"strides": strides, "padding": padding, "dilation_rate": dilations, "name": _name(node)}
+        if node.op == "Conv2D":
+            groups = taken.shape[-1] // kernel.shape[2]
+            layer = keras.layers.Conv2D(kernel.shape[3], kernel.shape[:2], groups=groups, **options)
+        else:
+            layer = keras.layers.DepthwiseConv2D(kernel.shape[:2], depth_multiplier=kernel.shape[3], **options)
+        return self._weighted(node, layer, kernel, taken)
+
+    def _dense(self, node: Any) -> Any:
+        import keras
+
+        matrix = self._weights(node, 1)
+        if node.attr["transpose_b"].b:
+            matrix = matrix.T
+        return self._weighted(node, keras.layers.Dense(matrix.shape[1], name=_name(node)), matrix, self._input(node))
+
+    def _normalised(self, node: Any) -> Any:
+        import keras
+
+        layer = keras.layers.BatchNormalization(epsilon=node.attr["epsilon"].f or 1e-4, name=_name(node))
+        result = layer(self._input(node))
+        layer.set_weights([self._weights(node, index) for index in (1, 2, 3, 4)])
+        return result
+
+    def _pooled(self, node: Any) -> Any:
+        import keras
+
+        (_, *size, _), (_, *strides, _) = node.attr["ksize"].list.i, node.attr["strides"].list.i
+        layer = getattr(keras.layers, _POOLS[node.op])
+        return layer(size, strides=strides, padding=node.attr["padding"].s.decode().lower(), name=_name(node))(
+            self._input(node)
+        )
+
+    def _unary(self, node: Any) -> Any:
+        import keras
+
+        if _UNARY[node.op] is None:
+            return keras.layers.Activation(node.op.lower(), name=_name(node))(self._input(node))
+        if node.op == "Erfc":
+            return 1 - keras.ops.erf(self._input(node))
+        more = [node.attr["alpha"].f] if node.op == "LeakyRelu" else []
+        return getattr(keras.ops, _UNARY[node.op] or "")(self._input(node), *more)
+
+    def _binary(self, node: Any) -> Any:
+        import keras
+
+        sides = [self._constant(node, index) for index in (0, 1)]
+        values = [self._input(node, i) if side is None else _plain(side) for i, side in enumerate(sides)]
+        if node.op == "SquaredDifference":
+            return keras.ops.square(keras.ops.subtract(*values))
+        return getattr(keras.ops, _BINARY[node.op])(*values)
+
+    def _reduced(self, node: Any) -> Any:
+        import keras
+
+        axes = sorted(int(axis) for axis in np.atleast_1d(self._weights(node, 1)))
+        keep, taken = bool(node.attr["keep_dims"].b), self._input(node)
+        if node.op == "Mean" and axes == [1, 2]:
+            return keras.layers.GlobalAveragePooling2D(keepdims=keep, name=_name(node))(taken)
+        return getattr(keras.ops, _REDUCING[node.op])(taken, axis=axes, keepdims=keep)
+
+    def _reshaped(self, node: Any) -> Any:
+        import keras
+
+        shape, taken = self._shapes[node.name], self._input(node)
+        if shape[0] == -1 and np.prod(shape[1:]) == np.prod(taken.shape[1:]):
+            return keras.layers.Reshape(shape[1:], name=_name(node))(taken)
+        return keras.ops.reshape(taken, shape)
+
+    def _sliced(self, node: Any) -> Any:
+        """Return a part of a tensor, by the masks of a StridedSlice.
+
+        https://www.tensorflow.org/api_docs/python/tf/strided_slice
+        """
+        begin, end, strides = (self._weights(node, index).tolist() for index in (1, 2, 3))
+
+        def masked(name: str, axis: int) -> bool:
+            return bool(node.attr[name].i >> axis & 1)
+
+        def part(axis: int) -> Any:
+            if masked("ellipsis_mask", axis):
+                return Ellipsis
+            if masked("new_axis_mask", axis):
+                return None
+            if masked("shrink_axis_mask", axis):
+                return begin[axis]
+            first = None if masked("begin_mask", axis) else begin[axis]
+            return slice(first, None if masked("end_mask", axis) else end[axis], strides[axis])
+
+        return self._input(node)[tuple(part(axis) for axis in range(len(begin)))]
+
+    def _concatenated(self, node: Any) -> Any:
+        import keras
+
+        axis = int(self._weights(node, len(node.input) - 1))
+        parts = [self._input(node, index) for index in range(len(node.input) - 1)]
+        return keras.layers.Concatenate(axis, name=_name(node))(parts)
+
+    def _stacked(self, node: Any) -> Any:
+        import keras
+
+        return keras.ops.stack([self._input(node, index) for index in range(len(node.input))], node.attr["axis"].i)
+
+    def _transposed(self, node: Any) -> Any:
+        import keras
+
+        return keras.ops.transpose(self._input(node), self._weights(node, 1).tolist())
+
+    def _padded(self, node: Any) -> Any:
+        import keras
+
+        around = self._weights(node, 1).tolist()
+        if len(around) == 4 and around[0] == around[3] == [0, 0]:
+            return keras.layers.ZeroPadding2D((tuple(around[1]), tuple(around[2])), name=_name(node))(self._input(node))
+        return keras.ops.pad(self._input(node), around)
+
+    def _rounded(self, node: Any) -> Any:
+        """Return values rounded as fake quantisation does it, its range nudged so that 0 is one of them.
+
+        https://www.tensorflow.org/api_docs/python/tf/quantization/fake_quant_with_min_max_vars
+        """
+        import keras
+
+        bits, narrow = node.attr["num_bits"].i or 8, int(node.attr["narrow_range"].b)
+        low, high = float(self._weights(node, 1)), float(self._weights(node, 2))
+        levels = 2**bits - 1 - narrow
+        scale = (high - low) / levels
+        zero = min(max(round(-low / scale), 0), levels)
+        low, high = -zero * scale, (levels - zero) * scale
+        steps = keras.ops.floor((keras.ops.clip(self._input(node), low, high) - low) / scale + 0.5)
+        return steps * scale + low
+
+
+def _without_shapes(graph: nodes.GraphDef) -> nodes.GraphDef:
+    """Return the graph with nothing read for the shapes of Reshape nodes."""
+    plain = type(graph)()
+    plain.CopyFrom(graph)
+    for node in plain.node:
+        if node.op == "Reshape":
+            del node.input[1:]
+    return plain
+
+
+def _reshaped_to(graph: nodes.GraphDef, source: str) -> dict[str, tuple[int, ...]]:
+    """Return the shape that each node that reshapes gives, -1 for what grows with the number of images."""
+    import tensorflow as tf
+
+    names = [node.name for node in graph.node if node.op in ("Reshape", "Squeeze")]
+    with tf.Graph().as_default() as opened, tf.compat.v1.Session(graph=opened) as session:
+        tf.graph_util.import_graph_def(graph, name="")
+        taken = opened.get_tensor_by_name(f"{source}:0")
+        fetched = [tf.shape(opened.get_tensor_by_name(f"{name}:0")) for name in names]
+        one, two = (session.run(fetched, {taken: np.zeros((n, *taken.shape[1:]), np.float32)}) for n in (1, 2))
+    pairs = zip(names, one, two, strict=True)
+    return {name: tuple(np.where(a == b, a, -1).tolist()) for name, a, b in pairs}
+
+
+def _plain(value: np.ndarray) -> Any:
+    """Return a constant as a number where it is one: it goes into the file's JSON."""
+    return float(value.reshape(-1)[0]) if value.size == 1 else value
+
+
+def _name(node: Any) -> str:
+    """Return a node's name as Keras allows it for a layer."""
+    return str(node.name).replace("/", "_")

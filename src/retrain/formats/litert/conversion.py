@@ -1,0 +1,83 @@
+"""Converts frozen graphs to LiteRT models: as they are, with float16 weights, or in 8-bit arithmetic throughout."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrain.errors import BackboneError, first_line
+from retrain.graphs import editing, reading
+from retrain.metadata import Metadata
+from retrain.preprocessing import scale_pixels
+
+
+def to_float32(graph: Path, *, source: str, target: str) -> bytes:
+    """Return the LiteRT model of the part of a graph file between two nodes: one float32 image in, one vector out.
+
+    Raises:
+        BackboneError: The graph has an operation that LiteRT's built-in ones do not cover.
+    """
+    return _converted(graph, source, target, lambda converter: None)
+
+
+def to_float16(graph: Path, *, source: str, target: str) -> bytes:
+    """Return the same with its weights as float16, which take half the bytes and become float32 when it is loaded.
+
+    Raises:
+        BackboneError: As for `convert`.
+    """
+    import tensorflow as tf
+
+    def halve(converter: Any) -> None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16]
+
+    return _converted(graph, source, target, halve)
+
+
+def to_int8(graph: Path, *, source: str, target: str, told: Metadata, pictures: Sequence[np.ndarray]) -> bytes:
+    """Return the same in 8-bit arithmetic from its uint8 pixels to its uint8 scores.
+
+    Weights have one range for each output channel, and what flows between layers one that the pictures show
+    (Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference",
+    2018). Black and white go in first, so that the range of the input is that of pixels and these go in as they are.
+
+    Args:
+        graph: A frozen graph file.
+        source: Its input node.
+        target: Its output node.
+        told: What goes in at `source`: `(pixel - mean) / std`.
+        pictures: uint8 [H, W, 3] each, a hundred or more from the training images.
+
+    Raises:
+        BackboneError: As for `convert`.
+    """
+    import tensorflow as tf
+
+    ends = [np.full_like(pictures[0], value) for value in (0, 255)]
+
+    def shown() -> Any:
+        for picture in [*ends, *pictures]:
+            yield [scale_pixels(picture[None], told)]
+
+    def quantise(converter: Any) -> None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = shown
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.uint8
+
+    return _converted(graph, source, target, quantise)
+
+
+def _converted(graph: Path, source: str, target: str, adjust: Callable[[Any], None]) -> bytes:
+    import tensorflow as tf
+
+    network = editing.as_function(editing.to_portable(reading.read_graph(graph)), source=source, target=target)
+    network.inputs[0].set_shape([1, *network.inputs[0].shape[1:]])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([network])
+    adjust(converter)
+    try:
+        return converter.convert()  # type: ignore[no-any-return]
+    except Exception as error:
+        raise BackboneError(f"LiteRT cannot run this backbone ({first_line(error)[:120]}).") from error

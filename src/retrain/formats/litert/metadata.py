@@ -1,0 +1,209 @@
+"""The standard metadata of TFLite models: what an app needs to know to feed a model and to name its answers.
+
+The table is laid out as in https://github.com/google-ai-edge/mediapipe/blob/master/mediapipe/tasks/metadata/metadata_schema.fbs
+and stored under `NOTE`; the labels file is an archive behind the model's own bytes, which loaders of models pass over.
+"""
+
+import io
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from retrain.metadata import decode_labels, encode_labels
+
+NOTE = "TFLITE_METADATA"
+LABELS_FILE = "labels.txt"
+_IDENTIFIER = b"M001"
+_PARSER = "1.0.0"  # the first version that knows all that is written here
+_RGB, _IMAGE, _NORMALIZATION, _AXIS_LABELS = 1, 2, 1, 2  # values of enumerations and unions in the schema
+# Positions of fields in the tables of the schema; a union takes two, its type first.
+_SUBGRAPHS = 3
+_INPUTS, _OUTPUTS = 2, 3
+_PROCESS_UNITS, _FILES = 4, 6
+_NAME, _TYPE = 0, 2
+
+
+@dataclass(frozen=True)
+class ClassifierMetadata:
+    """What the metadata tell of an image classifier: labels, () for none; mean and std of its pixels, None for none."""
+
+    labels: tuple[str, ...] = ()
+    mean: float | None = None
+    std: float | None = None
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the metadata of an image classifier say: pixels go in as `(pixel - mean) / std`, quantised or not.
+
+    `whole_numbers` tells that its input and its scores are whole numbers, 0 to 255.
+    """
+
+    name: str
+    output: str
+    mean: float
+    std: float
+    whole_numbers: bool
+
+
+def pack(described: Described) -> bytes:
+    """Return the metadata of an image classifier whose labels are in `LABELS_FILE`."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1024)
+    taken_range = ((0 - described.mean) / described.std, (255 - described.mean) / described.std)
+    given_range = (0.0, 1.0)
+    if described.whole_numbers:
+        taken_range = given_range = (0.0, 255.0)
+    properties = _table(builder, 2, {0: ("int8", _RGB)})
+    content = _table(builder, 3, {0: ("uint8", _IMAGE), 1: ("offset", properties)})
+    normalization = _table(
+        builder, 2, {0: ("offset", _floats(builder, described.mean)), 1: ("offset", _floats(builder, described.std))}
+    )
+    unit = _table(builder, 2, {0: ("uint8", _NORMALIZATION), 1: ("offset", normalization)})
+    image = {
+        3: ("offset", content),
+        4: ("offset", _offsets(builder, [unit])),
+        5: ("offset", _range(builder, *taken_range)),
+    }
+    taken = _named(builder, 7, "image", "The photo: RGB, the aspect ratio is not kept.", image)
+    words = "Class names, one a line, in the order of the scores."
+    labels = _named(builder, 5, LABELS_FILE, words, {_TYPE: ("int8", _AXIS_LABELS)})
+    scores = {
+        5: ("offset", _range(builder, *given_range)),
+        _FILES: ("offset", _offsets(builder, [labels])),
+    }
+    given = _named(builder, 7, described.output, "How likely each class is; all together 1.", scores)
+    ends = {_INPUTS: ("offset", _offsets(builder, [taken])), _OUTPUTS: ("offset", _offsets(builder, [given]))}
+    subgraph = _table(builder, 10, ends)
+    parser = builder.CreateString(_PARSER)
+    last = {_SUBGRAPHS: ("offset", _offsets(builder, [subgraph])), 7: ("offset", parser)}
+    root = _named(builder, 8, described.name, "Names what is in a photo.", last)
+    builder.Finish(root, file_identifier=_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def add_labels_file(model: bytes, labels: Sequence[str]) -> bytes:
+    """Return a model file with its labels file behind it."""
+    file = io.BytesIO(model)
+    file.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(file, "a") as archive:
+        # ZipInfo has a fixed time: the same training writes the same bytes.
+        archive.writestr(zipfile.ZipInfo(LABELS_FILE), encode_labels(labels))
+    return file.getvalue()
+
+
+def unpack(metadata: bytes, model: bytes) -> ClassifierMetadata:
+    """Return what a model's metadata tell of it as a classifier of one image.
+
+    Args:
+        metadata: What is stored under `NOTE`.
+        model: The whole model file.
+
+    Raises:
+        ValueError: Damaged metadata.
+    """
+    try:
+        root = _root(metadata)
+        subgraph = next(_tables(root, _SUBGRAPHS))
+        mean = std = None
+        for taken in _tables(subgraph, _INPUTS):
+            for unit in _tables(taken, _PROCESS_UNITS):
+                if _byte(unit, 0) == _NORMALIZATION and (options := _child(unit, 1)) is not None:
+                    mean, std = _same(options, 0), _same(options, 1)
+        files = [file for given in _tables(subgraph, _OUTPUTS) for file in _tables(given, _FILES)]
+        names = [_string(file, _NAME) for file in files if _byte(file, _TYPE) == _AXIS_LABELS]
+        return ClassifierMetadata(_labels(model, names[0]) if names else (), mean, std)
+    except (StopIteration, TypeError, IndexError, KeyError, zipfile.BadZipFile, UnicodeError) as error:
+        raise ValueError("damaged TFLite metadata") from error
+    except Exception as error:  # offsets that lead nowhere end in struct.error and others
+        raise ValueError("damaged TFLite metadata") from error
+
+
+def _labels(model: bytes, name: str) -> tuple[str, ...]:
+    with zipfile.ZipFile(io.BytesIO(model)) as archive:
+        return decode_labels(archive.read(name))
+
+
+def _table(builder: Any, fields: int, values: dict[int, tuple[str, Any]]) -> int:
+    """Add a table of so many fields to what is built and return its offset; each value comes with its kind."""
+    add = {
+        "int8": builder.PrependInt8Slot,
+        "uint8": builder.PrependUint8Slot,
+        "offset": builder.PrependUOffsetTRelativeSlot,
+    }
+    builder.StartObject(fields)
+    for slot, (kind, value) in values.items():
+        add[kind](slot, value, 0)
+    offset: int = builder.EndObject()
+    return offset
+
+
+def _named(builder: Any, fields: int, name: str, description: str, values: dict[int, tuple[str, Any]]) -> int:
+    """Add a table whose first two fields are a name and a description, as all with names have them."""
+    texts = [builder.CreateString(text) for text in (name, description)]
+    return _table(builder, fields, {0: ("offset", texts[0]), 1: ("offset", texts[1]), **values})
+
+
+def _range(builder: Any, low: float, high: float) -> int:
+    return _table(builder, 2, {0: ("offset", _floats(builder, high)), 1: ("offset", _floats(builder, low))})
+
+
+def _floats(builder: Any, value: float) -> int:
+    builder.StartVector(4, 1, 4)
+    builder.PrependFloat32(value)
+    offset: int = builder.EndVector()
+    return offset
+
+
+def _offsets(builder: Any, offsets: Sequence[int]) -> int:
+    builder.StartVector(4, len(offsets), 4)
+    for each in reversed(offsets):
+        builder.PrependUOffsetTRelative(each)
+    offset: int = builder.EndVector()
+    return offset
+
+
+def _root(metadata: bytes) -> Any:
+    from flatbuffers import encode, number_types, table
+
+    return table.Table(metadata, encode.Get(number_types.UOffsetTFlags.packer_type, metadata, 0))
+
+
+def _field(table: Any, slot: int) -> int:
+    """Return where a field of a table is, 0 for nowhere."""
+    place = table.Offset(4 + 2 * slot)
+    return table.Pos + place if place else 0
+
+
+def _child(table: Any, slot: int) -> Any:
+    place = _field(table, slot)
+    return type(table)(table.Bytes, table.Indirect(place)) if place else None
+
+
+def _tables(table: Any, slot: int) -> Iterator[Any]:
+    if not _field(table, slot):
+        return
+    start, count = table.Vector(table.Offset(4 + 2 * slot)), table.VectorLen(table.Offset(4 + 2 * slot))
+    for number in range(count):
+        yield type(table)(table.Bytes, table.Indirect(start + 4 * number))
+
+
+def _byte(table: Any, slot: int) -> int:
+    place = _field(table, slot)
+    return table.Bytes[place] if place else 0
+
+
+def _string(table: Any, slot: int) -> str:
+    return str(table.String(_field(table, slot)), "utf-8")
+
+
+def _same(table: Any, slot: int) -> float | None:
+    """Return the value that all numbers of a vector have, None where they differ or there are none."""
+    from flatbuffers import number_types
+
+    place = table.Offset(4 + 2 * slot)
+    start, count = (table.Vector(place), table.VectorLen(place)) if place else (0, 0)
+    values = {table.Get(number_types.Float32Flags, start + 4 * number) for number in range(count)}
+    return values.pop() if len(values) == 1 else None

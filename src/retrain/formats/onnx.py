@@ -1,0 +1,198 @@
+"""ONNX models: writes a classifier that takes uint8 pixels, and runs ONNX files in ONNX Runtime."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrain.errors import ExportError, GraphError, first_line, printable
+from retrain.formats.classifier import ModelStats, as_probabilities, does_not_run
+from retrain.graphs import editing, nodes
+from retrain.metadata import METADATA_NOTE, Metadata
+from retrain.preprocessing import scale_pixels
+
+SUFFIX = ".onnx"
+_INSTALL = "Install it with: pip install 'retrain[onnx]'"
+
+
+def describe(path: Path) -> Metadata:
+    """Return what an ONNX model tells of itself: by retrain's note, or by its input and output.
+
+    Raises:
+        GraphError: Not an ONNX model of one image and one vector, or ONNX Runtime is not installed.
+    """
+    session = _session(path)
+    notes = session.get_modelmeta().custom_metadata_map
+    if METADATA_NOTE in notes:
+        return Metadata.from_json(notes[METADATA_NOTE])
+    taken, given = session.get_inputs()[0], session.get_outputs()[0]
+    sides = taken.shape[2:4] if _channels_first(taken) else taken.shape[1:3]
+    height, width = (side if isinstance(side, int) else None for side in sides)
+    mean, std = (0.0, 1.0) if taken.type == "tensor(uint8)" else (None, None)
+    return Metadata(input=taken.name, output=given.name, height=height, width=width, mean=mean, std=std)
+
+
+def stats(path: Path) -> ModelStats:
+    """Return what an ONNX model is made of.
+
+    Raises:
+        GraphError: Not an ONNX model, or the package onnx is not installed.
+    """
+    try:
+        import onnx
+    except ImportError as error:
+        raise GraphError(f"{path} needs the package onnx. {_INSTALL}") from error
+    graph = onnx.load(path).graph
+    floats = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
+    return ModelStats(Counter(node.op_type for node in graph.node), sum(int(np.prod(tensor.dims)) for tensor in floats))
+
+
+class OnnxModel:
+    """A classifier in an ONNX file."""
+
+    def __init__(self, path: Path, described: Metadata) -> None:
+        """Load the model; `described` comes from `describe`, with the user's own values filled in.
+
+        Raises:
+            GraphError: Not a classifier of images.
+        """
+        self.metadata, self._path = described, path
+        self._session = _session(path)
+        self._taken = self._session.get_inputs()[0]
+        outputs = {output.name: output.shape for output in self._session.get_outputs()}
+        if described.output not in outputs:
+            raise GraphError(f"{path} gives {', '.join(outputs)}. Name one with --output_layer.")
+        count = outputs[described.output][-1] if outputs[described.output] else None
+        self.class_count: int | None = count if isinstance(count, int) else None
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Return probabilities float32 [N, C] for images uint8 [N, H, W, 3]."""
+        values = pixels if self._taken.type == "tensor(uint8)" else scale_pixels(pixels, self.metadata)
+        if _channels_first(self._taken):
+            values = np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+        try:
+            (result,) = self._session.run([self.metadata.output], {self._taken.name: values})
+        except Exception as error:  # ONNX Runtime has its own family of errors, in a private module
+            raise does_not_run(self._path, pixels.shape, error) from error
+        return as_probabilities(result)
+
+    def for_thread(self) -> "OnnxModel":
+        """Return this classifier: it serves many threads."""
+        return self
+
+
+def _session(path: Path) -> Any:
+    if not path.is_file():
+        raise GraphError(f"cannot read the model {path}: no such file. --graph names another.")
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise GraphError(f"{path} needs ONNX Runtime. {_INSTALL}") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # it would write what is an error line of ours to the terminal itself
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # as above
+        raise GraphError(f"{path} is not an ONNX model that runs here: {first_line(error)[:200]}.") from error
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        raise GraphError(f"{path} takes {[i.shape for i in inputs]}; a classifier takes one batch of RGB images.")
+    return session
+
+
+def _channels_first(taken: Any) -> bool:
+    return bool(taken.shape[1] == 3 and taken.shape[3] != 3)
+
+
+INPUT, OUTPUT = "image", "probabilities"
+_OPSET = 17  # known to TensorRT 8.6, OpenVINO 2023 and ONNX Runtime 1.12, and all that came since
+
+
+def check_installed() -> None:
+    """Fail now, not after the training, where the converter is missing.
+
+    Raises:
+        ExportError: Says how to install it.
+    """
+    try:
+        import onnxruntime  # noqa: F401
+        import tf2onnx  # noqa: F401
+    except Exception as error:  # releases of onnx and numpy that do not go together raise AttributeError and others
+        raise ExportError(
+            f"--export onnx needs tf2onnx and onnxruntime ({first_line(error)}). "
+            f"Install them: pip install --upgrade 'retrain[onnx]'"
+        ) from error
+
+
+def to_onnx(graph: nodes.GraphDef, told: Metadata) -> bytes:
+    """Return a frozen graph as an ONNX model with its metadata inside.
+
+    It takes `image`, uint8 [N, height, width, 3], RGB, and scales it itself; it gives `probabilities`, float32 [N, C].
+
+    Args:
+        graph: A frozen graph.
+        told: What it says of itself.
+
+    Raises:
+        ExportError: It has an operation that ONNX has not.
+    """
+    import tensorflow as tf
+    import tf2onnx
+    from onnx import helper
+
+    with tf.Graph().as_default() as joined:
+        image = tf.compat.v1.placeholder(tf.uint8, [None, told.height, told.width, 3], name=INPUT)
+        values = (tf.cast(image, tf.float32) - told.mean) / told.std
+        (result,) = tf.graph_util.import_graph_def(
+            _without_erfc(editing.to_portable(graph)),
+            {told.input: values},
+            [nodes.tensor_name(told.output or "")],
+            name="network",
+        )
+        tf.identity(result, name=OUTPUT)
+    try:
+        model, _ = tf2onnx.convert.from_graph_def(
+            joined.as_graph_def(),
+            name="retrain",
+            input_names=[f"{INPUT}:0"],
+            output_names=[f"{OUTPUT}:0"],
+            opset=_OPSET,
+        )
+    except Exception as error:  # the converter raises anything from ValueError to KeyError
+        raise ExportError(f"ONNX has no form for this network: {first_line(error)[:200]}.") from error
+    _rename(model, {f"{INPUT}:0": INPUT, f"{OUTPUT}:0": OUTPUT})
+    model.producer_name, model.producer_version = "retrain", told.retrain_version or ""
+    described = replace(told, input=INPUT, output=OUTPUT, bottleneck=None, mean=0.0, std=1.0)
+    helper.set_model_props(
+        model, {METADATA_NOTE: described.to_json(), "labels": "\n".join(map(printable, told.labels))}
+    )
+    return model.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
+
+
+def _without_erfc(graph: nodes.GraphDef) -> nodes.GraphDef:
+    """Return the graph with 1 - erf(x) for erfc(x), which ONNX has not."""
+    plain = type(graph)()
+    plain.CopyFrom(graph)
+    for node in plain.node:
+        if node.op == "Erfc":
+            erf = type(node)()
+            erf.CopyFrom(node)
+            erf.name, erf.op = f"{node.name}/erf", "Erf"
+            one = nodes.constant_node(f"{node.name}/one", np.array(1, np.float32))
+            node.op = "Sub"
+            node.input[:] = [one.name, erf.name]
+            plain.node.extend([erf, one])
+    return plain
+
+
+def _rename(model: object, names: dict[str, str]) -> None:
+    """Give tensors of a model other names."""
+    graph = model.graph  # type: ignore[attr-defined]
+    for end in (*graph.input, *graph.output):
+        end.name = names.get(end.name, end.name)
+        end.type.tensor_type.shape.dim[0].dim_param = "batch"
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]

@@ -1,0 +1,110 @@
+"""What a foreign graph tells of itself: where its image goes in, in which form, and where its features are."""
+
+from typing import Any
+
+from retrain.graphs.nodes import GraphDef, node_name
+from retrain.preprocessing import InputSpec
+
+
+def detect_input(graph_def: GraphDef) -> InputSpec:
+    """Return what the graph itself tells about its image input.
+
+    The range of its pixels follows from what the graph does to them first: fake quantisation names the range, and a
+    graph that scales pixels to [-1, 1] itself shows from where. Otherwise it is known by node names: the slim
+    MobileNets of the codelab (`input`, [-1, 1]), the Inception v3 of 2015 (`Mul`, [-1, 1], 299 px) and TF-Hub exports
+    of the original `retrain.py` (`Placeholder`, [0, 1]).
+    """
+    nodes = {node.name: node for node in graph_def.node}
+    if "Mul" in nodes and "DecodeJpeg/contents" in nodes:
+        return InputSpec("Mul", 299, 299, 128.0, 128.0)
+    images = [node for node in graph_def.node if node.op == "Placeholder" and _could_be_image(node)]
+    if len(images) != 1:
+        return InputSpec(None)
+    height, width = _placeholder_size(images[0])
+    mean, std = _range_used(nodes, images[0].name) or (None, None)
+    if mean is None and any(name.startswith("MobilenetV1/") for name in nodes):
+        mean, std = 127.5, 127.5
+    elif mean is None and images[0].name == "Placeholder":
+        mean, std = 0.0, 255.0
+    return InputSpec(images[0].name, height, width, mean, std)
+
+
+def detect_bottleneck(graph_def: GraphDef) -> str | None:
+    """Return the node whose output a new head should sit on, None where the graph does not tell.
+
+    Known by name: the pooled features of slim MobileNets and of the Inception v3 of 2015, and the bottleneck
+    of a graph that retrain or the original `retrain.py` exported.
+    """
+    nodes = {node.name: node for node in graph_def.node}
+    for known in ("MobilenetV1/Logits/AvgPool_1a/AvgPool", "pool_3"):
+        if known in nodes:
+            return known
+    exported = [n for n in graph_def.node if n.name.endswith("BottleneckInputPlaceholder") and len(n.input) == 1]
+    return node_name(exported[0].input[0]) if exported else None
+
+
+def detect_outputs(graph_def: GraphDef) -> list[str]:
+    """Return the names of the nodes that no other node reads, constants and metadata left out."""
+    read_by_others = {node_name(name) for node in graph_def.node for name in node.input}
+    silent = ("Const", "NoOp", "Assert", "Placeholder")
+    return [n.name for n in graph_def.node if n.name not in read_by_others and n.op not in silent]
+
+
+def _could_be_image(node: Any) -> bool:
+    shape = node.attr["shape"].shape
+    known = not shape.unknown_rank and len(shape.dim) > 0
+    return not known or (len(shape.dim) == 4 and shape.dim[3].size in (3, -1))
+
+
+def _range_used(nodes: dict[str, Any], image: str) -> tuple[float, float] | None:
+    """Return the mean and std that a graph wants its pixels in, from what it does to them before anything else."""
+    scale, last = 1.0, image
+    while (reader := _only_reader(nodes, last)) is not None:
+        others = [_scalar(nodes, tensor) for tensor in reader.input if node_name(tensor) != last]
+        if reader.op == "FakeQuantWithMinMaxVars" and last == image and len(others) == 2 and None not in others:
+            return _RANGES.get((round(others[0] or 0.0, 1), round(others[1] or 0.0, 1)))
+        if reader.op not in _OPERANDS or len(others) != _OPERANDS[reader.op] or None in others:
+            break
+        if reader.op in _ORDERED and (node_name(reader.input[0]) != last or others[0] == 0):
+            break
+        factor = others[0] if others and others[0] is not None else 1.0
+        scale *= factor if reader.op == "Mul" else 1 / factor if reader.op in ("RealDiv", "Div") else 1.0
+        last = reader.name
+    # What comes out must lie in [-1, 1] or [0, 1]; so pixels that go in reach from 0 to 1, or from 0 to 255.
+    return (0.0, 255.0) if abs(scale - 2.0) < 0.1 else (0.0, 1.0) if 0 < scale < 0.02 else None
+
+
+_OPERANDS = {"Identity": 0, "Mul": 1, "Sub": 1, "Add": 1, "AddV2": 1, "RealDiv": 1, "Div": 1}  # beside the image
+_ORDERED = ("Sub", "RealDiv", "Div")
+
+
+def _only_reader(nodes: dict[str, Any], name: str) -> Any:
+    """Return the one node that reads another's values, None for several or none."""
+    readers = [n for n in nodes.values() if name in map(node_name, n.input) and n.op not in ("Shape", "NoOp")]
+    return readers[0] if len(readers) == 1 else None
+
+
+_RANGES = {(-1.0, 1.0): (127.5, 127.5), (0.0, 1.0): (0.0, 255.0), (0.0, 255.0): (0.0, 1.0)}  # min, max: mean, std
+
+
+def _scalar(nodes: dict[str, Any], tensor: str) -> float | None:
+    """Return the one number in a constant, whatever Identity nodes are in between; None for anything else."""
+    import tensorflow as tf
+
+    seen: set[str] = set()  # a stranger's graph may go round in a circle
+    node = nodes.get(node_name(tensor))
+    while node is not None and node.op == "Identity" and node.input and node.name not in seen:
+        seen.add(node.name)
+        node = nodes.get(node_name(node.input[0]))
+    if node is None or node.op != "Const":
+        return None
+    values = tf.make_ndarray(node.attr["value"].tensor)
+    return float(values.reshape(-1)[0]) if values.size == 1 and values.dtype.kind == "f" else None
+
+
+def _placeholder_size(node: Any) -> tuple[int | None, int | None]:
+    dims = node.attr["shape"].shape.dim
+    if len(dims) != 4:
+        return None, None
+    height, width = dims[1].size, dims[2].size
+    return (height if height > 0 else None), (width if width > 0 else None)

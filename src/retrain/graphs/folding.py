@@ -1,0 +1,250 @@
+"""Rewrites a frozen graph into the fewest and oldest operations that compute the same.
+
+Batch normalisation becomes part of the convolution before it, and what is left of it a multiplication and an
+addition, so that loaders of TensorFlow 1 know every operation and phones have fewer to run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from retrain.graphs import nodes
+from retrain.graphs.nodes import GraphDef, constant_node, node_name, topological_order
+
+_PASSED_OVER = frozenset("Identity IdentityN CheckNumerics StopGradient PreventGradient Snapshot EnsureShape".split())
+_CONTROL_FLOW = frozenset("Switch Merge Enter Exit NextIteration LoopCond".split())
+_LINEAR = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
+_FUSED = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
+_LEGACY_BATCH_NORM = "BatchNormWithGlobalNormalization"
+_ADDITIONS = ("Add", "AddV2", "BiasAdd")
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """`x * scale + offset` over the last axis, float64 [C] or [1]."""
+
+    scale: np.ndarray
+    offset: np.ndarray
+
+    def then(self, other: "_Affine") -> "_Affine":
+        """Return what this one and then the other one make of x."""
+        return _Affine(self.scale * other.scale, self.offset * other.scale + other.offset)
+
+
+def simplify(graph_def: nodes.GraphDef, *, keep: Sequence[str]) -> nodes.GraphDef:
+    """Return a graph that gives the same, to rounding, with batch normalisation folded into convolutions.
+
+    Args:
+        graph_def: A frozen graph for inference; it is not changed. One with control flow is returned as it is.
+        keep: Nodes that keep their names and values; nodes that none of them needs are left out.
+    """
+    if any(node.op in _CONTROL_FLOW for node in graph_def.node):
+        return graph_def
+    return _Rewriter(fold_constants(_direct(graph_def, keep)), keep).rewritten()
+
+
+def _direct(graph_def: nodes.GraphDef, keep: Sequence[str]) -> nodes.GraphDef:
+    """Return the graph without nodes that only pass on what they get, and without control edges."""
+    passed = {n.name: n.input for n in graph_def.node if n.op in _PASSED_OVER and n.name not in keep and n.input}
+
+    def origin(tensor: str) -> str:
+        seen: set[str] = set()  # a stranger's graph may go round in a circle, which TensorFlow will refuse
+        while (name := nodes.node_name(tensor)) in passed and name not in seen:
+            seen.add(name)
+            _, _, output = nodes.tensor_name(tensor).rpartition(":")
+            tensor = passed[name][int(output)]
+        return tensor
+
+    direct = type(graph_def)(versions=graph_def.versions, library=graph_def.library)
+    for node in graph_def.node:
+        if node.name not in passed:
+            new = direct.node.add()
+            new.CopyFrom(node)
+            new.input[:] = [origin(tensor) for tensor in node.input if not tensor.startswith("^")]
+    needed = nodes.needed_nodes(direct, keep)
+    del direct.node[:]
+    direct.node.extend(needed)
+    return direct
+
+
+class _Rewriter:
+    """A graph while it is rewritten in place."""
+
+    def __init__(self, graph_def: nodes.GraphDef, keep: Sequence[str]) -> None:
+        self._graph_def, self._keep = graph_def, {nodes.node_name(name) for name in keep}
+        self._nodes = {node.name: node for node in graph_def.node}
+        self._added: list[Any] = []
+        self._readers: dict[str, list[Any]] = {}
+        for node in graph_def.node:
+            for tensor in node.input:
+                self._readers.setdefault(nodes.node_name(tensor), []).append(node)
+
+    def rewritten(self) -> nodes.GraphDef:
+        for node in self._graph_def.node:
+            if node.op in _LINEAR:
+                self._fold_into(node)
+        for node in self._graph_def.node:
+            if node.op in (*_FUSED, _LEGACY_BATCH_NORM) and (affine := self._affine(node)):
+                self._spell_out(node, affine)
+            elif node.op == "AddV2":
+                node.op = "Add"
+        self._graph_def.node.extend(self._added)
+        needed = nodes.needed_nodes(self._graph_def, sorted(self._keep))
+        simple = type(self._graph_def)(versions=self._graph_def.versions, library=self._graph_def.library)
+        simple.node.extend(needed)
+        return simple
+
+    def _fold_into(self, linear: Any) -> None:
+        """Fold what only scales and shifts the result of a linear operation into its weights and one bias."""
+        weights = self._value(linear.input[1])
+        if weights is None or _channels_first(linear):
+            return
+        per_channel = self._channels(linear, weights)
+        channels, whole = per_channel.size, _Affine(np.ones(1), np.zeros(1))
+        chain: list[Any] = []
+        last = linear
+        while (reader := self._only_reader(last)) is not None:
+            affine = self._affine(reader, of=last.name)
+            if affine is None or not {affine.scale.size, affine.offset.size} <= {1, channels}:
+                break
+            whole, last = whole.then(affine), reader
+            chain.append(reader)
+        if not chain or (whole.scale == 1).all() and len(chain) == 1:
+            return
+        scale = np.broadcast_to(whole.scale, channels).reshape(per_channel.shape)
+        linear.input[1] = self._constant(f"{linear.name}/folded_weights", weights * scale)
+        last.op = "BiasAdd"
+        bias = self._constant(f"{last.name}/folded_bias", np.broadcast_to(whole.offset, channels))
+        last.input[:] = [linear.name, bias]
+        data_type = linear.attr["T"].type
+        last.attr.clear()
+        last.attr["T"].type = data_type
+
+    def _spell_out(self, norm: Any, affine: _Affine) -> None:
+        """Turn a batch normalisation that follows no convolution into a multiplication and an addition."""
+        data_type = norm.attr["T"].type
+        product = type(norm)(name=f"{norm.name}/scaled", op="Mul")
+        product.input[:] = [norm.input[0], self._constant(f"{norm.name}/scale", affine.scale)]
+        product.attr["T"].type = data_type
+        self._added.append(product)
+        norm.op = "Add"
+        norm.input[:] = [product.name, self._constant(f"{norm.name}/offset", affine.offset)]
+        norm.attr.clear()
+        norm.attr["T"].type = data_type
+
+    def _channels(self, linear: Any, weights: np.ndarray) -> np.ndarray:
+        """Return an array of the shape in which one factor for each output channel multiplies the weights."""
+        if linear.op == "DepthwiseConv2dNative":
+            return np.empty(weights.shape[2:])
+        if linear.op == "MatMul" and linear.attr["transpose_b"].b:
+            return np.empty((weights.shape[0], 1))
+        return np.empty(weights.shape[-1:])
+
+    def _only_reader(self, node: Any) -> Any:
+        readers = self._readers.get(node.name, [])
+        return readers[0] if len(readers) == 1 and node.name not in self._keep else None
+
+    def _affine(self, node: Any, of: str | None = None) -> _Affine | None:
+        """Return what a node does to the output of node `of` (its first input), if no more than scale and shift it."""
+        if node.op in (*_FUSED, _LEGACY_BATCH_NORM):
+            return self._normalisation(node)
+        if node.op not in ("Mul", "Sub", "RealDiv", *_ADDITIONS) or len(node.input) != 2:
+            return None
+        first = nodes.node_name(node.input[0]) == of
+        constant = self._vector(node.input[1 if first else 0])
+        if constant is None or (node.op == "RealDiv" and not first):
+            return None
+        one, zero = np.ones(1), np.zeros(1)
+        if node.op in _ADDITIONS:
+            return _Affine(one, constant)
+        if node.op == "Sub":
+            return _Affine(one, -constant) if first else _Affine(-one, constant)
+        return _Affine(constant if node.op == "Mul" else 1 / constant, zero)
+
+    def _normalisation(self, node: Any) -> _Affine | None:
+        vectors = [self._vector(tensor) for tensor in node.input[1:5]]
+        read = {tensor for reader in self._readers.get(node.name, []) for tensor in reader.input}
+        if any(f"{node.name}:{output}" in read for output in range(1, 6)):
+            return None
+        if node.op == _LEGACY_BATCH_NORM:
+            mean, variance, beta, gamma = vectors
+            epsilon, scaled = node.attr["variance_epsilon"].f, node.attr["scale_after_normalization"].b
+        else:
+            if node.attr["is_training"].b or _channels_first(node):
+                return None
+            gamma, beta, mean, variance = vectors
+            epsilon, scaled = node.attr["epsilon"].f, True
+        if mean is None or variance is None or beta is None or gamma is None:
+            return None
+        scale = (gamma if scaled else 1.0) / np.sqrt(variance + epsilon)
+        return _Affine(scale, beta - mean * scale)
+
+    def _vector(self, tensor: str) -> np.ndarray | None:
+        """Return a constant as float64 [n] if it lies along the last axis."""
+        value = self._value(tensor)
+        if value is None or value.ndim > 4 or value.size != (value.shape[-1] if value.ndim else 1):
+            return None
+        return value.reshape(-1)
+
+    def _value(self, tensor: str) -> np.ndarray | None:
+        """Return a floating-point constant as float64, None for anything else."""
+        import tensorflow as tf
+
+        node = self._nodes.get(nodes.node_name(tensor))
+        if node is None or node.op != "Const" or not tf.as_dtype(node.attr["dtype"].type).is_floating:
+            return None
+        return tf.make_ndarray(node.attr["value"].tensor).astype(np.float64)  # type: ignore[no-any-return]
+
+    def _constant(self, name: str, value: np.ndarray) -> str:
+        """Add a float32 constant and return its name."""
+        while name in self._nodes:
+            name += "_"
+        node = nodes.constant_node(name, value.astype(np.float32))
+        self._nodes[name] = node
+        self._added.append(node)
+        return name
+
+
+def _channels_first(node: Any) -> bool:
+    # Looking for an attribute that is not there would add an empty one, which TensorFlow refuses to run.
+    return "data_format" in node.attr and node.attr["data_format"].s == b"NCHW"
+
+
+_NEVER_CONSTANT = ("Placeholder", "PlaceholderWithDefault", "Multinomial", "TruncatedNormal")
+
+
+def fold_constants(graph_def: GraphDef, *, weights_too: bool = False) -> GraphDef:
+    """Return the graph with every node that depends on constants alone replaced by its value.
+
+    Args:
+        graph_def: A frozen graph; it is not changed.
+        weights_too: Whether 8-bit weights become float32 ones, which LiteRT needs and four times the bytes hold.
+    """
+    import tensorflow as tf
+
+    nodes = {node.name: node for node in graph_def.node}
+    known: set[str] = set()
+    for name in topological_order(graph_def):
+        node = nodes[name]
+        computed = node.op not in _NEVER_CONSTANT and "Random" not in node.op
+        computed &= weights_too or node.op != "Dequantize"
+        if node.op == "Const" or (computed and node.input and all(node_name(i) in known for i in node.input)):
+            known.add(name)
+    read = {node_name(i) for node in graph_def.node if node.name not in known for i in node.input}
+    frontier = sorted(name for name in read & known if nodes[name].op != "Const")
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
+        tf.import_graph_def(graph_def, name="")
+        tensors = [graph.get_tensor_by_name(f"{name}:0") for name in frontier]
+        constants = {
+            name: constant_node(name, value, tensor.dtype)
+            for name, tensor, value in zip(frontier, tensors, session.run(tensors), strict=True)
+        }
+    folded = type(graph_def)(versions=graph_def.versions, library=graph_def.library)
+    for node in graph_def.node:
+        if node.name in constants:
+            folded.node.add().CopyFrom(constants[node.name])
+        elif node.name not in known or node.name in read:
+            folded.node.add().CopyFrom(node)
+    return folded

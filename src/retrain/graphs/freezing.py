@@ -1,0 +1,111 @@
+"""Freezes networks into graphs from pixels to bottlenecks.
+
+All but the last return a `Frozen`: one GraphDef without variables and functions, whose input node takes
+float32 [N, height, width, 3] and whose bottleneck node gives float32 [N, D].
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from retrain.errors import GraphError, first_line
+from retrain.graphs import editing, folding, nodes
+
+INPUT = "input"
+BOTTLENECK = "bottleneck"
+
+
+@dataclass(frozen=True)
+class FrozenGraph:
+    """A frozen backbone: the GraphDef, its input node and its bottleneck node, and the image size it takes."""
+
+    graph_def: Any
+    source: str
+    target: str
+    height: int
+    width: int
+    dimension: int
+
+
+def from_graph_def(graph_def: Any, *, source: str, target: str, height: int, width: int) -> FrozenGraph:
+    """Return the part of a frozen graph between two nodes, ending in a flat bottleneck.
+
+    Args:
+        graph_def: A checked GraphDef.
+        source: Node that takes the images.
+        target: Node whose output becomes the bottleneck; [N, h, w, D] is averaged over h and w.
+        height: Rows of an image.
+        width: Columns of an image.
+
+    Raises:
+        GraphError: One of both nodes is not there, or the output is no vector per image.
+    """
+    import tensorflow as tf
+
+    last = nodes.node_name(target)
+    part = editing.cut(graph_def, source=source, target=last, height=height, width=width)
+    with tf.Graph().as_default() as graph:
+        try:
+            tf.import_graph_def(folding.simplify(part, keep=[source, last]), name="")
+        except (ValueError, tf.errors.OpError) as error:
+            raise GraphError(f"TensorFlow cannot read the graph: {first_line(error)}.") from error
+        try:
+            tensor = graph.get_tensor_by_name(nodes.tensor_name(target))
+        except (KeyError, ValueError) as error:
+            raise GraphError(f"the graph has no tensor {target!r}: {first_line(error)}.") from error
+        flat = _flat(tensor)
+        return FrozenGraph(graph.as_graph_def(), source, flat.op.name, height, width, int(flat.shape[1]))
+
+
+def from_keras(model: Any, *, preprocess: Callable[[Any], Any] | None = None) -> FrozenGraph:
+    """Return a Keras model as a frozen graph, batch normalisation in inference mode.
+
+    Args:
+        model: A Keras 3 model of one image input with a known size, float32 [N, height, width, 3].
+        preprocess: Applied in front of the model, inside the graph.
+    """
+    _, height, width, _ = model.input_shape
+
+    def bottleneck(pixels: Any) -> Any:
+        return model(preprocess(pixels) if preprocess else pixels, training=False)
+
+    return from_function(bottleneck, height, width)
+
+
+def from_function(function: Callable[[Any], Any], height: int, width: int) -> FrozenGraph:
+    """Return a function from images float32 [N, height, width, 3] to features as a frozen graph."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    def to_bottleneck(pixels: Any) -> Any:
+        return tf.identity(_flat(function(pixels)), name=BOTTLENECK)
+
+    signature = tf.TensorSpec([None, height, width, 3], tf.float32, name=INPUT)
+    # Keras compiles some convolutions as functions of their own, which no other format knows: this writes them out.
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        concrete = tf.function(to_bottleneck, input_signature=[signature]).get_concrete_function()
+    finally:
+        tf.config.run_functions_eagerly(before)
+    frozen = convert_variables_to_constants_v2(concrete)
+    graph_def = frozen.graph.as_graph_def()
+    target = BOTTLENECK if any(n.name == BOTTLENECK for n in graph_def.node) else frozen.outputs[0].op.name
+    return from_graph_def(graph_def, source=INPUT, target=target, height=height, width=width)
+
+
+def _flat(tensor: Any) -> Any:
+    """Return a tensor [N, D] for [N, D], [N, 1, 1, D] and, averaged, [N, h, w, D]."""
+    import tensorflow as tf
+
+    shape = tensor.shape
+    if tensor.dtype != tf.float32 or shape.rank not in (2, 4) or shape[-1] is None:
+        raise GraphError(
+            f"{tensor.name} is {tensor.dtype.name} {shape}; a bottleneck must be float32 [N, D] or [N, h, w, D]. "
+            f"Name another with --bottleneck_tensor."
+        )
+    if shape.rank == 2:
+        return tensor
+    if shape[1] == shape[2] == 1:
+        return tf.reshape(tensor, [-1, shape[-1]], name=BOTTLENECK)
+    return tf.reduce_mean(tensor, [1, 2], name=BOTTLENECK)

@@ -1,0 +1,1 @@
+"""A model file says what is in photos."""

@@ -1,0 +1,105 @@
+"""Ranks the classes of images, on every core; `top_k(probabilities, k)` is pure."""
+
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from retrain import workers
+from retrain.data import image_files
+from retrain.data.decoding import decode
+from retrain.errors import ImageError
+from retrain.formats.classifier import Classifier
+
+_AHEAD = 1024  # images whose answers may wait for that of an earlier one
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class and its score, 0 to 1."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image's classes, best first; or the reason why there are none."""
+
+    path: Path
+    ranked: tuple[ClassScore, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class ImagePrediction:
+    """One image's probabilities, float32 [C]; or the reason why there are none."""
+
+    path: Path
+    probabilities: np.ndarray | None = None
+    error: str | None = None
+
+
+def top_k(probabilities: np.ndarray, k: int) -> list[int]:
+    """Return the ids of the `k` largest of probabilities [C], largest first; equal ones in the order of their ids."""
+    return np.argsort(-probabilities, kind="stable")[:k].tolist()  # type: ignore[no-any-return]
+
+
+def predict_probabilities(model: Classifier, paths: Iterable[Path]) -> Iterator[ImagePrediction]:
+    """Yield the probabilities of each image, in the order of the paths, as they come; on every core.
+
+    Args:
+        model: From `load`.
+        paths: Taken one by one, so that they may come from a pipe, and be a million.
+
+    Raises:
+        GraphError: The model does not take images of the size that it was said to.
+    """
+    threads = min(workers.cores(), len(paths)) if isinstance(paths, Sized) else workers.cores()
+    waiting = [model]  # the first thread runs the model itself
+
+    def open_worker() -> Callable[[Path], ImagePrediction]:
+        own = waiting.pop() if waiting else model.for_thread()
+        return lambda path: _scored(own, path)
+
+    yield from workers.map_in_order(open_worker, paths, threads=threads, waiting=_AHEAD)
+
+
+def label(model: Classifier, paths: Iterable[Path], *, k: int = 5, min_score: float = 0.0) -> Iterator[Prediction]:
+    """Yield the `k` best classes of each image, those below `min_score` left out, in the order of the paths.
+
+    Args:
+        model: From `load`.
+        paths: Image files; of one that cannot be read the reason is yielded.
+        k: How many classes.
+        min_score: 0 to 1.
+    """
+    names = model.metadata.labels
+    for scored in predict_probabilities(model, paths):
+        found = scored.probabilities
+        if found is None:
+            yield Prediction(scored.path, error=scored.error)
+            continue
+        best = [ClassScore(names[i], float(found[i])) for i in top_k(found, k)]
+        yield Prediction(scored.path, tuple(ranked for ranked in best if ranked.score >= min_score))
+
+
+def pixels(model: Classifier, path: Path) -> np.ndarray:
+    """Return an image file as the model takes it, uint8 [H, W, 3].
+
+    Raises:
+        OSError: The file cannot be read.
+        ImageError: It is no image.
+    """
+    return decode(path.read_bytes(), height=model.metadata.height or 0, width=model.metadata.width or 0)
+
+
+def _scored(model: Classifier, path: Path) -> ImagePrediction:
+    try:
+        picture = pixels(model, path)
+    except OSError as error:
+        return ImagePrediction(path, error=image_files.unreadable_reason(path, error))
+    except ImageError as error:
+        return ImagePrediction(path, error=str(error))
+    return ImagePrediction(path, model(picture[None])[0])

@@ -1,0 +1,1 @@
+"""Bottlenecks become a head, or a fine-tuned network."""

@@ -1,0 +1,116 @@
+"""`evaluate` as a command in fresh processes."""
+
+import csv
+import json
+
+import pytest
+from conftest import command, photo
+from test_export import exported
+
+RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+
+
+@pytest.fixture
+def graph(mean_colour_backbone, tmp_path):
+    return exported(mean_colour_backbone, tmp_path / "g.pb")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Nine good pictures, a green one among the blue, one that is none, and a class that nobody knows."""
+    for name, colour in (("red", RED), ("green", GREEN), ("blue", BLUE), ("violet", (200, 0, 200))):
+        for number in range(3):
+            photo(tmp_path / "photos" / name / f"{number}.png", colour, seed=number)
+    photo(tmp_path / "photos" / "blue" / "wrong.png", GREEN)
+    (tmp_path / "photos" / "red" / "bad.png").write_bytes(b"")
+    return tmp_path / "photos"
+
+
+def test_the_answer_is_accuracy_classes_confusion_and_mistakes(graph, photos, tmp_path):
+    done = command("evaluate", "--graph", graph, "--image_dir", "photos", "--split", "all", cwd=tmp_path)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "Accuracy: 0.9 (N=10, 95% interval 59.6% to 98.2%)"
+    assert lines[1].startswith("Cross Entropy: ")
+    assert "green       3      75.0%  100.0%   85.7%" in lines
+    matrix = lines.index("true    red  green  blue  <- taken for")
+    assert lines[matrix + 1 : matrix + 4] == [
+        "red       3      0     0",
+        "green     0      3     0",
+        "blue      0      1     3",
+    ]
+    assert lines[-2] == "Misclassified (1):"
+    assert lines[-1].startswith("blue/wrong.png  green (score=0.")
+    assert lines[-1].endswith(", true label blue)")
+    assert "evaluate: the model has no class for the folder 'violet', left out" in done.stderr
+    assert "evaluate: red/bad.png: empty file, left out" in done.stderr
+
+
+def test_json_and_csv_say_the_same_for_programs(graph, photos, tmp_path):
+    words = ["--image_dir", "photos", "--split", "all", "--json", "--predictions", "out/said.csv"]
+    done = command("evaluate", graph, *words, cwd=tmp_path)
+    found = json.loads(done.stdout)
+    assert (found["accuracy"], found["images"], found["split"]) == (0.9, 10, "all")
+    assert found["confusion"] == [[3, 0, 0], [0, 3, 0], [0, 1, 3]]
+    assert [own["name"] for own in found["classes"]] == ["red", "green", "blue"]
+    assert found["unknown_classes"] == ["violet"]
+    assert found["rejected"] == {"red/bad.png": "empty file"}
+    (wrong,) = found["misclassified"]
+    assert (wrong["path"], wrong["true"], wrong["predicted"]) == ("blue/wrong.png", "blue", "green")
+    rows = list(csv.DictReader((tmp_path / "out" / "said.csv").read_text().splitlines()))
+    assert len(rows) == 10
+    assert {(row["image"], row["predicted"]) for row in rows if row["true"] != row["predicted"]} == {
+        ("blue/wrong.png", "green")
+    }
+    for row in rows:
+        assert float(row["score"]) == max(float(row[name]) for name in ("red", "green", "blue"))
+
+
+def test_by_default_it_looks_at_the_images_left_for_testing_and_says_so(graph, tmp_path):
+    for part, count in (("train", 5), ("test", 2)):
+        for name, colour in (("red", RED), ("blue", BLUE)):
+            for number in range(count):
+                photo(tmp_path / "photos" / part / name / f"{number}.png", colour, seed=number)
+    shown = command("evaluate", graph, "--image_dir", "photos", cwd=tmp_path).stdout
+    assert "(N=4," in shown
+    assert "These are the testing images of the folder; --split all takes every image." in shown
+
+
+def test_a_folder_with_one_class_can_be_measured(graph, tmp_path):
+    for number in range(3):
+        photo(tmp_path / "photos" / "red" / f"{number}.png", RED, seed=number)
+    assert "(N=3," in command("evaluate", graph, "--image_dir", "photos", "--split", "all", cwd=tmp_path).stdout
+
+
+def test_many_classes_give_the_worst_confusions_and_no_matrix(tmp_path):
+    import numpy as np
+
+    from retrain.cli import evaluate as cli_evaluate
+    from retrain.evaluation.folder import FolderEvaluation
+
+    count = 30
+    labels = np.repeat(np.arange(count), 2)
+    probabilities = np.eye(count, dtype=np.float32)[np.where(labels == 3, 4, labels)]
+    names = tuple(f"class {number}" for number in range(count))
+    found = FolderEvaluation(names, tuple(map(str, range(2 * count))), probabilities, labels, {}, ())
+    lines = cli_evaluate._lines(found, split="all")
+    assert lines[lines.index("Most often confused:") + 1] == "class 3 taken for class 4: 2"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["gone.pb"], 1, "cannot read the graph gone.pb"),
+        (["g.pb", "--image_dir", "gone"], 1, "no such image folder: gone"),
+        (["g.pb", "--split", "some"], 2, "invalid choice"),
+        (["g.pb", "--image_dir", "empty"], 1, "no class folder with images"),
+        (["g.pb", "--image_dir", "others"], 1, "none of the class folders in others is a class of the model"),
+        (["g.pb", "--image_dir", "photos", "--predictions", "/proc/x.csv"], 1, "cannot write /proc/x.csv"),
+        (["g.pb", "--image_dir", "photos", "--testing_percentage", "0"], 1, "--split all takes every image"),
+    ],
+)
+def test_nonsense_is_answered_in_one_line(graph, photos, tmp_path, words, code, said):
+    (tmp_path / "empty").mkdir()
+    photo(tmp_path / "others" / "cat" / "1.png", RED)
+    done = command("evaluate", *words, cwd=tmp_path, code=code)
+    assert said in done.stderr
+    assert done.stdout == ""

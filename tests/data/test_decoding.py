@@ -1,0 +1,163 @@
+import contextlib
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from retrain.data.decoding import decode
+from retrain.data.image_files import has_image_magic, is_image
+from retrain.errors import ImageError
+
+
+def encoded(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def quadrants(size=(64, 48)):
+    """Red, green over blue, white: every rotation and mirror image of it is different."""
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    half_height, half_width = size[1] // 2, size[0] // 2
+    pixels[:half_height, :half_width] = (255, 0, 0)
+    pixels[:half_height, half_width:] = (0, 255, 0)
+    pixels[half_height:, :half_width] = (0, 0, 255)
+    pixels[half_height:, half_width:] = (255, 255, 255)
+    return Image.fromarray(pixels)
+
+
+def assert_quadrants(pixels, tolerance=40):
+    height, width = pixels.shape[:2]
+    corners = [pixels[y, x] for y in (height // 5, 4 * height // 5) for x in (width // 5, 4 * width // 5)]
+    expected = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
+    assert np.abs(np.array(corners, int) - expected).max() <= tolerance
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"])
+def test_every_format_gives_upright_rgb_of_the_size_asked_for(kind):
+    pixels = decode(encoded(quadrants(), kind), height=20, width=30)
+    assert pixels.shape == (20, 30, 3)
+    assert pixels.dtype == np.uint8
+    assert_quadrants(pixels)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1", "P", "RGBA", "CMYK", "I;16", "I", "F"])
+def test_every_mode_keeps_its_brightness(mode):
+    grey = Image.new("L", (16, 16), 128)
+    if mode == "I;16":
+        image = Image.fromarray(np.full((16, 16), 128 * 257, np.uint16))
+    elif mode == "F":
+        image = Image.fromarray(np.full((16, 16), 128 / 255, np.float32))
+    else:
+        image = (grey.convert("RGB") if mode == "CMYK" else grey).convert(mode)
+    kind = {"CMYK": "JPEG", "F": "TIFF", "I": "TIFF"}.get(mode, "PNG")
+    mean = decode(encoded(image, kind), height=8, width=8).mean()
+    assert mean == pytest.approx(128, abs=2 if mode != "1" else 8)
+
+
+def test_transparency_shows_white():
+    for image in (Image.new("RGBA", (8, 8), (255, 0, 0, 0)), Image.new("LA", (8, 8), (0, 0))):
+        assert (decode(encoded(image, "PNG"), height=4, width=4) == 255).all()
+    palette = Image.new("P", (8, 8), 0)
+    palette.putpalette([255, 0, 0] + [0, 0, 0] * 255)
+    assert (decode(encoded(palette, "PNG", transparency=0), height=4, width=4) == 255).all()
+
+
+def test_the_first_frame_of_an_animation_is_taken():
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    for kind in ("GIF", "WEBP", "TIFF"):
+        data = encoded(frames[0], kind, save_all=True, append_images=frames[1:])
+        assert decode(data, height=4, width=4)[0, 0, 0] > 200
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_exif_rotation_is_undone(kind, orientation):
+    transpose = Image.Transpose
+    undo = {
+        1: None,
+        2: transpose.FLIP_LEFT_RIGHT,
+        3: transpose.ROTATE_180,
+        4: transpose.FLIP_TOP_BOTTOM,
+        5: transpose.TRANSPOSE,
+        6: transpose.ROTATE_90,
+        7: transpose.TRANSVERSE,
+        8: transpose.ROTATE_270,
+    }[orientation]
+    stored = quadrants((400, 300)) if undo is None else quadrants((400, 300)).transpose(undo)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = decode(encoded(stored, kind, exif=exif), height=24, width=32)
+    assert pixels.shape == (24, 32, 3)
+    assert_quadrants(pixels)
+
+
+def test_a_large_jpeg_decoded_small_looks_like_the_same_decoded_whole(data):
+    photo = next((data / "datasets" / "flowers_1100" / "daisy").glob("*.jpg"))
+    whole = np.asarray(Image.open(photo).convert("RGB").resize((64, 64), Image.Resampling.BOX), float)
+    assert np.abs(decode(photo.read_bytes(), height=64, width=64) - whole).mean() < 12
+
+
+def test_the_name_does_not_matter(tmp_path):
+    path = tmp_path / "photo.jpeg"
+    path.write_bytes(encoded(quadrants(), "WEBP"))
+    assert is_image(path)
+    assert_quadrants(decode(path.read_bytes(), height=20, width=20))
+
+
+def test_a_truncated_jpeg_is_refused():
+    whole = encoded(quadrants((400, 400)), "JPEG")
+    with pytest.raises(ImageError, match="damaged"):
+        decode(whole[: len(whole) // 2], height=16, width=16)
+
+
+def huge_png(width, height):
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize("side", [30_000, 10_000])
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_decompressed(side):
+    with pytest.raises(ImageError, match="89 million"):
+        decode(huge_png(side, side), height=16, width=16)
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", b"\0" * 100, b"%PDF-1.7 and more", b"<html></html>"])
+def test_what_is_no_image_is_said_to_be_none(data):
+    assert not has_image_magic(data)
+    with pytest.raises(ImageError, match="empty file|not a JPEG"):
+        decode(data, height=8, width=8)
+
+
+MAGICS = [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"RIFF\0\0\0\0WEBP"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(MAGICS), st.binary(max_size=200))
+def test_rubbish_behind_the_first_bytes_is_an_image_error(magic, rest):
+    with pytest.raises(ImageError):
+        decode(magic + rest, height=8, width=8)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"]), st.integers(0, 5000), st.integers(1, 255))
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
+def test_a_damaged_byte_gives_pixels_or_an_image_error(kind, position, change):
+    data = bytearray(encoded(quadrants(), kind))
+    data[position % len(data)] ^= change
+    with contextlib.suppress(ImageError):
+        assert decode(bytes(data), height=8, width=8).shape == (8, 8, 3)

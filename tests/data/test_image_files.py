@@ -1,0 +1,59 @@
+import io
+import os
+
+import pytest
+from conftest import photo
+
+from retrain.data import image_files
+from retrain.errors import UsageError
+
+
+def test_files_folders_and_patterns_are_named_in_the_order_of_the_words(tmp_path):
+    for name in ("b/2.png", "b/deep/1.JPG", "a.png", "b/notes.txt", "b/.hidden/x.png"):
+        photo(tmp_path / name, (1, 2, 3)) if not name.endswith("txt") else (tmp_path / name).write_text("")
+    found = image_files.expand_paths([str(tmp_path / "b"), str(tmp_path / "a.png"), str(tmp_path / "gone.png")])
+    assert [str(path.relative_to(tmp_path)) for path in found] == ["b/2.png", "b/deep/1.JPG", "a.png", "gone.png"]
+    assert [path.name for path in image_files.expand_paths([f"{tmp_path}/**/*.png"])] == ["a.png", "2.png"]
+    assert [path.name for path in image_files.expand_paths([f"{tmp_path}/[b]"])] == ["2.png", "1.JPG"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path):
+    path = photo(tmp_path / "a[1].png", (1, 2, 3))
+    assert image_files.expand_paths([str(path)]) == [path]
+
+
+def test_where_no_name_looks_like_an_images_the_files_are_looked_at(tmp_path):
+    for name in ("IMG_1", "IMG_2"):
+        photo(tmp_path / "x.png", (1, 2, 3)).rename(tmp_path / name)
+    (tmp_path / "notes").write_text("no image")
+    assert [path.name for path in image_files.expand_paths([str(tmp_path)])] == ["IMG_1", "IMG_2"]
+
+
+@pytest.mark.parametrize("word", ["https://example.org/a.jpg", "HTTP://x/y.png", "s3://bucket/a.jpg", "file:///a.jpg"])
+def test_a_url_is_refused_with_what_to_do(word):
+    with pytest.raises(UsageError, match="is a URL, and only files are read. Download it first"):
+        image_files.expand_paths([word])
+
+
+def test_what_holds_no_images_is_said(tmp_path):
+    for word in (str(tmp_path), f"{tmp_path}/*.jpg"):
+        with pytest.raises(UsageError, match="no image files in"):
+            image_files.expand_paths([word])
+
+
+def test_lists_are_read_line_by_line_with_any_name():
+    class Pipe(io.StringIO):
+        """A pipe that breaks where it is read too far."""
+
+        def __next__(self):
+            line = super().__next__()
+            assert line != "too far\n"
+            return line
+
+    taken = image_files.read_paths(Pipe('a b.jpg\n\nit\'s "x".png\r\ntoo far\n'))
+    assert [str(next(taken)), str(next(taken))] == ["a b.jpg", 'it\'s "x".png']
+
+
+def test_names_of_no_encoding_survive(tmp_path):
+    path = photo(tmp_path / os.fsdecode(b"\xff\xfe.png"), (1, 2, 3))
+    assert image_files.expand_paths([str(tmp_path)]) == [path]

@@ -1,0 +1,148 @@
+import io
+import json
+import math
+
+import pytest
+
+from retrain.errors import printable
+from retrain.evaluation.metrics import ClassFigures, Interval, Misclassified
+from retrain.evaluation.report import Report, closing_lines, report_paths, write_report
+from retrain.history import Evaluation
+from retrain.terminal import Terminal
+
+
+def report(**changes):
+    fields = {
+        "architecture": "mobilenet_bundled",
+        "class_names": ["<b>daisy</b>", "rose"],
+        "counts": [[8, 1, 1], [8, 1, 1]],
+        "steps": 10,
+        "learning_rate": 0.01,
+        "random_seed": 0,
+        "settings": {"random_crop": 10.0, "hidden_units": (512, 256), "fine_tune_from": "<block>"},
+        "test_accuracy": 0.5,
+        "test_cross_entropy": 0.7,
+        "test_interval": Interval(0.1, 0.9),
+        "test_count": 2,
+        "class_figures": [ClassFigures(1.0, 0.5, 0.66, 2), ClassFigures(math.nan, math.nan, math.nan, 0)],
+        "confusion": [[1, 1], [0, 0]],
+        "misclassified": [Misclassified("<b>daisy</b>/a b#1.jpg", "<b>daisy</b>", "rose", 0.75)],
+        "rejected": {"rose/bad\n.jpg": "empty file"},
+        "notes": ["Few images."],
+        "measured": [Evaluation(0, 0.5, 0.7, math.nan, math.nan, 0), Evaluation(9, 1.0, 0.1, math.nan, math.nan, 0)],
+    }
+    return Report(**{**fields, **changes})
+
+
+def written(tmp_path, **changes):
+    graph = tmp_path / "retrained_graph.pb"
+    write_report(report(**changes), graph, tmp_path / "photos")
+    page, figures = report_paths(graph)
+    return page.read_text(), json.loads(figures.read_text())
+
+
+def test_the_page_holds_the_figures_and_escapes_names(tmp_path):
+    page, figures = written(tmp_path)
+    assert "50.0%" in page
+    assert "&lt;b&gt;daisy&lt;/b&gt;" in page
+    assert "<b>daisy</b>" not in page
+    assert 'src="photos/%3Cb%3Edaisy%3C/b%3E/a%20b%231.jpg"' in page
+    assert "empty file" in page
+    assert "random_crop 10, hidden_units 512 256, fine_tune_from &lt;block&gt;" in page
+    assert figures["test_accuracy"] == 0.5
+    assert figures["class_figures"][1]["recall"] is None
+
+
+def test_a_report_without_test_images_says_so(tmp_path):
+    page, figures = written(
+        tmp_path, test_accuracy=None, test_cross_entropy=None, test_count=0, misclassified=[], class_figures=[]
+    )
+    assert "not measured" in page
+    assert figures["test_accuracy"] is None
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("daisy", "daisy"),
+        ("тюльпан", "тюльпан"),
+        ("two\nlines", r"two\nlines"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("\udcff", r"\udcff"),
+    ],
+)
+def test_names_cannot_write_to_the_terminal(name, shown):
+    assert printable(name) == shown
+
+
+def terminal():
+    out, err = io.StringIO(), io.StringIO()
+    return Terminal(out=out, err=err), out, err
+
+
+def test_steps_read_as_the_originals():
+    shown, out, _ = terminal()
+    shown.say_all(Evaluation(490, 0.97, 0.123456789, 0.91, 0.3, 100).lines())
+    assert out.getvalue().splitlines() == [
+        "Step 490: Train accuracy = 97.0%",
+        "Step 490: Cross entropy = 0.123457",
+        "Step 490: Validation accuracy = 91.0% (N=100)",
+    ]
+
+
+def test_misclassified_images_come_with_the_true_label_and_the_score():
+    shown, out, _ = terminal()
+    shown.say_all(closing_lines(report(), misclassified=True))
+    lines = out.getvalue().splitlines()
+    assert lines[0] == "Final test accuracy = 50.0% (N=2), 95% interval 10.0% to 90.0%"
+    assert lines[1] == "=== MISCLASSIFIED TEST IMAGES ==="
+    assert lines[2].split() == [
+        "<b>daisy</b>/a",
+        "b#1.jpg",
+        "rose",
+        "(score=0.75000,",
+        "true",
+        "label",
+        "<b>daisy</b>)",
+    ]
+
+
+def test_progress_without_a_terminal_is_plain_lines_that_end_at_the_total():
+    shown, _, err = terminal()
+    advance = shown.progress("Bottlenecks", "image")
+    for done in range(1, 101):
+        advance(done, 100)
+    assert err.getvalue().count("\n") == 1
+    assert "Bottlenecks: 100/100" in err.getvalue()
+    assert "\r" not in err.getvalue()
+
+
+def test_progress_of_nothing_yet_is_no_division_by_it():
+    shown, _, err = terminal()
+    shown.progress("Downloading", "B")(0, 0)
+    assert err.getvalue() == "Downloading: 0\n"
+
+
+def test_a_terminal_gets_a_bar_once_there_is_something_to_do():
+    class Screen(io.StringIO):
+        def isatty(self):
+            return True
+
+    err = Screen()
+    advance = Terminal(out=io.StringIO(), err=err).progress("Bottlenecks", "image")
+    assert err.getvalue() == ""
+    for done in (10, 40):
+        advance(done, 40)
+    last = err.getvalue().rstrip("\n").split("\r")[-1]
+    assert "Bottlenecks: 100%" in last
+    assert "40/40" in last
+    assert "image/s" in last
+
+
+def test_quiet_says_nothing():
+    out, err = io.StringIO(), io.StringIO()
+    shown = Terminal(out=out, err=err, quiet=True)
+    shown.say("x")
+    shown.warn("x")
+    shown.progress("x", "image")(1, 1)
+    assert out.getvalue() + err.getvalue() == ""

@@ -1,0 +1,157 @@
+import json
+
+import numpy as np
+import pytest
+from conftest import write_graph
+
+from retrain import files, metadata
+from retrain.errors import ExportError, GraphError
+from retrain.formats import frozen_graph
+from retrain.graphs import reading
+from retrain.head import linear
+
+LABELS = ("red", "green", "blue")
+
+
+def exported(backbone, path, output="final_result", **fields):
+    weights = np.eye(3, dtype=np.float32) * 9
+    described = metadata.Metadata(
+        labels=LABELS, height=16, width=16, mean=0.0, std=255.0, architecture="mean", **fields
+    )
+    graph = frozen_graph.join(
+        backbone=backbone,
+        source="Placeholder",
+        target="mean_colour",
+        head=linear(weights, np.zeros(3, np.float32)),
+        output=output,
+        metadata=described,
+    )
+    files.write_result(path, graph)
+    return path
+
+
+@pytest.fixture
+def graph(mean_colour_backbone, tmp_path):
+    return exported(mean_colour_backbone, tmp_path / "retrained_graph.pb")
+
+
+def colours():
+    return np.stack([np.full((16, 16, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255))])
+
+
+def test_a_written_graph_says_what_it_is(graph):
+    told = frozen_graph.describe(graph)
+    assert told.labels == LABELS
+    assert (told.input, told.output) == ("Placeholder", "final_result")
+    assert (told.height, told.width, told.mean, told.std, told.architecture) == (16, 16, 0.0, 255.0, "mean")
+
+
+def test_a_written_graph_names_each_colour(graph):
+    model = frozen_graph.GraphModel(graph, frozen_graph.describe(graph))
+    assert model(colours()).argmax(1).tolist() == [0, 1, 2]
+    assert model.class_count == 3
+
+
+def test_pixels_and_bottlenecks_give_the_same_probabilities(graph):
+    model = frozen_graph.GraphModel(graph, frozen_graph.describe(graph))
+    assert model(colours()) == pytest.approx(model.from_bottlenecks(np.eye(3, dtype=np.float32)), abs=1e-6)
+
+
+def test_the_nodes_have_their_old_names(graph):
+    nodes = {node.name: node.op for node in reading.read_graph(graph).node}
+    assert nodes["Placeholder"] == "Placeholder"
+    assert nodes["final_result"] == "Softmax"
+    assert nodes["input/BottleneckInputPlaceholder"] == "PlaceholderWithDefault"
+    assert nodes["final_training_ops/Wx_plus_b/add"] == "Add"
+    assert {"final_training_ops/weights/final_weights", "final_training_ops/biases/final_biases"} <= nodes.keys()
+
+
+def test_the_output_can_have_another_name(mean_colour_backbone, tmp_path):
+    path = exported(mean_colour_backbone, tmp_path / "g.pb", output="answer")
+    assert frozen_graph.GraphModel(path, frozen_graph.describe(path))(colours()).shape == (3, 3)
+    with pytest.raises(ExportError, match="--final_tensor_name"):
+        exported(mean_colour_backbone, tmp_path / "h.pb", output="mean_colour")
+
+
+def test_old_loaders_read_the_graph(graph):
+    import tensorflow as tf
+
+    graph_def = tf.compat.v1.GraphDef()
+    graph_def.ParseFromString(graph.read_bytes())
+    with tf.Graph().as_default() as opened, tf.compat.v1.Session(graph=opened) as session:
+        tf.import_graph_def(graph_def)
+        image = opened.get_operation_by_name("import/Placeholder").outputs[0]
+        result = opened.get_operation_by_name("import/final_result").outputs[0]
+        scores = session.run(result, {image: colours() / 255.0})
+    assert scores.argmax(1).tolist() == [0, 1, 2]
+
+
+def test_the_same_head_gives_the_same_bytes(mean_colour_backbone, tmp_path):
+    paths = [exported(mean_colour_backbone, tmp_path / f"{i}.pb") for i in range(2)]
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_labels_come_back_one_a_line(tmp_path):
+    labels = ["Rose-A", "тюльпан", "it's", "two\nlines"]
+    metadata.write_labels(tmp_path / "labels.txt", labels)
+    assert metadata.read_labels(tmp_path / "labels.txt") == ("Rose-A", "тюльпан", "it's", "two lines")
+
+
+def test_labels_with_any_name_survive_inside_the_graph(mean_colour_backbone, tmp_path):
+    labels = ("two\nlines", "тюльпан", "\udcff")
+    path = tmp_path / "g.pb"
+    graph = frozen_graph.join(
+        backbone=mean_colour_backbone, source="Placeholder", target="mean_colour",
+        head=linear(np.eye(3, dtype=np.float32), np.zeros(3, np.float32)), output="final_result",
+        metadata=metadata.Metadata(labels=labels),
+    )  # fmt: skip
+    files.write_result(path, graph)
+    assert frozen_graph.describe(path).labels == labels
+
+
+def test_a_result_that_cannot_be_written_is_said_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "graph.pb", tmp_path):
+        with pytest.raises(ExportError, match="cannot write"):
+            files.check_writable(path)
+
+
+def test_a_failed_write_leaves_the_old_file(graph, monkeypatch, tmp_path):
+    before = graph.read_bytes()
+    monkeypatch.setattr(
+        "pathlib.Path.replace", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
+    with pytest.raises(ExportError, match="No space left"):
+        metadata.write_labels(graph, ["x"])
+    monkeypatch.undo()
+    assert graph.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [graph.name]
+
+
+def test_a_graph_without_metadata_tells_what_its_nodes_tell(tmp_path):
+    path = write_graph(
+        tmp_path / "old.pb", lambda tf, image: tf.nn.softmax(tf.reduce_mean(image, [1, 2]), name="final_result")
+    )
+    told = frozen_graph.describe(path)
+    assert (told.input, told.output, told.height, told.mean, told.std) == (
+        "Placeholder",
+        "final_result",
+        16,
+        0.0,
+        255.0,
+    )
+    assert told.labels == ()
+
+
+def test_a_node_that_is_not_there_is_named_with_its_flag(graph):
+    from dataclasses import replace
+
+    with pytest.raises(GraphError, match="--input_layer and --output_layer"):
+        frozen_graph.GraphModel(graph, replace(frozen_graph.describe(graph), output="nowhere"))
+
+
+def test_the_metadata_is_one_line_of_json(graph):
+    import tensorflow as tf
+
+    (node,) = [node for node in reading.read_graph(graph).node if node.name == metadata.METADATA_NODE]
+    assert json.loads(tf.make_ndarray(node.attr["value"].tensor).item())["labels"] == list(LABELS)

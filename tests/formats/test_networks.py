@@ -1,0 +1,107 @@
+"""Networks of every kind of layer that keras.applications has, in every format."""
+
+import numpy as np
+import pytest
+
+from retrain.formats import frozen_graph, saved_model
+from retrain.formats import keras as keras_format
+from retrain.formats import onnx as onnx_format
+from retrain.graphs import freezing, reading
+from retrain.metadata import METADATA_NODE, Metadata
+
+SIZE, LABELS = 24, ("a", "b", "c", "d")
+
+
+def grouped(keras, x):
+    """As in ConvNeXt: a convolution for each channel, layer normalisation, GELU, dense layers on maps."""
+    x = keras.layers.Conv2D(12, 5, padding="same", groups=6)(keras.layers.Conv2D(6, 4, strides=4)(x))
+    x = keras.layers.LayerNormalization(epsilon=1e-6)(x)
+    return keras.layers.Dense(8)(keras.layers.Activation("gelu")(keras.layers.Dense(20)(x)))
+
+
+def swish(keras, x):
+    """As in EfficientNet and MobileNetV3: swish, squeeze and excitation, hard swish."""
+    x = keras.layers.Conv2D(8, 3, strides=2, activation="swish")(keras.layers.ZeroPadding2D(((0, 1), (0, 1)))(x))
+    part = keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
+    part = keras.layers.Conv2D(8, 1, activation="sigmoid")(keras.layers.Conv2D(2, 1, activation="relu")(part))
+    x = keras.layers.Multiply()([x, part])
+    return keras.layers.DepthwiseConv2D(3, padding="same", activation="hard_silu")(x)
+
+
+def dense_blocks(keras, x):
+    """As in DenseNet, NASNet and Inception: parts joined, cut and pooled, normalisation that follows no convolution."""
+    x = keras.layers.BatchNormalization(scale=False)(keras.layers.Conv2D(6, 3, use_bias=False)(x))
+    left = keras.layers.MaxPooling2D(3, strides=2, padding="same")(keras.layers.Activation("relu")(x))
+    right = keras.layers.AveragePooling2D(2, padding="same")(keras.layers.Cropping2D(((1, 0), (1, 0)))(x))
+    x = keras.layers.Concatenate()([left, right])
+    return keras.layers.SeparableConv2D(8, 3, activation="elu")(keras.layers.BatchNormalization()(x))
+
+
+def caffe(keras, x):
+    """As ResNet and VGG want their pixels: blue first, a mean taken from each channel."""
+    x = keras.applications.imagenet_utils.preprocess_input(x, data_format="channels_last", mode="caffe")
+    x = keras.layers.Conv2D(4, 3, activation="relu")(x)
+    x = keras.layers.Add()([x, keras.layers.LeakyReLU(0.1)(keras.layers.Conv2D(4, 3, padding="same")(x))])
+    return keras.layers.Reshape((-1, 1, 4))(keras.layers.MaxPooling2D(2)(x))
+
+
+@pytest.fixture(params=[grouped, swish, dense_blocks, caffe], ids=lambda build: build.__name__)
+def graph(request, tmp_path):
+    """A frozen graph of such a network with random weights, its probabilities far from equal."""
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(3)
+    image = keras.Input((SIZE, SIZE, 3))
+    model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(request.param(keras, image)))
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.set_weights([np.random.default_rng(1).uniform(0.5, 2, w.shape) for w in layer.get_weights()])
+    frozen = freezing.from_keras(model)
+    told = Metadata(LABELS, frozen.source, "final_result", height=SIZE, width=SIZE, mean=0.0, std=51.0)
+    matrix = np.random.default_rng(2).normal(size=(frozen.dimension, len(LABELS))).astype(np.float32)
+    with tf.Graph().as_default() as joined:
+        tf.import_graph_def(frozen.graph_def, name="")
+        features = joined.get_tensor_by_name(f"{frozen.target}:0")
+        tf.nn.softmax(tf.matmul(features, tf.constant(matrix)), name="final_result")
+        tf.constant(told.to_json(), name=METADATA_NODE)
+        path = tmp_path / "g.pb"
+        path.write_bytes(joined.as_graph_def().SerializeToString())
+    return path
+
+
+def pictures():
+    return np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), np.uint8)
+
+
+@pytest.mark.parametrize("form", ["keras", "onnx", "saved_model"])
+def test_other_formats_give_the_probabilities_of_the_graph(graph, tmp_path, form):
+    told = frozen_graph.describe(graph)
+    expected = frozen_graph.GraphModel(graph, told)(pictures())
+    assert np.ptp(expected) > 0.05
+    path = tmp_path / f"m.{form}"
+    if form == "keras":
+        path.write_bytes(keras_format.to_keras(reading.read_graph(graph), told))
+        model = keras_format.KerasModel(path, keras_format.describe(path))
+    elif form == "onnx":
+        path.write_bytes(onnx_format.to_onnx(reading.read_graph(graph), told))
+        model = onnx_format.OnnxModel(path, onnx_format.describe(path))
+    else:
+        saved_model.write(path, reading.read_graph(graph), told)
+        model = saved_model.SavedModel(path, saved_model.describe(path))
+    assert model(pictures()) == pytest.approx(expected, abs=1e-4)
+
+
+def test_no_functions_and_no_empty_attributes_are_left(graph):
+    graph_def = reading.read_graph(graph)
+    assert not graph_def.library.function
+    assert all(value.WhichOneof("value") for node in graph_def.node for value in node.attr.values())
+
+
+def test_keras_layers_are_used_wherever_there_are_weights(graph):
+    told = frozen_graph.describe(graph)
+    model = keras_format.build_model(reading.read_graph(graph), told)
+    parameters = frozen_graph.stats(graph).parameters
+    # Constants of arithmetic, as epsilons and what normalisation multiplies with, are no weights.
+    assert model.count_params() > 0.7 * parameters
+    assert model.trainable_weights

@@ -1,0 +1,192 @@
+"""A simplified graph gives the same, with fewer and older operations."""
+
+import numpy as np
+import pytest
+
+from retrain.errors import GraphError
+from retrain.graphs import folding, freezing, nodes
+
+RNG = np.random.default_rng(0)
+
+
+def built(build):
+    """Return the GraphDef that `build(tf, image)` makes; its last node is named `out`."""
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        build(tf, tf.compat.v1.placeholder(tf.float32, [None, 9, 9, 3], name="input"))
+    return graph.as_graph_def()
+
+
+def run(graph_def, output="out"):
+    import tensorflow as tf
+
+    image = np.random.default_rng(1).normal(size=(2, 9, 9, 3)).astype(np.float32)
+    with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
+        tf.graph_util.import_graph_def(graph_def, name="")
+        return session.run(f"{output}:0", {graph.get_tensor_by_name("input:0"): image})
+
+
+def normal(*shape):
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def variance(*shape):
+    return RNG.uniform(0.5, 2, shape).astype(np.float32)
+
+
+def fused(tf, x, channels, name=None, op="FusedBatchNormV3"):
+    values = {"scale": normal(channels), "offset": normal(channels), "mean": normal(channels)}
+    made = getattr(tf.raw_ops, op)(x=x, variance=variance(channels), is_training=False, epsilon=1e-3, **values)
+    return tf.identity(made[0], name=name)
+
+
+def decomposed(tf, x, channels, name=None):
+    gamma = tf.identity(tf.constant(normal(channels)))
+    scale = tf.math.rsqrt(tf.constant(variance(channels)) + 0.001) * gamma
+    return tf.add(x * scale, tf.constant(normal(channels)) - tf.constant(normal(channels)) * scale, name=name)
+
+
+def conv_fused(tf, image):
+    fused(tf, tf.nn.conv2d(image, normal(3, 3, 3, 8), 2, "SAME"), 8, "out")
+
+
+def conv_fused_old(tf, image):
+    fused(tf, tf.nn.conv2d(image, normal(3, 3, 3, 8), 2, "SAME"), 8, "out", op="FusedBatchNorm")
+
+
+def conv_decomposed(tf, image):
+    decomposed(tf, tf.nn.bias_add(tf.nn.conv2d(image, normal(3, 3, 3, 8), 1, "VALID"), normal(8)), 8, "out")
+
+
+def depthwise(tf, image):
+    decomposed(tf, tf.nn.depthwise_conv2d(image, normal(3, 3, 3, 2), [1, 1, 1, 1], "SAME"), 6, "out")
+
+
+def dense(tf, image):
+    flat = tf.reduce_mean(image, [1, 2])
+    decomposed(tf, tf.matmul(flat, normal(5, 3), transpose_b=True), 5, "out")
+
+
+def scaled_pixels(tf, image):
+    tf.nn.relu(tf.subtract(tf.nn.conv2d(image, normal(1, 1, 3, 4), 1, "SAME") / 3.0, 0.25), name="out")
+
+
+def taken_from(tf, image):
+    tf.subtract(normal(4), tf.nn.conv2d(image, normal(1, 1, 3, 4), 1, "SAME"), name="out")
+
+
+def one_channel(tf, image):
+    decomposed(tf, tf.nn.conv2d(image, normal(1, 1, 3, 1), 1, "SAME"), 1, "out")
+
+
+@pytest.mark.parametrize(
+    "build", [conv_fused, conv_fused_old, conv_decomposed, depthwise, dense, scaled_pixels, taken_from, one_channel]
+)
+def test_what_follows_a_layer_becomes_part_of_it(build):
+    graph_def = built(build)
+    simple = folding.simplify(graph_def, keep=["input", "out"])
+    assert run(simple) == pytest.approx(run(graph_def), abs=1e-4)
+    left = {node.op for node in simple.node if node.name != "out"} - {"Placeholder", "Const", "Mean", "Relu"}
+    assert left <= {"Conv2D", "DepthwiseConv2dNative", "MatMul", "BiasAdd"}
+
+
+def before_the_layer(tf, image):
+    tf.nn.conv2d(tf.nn.relu(fused(tf, image, 3)), normal(3, 3, 3, 2), 1, "SAME", name="out")
+
+
+def read_twice(tf, image):
+    made = tf.nn.conv2d(image, normal(3, 3, 3, 4), 1, "SAME")
+    tf.add(tf.nn.relu(made), decomposed(tf, made, 4), name="out")
+
+
+def shared_weights(tf, image):
+    weights = tf.constant(normal(3, 3, 3, 3))
+    once = decomposed(tf, tf.nn.conv2d(image, weights, 1, "SAME"), 3)
+    decomposed(tf, tf.nn.conv2d(once, weights, 1, "SAME"), 3, "out")
+
+
+def along_rows(tf, image):
+    tf.add(tf.nn.conv2d(image, normal(3, 3, 3, 9), 1, "SAME"), normal(9, 1), name="out")
+
+
+@pytest.mark.parametrize("build", [before_the_layer, read_twice, shared_weights, along_rows])
+def test_what_cannot_be_folded_still_gives_the_same(build):
+    graph_def = built(build)
+    simple = folding.simplify(graph_def, keep=["input", "out"])
+    assert run(simple) == pytest.approx(run(graph_def), abs=1e-4)
+    assert not {node.op for node in simple.node} & {"FusedBatchNormV3", "AddV2", "Identity"}
+
+
+def test_the_normalisation_of_2015_is_folded_though_todays_graphs_may_not_hold_it():
+    import tensorflow as tf
+
+    def build(tf, image):
+        tf.identity(tf.nn.conv2d(image, normal(3, 3, 3, 8), 2, "SAME", name="conv"), name="out")
+
+    vectors = dict(zip(("m", "v", "beta", "gamma"), (normal(8), variance(8), normal(8), normal(8)), strict=True))
+    graph_def = built(build)
+    expected = run(graph_def, "conv")
+    scale = vectors["gamma"] / np.sqrt(vectors["v"] + np.float32(0.001))
+    (last,) = [node for node in graph_def.node if node.name == "out"]
+    last.op = "BatchNormWithGlobalNormalization"
+    last.input.extend(nodes.constant_node(name, value).name for name, value in vectors.items())
+    graph_def.node.extend(nodes.constant_node(name, value) for name, value in vectors.items())
+    last.attr["variance_epsilon"].f, last.attr["scale_after_normalization"].b = 0.001, True
+    graph_def.versions.producer = 8
+    simple = folding.simplify(graph_def, keep=["input", "out"])
+    assert [n.op for n in simple.node if n.op != "Const"] == ["Placeholder", "Conv2D", "BiasAdd"]
+    simple.versions.producer = tf.version.GRAPH_DEF_VERSION
+    assert run(simple) == pytest.approx((expected - vectors["m"]) * scale + vectors["beta"], abs=1e-4)
+
+
+def test_kept_nodes_keep_their_values_and_stop_the_folding():
+    def build(tf, image):
+        tf.nn.relu(decomposed(tf, tf.nn.conv2d(image, normal(3, 3, 3, 4), 1, "SAME", name="middle"), 4), name="out")
+
+    graph_def = built(build)
+    simple = folding.simplify(graph_def, keep=["input", "middle", "out"])
+    for output in ("middle", "out"):
+        assert run(simple, output) == pytest.approx(run(graph_def, output), abs=1e-5)
+
+
+def test_a_graph_with_control_flow_is_left_as_it_is():
+    def build(tf, image):
+        tf.compat.v1.disable_control_flow_v2()
+        tf.identity(tf.compat.v1.cond(tf.reduce_sum(image) > 0, lambda: image * 2, lambda: image), name="out")
+        tf.compat.v1.enable_control_flow_v2()
+
+    graph_def = built(build)
+    assert folding.simplify(graph_def, keep=["input", "out"]) == graph_def
+
+
+def test_eight_bit_weights_stay_eight_bits():
+    def build(tf, image):
+        numbers = tf.cast(RNG.integers(0, 255, (3, 3, 3, 4)), tf.quint8)
+        weights = tf.quantization.dequantize(numbers, -1.0, 1.0)
+        decomposed(tf, tf.nn.conv2d(image, weights, 1, "SAME"), 4, "out")
+
+    graph_def = built(build)
+    simple = folding.simplify(graph_def, keep=["input", "out"])
+    assert run(simple) == pytest.approx(run(graph_def), abs=1e-4)
+    assert "Dequantize" in {node.op for node in simple.node}
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [("a", "Identity", ["b"]), ("b", "Identity", ["a"]), ("out", "Mul", ["input", "a"])],
+        [("a", "Identity", []), ("out", "Mul", ["input", "a"])],
+        [("out", "Conv2D", ["input"])],
+    ],
+)
+def test_a_graph_that_is_none_is_one_clear_error(nodes):
+    import tensorflow as tf
+
+    graph_def = built(lambda tf, image: None)
+    for name, operation, inputs in nodes:
+        node = graph_def.node.add(name=name, op=operation)
+        node.input[:] = inputs
+        node.attr["T"].type = tf.float32.as_datatype_enum
+    with pytest.raises(GraphError, match="cannot read the graph"):
+        freezing.from_graph_def(graph_def, source="input", target="out", height=9, width=9)

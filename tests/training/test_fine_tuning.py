@@ -1,0 +1,444 @@
+"""Fine-tuning: the cut changes nothing, the tail learns, a killed run goes on, and devices share the work."""
+
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import colour_folder, command
+
+from retrain import head
+from retrain.backbones import devices
+from retrain.config import RetrainConfig
+from retrain.errors import TrainingError, UsageError
+from retrain.graphs import nodes, reading
+from retrain.pipeline import retrain
+from retrain.terminal import Terminal
+from retrain.training import trainable_layers
+from retrain.training.joint_training import JointTraining
+from retrain.training.recipe import HeadRecipe
+
+SIZE = 16
+
+
+def small_network(seed=0):
+    """A residual network of a few layers with batch normalisation, small enough to train in a test."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    image = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1, name="scale")(image)
+    x = keras.layers.Conv2D(8, 3, 2, "same", name="stem")(x)
+    x = keras.layers.BatchNormalization(name="stem_bn")(x)
+    x = keras.layers.ReLU(name="stem_relu")(x)
+    y = keras.layers.Conv2D(8, 3, padding="same", name="block1_conv1")(x)
+    y = keras.layers.ReLU(name="block1_relu")(y)
+    y = keras.layers.Conv2D(8, 3, padding="same", name="block1_conv2")(y)
+    x = keras.layers.Add(name="block1_add")([x, y])
+    x = keras.layers.Dropout(0.5, name="dropout")(x)
+    return keras.Model(image, keras.layers.GlobalAveragePooling2D(name="pool")(x))
+
+
+def below(model, cut, pixels):
+    taken = trainable_layers.frozen_part(model, cut)(pixels, training=False)
+    parts = taken if isinstance(taken, list) else [taken]
+    return np.concatenate([np.asarray(part).reshape(len(pixels), -1) for part in parts], axis=1)
+
+
+def pictures(count, seed=0):
+    """Stripes that lie or stand: their mean colour tells nothing, their direction all."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    stripes = np.where(np.arange(SIZE) // 2 % 2, 200.0, 50.0)
+    images = np.stack([np.broadcast_to(stripes[:, None] if label else stripes, (SIZE, SIZE)) for label in labels])
+    return (images[..., None] + rng.normal(size=(count, SIZE, SIZE, 3)) * 30).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("start", ["1", "3", "stem", "block1", "block1_conv2", "block1_add", "scale"])
+def test_the_two_parts_of_a_network_do_what_the_whole_does(start):
+    model = small_network()
+    cut = trainable_layers.split_network(model, start)
+    images, _ = pictures(4)
+    whole = np.asarray(model(images, training=False))
+    assert np.asarray(cut.bottlenecks(below(model, cut, images))) == pytest.approx(whole, abs=1e-5)
+
+
+def test_a_residual_connection_over_the_cut_is_taken_along():
+    cut = trainable_layers.split_network(small_network(), "block1_conv2")
+    assert sorted(cut.shapes) == [(8, 8, 8), (8, 8, 8)]
+
+
+@pytest.mark.parametrize(("start", "words"), [("blok1", "Similar ones: block1"), ("0", "layers"), ("99", "layers")])
+def test_a_layer_that_is_not_there_is_said_with_similar_ones(start, words):
+    with pytest.raises(UsageError, match=words):
+        trainable_layers.split_network(small_network(), start)
+
+
+def test_layers_are_listed_from_the_top_with_their_sizes():
+    lines = trainable_layers.list_layers(small_network())
+    assert len(lines) == 1 + 11
+    assert lines[-1].split() == ["1", "pool", "GlobalAveragePooling2D", "8", "0"]
+    assert "584" in next(line for line in lines if "block1_conv1" in line)
+
+
+def tuning(seed=0, steps=60, strategy=None, distribution="none", **options):
+    """Return a fine-tuning of the small network on stripes, and its arguments for `run`."""
+    strategy = strategy or devices.strategy(distribution)
+    with strategy.scope():
+        model = small_network()
+        cut = trainable_layers.split_network(model, options.pop("start", "block1"))
+        images, labels = pictures(80)
+        flat = below(model, cut, images)
+        scale = head.Standardisation(np.zeros(8, np.float32), np.ones(8, np.float32))
+        start = head.linear(np.zeros((8, 2), np.float32), np.zeros(2, np.float32))
+        recipe = HeadRecipe(learning_rate=0.05, optimizer="momentum", **options)
+        made = JointTraining(cut, start, scale, recipe, steps=steps, seed=seed, strategy=strategy, warn=WARNED.append)
+    batches = np.random.default_rng(1).integers(60, size=(steps, 16))
+    given = {
+        "gather": lambda rows: flat[rows],
+        "batches": batches,
+        "truths": labels[batches],
+        "held_out": (np.arange(60, 80), labels[60:]),
+        "every": 10,
+        "patience": None,
+        "identity": "me",
+        "report": lambda row: None,
+    }
+    return made, cut, given
+
+
+WARNED: list[str] = []
+
+
+def weights(made):
+    return [variable.numpy() for variable in made._trained]
+
+
+def test_the_tail_learns_what_the_head_alone_cannot(tmp_path):
+    made, _, given = tuning()
+    rows = []
+    best = made.run(**{**given, "report": rows.append}, checkpoint=tmp_path / "c.npz")
+    assert rows[0].step == -1
+    assert rows[0].validation_accuracy <= 0.6
+    assert best.validation_accuracy >= 0.95
+    assert [row.step for row in rows[1:]] == [9, 19, 29, 39, 49, 59]
+    assert not (tmp_path / "c.npz").exists()
+
+
+def test_batch_normalisation_and_frozen_layers_stay_as_they_are(tmp_path):
+    strategy = devices.strategy("none")
+    model = small_network()
+    before = {w.path: w.numpy() for w in model.weights}
+    cut = trainable_layers.split_network(model, "stem")
+    images, labels = pictures(80)
+    scale = head.Standardisation(np.zeros(8, np.float32), np.ones(8, np.float32))
+    start = head.linear(np.zeros((8, 2), np.float32), np.zeros(2, np.float32))
+    made = JointTraining(
+        cut, start, scale, HeadRecipe(learning_rate=0.05), steps=5, seed=0, strategy=strategy, warn=print
+    )
+    flat = below(model, cut, images)
+    _, _, given = tuning(steps=5)
+    made.run(
+        **{**given, "gather": lambda rows: flat[rows], "truths": labels[given["batches"]]}, checkpoint=tmp_path / "c"
+    )
+    changed = {
+        w.path.split("/")[-1] + " " + w.path.split("/")[-2]
+        for w in model.weights
+        if (w.numpy() != before[w.path]).any()
+    }
+    assert not any("moving" in name for name in changed)
+    frozen = trainable_layers.split_network(small_network(), "block1").model.weights
+    assert all("stem" not in w.path for w in frozen)
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path):
+    whole, _, given = tuning()
+    expected = whole.run(**given, checkpoint=tmp_path / "other.npz")
+    first, _, given = tuning()
+    read = []
+
+    def gather(rows):
+        read.append(len(rows))
+        if len(read) > 40:
+            raise KilledError
+        return given["gather"](rows)
+
+    with pytest.raises(KilledError):
+        first.run(**{**given, "gather": gather}, checkpoint=tmp_path / "c.npz")
+    assert (tmp_path / "c.npz").exists()
+    again, _, given = tuning(seed=0)
+    rows = []
+    found = again.run(**{**given, "report": rows.append}, checkpoint=tmp_path / "c.npz")
+    assert any("goes on after step" in line for line in WARNED)
+    assert [row.step for row in rows] == [-1, 9, 19, 29, 39, 49, 59]
+    assert found == expected
+    for one, other in zip(weights(again), weights(whole), strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+
+
+@pytest.mark.parametrize("content", [b"", b"rubbish", None])
+def test_a_damaged_or_foreign_checkpoint_costs_nothing(tmp_path, content):
+    made, _, given = tuning(steps=10)
+    if content is None:
+        np.savez(tmp_path / "c.npz", identity=np.array("somebody else"))
+    else:
+        (tmp_path / "c.npz").write_bytes(content)
+    assert made.run(**given, checkpoint=tmp_path / "c.npz").step >= -1
+
+
+def test_weights_that_became_worse_are_not_kept(tmp_path):
+    made, _, given = tuning(steps=20)
+    made.run(**given, checkpoint=tmp_path / "c.npz")
+    before = weights(made)
+    worse, _, given = tuning(steps=20)
+    for variable, value in zip(worse._trained, before, strict=True):
+        variable.assign(value)
+    worse._optimizer.learning_rate = 3.0
+    rows = []
+    best = worse.run(**{**given, "report": rows.append}, checkpoint=tmp_path / "c.npz")
+    assert best.rank == max(row.rank for row in rows)
+    if best.step == -1:
+        assert all(np.array_equal(a, b) for a, b in zip(weights(worse), before, strict=True))
+
+
+def test_patience_ends_a_fine_tuning_that_gains_nothing_more(tmp_path):
+    made, _, given = tuning(steps=400)
+    rows = []
+    made.run(**{**given, "report": rows.append, "patience": 2}, checkpoint=tmp_path / "c.npz")
+    best = max(range(len(rows)), key=lambda n: rows[n].rank)
+    assert len(rows) == best + 1 + 2 or len(rows) == 41
+
+
+def test_a_diverging_fine_tuning_says_which_flag_to_change(tmp_path):
+    made, _, given = tuning(steps=20)
+    made._optimizer.learning_rate = 1e30
+    with pytest.raises(TrainingError, match="--fine_tune_learning_rate"):
+        made.run(**given, checkpoint=tmp_path / "c.npz")
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same(tmp_path):
+    import tensorflow as tf
+
+    whole, _, given = tuning(steps=10)
+    whole.run(**given, checkpoint=tmp_path / "c.npz")
+    made, cut, given = tuning(steps=10)
+    real = made._compiled_gradients
+
+    def small(batch, count, seed):
+        if len(batch[0]) > 4:
+            raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
+        return real(batch, count, seed)
+
+    made._compiled_gradients = small
+    WARNED.clear()
+    made.run(**given, checkpoint=tmp_path / "c.npz")
+    assert WARNED == [
+        "A batch of 16 images does not fit into the memory: taking 8 at a time.",
+        "A batch of 16 images does not fit into the memory: taking 4 at a time.",
+    ]
+    for one, other in zip(weights(made), weights(whole), strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+
+
+TWO_DEVICES = """
+import sys; sys.path.insert(0, {tests!r})
+import numpy as np, tensorflow as tf
+from pathlib import Path
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from test_finetune import tuning, weights
+from retrain import devices
+from retrain.engine import TensorFlowRunner
+found = {{}}
+for distribution, replicas in (("none", 1), ("mirrored", 2)):
+    made, _, given = tuning(steps=25, distribution=distribution)
+    assert made._strategy.num_replicas_in_sync == replicas
+    made.run(**given, checkpoint=Path({folder!r}) / "c.npz")
+    found[distribution] = weights(made)
+for one, two in zip(*found.values(), strict=True):
+    np.testing.assert_allclose(one, two, atol=2e-5)
+nodes = dict(source="Placeholder", target="mean_colour", mean=0.0, std=255.0)
+run = [TensorFlowRunner(Path({graph!r}), distribution=distribution, **nodes) for distribution in found]
+pixels = np.random.default_rng(0).integers(0, 255, (7, 16, 16, 3)).astype(np.uint8)
+np.testing.assert_allclose(run[0](pixels), run[1](pixels), atol=1e-6)
+print("the same")
+"""
+
+
+def test_two_devices_give_what_one_gives(tmp_path, mean_colour_backbone):
+    code = TWO_DEVICES.format(tests=str(Path(__file__).parent), folder=str(tmp_path), graph=str(mean_colour_backbone))
+    assert "the same" in command("python", "-c", code, cwd=tmp_path).stdout
+
+
+@pytest.fixture(scope="module")
+def stripes(tmp_path_factory):
+    """A saved network, and photos of stripes that it must be tuned to tell apart."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("stripes")
+    small_network().save(folder / "network.keras")
+    images, labels = pictures(160)
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        path = folder / "photos" / ("standing", "lying")[label] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.clip(image, 0, 255).astype(np.uint8)).save(path)
+    return folder
+
+
+def words(stripes, folder, *more):
+    return [
+        "retrain", f"--image_dir={stripes}/photos", f"--architecture={stripes}/network.keras",
+        "--how_many_training_steps=30", "--eval_step_interval=20", "--fine_tune_from=block1",
+        "--fine_tune_steps=60", "--fine_tune_learning_rate=0.05", "--fine_tune_batch_size=16",
+        f"--bottleneck_dir={folder}/b", *more,
+    ]  # fmt: skip
+
+
+def report(folder):
+    return json.loads((folder / "tf_files" / "retrained_graph.report.json").read_text())
+
+
+def test_a_fine_tuned_network_is_exported_whole_and_a_second_run_computes_nothing(stripes, tmp_path):
+    done = command(*words(stripes, tmp_path), cwd=tmp_path)
+    assert "Fine-tuning took the validation accuracy from" in done.stdout
+    assert report(tmp_path)["test_accuracy"] >= 0.9
+    again = command(*words(stripes, tmp_path), cwd=tmp_path)
+    assert "0 computed now" in again.stdout
+    assert "Below the tail" not in again.stderr
+    picture = next((stripes / "photos" / "lying").iterdir())
+    for graph in ("retrained_graph.pb", "retrained_graph.tflite"):
+        shown = command("label_image", f"--graph=tf_files/{graph}", picture, cwd=tmp_path).stdout
+        assert shown.splitlines()[3].startswith("lying")
+    left = {path.name for path in (tmp_path / "b").glob("*/*") if path.is_dir()}
+    assert left == {"below_block1_conv1"}
+
+
+def here(stripes, folder, **settings):
+    """Fine-tune in this process, and return the report and what was printed."""
+    config = RetrainConfig(
+        image_dir=stripes / "photos", architecture=str(stripes / "network.keras"), how_many_training_steps=30,
+        fine_tune_from="block1", fine_tune_steps=60, fine_tune_learning_rate=0.05, fine_tune_batch_size=16,
+        output_graph=folder / "g.pb", output_labels=folder / "l.txt", summaries_dir=folder / "s",
+        bottleneck_dir=folder / "b", checkpoint_path=folder / "c",
+    )  # fmt: skip
+    shown = io.StringIO()
+    return retrain(replace(config, **settings), Terminal(out=shown, err=shown)), shown.getvalue()
+
+
+@pytest.mark.parametrize("copies", [2, 0])
+def test_distorted_photos_are_tuned_on(stripes, tmp_path, copies):
+    found, shown = here(stripes, tmp_path, random_brightness=20, distortion_copies=copies)
+    assert "Fine-tuning took the validation accuracy from" in shown
+    assert found.test_accuracy >= 0.9
+
+
+def test_a_fine_tuning_that_makes_it_worse_is_not_exported(stripes, tmp_path):
+    plain, _ = here(stripes, tmp_path, fine_tune_from=None)
+    before = (tmp_path / "g.pb").read_bytes()
+    found, shown = here(stripes, tmp_path, fine_tune_learning_rate=1e-30)
+    assert "did not better the validation accuracy" in shown
+    assert "exported as it was" in shown
+    assert (tmp_path / "g.pb").read_bytes() == before
+    assert found.test_accuracy == plain.test_accuracy
+
+
+def test_a_fine_tuned_graph_is_as_small_and_made_of_the_same_operations(stripes, tmp_path):
+    here(stripes, tmp_path, fine_tune_from=None)
+    before = nodes.count_operations(reading.read_graph(tmp_path / "g.pb"))
+    size = (tmp_path / "g.pb").stat().st_size
+    here(stripes, tmp_path)
+    assert nodes.count_operations(reading.read_graph(tmp_path / "g.pb")) == before
+    assert (tmp_path / "g.pb").stat().st_size == pytest.approx(size, rel=0.01)
+
+
+def test_a_sweep_compares_fine_tuned_networks(stripes, tmp_path):
+    shown = io.StringIO()
+    config = RetrainConfig(
+        image_dir=stripes / "photos", architecture=str(stripes / "network.keras"), how_many_training_steps=20,
+        fine_tune_from="block1", fine_tune_steps=40, fine_tune_learning_rate=0.05, fine_tune_batch_size=16,
+        output_graph=tmp_path / "g.pb", output_labels=tmp_path / "l.txt", summaries_dir=tmp_path / "s",
+        bottleneck_dir=tmp_path / "b", checkpoint_path=tmp_path / "c",
+    )  # fmt: skip
+    found = retrain(config, Terminal(out=shown, err=shown), choices={"random_seed": (0, 1)})
+    assert "SEED_1" in shown.getvalue()
+    assert found.test_accuracy >= 0.9
+
+
+@pytest.mark.parametrize("architecture", ["mobilenet_0.25_128", "graph.pb"])
+def test_a_frozen_graph_cannot_be_tuned_and_the_line_says_what_can(data, tmp_path, architecture, mean_colour_backbone):
+    colour_folder(tmp_path / "photos", per_class=4)
+    (tmp_path / "graph.pb").write_bytes(mean_colour_backbone.read_bytes())
+    tensor = [] if architecture.startswith("mobilenet") else ["--bottleneck_tensor=mean_colour"]
+    done = command(
+        "retrain", "--image_dir=photos", f"--architecture={architecture}", f"--model_dir={data}/models",
+        "--fine_tune_from=3", *tensor, cwd=tmp_path, code=1,
+    )  # fmt: skip
+    line = done.stderr.strip().splitlines()[-1]
+    assert "cannot be fine-tuned" in line
+    assert "mobilenet_bundled, keras:" in line
+    assert "computed now" not in done.stdout
+
+
+def test_a_layer_that_is_not_there_is_said_before_the_work(tmp_path):
+    colour_folder(tmp_path / "photos", per_class=2)
+    done = command("retrain", "--image_dir=photos", "--fine_tune_from=conv_pw_99", cwd=tmp_path, code=2)
+    assert "Similar ones: conv_pw_9" in done.stderr.strip().splitlines()[-1]
+    assert not (tmp_path / "tf_files" / "bottlenecks").exists()
+
+
+def test_the_layers_of_the_bundled_network_are_listed(tmp_path):
+    done = command("retrain", "--list_layers", cwd=tmp_path)
+    assert "conv_pw_13" in done.stdout
+    assert done.stderr == ""
+
+
+def free_ports(count):
+    opened = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in opened]
+    for server in opened:
+        server.close()
+    return ports
+
+
+def test_two_workers_give_what_one_gives(stripes, tmp_path):
+    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    running = []
+    for index in range(2):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        running.append(
+            subprocess.Popen(
+                [Path(sys.executable).with_name("retrain"), *words(stripes, folder, "--distribution=multi_worker")[1:]],
+                cwd=folder,
+                env={**os.environ, "TF_CONFIG": json.dumps(task)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )  # fmt: skip
+        )
+    outputs = [worker.communicate(timeout=300) for worker in running]
+    assert [worker.returncode for worker in running] == [0, 0], outputs
+    assert "written by the worker that is chief" in outputs[1][0]
+    assert not (tmp_path / "1" / "tf_files" / "retrained_graph.pb").exists()
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    command(*words(stripes, alone), cwd=alone)
+    assert report(tmp_path / "0")["test_accuracy"] == report(alone)["test_accuracy"]
+    measured = [[row["validation_cross_entropy"] for row in report(f)["measured"]] for f in (tmp_path / "0", alone)]
+    assert measured[0] == pytest.approx(measured[1], abs=1e-3)
+
+
+def test_multi_worker_without_its_variable_is_bad_usage(stripes, tmp_path):
+    done = command(*words(stripes, tmp_path, "--distribution=multi_worker"), cwd=tmp_path, code=2)
+    assert "TF_CONFIG" in done.stderr

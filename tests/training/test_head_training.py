@@ -1,0 +1,264 @@
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from retrain.errors import TrainingError
+from retrain.head import softmax
+from retrain.training import chunks, head_training, sampling
+from retrain.training.recipe import OPTIMIZERS, HeadRecipe
+
+
+def gaussians(count, classes=3, dimension=8, spread=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    means = rng.normal(size=(classes, dimension)) * 6
+    return (means[labels] + rng.normal(size=(count, dimension)) * spread).astype(np.float32), labels.astype(np.int64)
+
+
+def planned(labels, *, steps=200, validation=(), interval=10, batch_size=32, validation_batch_size=20, seed=0):
+    return sampling.plan(
+        labels,
+        np.arange(len(labels)),
+        np.array(validation, np.int64),
+        steps=steps,
+        batch_size=batch_size,
+        validation_batch_size=validation_batch_size,
+        eval_step_interval=interval,
+        seed=seed,
+    )
+
+
+def fit(
+    vectors, labels, *, learning_rate=0.05, seed=0, report=lambda segment: None, drawn=None, gather=None, recipe=None,
+    **options,
+):  # fmt: skip
+    return trained(
+        vectors, labels, learning_rate=learning_rate, seed=seed, report=report, drawn=drawn, gather=gather,
+        recipe=recipe, **options,
+    ).head  # fmt: skip
+
+
+def trained(
+    vectors, labels, *, learning_rate=0.05, seed=0, report=lambda segment: None, drawn=None, gather=None, recipe=None,
+    patience=None, **options,
+):  # fmt: skip
+    return head_training.train(
+        gather or (lambda rows: vectors[rows].copy()),
+        labels,
+        np.arange(len(labels)),
+        drawn or planned(labels, seed=seed, **options),
+        class_count=int(labels.max()) + 1,
+        recipe=replace(recipe or HeadRecipe(), learning_rate=learning_rate),
+        seed=seed,
+        patience=patience,
+        report=report,
+    )
+
+
+def test_well_separated_classes_are_learnt():
+    vectors, labels = gaussians(300)
+    # The means lie far beyond six deviations apart: a linear head must be right almost always.
+    assert (fit(vectors, labels).probabilities(vectors).argmax(1) == labels).mean() > 0.99
+
+
+def test_random_labels_are_not_learnt():
+    vectors, labels = gaussians(300)
+    other = gaussians(300, seed=1)[0]
+    shuffled = np.random.default_rng(2).permutation(labels)
+    assert (fit(vectors, shuffled).probabilities(other).argmax(1) == shuffled).mean() < 0.6
+
+
+def test_the_first_loss_is_ln_of_the_class_count():
+    segments = []
+    fit(*gaussians(60, classes=5), steps=5, report=segments.append)
+    assert segments[0].cross_entropy[0] == pytest.approx(math.log(5), abs=1e-6)
+
+
+def test_the_scale_and_offset_of_the_bottlenecks_do_not_matter():
+    vectors, labels = gaussians(200)
+    head, moved = fit(vectors, labels), fit(vectors * 50 + 7, labels)
+    assert head.probabilities(vectors) == pytest.approx(moved.probabilities(vectors * 50 + 7), abs=1e-3)
+
+
+def test_a_constant_dimension_does_no_harm():
+    vectors, labels = gaussians(100)
+    vectors[:, 3] = 5
+    assert np.isfinite(fit(vectors, labels).last.weights).all()
+
+
+def test_features_that_differ_by_rounding_alone_get_no_giant_weights():
+    vectors, labels = gaussians(100)
+    noise = np.float32(0.005) * (1 + np.sign(vectors) * np.float32(1e-7))
+    head = fit(noise.astype(np.float32), labels)
+    # Larger ones would make of rounding errors in the features, 1e-7 of 0.005, differences that count.
+    assert np.abs(head.last.weights).max() < 1e7
+
+
+def test_a_step_is_plain_gradient_descent_on_the_mean_cross_entropy():
+    vectors, labels = gaussians(40)
+    drawn = planned(labels, steps=3, batch_size=16, interval=1, seed=5)
+    variance = vectors.var(0)
+    scaled = (vectors - vectors.mean(0)) / np.sqrt(variance + 1e-3 * variance.mean())
+    weights, biases = np.zeros((8, 3)), np.zeros(3)
+    for batch in drawn.batches:
+        surplus = softmax(scaled[batch] @ weights + biases) - np.eye(3)[labels[batch]]
+        weights -= 0.1 * scaled[batch].T @ surplus / 16
+        biases -= 0.1 * surplus.mean(0)
+    head = fit(vectors, labels, drawn=drawn, learning_rate=0.1)
+    assert head.probabilities(vectors) == pytest.approx(softmax(scaled @ weights + biases), abs=1e-4)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not():
+    vectors, labels = gaussians(100)
+    one, two, other = (fit(vectors, labels, seed=seed).last.weights.tobytes() for seed in (1, 1, 2))
+    assert one == two != other
+
+
+def test_gathering_in_small_parts_changes_nothing(monkeypatch):
+    vectors, labels = gaussians(500)
+    whole = fit(vectors, labels, validation=np.arange(50))
+    monkeypatch.setattr(chunks, "SHARED_BYTES", 0)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 4 * 8 * 100)
+    divided = fit(vectors, labels, validation=np.arange(50))
+    assert whole.last.weights == pytest.approx(divided.last.weights, abs=1e-6)
+
+
+def test_every_class_is_drawn_equally_often_however_rare():
+    labels = np.array([0] * 990 + [1] * 10)
+    drawn = planned(labels, steps=100, batch_size=100)
+    # Five standard deviations of a fair coin thrown 10,000 times.
+    assert labels[drawn.batches].mean() == pytest.approx(0.5, abs=5 * 0.5 / 100)
+
+
+@pytest.mark.parametrize(
+    ("steps", "interval", "expected"),
+    [(25, 10, [0, 10, 20, 24]), (1, 10, [0]), (21, 10, [0, 10, 20]), (3, 1, [0, 1, 2])],
+)
+def test_the_first_and_the_last_step_are_evaluated(steps, interval, expected):
+    segments = []
+    fit(*gaussians(30), steps=steps, interval=interval, report=segments.append, validation=np.arange(6))
+    assert np.concatenate([s.evaluated for s in segments]).tolist() == expected
+    assert np.concatenate([s.steps for s in segments]).tolist() == list(range(steps))
+    assert not np.isnan(segments[-1].validation_accuracy).any()
+
+
+def test_without_validation_images_there_is_no_validation_accuracy():
+    segments = []
+    fit(*gaussians(30), steps=5, report=segments.append)
+    assert np.isnan(segments[0].validation_accuracy).all()
+
+
+def test_minus_one_validates_on_every_image_once():
+    vectors, labels = gaussians(90)
+    segments = []
+    held_out = np.arange(60, 90)
+    head = fit(vectors, labels, steps=20, report=segments.append, validation=held_out, validation_batch_size=-1)
+    right = (head.probabilities(vectors[held_out]).argmax(1) == labels[held_out]).mean()
+    assert segments[-1].validation_accuracy[-1] == pytest.approx(right)
+
+
+def test_the_statistics_of_a_large_set_come_from_a_sample(monkeypatch):
+    monkeypatch.setattr(head_training, "STATISTICS_EXAMPLES", 50)
+    asked = []
+    vectors, labels = gaussians(400)
+
+    def gather(rows):
+        asked.append(len(rows))
+        return vectors[rows].copy()
+
+    fit(vectors, labels, gather=gather, steps=2, batch_size=4, interval=1)
+    assert asked[0] == 50
+    assert max(asked[1:]) <= 8
+
+
+def rings(count, seed=0):
+    """Two classes that no plane parts: near the origin, and far from it in all directions."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 2
+    directions = rng.normal(size=(count, 4))
+    radius = np.where(labels == 0, 1.0, 3.0)[:, None]
+    return (directions / np.linalg.norm(directions, axis=1, keepdims=True) * radius).astype(np.float32), labels
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_hidden_layer_learns_what_a_plane_cannot_part(optimizer):
+    vectors, labels = rings(400)
+    rate = 0.01 if optimizer in ("rmsprop", "adam") else 0.3 if optimizer == "sgd" else 0.05
+    deep = fit(vectors, labels, recipe=HeadRecipe(hidden_units=(32, 16), optimizer=optimizer), learning_rate=rate)
+    flat = fit(vectors, labels, recipe=HeadRecipe(optimizer=optimizer, l2=1e-9), learning_rate=rate)
+    new, truths = rings(400, seed=1)
+    assert (deep.probabilities(new).argmax(1) == truths).mean() > 0.95
+    assert (flat.probabilities(new).argmax(1) == truths).mean() < 0.7
+    assert [layer.weights.shape for layer in deep.layers] == [(4, 32), (32, 16), (16, 2)]
+
+
+def test_the_general_loop_does_what_the_fast_one_does():
+    vectors, labels = gaussians(200, spread=4.0)
+    fast = fit(vectors, labels)
+    # A regularisation too small for float32 to see sends the same training through the other loop.
+    general = fit(vectors, labels, recipe=HeadRecipe(l2=1e-30))
+    assert general.probabilities(vectors) == pytest.approx(fast.probabilities(vectors), abs=1e-4)
+
+
+@pytest.mark.parametrize("recipe", [HeadRecipe(hidden_units=(8,), dropout=0.3), HeadRecipe(optimizer="adam")])
+def test_gathering_in_small_parts_changes_nothing_for_any_head(monkeypatch, recipe):
+    vectors, labels = gaussians(300)
+    whole = fit(vectors, labels, recipe=recipe, steps=60)
+    monkeypatch.setattr(chunks, "SHARED_BYTES", 0)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 4 * 8 * 100)
+    divided = fit(vectors, labels, recipe=recipe, steps=60)
+    assert whole.probabilities(vectors) == pytest.approx(divided.probabilities(vectors), abs=1e-4)
+
+
+def test_regularisation_keeps_weights_small_and_smoothing_keeps_scores_modest():
+    vectors, labels = gaussians(200)
+    plain = fit(vectors, labels)
+    decayed = fit(vectors, labels, recipe=HeadRecipe(l2=1.0))
+    smoothed = fit(vectors, labels, recipe=HeadRecipe(label_smoothing=0.3), steps=2000, learning_rate=0.5)
+    assert np.abs(decayed.last.weights).sum() < np.abs(plain.last.weights).sum() / 2
+    # Two thirds of 0.3 go to the other two classes: the best score is 0.8.
+    assert smoothed.probabilities(vectors).max(1).mean() == pytest.approx(0.8, abs=0.03)
+
+
+def test_dropout_leaves_out_at_training_and_nothing_else():
+    vectors, labels = gaussians(200, spread=5.0)
+    segments = []
+    recipe = HeadRecipe(hidden_units=(32,), dropout=0.9)
+    head = fit(vectors, labels, recipe=recipe, steps=50, report=segments.append)
+    same = fit(vectors, labels, recipe=recipe, steps=50)
+    assert np.array_equal(head.last.weights, same.last.weights)
+    measured = segments[-1].train_cross_entropy[-1]
+    assert measured < np.mean([s.cross_entropy.mean() for s in segments[-3:]])
+
+
+def test_the_cosine_ends_in_steps_that_change_nothing():
+    vectors, labels = gaussians(200, spread=5.0)
+    segments = []
+    fit(vectors, labels, recipe=HeadRecipe(schedule="cosine"), learning_rate=0.5, report=segments.append)
+    moves = [np.abs(b.head.last.weights - a.head.last.weights).max() for a, b in itertools.pairwise(segments)]
+    assert moves[-1] < moves[len(moves) // 2] / 3
+
+
+def test_early_stopping_keeps_the_best_weights_and_says_which():
+    vectors, labels = gaussians(60, spread=8.0)
+    noise = np.random.default_rng(3).permutation(labels)  # nothing to learn: validation only gets worse
+    held_out = np.arange(40, 60)
+    segments = []
+    outcome = trained(
+        vectors, noise, drawn=planned(noise[:], steps=500, validation=held_out, validation_batch_size=-1),
+        patience=3, learning_rate=1.0, report=segments.append,
+    )  # fmt: skip
+    losses = [(-float(s.validation_accuracy[-1]), float(s.validation_cross_entropy[-1])) for s in segments]
+    best = losses.index(min(losses))
+    assert outcome.step == int(segments[best].evaluated[-1])
+    assert np.array_equal(outcome.head.last.weights, segments[best].head.last.weights)
+    assert len(segments) == best + 1 + 3
+    assert outcome.last < 499
+
+
+def test_early_stopping_without_validation_images_is_one_clear_error():
+    with pytest.raises(TrainingError, match="needs validation images"):
+        trained(*gaussians(30), patience=2)
