@@ -52,15 +52,5 @@ def test_the_top_level_holds_what_was_agreed():
         "\n"
     )
     top = {Path(name).parts[0] for name in tracked if name} - {""}
-    allowed = {
-        "pyproject.toml",
-        "README.md",
-        "Makefile",
-        "LICENSE",
-        "CHANGELOG.md",
-        "src",
-        "scripts",
-        "tests",
-        "tf_files",
-    }
+    allowed = set("pyproject.toml README.md Makefile LICENSE CHANGELOG.md src scripts tests tf_files".split())
     assert {name for name in top if not name.startswith(".")} <= allowed

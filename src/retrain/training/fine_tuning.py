@@ -25,6 +25,7 @@ from retrain.terminal import Terminal
 from retrain.training import joint_training, sampling, trainable_layers
 from retrain.training.joint_training import JointTraining, Tuning
 from retrain.training.recipe import HeadRecipe
+from retrain.training.trainable_layers import TrainableLayers
 
 _EVALUATIONS = 20  # of a fine-tuning, about
 
@@ -130,8 +131,8 @@ class _FrozenPartReader:
     """What the frozen part of a network makes of pictures: stored photos, and distorted copies made when drawn."""
 
     def __init__(
-        self, prepared: PreparedDataset, network: Any, cut: trainable_layers.TrainableLayers, *, copies: int, seed: int, terminal: Terminal,
-        opened: ExitStack,
+        self, prepared: PreparedDataset, network: Any, cut: TrainableLayers, *, copies: int, seed: int,
+        terminal: Terminal, opened: ExitStack,
     ) -> None:  # fmt: skip
         examples = prepared.dataset.examples
         self.labels = np.array([example.class_id for example in examples], np.int64)
@@ -174,7 +175,7 @@ class _FrozenPartReader:
         return FreshReader(self._stored, self._names, photos, source=self._source, copy=lambda draw: str(chosen[draw]))
 
 
-def _below(network: Any, cut: trainable_layers.TrainableLayers) -> freezing.FrozenGraph:
+def _below(network: Any, cut: TrainableLayers) -> freezing.FrozenGraph:
     """Return the frozen part as a graph from pixels to all that the tail takes, flat, one behind the other."""
     below = trainable_layers.frozen_part(network.model, cut)
     _, height, width, _ = network.model.input_shape
