@@ -244,7 +244,7 @@ def test_a_saved_model_answers_as_the_originals_did(trained, flowers, tmp_path):
 
 def test_with_a_hub_module_the_nodes_are_named_as_tf_hubs_retrain_named_them(flowers, tmp_path):
     import tensorflow as tf
-    from test_backbone import colour_module
+    from builders import colour_module
 
     tf.saved_model.save(colour_module(), str(tmp_path / "module"))
     config = RetrainConfig(
@@ -491,7 +491,7 @@ def test_quantize_graph_says_what_it_does_not_offer(codelab):
     assert "eightbit is not offered" in script(codelab, "quantize_graph", *words, "--mode=eightbit", code=2).stderr
     assert "--bitdepth" in script(codelab, "quantize_graph", *words, "--bitdepth=0", code=2).stderr
     told = script(codelab, "quantize_graph", *words, "--output_node_names=final_resul", code=1).stderr
-    assert "Similar names: final_result" in told
+    assert "Did you mean final_result" in told
 
 
 def test_count_ops_counts_by_name_and_by_type(codelab):

@@ -30,7 +30,10 @@ def test_a_backbone_can_be_pretrained_and_used(tmp_path, data, teacher):
     )  # fmt: skip
     losses = [float(loss) for loss in re.findall(r"loss = ([\d.]+)", done.stdout)]
     assert losses[-1] < losses[0]
-    with np.load(tmp_path / "new.npz") as arrays, np.load(ROOT / "src/retrain/data/mobilenet_bundled.npz") as bundled:
+    with (
+        np.load(tmp_path / "new.npz") as arrays,
+        np.load(ROOT / "src/retrain/backbones/weights/mobilenet_bundled.npz") as bundled,
+    ):
         assert set(arrays) == set(bundled)
         assert {name: array.dtype for name, array in arrays.items()} == {n: a.dtype for n, a in bundled.items()}
         assert arrays["conv1/kernel"].shape == (3, 3, 3, 8)
