@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     if given.describe:
         from retrain.inference import description
 
-        for line in description.describe_model(given.graph, labels=given.labels, own=flags.own_metadata(given)):
+        for line in description.describe_model(given.graph, labels=given.labels, overrides=flags.own_metadata(given)):
             print(printable(line))
         return DONE
     words = ([given.image] if given.image else []) + given.images
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     images: Iterable[Path] = named
     if image_files.STANDARD_INPUT in words:
         images = itertools.chain(named, image_files.read_paths(sys.stdin))
-    model = model_loading.load(given.graph, labels=given.labels, own=flags.own_metadata(given))
+    model = model_loading.load(given.graph, labels=given.labels, overrides=flags.own_metadata(given))
     if given.verbose:
         print(f"label_image: {printable(str(given.graph))}: {model.metadata.summary()}", file=sys.stderr)
     single = images is named and named == [Path(word) for word in words]
