@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from retrain import preprocessing
+from retrain import metadata, preprocessing
 from retrain.formats import classifier
 from retrain.metadata import Metadata
 
@@ -31,3 +31,9 @@ def test_what_a_later_version_wrote_is_read():
     for text in ("[]", "{}", '{"labels": 3}'):
         with pytest.raises(ValueError, match="no metadata of retrain"):
             Metadata.from_json(text)
+
+
+def test_labels_come_back_one_a_line(tmp_path):
+    labels = ["Rose-A", "тюльпан", "it's", "two\nlines"]
+    metadata.write_labels(tmp_path / "labels.txt", labels)
+    assert metadata.read_labels(tmp_path / "labels.txt") == ("Rose-A", "тюльпан", "it's", "two lines")
