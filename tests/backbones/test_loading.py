@@ -14,15 +14,19 @@ def test_the_bundled_backbone_needs_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "size"), [("mobilenet_0.25_128", 128), ("mobilenet_0.25_224", 224)])
-def test_the_official_archives_work(data, tmp_path, name, size):
-    float_vectors = assert_works(loaded(name, tmp_path, model_dir=data / "models"), tmp_path, size=size, dimension=256)
-    quantized = loaded(f"{name}_quantized", tmp_path, model_dir=data / "models")
+def test_the_official_archives_work(codelab_data, tmp_path, name, size):
+    float_vectors = assert_works(
+        loaded(name, tmp_path, model_dir=codelab_data / "models"), tmp_path, size=size, dimension=256
+    )
+    quantized = loaded(f"{name}_quantized", tmp_path, model_dir=codelab_data / "models")
     vectors = assert_works(quantized, tmp_path, size=size, dimension=256)
     assert np.corrcoef(vectors.ravel(), float_vectors.ravel())[0, 1] > 0.9
 
 
-def test_another_tensor_can_be_the_bottleneck(data, tmp_path):
-    found = loaded("mobilenet_0.25_128", tmp_path, model_dir=data / "models", target="MobilenetV1/Predictions/Reshape")
+def test_another_tensor_can_be_the_bottleneck(codelab_data, tmp_path):
+    found = loaded(
+        "mobilenet_0.25_128", tmp_path, model_dir=codelab_data / "models", target="MobilenetV1/Predictions/Reshape"
+    )
     assert in_tensorflow(found).shape == (2, 1001)
 
 
@@ -40,9 +44,9 @@ def test_a_second_load_reads_what_the_first_one_froze(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", None])
-def test_a_damaged_archive_is_one_clear_error(tmp_path, data, content):
+def test_a_damaged_archive_is_one_clear_error(tmp_path, codelab_data, content):
     name = "mobilenet_v1_1.0_224_frozen.tgz"
-    whole = (data / "models" / "mobilenet_v1_0.25_128_frozen.tgz").read_bytes()
+    whole = (codelab_data / "models" / "mobilenet_v1_0.25_128_frozen.tgz").read_bytes()
     (tmp_path / name).write_bytes(whole[:100_000] if content is None else content)
     with pytest.raises(BackboneError, match=rf"{name}.*Delete it and run again"):
         loaded("mobilenet_1.0_224", tmp_path, model_dir=tmp_path)

@@ -1,12 +1,13 @@
 from retrain.backbones import catalogue, sources
 
 
-def test_anything_that_changes_a_bottleneck_changes_the_folder(tmp_path, data):
-    weights = next((data / "models").glob("*.h5"))
+def test_anything_that_changes_a_bottleneck_changes_the_folder(tmp_path, codelab_data):
+    weights = tmp_path / "weights.h5"  # whatever it holds: it is read when the network is built
+    weights.write_bytes(b"weights")
 
     def name(architecture, **options):
         spec = catalogue.find(architecture)
-        return sources.locate(spec, model_dir=data / "models", **options).folder_name
+        return sources.locate(spec, model_dir=codelab_data / "models", **options).folder_name
 
     names = [
         name("mobilenet_bundled"),
@@ -21,9 +22,9 @@ def test_anything_that_changes_a_bottleneck_changes_the_folder(tmp_path, data):
     assert name("mobilenet_bundled") == names[0]
 
 
-def test_a_copy_of_the_same_weights_shares_the_folder(tmp_path, data):
-    archive = data / "models" / "mobilenet_v1_0.25_128_frozen.tgz"
+def test_a_copy_of_the_same_weights_shares_the_folder(tmp_path, codelab_data):
+    archive = codelab_data / "models" / "mobilenet_v1_0.25_128_frozen.tgz"
     (tmp_path / archive.name).write_bytes(archive.read_bytes())
     spec = catalogue.find("mobilenet_0.25_128")
-    here, there = (sources.locate(spec, model_dir=folder) for folder in (data / "models", tmp_path))
+    here, there = (sources.locate(spec, model_dir=folder) for folder in (codelab_data / "models", tmp_path))
     assert here.folder_name == there.folder_name

@@ -51,8 +51,10 @@ def row(name, accuracy, apart=0):
 def test_problems_are_what_is_lost_and_what_differs():
     graph = row("frozen graph", 0.9)
     rows = [row("a", 0.9), row("b", 0.8), row("c", 0.9, apart=2), row("d", None)]
-    assert comparison.problems(graph, rows, max_drop=0.1) == ["c gives 2 image(s) another class than the frozen graph"]
-    assert comparison.problems(graph, rows, max_drop=0.05) == [
+    assert comparison.find_problems(graph, rows, max_drop=0.1) == [
+        "c gives 2 image(s) another class than the frozen graph"
+    ]
+    assert comparison.find_problems(graph, rows, max_drop=0.05) == [
         "b loses 10.0% accuracy, more than --max_accuracy_drop 0.05",
         "c gives 2 image(s) another class than the frozen graph",
     ]

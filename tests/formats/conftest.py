@@ -5,7 +5,7 @@ from conftest import COLOURS, colour_folder, command, photo
 from retrain.formats.table import FORMATS
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def run(tmp_path_factory):
     """A training with the bundled network, exported in every format, and what it printed."""
     folder = tmp_path_factory.mktemp("run")
@@ -17,12 +17,12 @@ def run(tmp_path_factory):
     return folder, done
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def graph(run):
     return run[0] / "tf_files" / "retrained_graph.pb"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pictures(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
     return {name: photo(folder / f"{name}.jpg", colour, (90, 70), seed=9) for name, colour in COLOURS.items()}

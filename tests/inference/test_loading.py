@@ -75,12 +75,12 @@ def test_what_a_graph_does_not_tell_is_asked_for_by_flag(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["mobilenet_0.25_128", "mobilenet_0.25_224"])
-def test_graphs_that_others_exported_years_ago_are_read(data, name):
-    legacy = data / "models" / "legacy"
+def test_graphs_that_others_exported_years_ago_are_read(codelab_data, name):
+    legacy = codelab_data / "models" / "legacy"
     model = model_loading.load(legacy / f"retrained_graph_{name}.pb", labels=legacy / f"retrained_labels_{name}.txt")
     size = int(name.rsplit("_", 1)[1])
     assert (model.metadata.height, model.metadata.mean, model.metadata.input) == (size, 127.5, "input")
-    picture = next((data / "datasets" / "flowers_1100" / "daisy").glob("*.jpg"))
+    picture = next((codelab_data / "datasets" / "flowers_1100" / "daisy").glob("*.jpg"))
     (result,) = prediction.label(model, [picture])
     assert result.error is None
     assert sum(ranked.score for ranked in result.ranked) == pytest.approx(1, abs=1e-3)
