@@ -1,5 +1,6 @@
 """Builds the small graphs, modules and files that several tests look at."""
 
+import io
 import re
 
 import numpy as np
@@ -12,6 +13,7 @@ from retrain import (
 from retrain.data import decoding
 from retrain.formats import frozen_graph
 from retrain.head import linear
+from retrain.terminal import Terminal
 
 LABELS = ("red", "green", "blue")
 NAMES, SIZE = sorted(COLOURS), 64  # of the classifier that every format is made of
@@ -128,3 +130,8 @@ def graph_def(build, **options):
 
 def old_graph(path, size=16):
     return write_graph(path, lambda tf, image: tf.nn.softmax(tf.reduce_mean(image, [1, 2]), name="final_result"), size)
+
+
+def terminal():
+    out, err = io.StringIO(), io.StringIO()
+    return Terminal(out=out, err=err), out, err

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from backbone_checks import assert_works, in_tensorflow, loaded
 from builders import small_keras
 
-from retrain.backbones import loading
+from retrain.backbones import catalogue, loading, sources
 from retrain.errors import BackboneError
 
 
@@ -37,10 +39,13 @@ def test_a_frozen_graph_asks_for_what_it_does_not_tell(mean_colour_backbone, tmp
     assert_works(found, tmp_path, size=16, dimension=3)
 
 
-def test_a_second_load_reads_what_the_first_one_froze(tmp_path, monkeypatch):
-    first = loaded("mobilenet_bundled", tmp_path)
-    monkeypatch.setattr(loading, "_build", lambda recipe: pytest.fail("frozen twice"))
-    assert loaded("mobilenet_bundled", tmp_path) == first
+def test_a_second_load_reads_what_the_first_one_froze(mean_colour_backbone, tmp_path):
+    source = tmp_path / "network.pb"
+    source.write_bytes(mean_colour_backbone.read_bytes())
+    located = sources.locate(replace(catalogue.find(str(source)), target="mean_colour"), model_dir=tmp_path)
+    first = loading.load_backbone(located, tmp_path / "store")
+    source.write_bytes(b"nothing that could be frozen again")
+    assert loading.load_backbone(located, tmp_path / "store") == first
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", None])
