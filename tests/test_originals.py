@@ -43,18 +43,18 @@ CODELAB = ["mobilenet_0.25_128", "mobilenet_0.25_224", "mobilenet_0.25_128_quant
 
 
 @pytest.fixture(scope="session")
-def flowers(data, tmp_path_factory):
+def flowers(codelab_data, tmp_path_factory):
     """Forty photos of each of three flowers."""
     folder = tmp_path_factory.mktemp("flowers")
     for name in ("daisy", "roses", "sunflowers"):
         (folder / name).mkdir()
-        for image in sorted((data / "datasets" / "flowers_1100" / name).glob("*.jpg"))[:40]:
+        for image in sorted((codelab_data / "datasets" / "flowers_1100" / name).glob("*.jpg"))[:40]:
             (folder / name / image.name).symlink_to(image)
     return folder
 
 
 @pytest.fixture(scope="session")
-def trained(data, flowers, tmp_path_factory):
+def trained(codelab_data, flowers, tmp_path_factory):
     """Return a function that trains on the flowers with some settings, on one store for all tests."""
     kept = tmp_path_factory.mktemp("kept")
 
@@ -65,7 +65,7 @@ def trained(data, flowers, tmp_path_factory):
             output_labels=folder / "labels.txt",
             summaries_dir=folder / "summaries",
             bottleneck_dir=kept / "bottlenecks",
-            model_dir=data / "models",
+            model_dir=codelab_data / "models",
             checkpoint_path=folder / "head",
             intermediate_output_graphs_dir=folder / "intermediate",
             testing_percentage=25,
@@ -266,11 +266,11 @@ def write_old_cache(flowers, folder, network, values):
         file.write_text(",".join(str(value) for value in values(image)))
 
 
-def logits(data, size=128):
+def logits(codelab_data, size=128):
     """Return a function from a photo to the 1001 logits that the original cached for it."""
     import tensorflow as tf
 
-    with tarfile.open(data / "models" / "mobilenet_v1_0.25_128_frozen.tgz") as archive:
+    with tarfile.open(codelab_data / "models" / "mobilenet_v1_0.25_128_frozen.tgz") as archive:
         frozen = archive.extractfile("mobilenet_v1_0.25_128/frozen_graph.pb").read()
     graph_def = reading.parse_graph(frozen, name="archive")
     with tf.Graph().as_default() as graph:
@@ -285,12 +285,12 @@ def logits(data, size=128):
     return values
 
 
-def test_the_originals_cache_is_read_once_and_trains_as_well(data, flowers, tmp_path):
-    write_old_cache(flowers, tmp_path / "bottlenecks", "mobilenet_0.25_128", logits(data))
+def test_the_originals_cache_is_read_once_and_trains_as_well(codelab_data, flowers, tmp_path):
+    write_old_cache(flowers, tmp_path / "bottlenecks", "mobilenet_0.25_128", logits(codelab_data))
     spoilt = next((tmp_path / "bottlenecks" / "roses").iterdir())
     spoilt.write_text("1,2,3")
     words = [
-        "retrain", f"--image_dir={flowers}", "--architecture=mobilenet_0.25_128", f"--model_dir={data}/models",
+        "retrain", f"--image_dir={flowers}", "--architecture=mobilenet_0.25_128", f"--model_dir={codelab_data}/models",
         f"--bottleneck_dir={tmp_path}/bottlenecks", "--how_many_training_steps=100", "--testing_percentage=25",
     ]  # fmt: skip
     first, second = command(*words, cwd=tmp_path), command(*words, cwd=tmp_path)
@@ -393,8 +393,8 @@ def test_describe_names_the_flags_of_what_is_not_known(tmp_path):
         assert f"not known; give {flag}" in described
 
 
-def test_an_old_graph_is_a_backbone_and_can_be_evaluated(data, flowers, trained, tmp_path):
-    legacy = data / "models" / "legacy" / "retrained_graph_mobilenet_0.25_128.pb"
+def test_an_old_graph_is_a_backbone_and_can_be_evaluated(codelab_data, flowers, trained, tmp_path):
+    legacy = codelab_data / "models" / "legacy" / "retrained_graph_mobilenet_0.25_128.pb"
     report = trained(tmp_path, architecture=str(legacy))
     assert report.test_accuracy >= 0.7
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
@@ -510,8 +510,8 @@ def test_graph_pb2tb_writes_what_tensorboard_reads(codelab, tmp_path):
     assert "final_result" in {node.name for node in events.Graph().node}
 
 
-def test_show_image_prints_the_photographer(codelab, data, tmp_path):
-    image = next((data / "datasets" / "flowers_1100" / "tulips").glob("*.jpg"))
+def test_show_image_prints_the_photographer(codelab, codelab_data, tmp_path):
+    image = next((codelab_data / "datasets" / "flowers_1100" / "tulips").glob("*.jpg"))
     env = {"DISPLAY": "", "WAYLAND_DISPLAY": ""}
     done = command("python", "-m", "scripts.show_image", image, cwd=codelab, env=env)
     assert done.stdout.startswith(f"tulips/{image.name} CC-BY by ")

@@ -53,3 +53,8 @@ def test_an_unknown_name_is_answered_with_the_nearest(typed, offered):
 def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path):
     with pytest.raises(BackboneError, match="no such file"):
         find(str(tmp_path / "model.pb"))
+
+
+def test_kinds_are_told_apart():
+    assert catalogue.find("inception_v3").kind is Kind.ARCHIVE
+    assert catalogue.from_hub("x").kind is Kind.HUB

@@ -73,12 +73,6 @@ def test_the_same_head_gives_the_same_bytes(mean_colour_backbone, tmp_path):
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
-def test_labels_come_back_one_a_line(tmp_path):
-    labels = ["Rose-A", "тюльпан", "it's", "two\nlines"]
-    metadata.write_labels(tmp_path / "labels.txt", labels)
-    assert metadata.read_labels(tmp_path / "labels.txt") == ("Rose-A", "тюльпан", "it's", "two lines")
-
-
 def test_labels_with_any_name_survive_inside_the_graph(mean_colour_backbone, tmp_path):
     labels = ("two\nlines", "тюльпан", "\udcff")
     path = tmp_path / "g.pb"
@@ -89,25 +83,6 @@ def test_labels_with_any_name_survive_inside_the_graph(mean_colour_backbone, tmp
     )  # fmt: skip
     files.write_result(path, graph)
     assert frozen_graph.describe(path).labels == labels
-
-
-def test_a_result_that_cannot_be_written_is_said_before_the_work(tmp_path):
-    (tmp_path / "file").write_text("")
-    for path in (tmp_path / "file" / "graph.pb", tmp_path):
-        with pytest.raises(ExportError, match="cannot write"):
-            files.check_writable(path)
-
-
-def test_a_failed_write_leaves_the_old_file(graph, monkeypatch, tmp_path):
-    before = graph.read_bytes()
-    monkeypatch.setattr(
-        "pathlib.Path.replace", lambda *a: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-    )
-    with pytest.raises(ExportError, match="No space left"):
-        metadata.write_labels(graph, ["x"])
-    monkeypatch.undo()
-    assert graph.read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == [graph.name]
 
 
 def test_a_graph_without_metadata_tells_what_its_nodes_tell(tmp_path):

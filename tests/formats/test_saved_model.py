@@ -1,14 +1,20 @@
+import base64
+import http.client
+import http.server
 import io
+import json
+import threading
 
 import numpy as np
 import pytest
-from builders import exported
-from conftest import DATA
+from builders import NAMES, exported, pixels_of
+from conftest import command
 from PIL import ExifTags, Image
 
 from retrain.data import decoding
 from retrain.errors import ExportError
 from retrain.formats import frozen_graph, saved_model
+from retrain.formats import table as format_table
 from retrain.graphs import reading
 
 
@@ -123,9 +129,9 @@ def test_images_of_many_sizes_go_in_together(saved):
     assert found["scores"].numpy()[:, 0] == pytest.approx(found["probabilities"].numpy()[:, 2])
 
 
-def test_real_photos_get_the_classes_that_training_gives_them(saved, encoded, data):
-    photos = sorted((DATA / "datasets" / "flowers_1100").glob("*/*.jpg"))[::100]
-    assert len(photos) == 11
+def test_real_photos_get_the_classes_that_training_gives_them(saved, encoded, codelab_data):
+    photos = sorted((codelab_data / "datasets" / "flowers_1100").glob("*/*.jpg"))[::100]
+    assert len(photos) >= 2
     for photo in photos:
         assert encoded(photo.read_bytes()) == pytest.approx(expected(saved, photo.read_bytes()), abs=0.02)
 
@@ -143,3 +149,84 @@ def test_the_folder_is_replaced_whole_and_only_if_it_is_ours(saved, tmp_path):
     (tmp_path / "saved" / "retrain.json").unlink()
     with pytest.raises(ExportError, match="holds other files already"):
         saved_model.check(tmp_path / "saved")
+
+
+def test_saved_model_cli_shows_and_runs_the_signatures(graph, pictures, tmp_path):
+    folder = format_table.path_of(graph, "saved_model")
+    shown = command("saved_model_cli", "show", "--dir", folder, "--all", cwd=tmp_path).stdout
+    assert "signature_def['serving_default']" in shown
+    assert "signature_def['pixels']" in shown
+    np.save(tmp_path / "pixels.npy", np.stack([pixels_of(path) for path in pictures.values()]).astype(np.float32))
+    np.save(tmp_path / "files.npy", np.array([path.read_bytes() for path in pictures.values()]))
+    for signature, given in (("serving_default", "image_bytes=files.npy"), ("pixels", "pixels=pixels.npy")):
+        command(
+            "saved_model_cli", "run", "--dir", folder, "--tag_set", "serve", "--signature_def", signature,
+            "--inputs", given, "--outdir", signature, cwd=tmp_path,
+        )  # fmt: skip
+        labels = np.load(tmp_path / signature / "labels.npy", allow_pickle=True)
+        assert [row[0].decode() for row in labels] == list(pictures)
+
+
+class Serving(http.server.BaseHTTPRequestHandler):
+    """Answers requests in the row format of TensorFlow Serving's REST interface by a signature.
+
+    https://www.tensorflow.org/tfx/serving/api_rest#predict_api
+    """
+
+    signature = None
+
+    def do_POST(self):
+        import tensorflow as tf
+
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        ((argument, _),) = self.signature.structured_input_signature[1].items()
+        values = [each.get(argument, each) for each in asked["instances"]]
+        files = tf.constant([base64.b64decode(value["b64"]) for value in values])
+        found = {name: result.numpy() for name, result in self.signature(**{argument: files}).items()}
+        rows = [
+            {
+                name: [v.decode() if isinstance(v, bytes) else float(v) for v in values[i]]
+                for name, values in found.items()
+            }
+            for i in range(len(files))
+        ]
+        body = json.dumps({"predictions": rows}).encode()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_rest_request_of_base64_images_is_answered(graph, pictures, wrapped):
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(format_table.path_of(graph, "saved_model")))
+    handler = type("Handler", (Serving,), {"signature": loaded.signatures["serving_default"]})
+    server = http.server.HTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        files = [{"b64": base64.b64encode(path.read_bytes()).decode()} for path in pictures.values()]
+        instances = [{"image_bytes": file} if wrapped else file for file in files]
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+        connection.request("POST", "/v1/models/flowers:predict", json.dumps({"instances": instances}))
+        predictions = json.load(connection.getresponse())["predictions"]
+        connection.close()
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert [row["labels"][0] for row in predictions] == list(pictures)
+    for row in predictions:
+        assert row["scores"] == sorted(row["scores"], reverse=True)
+        assert row["probabilities"] == pytest.approx([row["scores"][row["labels"].index(name)] for name in NAMES])
+
+
+def test_a_folder_of_someone_else_is_not_replaced(tmp_path, colour_images):
+    taken = tmp_path / "tf_files" / "retrained_graph_saved_model"
+    taken.mkdir(parents=True)
+    (taken / "thesis.txt").write_text("years of work")
+    done = command("retrain", "--image_dir", colour_images, "--export", "saved_model", cwd=tmp_path, code=1)
+    assert "retrained_graph_saved_model holds other files already" in done.stderr
+    assert (taken / "thesis.txt").read_text() == "years of work"

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from conftest import write_graph
 
+from retrain.errors import ExportError
 from retrain.formats import frozen_graph, saved_model
 from retrain.formats import keras as keras_format
 from retrain.formats import onnx as onnx_format
@@ -105,3 +107,13 @@ def test_keras_layers_are_used_wherever_there_are_weights(graph):
     # Constants of arithmetic, as epsilons and what normalisation multiplies with, are no weights.
     assert model.count_params() > 0.7 * parameters
     assert model.trainable_weights
+
+
+def test_a_network_that_keras_has_no_layers_for_is_one_clear_error(tmp_path):
+    path = write_graph(
+        tmp_path / "g.pb",
+        lambda tf, picture: tf.nn.softmax(tf.reduce_mean(tf.nn.lrn(picture), [1, 2]), name="final_result"),
+    )
+    told = Metadata(("a", "b", "c"), "Placeholder", "final_result", height=16, width=16, mean=0.0, std=1.0)
+    with pytest.raises(ExportError, match="no layer for the operation LRN"):
+        keras_format.to_keras(reading.read_graph(path), told)
