@@ -6,13 +6,14 @@ import re
 import numpy as np
 from conftest import COLOURS, write_graph
 
-from retrain import (
-    files,
-    metadata,
-)
+from retrain import files
 from retrain.data import decoding
 from retrain.formats import frozen_graph
+from retrain.formats.classifier import ExportSource, TrainedClassifier
+from retrain.graphs import reading
 from retrain.head import linear
+from retrain.metadata import Metadata
+from retrain.preprocessing import InputSpec
 from retrain.terminal import Terminal
 
 LABELS = ("red", "green", "blue")
@@ -22,19 +23,27 @@ RNG = np.random.default_rng(0)
 
 def exported(backbone, path, output="final_result", **fields):
     weights = np.eye(3, dtype=np.float32) * 9
-    described = metadata.Metadata(
-        labels=LABELS, height=16, width=16, mean=0.0, std=255.0, architecture="mean", **fields
-    )
-    graph = frozen_graph.join(
-        backbone=backbone,
-        source="Placeholder",
-        target="mean_colour",
-        head=linear(weights, np.zeros(3, np.float32)),
-        output=output,
-        metadata=described,
-    )
-    files.write_result(path, graph)
+    metadata = Metadata(labels=LABELS, architecture="mean", **fields)
+    head = linear(weights, np.zeros(3, np.float32))
+    files.write_result(path, frozen_graph.join(mean_classifier(backbone, head, output=output), metadata))
     return path
+
+
+def mean_classifier(backbone, head, output="final_result", litert=None):
+    """Return a head on `mean_colour_backbone`."""
+    spec = InputSpec("Placeholder", 16, 16, 0.0, 255.0)
+    return TrainedClassifier(backbone, litert, spec, "mean_colour", head, output, frozen_graph.HEAD_SCOPE)
+
+
+def graph_model(path):
+    """Return the classifier in a frozen graph, run in TensorFlow whatever lies beside it."""
+    return frozen_graph.load(path, frozen_graph.describe(path))
+
+
+def export_source(path, images=()):
+    """Return a frozen graph as what other formats are written from."""
+    graph_def = reading.read_graph(path)
+    return ExportSource(graph_def, frozen_graph.metadata_of(graph_def), files.sha256_of(path), lambda: images)
 
 
 def built(build):

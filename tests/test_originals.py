@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from builders import graph_model
 from conftest import ROOT, command, photo
 
 from retrain import metadata
@@ -95,13 +96,13 @@ def test_an_exported_graph_is_read_by_old_code(trained, flowers, tmp_path, archi
     trained(tmp_path, architecture=architecture)
     for node in reading.read_graph(tmp_path / "g.pb").node:
         assert set(node.attr) <= TENSORFLOW_1_4[node.op], node.op
-    model = frozen_graph.GraphModel(tmp_path / "g.pb", frozen_graph.describe(tmp_path / "g.pb"))
+    model = graph_model(tmp_path / "g.pb")
     for image in sorted((flowers / "daisy").glob("*.jpg"))[:3]:
         pixels = prediction.pixels(model, image)
         # Mean and std 128 where the network was made for 127.5: the scores differ by as little as the pixels.
         assert old_scores(tmp_path / "g.pb", pixels) == pytest.approx(model(pixels[None])[0], abs=2e-2)
         same = replace(model.metadata, mean=128.0, std=128.0)
-        asked = frozen_graph.GraphModel(tmp_path / "g.pb", same)
+        asked = frozen_graph.load(tmp_path / "g.pb", same)
         assert old_scores(tmp_path / "g.pb", pixels) == pytest.approx(asked(pixels[None])[0], abs=1e-3)
 
 
@@ -230,7 +231,7 @@ def test_a_saved_model_answers_as_the_originals_did(trained, flowers, tmp_path):
 
     for steps in (20, 30):  # the second takes the place of the first
         trained(tmp_path, saved_model_dir=tmp_path / "saved", final_tensor_name="other", how_many_training_steps=steps)
-    model = frozen_graph.GraphModel(tmp_path / "g.pb", frozen_graph.describe(tmp_path / "g.pb"))
+    model = graph_model(tmp_path / "g.pb")
     pixels = prediction.pixels(model, next((flowers / "roses").iterdir()))[None]
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], str(tmp_path / "saved"))
@@ -256,7 +257,7 @@ def test_with_a_hub_module_the_nodes_are_named_as_tf_hubs_retrain_named_them(flo
     names = {node.name for node in reading.read_graph(tmp_path / "g.pb").node}
     assert {"Placeholder", "final_retrain_ops/Wx_plus_b/add", "final_result"} <= names
     told = detection.detect_input(reading.read_graph(tmp_path / "g.pb"))
-    assert (told.tensor, told.mean, told.std) == ("Placeholder", 0.0, 255.0)
+    assert (told.node, told.mean, told.std) == ("Placeholder", 0.0, 255.0)
 
 
 def write_old_cache(flowers, folder, network, values):
@@ -364,7 +365,7 @@ def test_an_old_graph_needs_no_flags(tmp_path, build, size, source, mean, std):
     graph = old_graph(tmp_path / "retrained_graph.pb", build)
     (tmp_path / "retrained_labels.txt").write_text("red\ngreen\nblue\n")
     told = model_loading.load(graph).metadata
-    assert (told.input, told.height, told.mean, told.std) == (source, size, mean, std)
+    assert (told.input.node, told.input.height, told.input.mean, told.input.std) == (source, size, mean, std)
     for name, colour in (("red", (250, 5, 5)), ("green", (5, 250, 5)), ("blue", (5, 5, 250))):
         (result,) = prediction.label(model_loading.load(graph), [photo(tmp_path / "x.png", colour)])
         assert result.ranked[0].label == name

@@ -86,16 +86,16 @@ def test_label_without_an_image_says_how(tmp_path):
 def test_the_benchmarks_rival_computes_what_the_original_did(tmp_path, data):
     from scripts import rival
 
-    from retrain.backbones import catalogue
+    from retrain.backbones import catalogue, families
     from retrain.backbones.loading import load_backbone
     from retrain.backbones.runner import TensorFlowRunner
-    from retrain.backbones.sources import locate
+    from retrain.backbones.sources import WeightsRequest
     from retrain.data.decoding import decode
 
-    recipe = locate(catalogue.find("mobilenet_0.25_128"), model_dir=data / "models")
-    frozen = load_backbone(recipe, tmp_path)
-    theirs = rival.Bottlenecks(frozen.graph, source=frozen.source, target=frozen.target, size=128)
-    ours = TensorFlowRunner(frozen.graph, source=frozen.source, target=frozen.target, mean=frozen.mean, std=frozen.std)
+    source = families.locate(catalogue.find("mobilenet_0.25_128"), WeightsRequest(data / "models"))
+    backbone = load_backbone(source, tmp_path)
+    theirs = rival.Bottlenecks(backbone.graph, source=backbone.input.node, target=backbone.target, size=128)
+    ours = TensorFlowRunner(backbone)
     photos = sorted((data / "datasets" / "flowers_1100" / "daisy").glob("*.jpg"))[:8]
     files = rival.fill(photos, theirs, tmp_path / "text")
     for photo, file in zip(photos, files, strict=True):

@@ -13,7 +13,7 @@ def test_the_codelabs_names_are_all_there():
             for suffix in ("", "_quantized"):
                 row = find(f"mobilenet_{width}_{size}{suffix}")
                 assert row.kind is Kind.ARCHIVE
-                assert row.height == row.width == int(size)
+                assert row.input.size == (int(size), int(size))
                 assert row.url.endswith(f"/mobilenet_v1_{width}_{size}_frozen.tgz")
                 assert row.member == ("quantized_graph.pb" if suffix else "frozen_graph.pb")
     assert find("inception_v3").url.endswith("inception-2015-12-05.tgz")

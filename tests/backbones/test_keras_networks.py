@@ -74,7 +74,7 @@ def test_random_weights_follow_the_seed(tmp_path):
 def test_a_keras_file_is_cut_before_its_classifier(tmp_path):
     small_keras(rescaling=True).save(tmp_path / "model.keras")
     found = loaded(str(tmp_path / "model.keras"), tmp_path)
-    assert (found.mean, found.std) == (0.0, 1.0)
+    assert (found.input.mean, found.input.std) == (0.0, 1.0)
     assert_works(found, tmp_path, size=20, dimension=6)
 
 

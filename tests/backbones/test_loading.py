@@ -5,7 +5,8 @@ import pytest
 from backbone_checks import assert_works, in_tensorflow, loaded
 from builders import small_keras
 
-from retrain.backbones import catalogue, loading, sources
+from retrain.backbones import catalogue, families, loading
+from retrain.backbones.sources import WeightsRequest
 from retrain.errors import BackboneError
 
 
@@ -42,7 +43,7 @@ def test_a_frozen_graph_asks_for_what_it_does_not_tell(mean_colour_backbone, tmp
 def test_a_second_load_reads_what_the_first_one_froze(mean_colour_backbone, tmp_path):
     source = tmp_path / "network.pb"
     source.write_bytes(mean_colour_backbone.read_bytes())
-    located = sources.locate(replace(catalogue.find(str(source)), target="mean_colour"), model_dir=tmp_path)
+    located = families.locate(replace(catalogue.find(str(source)), target="mean_colour"), WeightsRequest(tmp_path))
     first = loading.load_backbone(located, tmp_path / "store")
     source.write_bytes(b"nothing that could be frozen again")
     assert loading.load_backbone(located, tmp_path / "store") == first
@@ -59,7 +60,7 @@ def test_a_damaged_archive_is_one_clear_error(tmp_path, codelab_data, content):
 
 def test_another_image_size_is_taken_where_the_network_allows_it_and_refused_where_not(tmp_path):
     found = loaded("mobilenet_bundled", tmp_path, height=64, width=64)
-    assert (found.height, found.width, found.dimension) == (64, 64, 512)
+    assert (*found.input.size, found.dimension) == (64, 64, 512)
     small_keras(rescaling=True).save(tmp_path / "fixed.keras")
     with pytest.raises(BackboneError, match="no other size"):
         loaded(str(tmp_path / "fixed.keras"), tmp_path, height=99, width=99)

@@ -1,4 +1,5 @@
-from retrain.backbones import catalogue, sources
+from retrain.backbones import catalogue, families
+from retrain.backbones.sources import WeightsRequest
 
 
 def test_anything_that_changes_a_bottleneck_changes_the_folder(tmp_path, codelab_data):
@@ -7,7 +8,7 @@ def test_anything_that_changes_a_bottleneck_changes_the_folder(tmp_path, codelab
 
     def name(architecture, **options):
         spec = catalogue.find(architecture)
-        return sources.locate(spec, model_dir=codelab_data / "models", **options).folder_name
+        return families.locate(spec, WeightsRequest(codelab_data / "models", **options)).folder_name
 
     names = [
         name("mobilenet_bundled"),
@@ -26,5 +27,5 @@ def test_a_copy_of_the_same_weights_shares_the_folder(tmp_path, codelab_data):
     archive = codelab_data / "models" / "mobilenet_v1_0.25_128_frozen.tgz"
     (tmp_path / archive.name).write_bytes(archive.read_bytes())
     spec = catalogue.find("mobilenet_0.25_128")
-    here, there = (sources.locate(spec, model_dir=folder) for folder in (codelab_data / "models", tmp_path))
+    here, there = (families.locate(spec, WeightsRequest(folder)) for folder in (codelab_data / "models", tmp_path))
     assert here.folder_name == there.folder_name

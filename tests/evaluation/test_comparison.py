@@ -9,7 +9,8 @@ from PIL import Image
 
 from retrain.errors import ExportError
 from retrain.evaluation import comparison, fresh_process
-from retrain.evaluation.comparison import FormatResult
+from retrain.evaluation.comparison import Comparison, FormatResult
+from retrain.evaluation.fresh_process import FileScores
 
 EXPECTED = np.array([[0.6, 0.4], [0.51, 0.49], [0.1, 0.9]], np.float32)
 
@@ -28,8 +29,9 @@ def test_what_is_no_number_is_no_answer():
 
 
 def checked(path, scored, labels, tolerance, max_drop=0.05):
+    images = Comparison([], labels, max_drop)
     return comparison.compare(
-        "x", path, scored, EXPECTED, labels, milliseconds=1.0, tolerance=tolerance, max_drop=max_drop
+        "x", path, FileScores(scored, 1.0), FileScores(EXPECTED, 1.0), images, tolerance=tolerance
     )
 
 
@@ -38,25 +40,25 @@ def test_a_row_counts_bytes_accuracy_and_agreement(tmp_path):
     for name, size in (("a", 10), ("inside/b", 5)):
         (tmp_path / "m" / name).write_bytes(b"x" * size)
     row = checked(tmp_path / "m", EXPECTED[:, ::-1].copy(), np.array([0, 0, 1]), 2e-3)
-    assert (row.bytes, row.accuracy, row.agreement, row.apart) == (15, 0.0, 0.0, 3)
+    assert (row.bytes, row.accuracy, row.agreement, row.disagreements) == (15, 0.0, 0.0, 3)
     same = checked(tmp_path / "m" / "a", EXPECTED, np.array([0, 0, 1]), None)
-    assert (same.bytes, same.accuracy, same.agreement, same.apart) == (10, 1.0, 1.0, 0)
+    assert (same.bytes, same.accuracy, same.agreement, same.disagreements) == (10, 1.0, 1.0, 0)
     assert checked(tmp_path / "m", EXPECTED, None, None).accuracy is None
 
 
-def row(name, accuracy, apart=0):
-    return FormatResult(name, Path("f"), 1, 1.0, accuracy, 1.0, apart, "")
+def row(name, accuracy, disagreements=0):
+    return FormatResult(name, Path("f"), 1, 1.0, accuracy, 1.0, disagreements, "")
 
 
 def test_problems_are_what_is_lost_and_what_differs():
     graph = row("frozen graph", 0.9)
-    rows = [row("a", 0.9), row("b", 0.8), row("c", 0.9, apart=2), row("d", None)]
+    rows = [row("a", 0.9), row("b", 0.8), row("c", 0.9, disagreements=2), row("d", None)]
     assert comparison.find_problems(graph, rows, max_drop=0.1) == [
-        "c gives 2 image(s) another class than the frozen graph"
+        "c gives 2 images another class than the frozen graph"
     ]
     assert comparison.find_problems(graph, rows, max_drop=0.05) == [
         "b loses 10.0% accuracy, more than --max_accuracy_drop 0.05",
-        "c gives 2 image(s) another class than the frozen graph",
+        "c gives 2 images another class than the frozen graph",
     ]
 
 

@@ -2,7 +2,7 @@ import pytest
 from builders import SIZE
 from conftest import COLOURS, colour_folder, command, photo
 
-from retrain.formats.table import FORMATS
+from retrain.formats.table import EXPORTS
 
 
 @pytest.fixture(scope="session")
@@ -12,7 +12,7 @@ def run(tmp_path_factory):
     colour_folder(folder / "photos", per_class=30)
     done = command(
         "retrain", "--image_dir", "photos", "--how_many_training_steps", "60", "--image_size", str(SIZE),
-        "--export", ",".join(FORMATS), cwd=folder,
+        "--export", ",".join(EXPORTS), cwd=folder,
     )  # fmt: skip
     return folder, done
 

@@ -4,10 +4,11 @@ import http.server
 import io
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from builders import NAMES, exported, pixels_of
+from builders import NAMES, export_source, exported, graph_model, pixels_of
 from conftest import command
 from PIL import ExifTags, Image
 
@@ -23,18 +24,18 @@ def saved(tmp_path_factory, mean_colour_backbone):
     """A classifier of mean colours as a SavedModel, and as a frozen graph to compare with."""
     folder = tmp_path_factory.mktemp("saved")
     path = exported(mean_colour_backbone, folder / "g.pb")
-    saved_model.write(folder / "saved", reading.read_graph(path), frozen_graph.describe(path))
+    saved_model.write(export_source(path), folder / "saved")
     return folder / "saved", path
 
 
 @pytest.fixture(scope="module")
 def encoded(saved):
-    return saved_model.Encoded(saved[0])
+    return saved_model.ImageFileModel(saved[0])
 
 
 def expected(saved, data):
     pixels = decoding.decode(data, height=16, width=16)
-    return frozen_graph.GraphModel(saved[1], frozen_graph.describe(saved[1]))(pixels[None])[0]
+    return graph_model(saved[1])(pixels[None])[0]
 
 
 def quarters(size=(64, 48)):
@@ -56,10 +57,10 @@ def corners(folder):
         corner = tf.reshape(picture[:, 2:6, 2:6, :], [-1, 16, 3])
         tf.nn.softmax(tf.reduce_mean(corner, 1) * 9, name="final_result")
         path.write_bytes(graph.as_graph_def().SerializeToString())
-    told = frozen_graph.describe(path)
-    told = type(told)(("r", "g", "b"), "Placeholder", "final_result", height=16, width=16, mean=0.0, std=255.0)
-    saved_model.write(folder / "corner", reading.read_graph(path), told)
-    return saved_model.Encoded(folder / "corner"), frozen_graph.GraphModel(path, told)
+    source = export_source(path)
+    source = replace(source, metadata=replace(source.metadata, labels=("r", "g", "b")))
+    saved_model.write(source, folder / "corner")
+    return saved_model.ImageFileModel(folder / "corner"), frozen_graph.load(path, source.metadata)
 
 
 def test_photos_stand_upright_as_their_exif_says(tmp_path):
@@ -141,9 +142,8 @@ def test_our_own_saved_model_passes_the_allow_list(saved):
 
 
 def test_the_folder_is_replaced_whole_and_only_if_it_is_ours(saved, tmp_path):
-    graph, told = reading.read_graph(saved[1]), frozen_graph.describe(saved[1])
     for _ in range(2):
-        saved_model.write(tmp_path / "saved", graph, told)
+        saved_model.write(export_source(saved[1]), tmp_path / "saved")
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
     saved_model.check(tmp_path / "saved")
     (tmp_path / "saved" / "retrain.json").unlink()

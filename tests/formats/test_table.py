@@ -5,12 +5,11 @@ import re
 
 import numpy as np
 import pytest
-from builders import NAMES, SIZE, pixels_of, rows_of
+from builders import NAMES, SIZE, graph_model, pixels_of, rows_of
 from conftest import command
 
-from retrain.formats import frozen_graph
 from retrain.formats import table as format_table
-from retrain.formats.table import FORMATS
+from retrain.formats.table import EXPORTS
 from retrain.inference import loading as model_loading
 from retrain.inference import prediction
 
@@ -35,24 +34,24 @@ def test_the_report_has_the_table_too(run, graph):
     assert "<h2>Formats</h2>" in graph.with_suffix(".report.html").read_text()
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", EXPORTS)
 def test_every_format_names_each_colour_and_says_what_it_is(graph, pictures, name):
     path = format_table.path_of(graph, name)
     model = model_loading.load(path)
     assert model.metadata.labels == tuple(NAMES)
-    assert (model.metadata.height, model.metadata.width) == (SIZE, SIZE)
+    assert model.metadata.input.size == (SIZE, SIZE)
     assert model.metadata.architecture == "mobilenet_bundled"
     for result in prediction.label(model, pictures.values()):
         assert result.ranked[0].label == result.path.stem
 
 
-@pytest.mark.parametrize("name", [name for name, row in FORMATS.items() if row.tolerance])
+@pytest.mark.parametrize("name", [name for name, row in EXPORTS.items() if row.tolerance])
 def test_float_formats_give_the_probabilities_of_the_frozen_graph(graph, pictures, name):
     batch = np.stack([pixels_of(path) for path in pictures.values()])
-    expected = frozen_graph.GraphModel(graph, frozen_graph.describe(graph))(batch)
-    found = format_table.runtime(format_table.path_of(graph, name))
+    expected = graph_model(graph)(batch)
+    found = format_table.format_of(format_table.path_of(graph, name))
     path = format_table.path_of(graph, name)
-    assert found.load(path, found.describe(path))(batch) == pytest.approx(expected, abs=FORMATS[name].tolerance)
+    assert found.load(path, found.describe(path))(batch) == pytest.approx(expected, abs=EXPORTS[name].tolerance)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +69,7 @@ def test_only_the_runtime_that_a_file_needs_is_imported(graph, pictures, tmp_pat
     assert done.stdout.splitlines()[-1] == str(sorted(runtimes))
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", EXPORTS)
 def test_every_format_is_described(graph, tmp_path, name):
     shown = command("label_image", "--describe", "--graph", format_table.path_of(graph, name), cwd=tmp_path).stdout
     assert f"size:        {SIZE} x {SIZE} px" in shown

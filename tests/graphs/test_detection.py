@@ -55,4 +55,4 @@ def chain(*nodes):
 )
 def test_a_strange_graph_tells_no_range_and_does_no_harm(nodes):
     told = detection.detect_input(chain(*nodes))
-    assert (told.tensor, told.mean, told.std) == ("image", None, None)
+    assert (told.node, told.mean, told.std) == ("image", None, None)

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
-from builders import exported
+from builders import exported, mean_classifier
 
 from retrain import files
 from retrain.formats import frozen_graph
-from retrain.formats import table as format_table
 from retrain.formats.litert import conversion
 from retrain.formats.litert import model as litert_model
+from retrain.formats.table import path_of
+from retrain.graphs import reading
 from retrain.head import linear
 
 
@@ -18,9 +19,11 @@ def graph(mean_colour_backbone, tmp_path):
 @pytest.fixture
 def both(graph, mean_colour_backbone, tmp_path):
     """A frozen graph with its LiteRT form beside it."""
-    lite = tmp_path / "backbone.tflite"
-    lite.write_bytes(conversion.to_float32(mean_colour_backbone, source="Placeholder", target="mean_colour"))
+    litert = tmp_path / "backbone.tflite"
     head = linear(np.eye(3, dtype=np.float32) * 9, np.zeros(3, np.float32))
-    model = litert_model.float32(graph, backbone=lite, head=head, told=frozen_graph.describe(graph))
-    files.write_result(format_table.litert_path(graph), model)
+    classifier = mean_classifier(mean_colour_backbone, head, litert=litert)
+    backbone = reading.read_graph(mean_colour_backbone)
+    litert.write_bytes(conversion.to_float32(backbone, classifier.input, target=classifier.target))
+    model = litert_model.join(classifier, frozen_graph.describe(graph), sha256=files.sha256_of(graph))
+    files.write_result(path_of(graph, "tflite"), model)
     return graph

@@ -8,12 +8,13 @@ from retrain.formats.litert import model as litert_model
 from retrain.inference import loading as model_loading
 from retrain.inference import prediction
 from retrain.metadata import Metadata
+from retrain.preprocessing import InputSpec
 
 
 def test_the_users_own_values_go_first_zero_included(graph, tmp_path):
     grey = photo(tmp_path / "x.png", (100, 90, 80))
     plain = model_loading.load(graph)
-    shifted = model_loading.load(graph, own=Metadata(mean=0.0, std=1.0))
+    shifted = model_loading.load(graph, overrides=Metadata(input=InputSpec(mean=0.0, std=1.0)))
     assert shifted.metadata.std == 1.0
     assert (
         next(iter(prediction.label(shifted, [grey]))).ranked[0].score
@@ -84,7 +85,7 @@ def test_graphs_that_others_exported_years_ago_are_read(codelab_data, name):
     legacy = codelab_data / "models" / "legacy"
     model = model_loading.load(legacy / f"retrained_graph_{name}.pb", labels=legacy / f"retrained_labels_{name}.txt")
     size = int(name.rsplit("_", 1)[1])
-    assert (model.metadata.height, model.metadata.mean, model.metadata.input) == (size, 127.5, "input")
+    assert (model.metadata.input.height, model.metadata.input.mean, model.metadata.input.node) == (size, 127.5, "input")
     picture = next((codelab_data / "datasets" / "flowers_1100" / "daisy").glob("*.jpg"))
     (result,) = prediction.label(model, [picture])
     assert result.error is None

@@ -2,14 +2,15 @@ import json
 
 import numpy as np
 import pytest
+from builders import graph_model
 from conftest import command, photo, write_graph
 
 from retrain.errors import GraphError
-from retrain.formats import frozen_graph
 from retrain.formats.litert import model as litert_model
 from retrain.inference import loading as model_loading
 from retrain.inference import prediction
 from retrain.metadata import Metadata
+from retrain.preprocessing import InputSpec
 
 
 def test_top_k_is_sorted_and_stable():
@@ -35,7 +36,7 @@ def test_an_unreadable_image_costs_only_itself(graph, tmp_path):
 
 def test_the_litert_form_gives_the_same_answers(both, tmp_path):
     pictures = [photo(tmp_path / f"{i}.png", colour, seed=i) for i, colour in enumerate(((250, 3, 9), (9, 80, 30)))]
-    lite, frozen = model_loading.load(both), frozen_graph.GraphModel(both, frozen_graph.describe(both))
+    lite, frozen = model_loading.load(both), graph_model(both)
     assert isinstance(lite, litert_model.LiteRTModel)
     for fast, slow in zip(prediction.label(lite, pictures), prediction.label(frozen, pictures), strict=True):
         assert [r.label for r in fast.ranked] == [r.label for r in slow.ranked]
@@ -72,6 +73,8 @@ def test_a_size_that_the_network_cannot_take_is_one_clear_error(tmp_path):
         lambda tf, image: tf.nn.softmax(tf.reshape(image, [-1, 16 * 16 * 3])[:, :3], name="final_result"),
     )
     (tmp_path / "labels.txt").write_text("a\nb\nc\n")
-    model = model_loading.load(path, labels=tmp_path / "labels.txt", own=Metadata(height=5, width=7))
+    model = model_loading.load(
+        path, labels=tmp_path / "labels.txt", overrides=Metadata(input=InputSpec(height=5, width=7))
+    )
     with pytest.raises(GraphError, match="does not run on 7 x 5 px"):
         list(prediction.label(model, [photo(tmp_path / "x.png", (1, 2, 3))]))
