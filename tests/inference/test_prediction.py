@@ -53,6 +53,7 @@ def test_labelling_with_the_litert_form_imports_no_tensorflow(both, tmp_path):
     assert "red (score=0.9" in command("python", "-c", code, cwd=tmp_path).stdout
 
 
+@pytest.mark.slow
 def test_labelling_with_a_frozen_graph_imports_little_and_says_the_same(graph, tmp_path):
     picture = photo(tmp_path / "x.png", (250, 40, 9))
     code = (
