@@ -16,6 +16,7 @@ from retrain.preprocessing import InputSpec
 def test_top_k_is_sorted_and_stable():
     assert prediction.top_k(np.array([0.1, 0.4, 0.1, 0.4]), 3) == [1, 3, 0]
     assert prediction.top_k(np.array([0.5, 0.5]), 5) == [0, 1]
+    assert prediction.top_k(np.repeat([0.1, 0.2], 50), 100) == [*range(50, 100), *range(50)]
 
 
 def test_each_photo_gets_its_colour(graph, tmp_path):
