@@ -606,8 +606,8 @@ def _peak_of_run(bench: Bench, image_dir: Path, graph: Path) -> int:
 
 PEAK_OF_LABELS = """
 import sys
-from retrain import cli_label
-cli_label.main(["--csv", "-"])
+from retrain.cli import label_image
+label_image.main(["--csv", "-"])
 (peak,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
 print(int(peak.split()[1]) * 1024)
 """

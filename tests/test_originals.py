@@ -244,7 +244,7 @@ def test_a_saved_model_answers_as_the_originals_did(trained, flowers, tmp_path):
 
 def test_with_a_hub_module_the_nodes_are_named_as_tf_hubs_retrain_named_them(flowers, tmp_path):
     import tensorflow as tf
-    from test_backbone import colour_module
+    from builders import colour_module
 
     tf.saved_model.save(colour_module(), str(tmp_path / "module"))
     config = RetrainConfig(

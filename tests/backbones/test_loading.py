@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import colour_module
 
 from retrain import (
     export,
@@ -62,7 +63,7 @@ def test_the_bundled_backbone_equals_the_keras_model_with_its_weights(tmp_path):
     from retrain.backbones import keras_networks
 
     model = keras_networks.bundled(
-        Path(str(files("retrain") / "data" / "mobilenet_bundled.npz")), height=128, width=128
+        Path(str(files("retrain") / "backbones" / "weights" / "mobilenet_bundled.npz")), height=128, width=128
     )
     picture = export.probe_image(128, 128)
     expected = model((picture[None].astype(np.float32) - 127.5) / 127.5, training=False).numpy()
@@ -127,21 +128,6 @@ def test_random_weights_follow_the_seed(tmp_path):
     )
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
-
-
-def colour_module(size=None):
-    import tensorflow as tf
-
-    class Module(tf.Module):
-        def __init__(self):
-            super().__init__()
-            self.scale = tf.Variable([1.0, 2.0, 3.0])
-
-        @tf.function(input_signature=[tf.TensorSpec([None, size, size, 3], tf.float32)])
-        def __call__(self, images):
-            return tf.reduce_mean(images, [1, 2]) * self.scale
-
-    return Module()
 
 
 def test_a_tf2_hub_module_takes_zero_to_one(tmp_path):

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from builders import exported
 from conftest import write_graph
 
 from retrain import files, metadata
@@ -11,23 +12,6 @@ from retrain.graphs import reading
 from retrain.head import linear
 
 LABELS = ("red", "green", "blue")
-
-
-def exported(backbone, path, output="final_result", **fields):
-    weights = np.eye(3, dtype=np.float32) * 9
-    described = metadata.Metadata(
-        labels=LABELS, height=16, width=16, mean=0.0, std=255.0, architecture="mean", **fields
-    )
-    graph = frozen_graph.join(
-        backbone=backbone,
-        source="Placeholder",
-        target="mean_colour",
-        head=linear(weights, np.zeros(3, np.float32)),
-        output=output,
-        metadata=described,
-    )
-    files.write_result(path, graph)
-    return path
 
 
 @pytest.fixture

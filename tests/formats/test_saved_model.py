@@ -2,9 +2,9 @@ import io
 
 import numpy as np
 import pytest
+from builders import exported
 from conftest import DATA
 from PIL import ExifTags, Image
-from test_export import exported
 
 from retrain.data import decoding
 from retrain.errors import ExportError

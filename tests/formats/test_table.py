@@ -111,8 +111,8 @@ def test_float_formats_give_the_probabilities_of_the_frozen_graph(graph, picture
 )
 def test_only_the_runtime_that_a_file_needs_is_imported(graph, pictures, tmp_path, name, runtimes):
     code = (
-        "import sys; from retrain import cli_label\n"
-        f"cli_label.main(['--graph', {str(format_table.path_of(graph, name))!r}, {str(pictures['cyan'])!r}])\n"
+        "import sys; from retrain.cli import label_image\n"
+        f"label_image.main(['--graph', {str(format_table.path_of(graph, name))!r}, {str(pictures['cyan'])!r}])\n"
         "print(sorted({'tensorflow', 'keras', 'onnxruntime', 'tf2onnx'} & set(sys.modules)))"
     )
     done = command("python", "-c", code, cwd=tmp_path)

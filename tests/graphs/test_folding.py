@@ -2,33 +2,12 @@
 
 import numpy as np
 import pytest
+from builders import built, normal, run
 
 from retrain.errors import GraphError
 from retrain.graphs import folding, freezing, nodes
 
 RNG = np.random.default_rng(0)
-
-
-def built(build):
-    """Return the GraphDef that `build(tf, image)` makes; its last node is named `out`."""
-    import tensorflow as tf
-
-    with tf.Graph().as_default() as graph:
-        build(tf, tf.compat.v1.placeholder(tf.float32, [None, 9, 9, 3], name="input"))
-    return graph.as_graph_def()
-
-
-def run(graph_def, output="out"):
-    import tensorflow as tf
-
-    image = np.random.default_rng(1).normal(size=(2, 9, 9, 3)).astype(np.float32)
-    with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
-        tf.graph_util.import_graph_def(graph_def, name="")
-        return session.run(f"{output}:0", {graph.get_tensor_by_name("input:0"): image})
-
-
-def normal(*shape):
-    return RNG.normal(size=shape).astype(np.float32)
 
 
 def variance(*shape):

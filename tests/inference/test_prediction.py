@@ -2,8 +2,8 @@ import json
 
 import numpy as np
 import pytest
+from builders import exported
 from conftest import command, photo, write_graph
-from test_export import exported
 
 from retrain import files
 from retrain.data import image_files
@@ -114,8 +114,8 @@ def test_a_litert_model_can_be_named_itself(both, tmp_path):
 def test_labelling_with_the_litert_form_imports_no_tensorflow(both, tmp_path):
     picture = photo(tmp_path / "x.png", (255, 0, 0))
     code = (
-        "import sys; from retrain import cli_label\n"
-        f"cli_label.main(['--graph', {str(both)!r}, {str(picture)!r}])\n"
+        "import sys; from retrain.cli import label_image\n"
+        f"label_image.main(['--graph', {str(both)!r}, {str(picture)!r}])\n"
         "assert 'tensorflow' not in sys.modules"
     )
     assert "red (score=0.9" in command("python", "-c", code, cwd=tmp_path).stdout
@@ -124,8 +124,8 @@ def test_labelling_with_the_litert_form_imports_no_tensorflow(both, tmp_path):
 def test_labelling_with_a_frozen_graph_imports_little_and_says_the_same(graph, tmp_path):
     picture = photo(tmp_path / "x.png", (250, 40, 9))
     code = (
-        "import sys; from retrain import cli_label\n"
-        f"cli_label.main(['--json', '--graph', {str(graph)!r}, {str(picture)!r}])\n"
+        "import sys; from retrain.cli import label_image\n"
+        f"label_image.main(['--json', '--graph', {str(graph)!r}, {str(picture)!r}])\n"
         "assert 'keras' not in sys.modules\n"
         "import tensorflow as tf; assert tf.constant(1).numpy() == 1; import tensorflow as tf; assert tf.keras"
     )

@@ -256,9 +256,9 @@ import numpy as np, tensorflow as tf
 from pathlib import Path
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from test_finetune import tuning, weights
-from retrain import devices
-from retrain.engine import TensorFlowRunner
+from training.test_fine_tuning import tuning, weights
+from retrain.backbones import devices
+from retrain.backbones.runner import TensorFlowRunner
 found = {{}}
 for distribution, replicas in (("none", 1), ("mirrored", 2)):
     made, _, given = tuning(steps=25, distribution=distribution)

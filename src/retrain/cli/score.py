@@ -57,4 +57,4 @@ def _milliseconds(run: Callable[..., object], given: Sequence[object]) -> float:
 
 
 if __name__ == "__main__":
-    console.run("scoring", main)
+    console.run("score", main)

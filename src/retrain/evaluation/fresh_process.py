@@ -37,7 +37,7 @@ def score_file(model: Path, images: Sequence[Path], *, encoded: bool = False) ->
     with TemporaryDirectory() as folder:
         out = Path(folder) / "probabilities.npy"
         # -P: a file named retrain.py in the current folder must not hide the package.
-        words = [sys.executable, "-P", "-m", "retrain.scoring", str(out)]
+        words = [sys.executable, "-P", "-m", "retrain.cli.score", str(out)]
         # Of a GPU, the training may hold a part of the memory still.
         env = {**os.environ, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
         done = subprocess.run(
