@@ -379,7 +379,7 @@ def test_without_the_converter_onnx_is_refused_with_what_to_install(tmp_path, co
         "retrain", "--image_dir", colour_images, "--export", "onnx", cwd=tmp_path, code=1,
         env={"PYTHONPATH": str(tmp_path)},
     )  # fmt: skip
-    assert done.stderr.strip().endswith("(no such module). Install them: pip install --upgrade 'retrain[onnx]'")
+    assert done.stderr.strip().endswith("(no such module). Install them: pip install --upgrade tf2onnx onnxruntime")
 
 
 def test_without_test_images_the_formats_are_compared_on_training_images(tmp_path, mean_colour_backbone):

@@ -95,7 +95,7 @@ def _of_workers() -> Any:
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
-        raise UsageError(f"TF_CONFIG makes no sense: {first_line(error)}.") from error
+        raise UsageError(f"TF_CONFIG is invalid: {first_line(error)}.") from error
 
 
 def _several() -> list[str]:

@@ -14,7 +14,6 @@ from retrain.metadata import METADATA_NOTE, Metadata
 from retrain.preprocessing import scale_pixels
 
 SUFFIX = ".onnx"
-_INSTALL = "Install it with: pip install 'retrain[onnx]'"
 
 
 def describe(path: Path) -> Metadata:
@@ -43,7 +42,7 @@ def stats(path: Path) -> ModelStats:
     try:
         import onnx
     except ImportError as error:
-        raise GraphError(f"{path} needs the package onnx. {_INSTALL}") from error
+        raise GraphError(f"{path} needs the package onnx. Install it: pip install onnx") from error
     graph = onnx.load(path).graph
     floats = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
     return ModelStats(Counter(node.op_type for node in graph.node), sum(int(np.prod(tensor.dims)) for tensor in floats))
@@ -89,7 +88,7 @@ def _session(path: Path) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise GraphError(f"{path} needs ONNX Runtime. {_INSTALL}") from error
+        raise GraphError(f"{path} needs ONNX Runtime. Install it: pip install onnxruntime") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # it would write what is an error line of ours to the terminal itself
     try:
@@ -122,7 +121,7 @@ def check_installed() -> None:
     except Exception as error:  # releases of onnx and numpy that do not go together raise AttributeError and others
         raise ExportError(
             f"--export onnx needs tf2onnx and onnxruntime ({first_line(error)}). "
-            f"Install them: pip install --upgrade 'retrain[onnx]'"
+            "Install them: pip install --upgrade tf2onnx onnxruntime"
         ) from error
 
 

@@ -30,13 +30,23 @@ def load(graph: Path, *, labels: Path | None = None, own: Metadata | None = None
     Raises:
         GraphError: Something is missing: says which flag gives it.
     """
-    given = _given(own)
-    path = graph if {"input", "output", "height", "width"} & given.keys() else _fastest(graph)
+    path = file_to_load(graph, own)
     told = describe(path, labels=labels, own=own)
     _check_complete(graph, told)
     model = runtime(path).load(path, told)
     _check_label_count(graph, model)
     return model
+
+
+def file_to_load(graph: Path, own: Metadata | None = None) -> Path:
+    """Return the file that `load` reads: where a frozen graph's LiteRT form lies beside it, that form.
+
+    Nodes and sizes that the user names are the graph's, so with them it is the graph itself.
+    """
+    if {"input", "output", "height", "width"} & _given(own).keys() or runtime(graph) is not GRAPH:
+        return graph
+    beside = format_table.litert_path(graph)
+    return beside if litert_model.is_form_of(beside, graph) else graph
 
 
 def describe(path: Path, *, labels: Path | None = None, own: Metadata | None = None) -> Metadata:
@@ -55,12 +65,6 @@ def describe(path: Path, *, labels: Path | None = None, own: Metadata | None = N
 
 def _given(own: Metadata | None) -> dict[str, Any]:
     return {} if own is None else {name: value for name, value in vars(own).items() if value not in (None, ())}
-
-
-def _fastest(graph: Path) -> Path:
-    """Return the LiteRT form of a frozen graph where one lies beside it that is of this very graph."""
-    beside = format_table.litert_path(graph)
-    return beside if runtime(graph) is GRAPH and litert_model.is_form_of(beside, graph) else graph
 
 
 def _check_complete(graph: Path, described: Metadata) -> None:
