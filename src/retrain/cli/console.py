@@ -56,8 +56,8 @@ def _open_standard_streams() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
-    sys.stdout = sys.stdout or os.fdopen(1, "w")
-    sys.stderr = sys.stderr or os.fdopen(2, "w")
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
@@ -71,9 +71,8 @@ def _hold_back_native_messages() -> None:
     sys.stderr.flush()
     real = os.dup(2)
     messages, written = os.pipe()
-    ended, alive = (
-        os.pipe()
-    )  # never written to, nor inherited by commands: `ended` is readable once this process is gone
+    # No command inherits `alive` and nothing is written to it: `ended` is readable once this process is gone.
+    ended, alive = os.pipe()
     watcher = os.fork()
     if watcher == 0:
         os.close(alive)
