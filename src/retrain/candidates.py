@@ -52,9 +52,7 @@ def train_candidate(
 ) -> Candidate:
     """Return what one combination of settings comes to."""
     scope = frozen_graph.HUB_HEAD_SCOPE if config.tfhub_module else frozen_graph.HEAD_SCOPE
-    artefacts = ClassifierWriter(
-        prepared.backbone, prepared.source.engine, prepared.dataset.class_names, config.final_tensor_name, scope
-    )
+    artefacts = ClassifierWriter(prepared.source.engine, prepared.dataset.class_names, config.final_tensor_name, scope)
     folder = config.summaries_dir / trial.name if trial.name else config.summaries_dir
     every = steps_of(config, prepared) // 25
     with Summaries(folder, head_every=every, scope=scope) as summaries:
@@ -124,7 +122,7 @@ def _fine_tuned(
         f"{best.validation_accuracy:.1%} and the cross entropy from {head_alone.validation_cross_entropy:.4f} to "
         f"{best.validation_cross_entropy:.4f} (N={count}), at step {best.step}, whose weights are kept."
     )
-    artefacts = replace(found.artefacts, backbone=refined.backbone, engine=refined.source.engine)
+    artefacts = replace(found.artefacts, runner=refined.source.engine)
     photos = {example.path: number for number, example in enumerate(prepared.dataset.examples)}
 
     def read(pictures: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 
 from retrain.backbones import catalogue, devices
 from retrain.errors import UsageError
-from retrain.formats.table import FORMATS
+from retrain.formats.table import EXPORTS
 from retrain.training import recipe
 
 
@@ -82,9 +82,9 @@ class RetrainConfig:
     saved_model_dir: Path | None = _setting(None, "also write a SavedModel, which takes pixels 0 to 1", "FOLDER")
     export: tuple[str, ...] = _setting(
         (),
-        f"also write these formats beside the graph, and measure each: {', '.join(FORMATS)}",
+        f"also write these formats beside the graph, and measure each: {', '.join(EXPORTS)}",
         "FORMAT[,FORMAT...]",
-        Rule(lambda names: set(names) <= set(FORMATS), f"formats are {', '.join(FORMATS)}"),
+        Rule(lambda names: set(names) <= set(EXPORTS), f"formats are {', '.join(EXPORTS)}"),
     )
     max_accuracy_drop: float = _setting(
         0.05, "fail if one of them loses more test accuracy than this, 0 to 1", "DROP", _up_to(1)

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from builders import built, normal, run
 
-from retrain.errors import GraphError
-from retrain.graphs import folding, freezing, nodes
+from retrain.graphs import folding, nodes
 
 RNG = np.random.default_rng(0)
 
@@ -149,23 +148,3 @@ def test_eight_bit_weights_stay_eight_bits():
     simple = folding.simplify(graph_def, keep=["input", "out"])
     assert run(simple) == pytest.approx(run(graph_def), abs=1e-4)
     assert "Dequantize" in {node.op for node in simple.node}
-
-
-@pytest.mark.parametrize(
-    "nodes",
-    [
-        [("a", "Identity", ["b"]), ("b", "Identity", ["a"]), ("out", "Mul", ["input", "a"])],
-        [("a", "Identity", []), ("out", "Mul", ["input", "a"])],
-        [("out", "Conv2D", ["input"])],
-    ],
-)
-def test_a_graph_that_is_none_is_one_clear_error(nodes):
-    import tensorflow as tf
-
-    graph_def = built(lambda tf, image: None)
-    for name, operation, inputs in nodes:
-        node = graph_def.node.add(name=name, op=operation)
-        node.input[:] = inputs
-        node.attr["T"].type = tf.float32.as_datatype_enum
-    with pytest.raises(GraphError, match="cannot read the graph"):
-        freezing.from_graph_def(graph_def, source="input", target="out", height=9, width=9)

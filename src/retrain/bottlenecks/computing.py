@@ -213,10 +213,11 @@ def _process_photo(
             if not copy and (vector := source.recall(path)) is not None:
                 outcomes.append(VariantResult(index, Entry(name, stamp, key, vector), recalled=True))
                 continue
-            height, width = source.copier.canvas(name, height=engine.height, width=engine.width)
+            rows, columns = engine.backbone.input.size
+            height, width = source.copier.canvas(name, height=rows, width=columns)
             if canvas is None or canvas.shape[:2] != (height, width):
                 canvas = decode(data, height=height, width=width)
-            pixels = source.copier.picture(name, canvas, content=content, height=engine.height, width=engine.width)
+            pixels = source.copier.picture(name, canvas, content=content, height=rows, width=columns)
             vector = None if run is None else run(pixels)
             outcomes.append(VariantResult(index, Entry(name, stamp, key, vector), pixels if run is None else None))
     except (OSError, ImageError) as error:

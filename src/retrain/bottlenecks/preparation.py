@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from retrain.backbones import runner
+from retrain.backbones import families
 from retrain.backbones.catalogue import BackboneSpec
 from retrain.backbones.loading import Backbone, load_backbone
-from retrain.backbones.sources import BackboneSource, locate
+from retrain.backbones.runner import BackboneRunner
+from retrain.backbones.sources import BackboneSource, WeightsRequest
 from retrain.bottlenecks import computing, legacy_cache
 from retrain.bottlenecks.computing import FeatureExtractor
 from retrain.bottlenecks.legacy_cache import LegacyCache
@@ -87,15 +88,14 @@ def prepare(
         )
         spec = replace(spec, target=spec.original_target)
     advance = terminal.progress("Downloading the backbone", "B")
-    recipe = locate(spec, model_dir=model_dir, weights=weights, seed=seed, advance=advance)
+    recipe = families.locate(spec, WeightsRequest(model_dir, weights, seed, advance))
     check(recipe)
     folder = bottleneck_dir / recipe.folder_name
     backbone = load_backbone(recipe, folder)
     terminal.detail(
-        f"{backbone.architecture}: {backbone.width} x {backbone.height} px at node {backbone.source}, "
-        f"(pixel - {backbone.mean:g}) / {backbone.std:g}; {backbone.dimension} features at node {backbone.target}."
+        f"{backbone.architecture}: node {backbone.input}; {backbone.dimension} features at node {backbone.target}."
     )
-    engine = runner.open_runner(backbone, terminal.warn, distribution=distribution)
+    engine = BackboneRunner(backbone, terminal.warn, distribution=distribution)
     source = FeatureExtractor(dataset.image_dir, engine, copier)
     if old and old.dimension == backbone.dimension:
         source = replace(source, recall=old.recall)

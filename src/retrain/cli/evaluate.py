@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     overrides = flags.metadata_overrides(args)
     lean_tensorflow.install_for(model_loading.file_to_load(graph, overrides))
     result = evaluate(
-        model_loading.load(graph, labels=args.labels, own=overrides),
+        model_loading.load(graph, labels=args.labels, overrides=overrides),
         args.image_dir,
         split=None if args.split == flags.ALL else Split(args.split),
         validation_percentage=args.validation_percentage,

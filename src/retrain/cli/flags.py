@@ -135,15 +135,10 @@ def metadata_overrides(args: argparse.Namespace) -> "Metadata":
     """Return what the flags say of a model, which takes precedence over what the model says of itself."""
     # Imported late: --help and a mistyped flag need not wait for numpy.
     from retrain.metadata import Metadata
+    from retrain.preprocessing import InputSpec
 
-    return Metadata(
-        input=args.input_layer,
-        output=args.output_layer,
-        height=args.input_height,
-        width=args.input_width,
-        mean=args.input_mean,
-        std=args.input_std,
-    )
+    spec = InputSpec(args.input_layer, args.input_height, args.input_width, args.input_mean, args.input_std)
+    return Metadata(input=spec, output=args.output_layer)
 
 
 def _add_graph(parser: argparse._ActionsContainer) -> None:

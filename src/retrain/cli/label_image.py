@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         from retrain.inference import description
 
         overrides = flags.metadata_overrides(args)
-        for line in description.describe_model(args.graph, labels=args.labels, own=overrides):
+        for line in description.describe_model(args.graph, labels=args.labels, overrides=overrides):
             print(printable(line))
         return DONE
     inputs = _inputs(([args.image] if args.image else []) + args.images)
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
     overrides = flags.metadata_overrides(args)
     lean_tensorflow.install_for(model_loading.file_to_load(args.graph, overrides))
-    model = model_loading.load(args.graph, labels=args.labels, own=overrides)
+    model = model_loading.load(args.graph, labels=args.labels, overrides=overrides)
     if args.verbose:
         print(f"label_image: {printable(str(args.graph))}: {model.metadata.summary()}", file=sys.stderr)
     results = prediction.label(model, inputs.paths, k=args.top_k, min_score=args.min_score)

@@ -29,9 +29,9 @@ def install_for(model: Path) -> None:
     Raises:
         GraphError: No such model.
     """
-    from retrain.formats.table import GRAPH, runtime
+    from retrain.formats.table import FROZEN_GRAPH, format_of
 
-    if runtime(model) is GRAPH:
+    if format_of(model) is FROZEN_GRAPH:
         install()
 
 

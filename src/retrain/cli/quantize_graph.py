@@ -95,7 +95,9 @@ def _print_cost(args: argparse.Namespace) -> None:
     for path in (args.input, args.output):
         # The labels beside the input are the output's too.
         labels = args.labels or metadata.find_labels_file(args.input)
-        result = evaluate(model_loading.load(path, labels=labels, own=flags.metadata_overrides(args)), args.image_dir)
+        result = evaluate(
+            model_loading.load(path, labels=labels, overrides=flags.metadata_overrides(args)), args.image_dir
+        )
         accuracies.append(metrics.accuracy(result.probabilities, result.labels))
     before, after = accuracies
     print(f"Test accuracy {before:.1%} before, {after:.1%} after: {before - after:+.1%} lost (N={len(result.labels)})")

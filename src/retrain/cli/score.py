@@ -11,7 +11,7 @@ import numpy as np
 from retrain.cli import console, lean_tensorflow
 from retrain.errors import ExportError
 from retrain.formats import saved_model
-from retrain.formats.table import runtime
+from retrain.formats.table import format_of
 from retrain.inference import loading as model_loading
 from retrain.inference import prediction
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
 def _score(model: Path, images: Sequence[Path]) -> tuple[np.ndarray, float]:
     """Return the probabilities float32 [N, C] of decoded images, and the milliseconds per image."""
     lean_tensorflow.install_for(model)
-    classifier = runtime(model).load(model, model_loading.describe(model))
+    classifier = format_of(model).load(model, model_loading.describe(model))
     rows = []
     for scored in prediction.predict_probabilities(classifier, images):
         if scored.probabilities is None:
@@ -51,10 +51,10 @@ def _score(model: Path, images: Sequence[Path]) -> tuple[np.ndarray, float]:
 
 def _score_encoded(model: Path, images: Sequence[Path]) -> tuple[np.ndarray, float]:
     """Return the same for a SavedModel that decodes the image files itself."""
-    encoded = saved_model.Encoded(model)
-    rows = [encoded(image.read_bytes()) for image in images]
+    classify = saved_model.ImageFileModel(model)
+    rows = [classify(image.read_bytes()) for image in images]
     samples = [image.read_bytes() for image in images[:_TIMED_RUNS]]
-    return np.stack(rows), _median_milliseconds(encoded, samples)
+    return np.stack(rows), _median_milliseconds(classify, samples)
 
 
 def _median_milliseconds(run: Callable[..., object], samples: Sequence[object]) -> float:
