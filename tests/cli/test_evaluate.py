@@ -32,7 +32,7 @@ def test_the_answer_is_accuracy_classes_confusion_and_mistakes(graph, photos, tm
     assert lines[0] == "Accuracy: 0.9 (N=10, 95% interval 59.6% to 98.2%)"
     assert lines[1].startswith("Cross Entropy: ")
     assert "green       3      75.0%  100.0%   85.7%" in lines
-    matrix = lines.index("true    red  green  blue  <- taken for")
+    matrix = lines.index("true    red  green  blue  <- predicted")
     assert lines[matrix + 1 : matrix + 4] == [
         "red       3      0     0",
         "green     0      3     0",
@@ -96,7 +96,7 @@ def test_many_classes_give_the_worst_confusions_and_no_matrix(tmp_path):
     names = tuple(f"class {number}" for number in range(count))
     found = FolderEvaluation(names, tuple(map(str, range(2 * count))), probabilities, labels, {}, ())
     lines = cli_evaluate._lines(found, split="all")
-    assert lines[lines.index("Most often confused:") + 1] == "class 3 taken for class 4: 2"
+    assert lines[lines.index("Most often confused:") + 1] == "class 3 predicted as class 4: 2"
 
 
 @pytest.mark.slow

@@ -75,7 +75,7 @@ def test_images_are_sorted_into_folders_of_their_classes_and_again_without_chang
         found = sorted(path.relative_to(tmp_path / "sorted") for path in (tmp_path / "sorted").rglob("*.png"))
         assert len(found) == COUNT
         assert {path.parts[0] for path in found} == {"red", "green", "blue"}
-        assert done.stderr.splitlines()[-1] == f"label_image: {COUNT} image(s) sorted into sorted"
+        assert done.stderr.splitlines()[-1] == f"label_image: {COUNT} images sorted into sorted"
     originals = {path.read_bytes() for path in photos.rglob("*.png")}
     assert {path.read_bytes() for path in (tmp_path / "sorted").rglob("*.png")} == originals
 
@@ -89,7 +89,7 @@ def test_classes_below_the_least_score_are_left_out(graph, tmp_path):
     sure, unsure = (json.loads(line)["labels"] for line in done.stdout.splitlines())
     assert [entry["label"] for entry in sure] == ["red"]
     assert unsure == []
-    assert "1 image(s) sorted into out; 1 scored below 0.9 and stayed where they are" in done.stderr
+    assert "1 image sorted into out; 1 scored below 0.9 and stayed in place" in done.stderr
     assert [path.name for path in (tmp_path / "out").rglob("*.png")] == ["sure.png"]
 
 
@@ -98,7 +98,7 @@ def test_classes_below_the_least_score_are_left_out(graph, tmp_path):
     [
         (["--top_k", "0", "a.png"], "--top_k is 0; it must be at least 1."),
         (["--min_score", "2", "a.png"], "--min_score is 2; it must be 0 to 1."),
-        (["--link", "a.png"], "--link says how --sort_into sorts. Give --sort_into a folder."),
+        (["--link", "a.png"], "--link goes with --sort_into. Give --sort_into a folder."),
         (["https://x.org/a.jpg"], "https://x.org/a.jpg is a URL, and only files are read. Download it first"),
         (["--json", "--csv", "a.png"], "not allowed with argument"),
         (["--sort_into", "photos/sorted", "photos"], "lies in photos, whose images are labelled"),

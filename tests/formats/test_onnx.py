@@ -46,4 +46,4 @@ def test_without_the_converter_onnx_is_refused_with_what_to_install(tmp_path, co
         "retrain", "--image_dir", colour_images, "--export", "onnx", cwd=tmp_path, code=1,
         env={"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
     )  # fmt: skip
-    assert done.stderr.strip().endswith("(no such module). Install them: pip install --upgrade 'retrain[onnx]'")
+    assert done.stderr.strip().endswith("(no such module). Install them: pip install --upgrade tf2onnx onnxruntime")
