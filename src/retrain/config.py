@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from retrain.backbones import catalogue, devices
+from retrain.data.split import DEFAULT_SPLIT, SplitRule
 from retrain.errors import UsageError
 from retrain.formats.table import FORMATS
 from retrain.training import recipe
@@ -48,8 +49,8 @@ class RetrainConfig:
     fine_tune_learning_rate: float = 0.003
     fine_tune_batch_size: int = 32
     distribution: str = "mirrored"
-    testing_percentage: float = 10
-    validation_percentage: float = 10
+    testing_percentage: float = DEFAULT_SPLIT.testing
+    validation_percentage: float = DEFAULT_SPLIT.validation
     eval_step_interval: int = 10
     train_batch_size: int = 100
     test_batch_size: int = -1
@@ -72,6 +73,15 @@ class RetrainConfig:
     input_mean: float | None = None
     input_std: float | None = None
     random_seed: int = 0
+
+    @property
+    def split_rule(self) -> SplitRule:
+        """Return how images are split.
+
+        Raises:
+            UsageError: The percentages leave nothing to train on.
+        """
+        return SplitRule(self.validation_percentage, self.testing_percentage)
 
 
 # What the original `retrain.py` writes to; its users' scripts look there for the results.

@@ -15,13 +15,14 @@ from retrain import export, files, sweep
 from retrain.backbones import catalogue, devices
 from retrain.backbones.catalogue import BackboneSpec
 from retrain.backbones.keras_networks import check_trainable, keras_network
-from retrain.backbones.sources import BackboneSource, locate
-from retrain.bottlenecks.preparation import PreparedDataset, prepare
+from retrain.backbones.sources import locate
+from retrain.bottlenecks import legacy_cache
+from retrain.bottlenecks.preparation import PreparationSettings, PreparedDataset, match_legacy_cache, prepare
 from retrain.candidates import Candidate, distortions_of, intermediate_path, steps_of, train_candidate
 from retrain.config import RetrainConfig, check
 from retrain.data.dataset import Dataset, scan
 from retrain.data.split import Split
-from retrain.data.variants import Distorter, Variants, photo_of
+from retrain.data.variants import Distorter, Variant, Variants
 from retrain.errors import ExportError, UsageError
 from retrain.evaluation import comparison, metrics, tensorboard
 from retrain.evaluation.comparison import ExportReport, FormatResult, export_and_compare
@@ -63,11 +64,7 @@ def retrain(
         spec = _spec(each)
         if each.fine_tune_from:
             check_trainable(spec)
-    dataset = scan(
-        config.image_dir,
-        validation_percentage=config.validation_percentage,
-        testing_percentage=config.testing_percentage,
-    )
+    dataset = scan(config.image_dir, config.split_rule)
     _check_validation(config, dataset, several=len(trials) > 1)
     _check_results(config)
     _introduce(dataset, terminal)
@@ -109,28 +106,26 @@ def layers(config: RetrainConfig) -> list[str]:
 
 
 def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened: ExitStack) -> PreparedDataset:
-    copier = Distorter(distortions_of(config), config.random_seed)
-
-    def has_the_layer(recipe: BackboneSource) -> None:
-        if config.fine_tune_from:
-            trainable_layers.split_network(keras_network(recipe).model, config.fine_tune_from)
-
-    return prepare(
-        dataset,
-        _spec(config),
-        network=config.tfhub_module or config.architecture,
-        own_tensor=config.bottleneck_tensor is not None,
-        bottleneck_dir=config.bottleneck_dir,
-        model_dir=config.model_dir,
-        weights=config.weights,
-        seed=config.random_seed,
-        copier=copier,
-        copies=config.distortion_copies if copier.distortions else 0,
+    spec, network = _spec(config), config.tfhub_module or config.architecture
+    photos = [example.path for example in dataset.examples]
+    legacy = legacy_cache.find(config.bottleneck_dir, config.image_dir, photos, network)
+    if config.bottleneck_tensor is None:
+        spec = match_legacy_cache(
+            spec, legacy, photos=len(photos), bottleneck_dir=config.bottleneck_dir, terminal=terminal
+        )
+    advance = terminal.progress("Downloading the backbone", "B")
+    source = locate(spec, model_dir=config.model_dir, weights=config.weights, seed=config.random_seed, advance=advance)
+    if config.fine_tune_from:
+        # An unknown layer fails here, before anything is computed.
+        trainable_layers.split_network(keras_network(source).model, config.fine_tune_from)
+    distorter = Distorter(distortions_of(config), config.random_seed)
+    settings = PreparationSettings(
+        config.bottleneck_dir,
+        distorter,
+        copies=config.distortion_copies if distorter.distortions else 0,
         distribution="none" if config.distribution == "none" else "mirrored",
-        check=has_the_layer,
-        terminal=terminal,
-        opened=opened,
     )
+    return prepare(dataset, source, settings, legacy, terminal=terminal, opened=opened)
 
 
 def _seed_of_features(config: RetrainConfig) -> int:
@@ -153,7 +148,7 @@ def _elsewhere(config: RetrainConfig, folder: Path) -> RetrainConfig:
 
 def _ranked(trial: Trial, candidate: Candidate, seconds: float) -> TrialResult:
     """Return how good a candidate is on all validation images."""
-    shown = candidate.prepared.views
+    shown = candidate.prepared.variants
     members = shown.members[Split.VALIDATION]
     probabilities = export.score_bottlenecks(
         candidate.head.probabilities, candidate.read, members, len(candidate.prepared.dataset.class_names)
@@ -173,7 +168,7 @@ def _ranked(trial: Trial, candidate: Candidate, seconds: float) -> TrialResult:
 def _finish(chosen: Candidate, terminal: Terminal) -> Report:
     """Write everything, measure what was written on the test images, and report."""
     config, prepared = chosen.config, chosen.prepared
-    testing, truths = _testing(config, prepared.views)
+    testing, truths = _testing(config, prepared.variants)
     scored = chosen.artefacts.write(
         config.output_graph, config.output_labels, chosen.head, read=chosen.read, testing=testing, truths=truths
     )
@@ -199,13 +194,13 @@ def _finish(chosen: Candidate, terminal: Terminal) -> Report:
 def _delivered(chosen: Candidate, testing: np.ndarray, truths: np.ndarray, terminal: Terminal) -> ExportReport:
     """Return what the formats that were asked for are worth, after writing them."""
     config, prepared = chosen.config, chosen.prepared
-    shown = prepared.views
+    shown = prepared.variants
     drawn = sampling.sample(shown.labels, shown.members[Split.TRAINING], size=_SHOWN, seed=config.random_seed)
-    photos = list(dict.fromkeys(photo_of(shown.names[index]) for index in drawn.tolist()))
-    tested = [shown.names[index] for index in testing.tolist()]
+    photos = list(dict.fromkeys(shown.rows[index].path for index in drawn.tolist()))
+    tested = [shown.rows[index].path for index in testing.tolist()]
     return export_and_compare(
         config.export,
-        ExportSource(config.output_graph, lambda: prepared.source.pictures(photos)),
+        ExportSource(config.output_graph, lambda: prepared.extractor.pixels(map(Variant, photos))),
         images=[prepared.dataset.image_dir / path for path in tested or photos],
         labels=truths if tested else None,
         max_drop=config.max_accuracy_drop,
@@ -302,7 +297,7 @@ def _report(
     chosen: Candidate, probabilities: np.ndarray, testing: np.ndarray, checked: Sequence[FormatResult]
 ) -> Report:
     config, prepared = chosen.config, chosen.prepared
-    dataset, labels = prepared.dataset, prepared.views.labels[testing]
+    dataset, labels = prepared.dataset, prepared.variants.labels[testing]
     confusion = metrics.confusion_matrix(probabilities, labels)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     names = dataset.class_names
@@ -320,7 +315,7 @@ def _report(
         test_count=len(testing),
         class_figures=metrics.class_figures(confusion),
         confusion=confusion.tolist(),
-        misclassified=misclassified([prepared.views.names[i] for i in testing], names, probabilities, labels),
+        misclassified=misclassified([prepared.variants.rows[i].path for i in testing], names, probabilities, labels),
         rejected=prepared.rejected,
         notes=dataset.notes,
         measured=chosen.measured,

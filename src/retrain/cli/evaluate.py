@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     graph = given.model or given.graph
     quieten(verbose=given.verbose)
     from retrain import files
-    from retrain.data.split import Split
+    from retrain.data.split import Split, SplitRule
     from retrain.evaluation.folder import evaluate
     from retrain.inference import loading as model_loading
     from retrain.terminal import Terminal
@@ -40,8 +40,7 @@ def main(arguments: Sequence[str]) -> int:
         model_loading.load(graph, labels=given.labels, own=flags.own_metadata(given)),
         given.image_dir,
         split=None if given.split == flags.ALL else Split(given.split),
-        validation_percentage=given.validation_percentage,
-        testing_percentage=given.testing_percentage,
+        rule=SplitRule(given.validation_percentage, given.testing_percentage),
         advance=Terminal().progress("Evaluating", "image"),
     )
     for name in found.unknown:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from retrain import __version__
 from retrain.backbones import catalogue
 from retrain.config import RetrainConfig
-from retrain.data.split import Split
+from retrain.data.split import DEFAULT_SPLIT, Split
 from retrain.errors import UsageError
 from retrain.formats.table import FORMATS
 from retrain.sweep import SWEEPABLE
@@ -129,8 +129,15 @@ def evaluate_parser() -> argparse.ArgumentParser:
         "--split", choices=(*Split, ALL), default=Split.TESTING,
         help="which of its images; those that a training left for testing, by default",
     )  # fmt: skip
-    parser.add_argument("--testing_percentage", type=float, default=10, help="as in training (default: %(default)s)")
-    parser.add_argument("--validation_percentage", type=float, default=10, help="as in training (default: %(default)s)")
+    parser.add_argument(
+        "--testing_percentage", type=float, default=DEFAULT_SPLIT.testing, help="as in training (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--validation_percentage",
+        type=float,
+        default=DEFAULT_SPLIT.validation,
+        help="as in training (default: %(default)s)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object with all figures")
     parser.add_argument("--predictions", type=Path, help="write what was said of each image as CSV", metavar="FILE")
     _add_common(parser)
