@@ -12,8 +12,9 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -49,9 +50,6 @@ class StageSeconds:
         return StageSeconds(self.reading + other.reading, self.running + other.running, self.storing + other.storing)
 
 
-_NO_TIME = StageSeconds()
-
-
 @dataclass(frozen=True)
 class ComputeResult:
     """The outcome of a pass over the variants.
@@ -66,7 +64,7 @@ class ComputeResult:
     computed: int = 0
     legacy: int = 0
     read: int = 0
-    seconds: StageSeconds = _NO_TIME
+    seconds: StageSeconds = StageSeconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +77,19 @@ class Photo:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class VariantResult:
-    """The result of one variant: its entry for the store, or pixels that still have to be run."""
+class VariantResult(NamedTuple):
+    """The result of the variant at `position`: its entry for the store, and pixels that still have to be run.
 
-    index: int
+    `legacy` says that its vector is from an older cache. The first variant of a photo or batch has the seconds that it
+    took to read and to run all of them.
+    """
+
+    position: int
     entry: Entry
     pixels: np.ndarray | None = None
     legacy: bool = False
-    seconds: StageSeconds = _NO_TIME
+    reading: float = 0
+    running: float = 0
 
 
 @dataclass(frozen=True)
@@ -166,23 +168,24 @@ def compute(
     """
     rows = np.full(len(variants), NO_ROW, np.int64)
     rejected: dict[str, str] = {}
-    seconds = _NO_TIME
+    reading = running = storing = 0.0
     computed = legacy = done = 0
     for results in compute_results(variants, todo, extractor, store.find):
         started = time.perf_counter()
         stored_rows = store.put(extractor.image_dir, [result.entry for result in results])
-        seconds += StageSeconds(storing=time.perf_counter() - started)
+        storing += time.perf_counter() - started
         for result, row in zip(results, stored_rows, strict=True):
             if row is None:
-                rejected[variants[result.index].path] = result.entry.reason or ""
+                rejected[variants[result.position].path] = result.entry.reason or ""
             else:
-                rows[result.index] = row
+                rows[result.position] = row
             legacy += result.legacy
             computed += result.entry.vector is not None and not result.legacy
-            seconds += result.seconds
+            reading += result.reading
+            running += result.running
         done += len(results)
         advance(done, len(todo))
-    return ComputeResult(rows, rejected, computed, legacy, len(todo), seconds)
+    return ComputeResult(rows, rejected, computed, legacy, len(todo), StageSeconds(reading, running, storing))
 
 
 def compute_results(
@@ -269,28 +272,26 @@ def _process_photo(
     """Return the results of variants of one photo: with vectors, or with pixels for a batch where `run` is None."""
     started = time.perf_counter()
     photo = read_photo(extractor.image_dir, variants[0].path)
-    entries = [
-        Entry(extractor.index_name(v), photo.stamp, variant_key(photo.content, extractor.distorter.identity(v.copy)))
-        for v in variants
-    ]
     results = []
     try:
         decode_photo = _decoder(photo)
-        for index, variant, entry in zip(indices, variants, entries, strict=True):
-            if find(entry.key) is not None:
+        for index, variant in zip(indices, variants, strict=True):
+            key = variant_key(photo.content, extractor.distorter.identity(variant.copy))
+            entry = Entry(extractor.index_name(variant), photo.stamp, key)
+            if find(key) is not None:
                 results.append(VariantResult(index, entry))
             elif not variant.copy and (vector := extractor.legacy_vector(variant.path)) is not None:
-                results.append(VariantResult(index, replace(entry, vector=vector), legacy=True))
+                results.append(_with_vector(VariantResult(index, entry, legacy=True), vector))
             else:
                 results.append(VariantResult(index, entry, make_pixels(photo, variant.copy, extractor, decode_photo)))
     except (OSError, ImageError) as error:
-        rejected = [Entry(entry.name, photo.stamp, reason=_reason(error)) for entry in entries]
-        return [VariantResult(index, entry) for index, entry in zip(indices, rejected, strict=True)]
+        entries = [Entry(extractor.index_name(variant), photo.stamp, reason=_reason(error)) for variant in variants]
+        return [VariantResult(index, entry) for index, entry in zip(indices, entries, strict=True)]
     decoded = time.perf_counter()
     if run is not None:
         results = [r if r.pixels is None else _with_vector(r, run(r.pixels)) for r in results]
-    seconds = StageSeconds(decoded - started, time.perf_counter() - decoded)
-    return [replace(results[0], seconds=seconds), *results[1:]]
+    first = results[0]._replace(reading=decoded - started, running=time.perf_counter() - decoded)
+    return [first, *results[1:]]
 
 
 def _run_batch(results: list[VariantResult], runner: BackboneRunner) -> list[VariantResult]:
@@ -301,17 +302,17 @@ def _run_batch(results: list[VariantResult], runner: BackboneRunner) -> list[Var
     started = time.perf_counter()
     vectors = iter(runner.run_batch(np.stack(pixels)))
     results = [result if result.pixels is None else _with_vector(result, next(vectors)) for result in results]
-    seconds = results[0].seconds + StageSeconds(running=time.perf_counter() - started)
-    return [replace(results[0], seconds=seconds), *results[1:]]
+    return [results[0]._replace(running=time.perf_counter() - started), *results[1:]]
 
 
 def _with_vector(result: VariantResult, vector: np.ndarray) -> VariantResult:
-    return replace(result, entry=replace(result.entry, vector=vector), pixels=None)
+    entry = result.entry
+    return result._replace(entry=Entry(entry.name, entry.stamp, entry.key, vector), pixels=None)
 
 
 def _stamp(image_dir: Path, path: str) -> Stamp | None:
     try:
-        return Stamp.of((image_dir / path).stat())
+        return Stamp.of(os.stat(f"{image_dir}/{path}"))  # noqa: PTH116 (a Path for each of a million files is slow)
     except OSError:
         return None
 

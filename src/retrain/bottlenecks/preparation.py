@@ -140,7 +140,7 @@ def prepare(
 
 
 def contact_sheet(prepared: PreparedDataset) -> np.ndarray:
-    """Return rows of training images, uint8 [h, w, 3], each followed by its first distorted copies."""
+    """Return a sheet of training images, uint8 [h, w, 3], one a row, each followed by its first distorted copies."""
     first = {e.class_id: e.path for e in reversed(prepared.dataset.examples) if e.split is Split.TRAINING}
     copies = ["", *map(str, range(_SHEET_COPIES))]
     rows = [
@@ -156,10 +156,10 @@ def _fill(dataset: Dataset, store: Store, extractor: FeatureExtractor, *, copies
     passes: list[ComputeResult] = []
     while True:
         variants = list_variants(readable, copies=copies)
-        known, todo = computing.missing(variants.rows, extractor=extractor, store=store)
+        stored, todo = computing.missing(variants.rows, extractor=extractor, store=store)
         advance = terminal.progress("Bottlenecks", "image")
         passes.append(computing.compute(variants.rows, todo, extractor=extractor, store=store, advance=advance))
-        unreadable = known.rejected | passes[-1].rejected
+        unreadable = stored.rejected | passes[-1].rejected
         rejected |= unreadable
         if not unreadable:
             break
@@ -172,7 +172,7 @@ def _fill(dataset: Dataset, store: Store, extractor: FeatureExtractor, *, copies
     return _Features(
         readable,
         variants,
-        np.maximum(known.rows, passes[-1].rows),
+        np.maximum(stored.rows, passes[-1].rows),
         rejected,
         computed=sum(result.computed for result in passes),
         legacy=sum(result.legacy for result in passes),

@@ -86,7 +86,7 @@ def compute_now(variants: Sequence[Variant], extractor: FeatureExtractor) -> np.
     for results in computing.compute_results(variants, range(len(variants)), extractor, find=lambda key: None):
         for result in results:
             if result.entry.vector is None:
-                path = variants[result.index].path
+                path = variants[result.position].path
                 raise StoreError(f"{path} cannot be read any more: {result.entry.reason}. Run again.")
-            vectors[result.index] = result.entry.vector
+            vectors[result.position] = result.entry.vector
     return np.stack([vectors[index] for index in range(len(variants))])

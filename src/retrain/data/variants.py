@@ -1,7 +1,7 @@
 """Variants: photos as they are, and distorted copies of the training photos."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, overload
 
@@ -34,6 +34,9 @@ class VariantColumns(Sequence[Variant]):
         if isinstance(index, slice):
             return VariantColumns(self.paths[index], self.copies[index])
         return Variant(self.paths[index], self.copies[index])
+
+    def __iter__(self) -> Iterator[Variant]:
+        return map(Variant, self.paths, self.copies)
 
     def __len__(self) -> int:
         return len(self.paths)
