@@ -38,16 +38,12 @@ RunOne = Callable[[np.ndarray], np.ndarray]  # uint8 [H, W, 3] -> float32 [D]
 Find = Callable[[bytes], int | None]  # key -> row
 
 
-@dataclass(frozen=True, slots=True)
-class StageSeconds:
+class StageSeconds(NamedTuple):
     """How long reading with decoding, running the backbone and storing took; those in threads added up."""
 
     reading: float = 0
     running: float = 0
     storing: float = 0
-
-    def __add__(self, other: "StageSeconds") -> "StageSeconds":
-        return StageSeconds(self.reading + other.reading, self.running + other.running, self.storing + other.storing)
 
 
 @dataclass(frozen=True)
@@ -243,13 +239,7 @@ def variant_key(content: bytes, distortion: str) -> bytes:
 def make_pixels(
     photo: Photo, copy: str, extractor: FeatureExtractor, decode_photo: Callable[[int, int], np.ndarray]
 ) -> np.ndarray:
-    """Return the backbone's input for one variant of a photo, uint8 [H, W, 3].
-
-    Args:
-        photo: From `read_photo`.
-        copy: As in `Variant`.
-        extractor: Says which size, and distorts.
-        decode_photo: Decodes the photo to (height, width).
+    """Return the backbone's input for one copy of a photo, uint8 [H, W, 3]; `decode_photo` decodes to a size.
 
     Raises:
         ImageError: The photo cannot be decoded.

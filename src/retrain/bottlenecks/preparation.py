@@ -176,7 +176,7 @@ def _fill(dataset: Dataset, store: Store, extractor: FeatureExtractor, *, copies
         rejected,
         computed=sum(result.computed for result in passes),
         legacy=sum(result.legacy for result in passes),
-        seconds=sum((result.seconds for result in passes), StageSeconds()),
+        seconds=StageSeconds(*map(sum, zip(*(result.seconds for result in passes), strict=True))),
     )
 
 
