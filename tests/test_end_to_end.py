@@ -27,7 +27,8 @@ def colour_run(cwd, backbone, *more, code=0, image_dir="photos"):
 
 
 def computed(done):
-    return int(re.search(r"(\d+) computed now", done.stdout)[1])
+    counts = re.search(r"^Features for .*: (?:(\d+) computed|all from the cache)", done.stdout, re.MULTILINE)
+    return int(counts[1] or 0)
 
 
 def final(done):
@@ -78,7 +79,7 @@ def test_bad_files_are_named_skipped_and_counted(tmp_path, mean_colour_backbone)
     assert done.stderr.count("Skipped ") == 4
     assert "Skipped cyan/empty.jpg: empty file" in done.stderr
     assert r"Skipped cyan/two\nlines" in done.stderr
-    assert "4 file(s) skipped" in done.stdout
+    assert "; 4 files skipped." in done.stdout
     again = colour_run(tmp_path, mean_colour_backbone)
     assert computed(again) == 0
     assert again.stderr.count("Skipped ") == 4
@@ -93,7 +94,7 @@ def test_a_class_without_a_readable_image_ends_the_run_in_one_line(tmp_path, mea
     done = colour_run(tmp_path, mean_colour_backbone, code=1)
     last = done.stderr.strip().splitlines()[-1]
     assert "class 'webps'" in last
-    assert "no readable image (5 file(s)" in last
+    assert "no readable image (5 files could not be read" in last
 
 
 @pytest.mark.slow

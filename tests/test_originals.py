@@ -307,12 +307,12 @@ def test_the_originals_cache_is_read_once_and_trains_as_well(codelab_data, flowe
         f"--bottleneck_dir={tmp_path}/bottlenecks", "--how_many_training_steps=100", "--testing_percentage=25",
     ]  # fmt: skip
     first, second = command(*words, cwd=tmp_path), command(*words, cwd=tmp_path)
-    assert "119 bottlenecks read from the original's .txt files" in first.stdout
+    assert "119 features read from the original's .txt files" in first.stdout
     assert "1 of the original's .txt files" in first.stderr
-    assert "1 computed now" in first.stdout
+    assert ": 1 computed, 119 from the cache." in first.stdout
     assert "training on those" in first.stdout
     assert "read from the original's" not in second.stdout
-    assert "0 computed now" in second.stdout
+    assert ": all from the cache." in second.stdout
     figures = json.loads((tmp_path / "tf_files" / "retrained_graph.report.json").read_text())
     assert figures["test_accuracy"] >= 0.7
     ours = command(*words, "--bottleneck_tensor=MobilenetV1/Logits/AvgPool_1a/AvgPool", cwd=tmp_path)

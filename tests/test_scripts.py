@@ -41,7 +41,7 @@ def test_a_backbone_can_be_pretrained_and_used(tmp_path, data, teacher):
     trained = command(
         "retrain", "--image_dir=photos", "--weights=new.npz", "--how_many_training_steps=20", cwd=tmp_path
     )
-    assert "18 computed now" in trained.stdout
+    assert ": 18 computed, 0 from the cache." in trained.stdout
 
 
 @pytest.mark.slow

@@ -320,7 +320,7 @@ def test_a_fine_tuned_network_is_exported_whole_and_a_second_run_computes_nothin
     assert "Fine-tuning took the validation accuracy from" in done.stdout
     assert report(tmp_path)["test_accuracy"] >= 0.9
     again = command(*words(stripes, tmp_path), cwd=tmp_path)
-    assert "0 computed now" in again.stdout
+    assert ": all from the cache." in again.stdout
     assert "Below the tail" not in again.stderr
     picture = next((stripes / "photos" / "lying").iterdir())
     for graph in ("retrained_graph.pb", "retrained_graph.tflite"):
@@ -398,7 +398,7 @@ def test_a_frozen_graph_cannot_be_tuned_and_the_line_says_what_can(data, tmp_pat
     line = done.stderr.strip().splitlines()[-1]
     assert "cannot be fine-tuned" in line
     assert "mobilenet_bundled, keras:" in line
-    assert "computed now" not in done.stdout
+    assert "Features for" not in done.stdout
 
 
 @pytest.mark.slow

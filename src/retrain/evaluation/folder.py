@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from retrain.data.dataset import scan
-from retrain.data.split import Split
+from retrain.data.split import DEFAULT_SPLIT, Split, SplitRule
 from retrain.errors import DatasetError
 from retrain.evaluation import metrics
 from retrain.evaluation.metrics import Figures, Misclassified, misclassified
@@ -49,8 +49,7 @@ def evaluate(
     image_dir: Path,
     *,
     split: Split | None = Split.TESTING,
-    validation_percentage: float = 10,
-    testing_percentage: float = 10,
+    rule: SplitRule = DEFAULT_SPLIT,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> FolderEvaluation:
     """Return what a model makes of a folder of class folders.
@@ -59,19 +58,13 @@ def evaluate(
         model: From `inference.loading.load`.
         image_dir: The image folder, split as for training.
         split: The part to look at, None for all.
-        validation_percentage: As in training.
-        testing_percentage: As in training.
+        rule: How the folder is split, as in training.
         advance: Called with the images done and the images in all.
 
     Raises:
         DatasetError: No image to look at, or no folder that the model has a class for.
     """
-    dataset = scan(
-        image_dir,
-        validation_percentage=validation_percentage,
-        testing_percentage=testing_percentage,
-        least_classes=1,
-    )
+    dataset = scan(image_dir, rule, least_classes=1)
     names = model.metadata.labels
     ids = _class_ids(dataset.class_names, names)
     unknown = tuple(name for name in dataset.class_names if name not in ids)
