@@ -92,7 +92,7 @@ def _print_cost(given: argparse.Namespace) -> None:
     for path in (given.input, given.output):
         # The labels beside the input are the output's too.
         labels = given.labels or metadata.find_labels_file(given.input)
-        found = evaluate(model_loading.load(path, labels=labels, own=flags.own_metadata(given)), given.image_dir)
+        found = evaluate(model_loading.load(path, labels=labels, overrides=flags.own_metadata(given)), given.image_dir)
         accuracies.append(metrics.accuracy(found.probabilities, found.labels))
     before, after = accuracies
     drop = before - after

@@ -30,7 +30,10 @@ def test_a_backbone_can_be_pretrained_and_used(tmp_path, data, teacher):
     )  # fmt: skip
     losses = [float(loss) for loss in re.findall(r"loss = ([\d.]+)", done.stdout)]
     assert losses[-1] < losses[0]
-    with np.load(tmp_path / "new.npz") as arrays, np.load(ROOT / "src/retrain/data/mobilenet_bundled.npz") as bundled:
+    with (
+        np.load(tmp_path / "new.npz") as arrays,
+        np.load(ROOT / "src/retrain/backbones/weights/mobilenet_bundled.npz") as bundled,
+    ):
         assert set(arrays) == set(bundled)
         assert {name: array.dtype for name, array in arrays.items()} == {n: a.dtype for n, a in bundled.items()}
         assert arrays["conv1/kernel"].shape == (3, 3, 3, 8)
@@ -83,16 +86,16 @@ def test_label_without_an_image_says_how(tmp_path):
 def test_the_benchmarks_rival_computes_what_the_original_did(tmp_path, data):
     from scripts import rival
 
-    from retrain.backbones import catalogue
+    from retrain.backbones import catalogue, families
     from retrain.backbones.loading import load_backbone
     from retrain.backbones.runner import TensorFlowRunner
-    from retrain.backbones.sources import locate
+    from retrain.backbones.sources import WeightsRequest
     from retrain.data.decoding import decode
 
-    recipe = locate(catalogue.find("mobilenet_0.25_128"), model_dir=data / "models")
-    frozen = load_backbone(recipe, tmp_path)
-    theirs = rival.Bottlenecks(frozen.graph, source=frozen.source, target=frozen.target, size=128)
-    ours = TensorFlowRunner(frozen.graph, source=frozen.source, target=frozen.target, mean=frozen.mean, std=frozen.std)
+    source = families.locate(catalogue.find("mobilenet_0.25_128"), WeightsRequest(data / "models"))
+    backbone = load_backbone(source, tmp_path)
+    theirs = rival.Bottlenecks(backbone.graph, source=backbone.input.node, target=backbone.target, size=128)
+    ours = TensorFlowRunner(backbone)
     photos = sorted((data / "datasets" / "flowers_1100" / "daisy").glob("*.jpg"))[:8]
     files = rival.fill(photos, theirs, tmp_path / "text")
     for photo, file in zip(photos, files, strict=True):

@@ -53,7 +53,7 @@ def train_candidate(
     """Return what one combination of settings comes to."""
     scope = frozen_graph.HUB_HEAD_SCOPE if config.tfhub_module else frozen_graph.HEAD_SCOPE
     artefacts = ClassifierWriter(
-        prepared.backbone, prepared.extractor.runner, prepared.dataset.class_names, config.final_tensor_name, scope
+        prepared.extractor.runner, prepared.dataset.class_names, config.final_tensor_name, scope
     )
     folder = config.summaries_dir / trial.name if trial.name else config.summaries_dir
     every = steps_of(config, prepared) // 25
@@ -124,7 +124,7 @@ def _fine_tuned(
         f"{best.validation_accuracy:.1%} and the cross entropy from {head_alone.validation_cross_entropy:.4f} to "
         f"{best.validation_cross_entropy:.4f} (N={count}), at step {best.step}, whose weights are kept."
     )
-    artefacts = replace(found.artefacts, backbone=refined.backbone, engine=refined.extractor.runner)
+    artefacts = replace(found.artefacts, runner=refined.extractor.runner)
     photos = {example.path: number for number, example in enumerate(prepared.dataset.examples)}
 
     def read(pictures: np.ndarray) -> np.ndarray:

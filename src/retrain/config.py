@@ -10,7 +10,7 @@ from typing import Any
 from retrain.backbones import catalogue, devices
 from retrain.data.split import DEFAULT_SPLIT, SplitRule
 from retrain.errors import UsageError
-from retrain.formats.table import FORMATS
+from retrain.formats.table import EXPORTS
 from retrain.training import recipe
 
 
@@ -144,7 +144,7 @@ _RULES = (
     ),
     _up_to(2**31 - 1, "random_seed"),
     _up_to(1, "max_accuracy_drop"),
-    _Rule(lambda names: set(names) <= set(FORMATS), f"formats are {', '.join(FORMATS)}", ("export",)),
+    _Rule(lambda names: set(names) <= set(EXPORTS), f"formats are {', '.join(EXPORTS)}", ("export",)),
     _one_of(recipe.OPTIMIZERS, "optimizer"),
     _one_of(recipe.SCHEDULES, "learning_rate_schedule"),
     _one_of(devices.DISTRIBUTIONS, "distribution"),

@@ -4,8 +4,8 @@ import csv
 import json
 
 import pytest
+from builders import exported
 from conftest import command, photo
-from test_export import exported
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 

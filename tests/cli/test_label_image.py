@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from builders import exported
 from conftest import COLOURS, command, photo
-from test_export import exported
 
 COUNT = 30
 

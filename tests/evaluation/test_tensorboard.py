@@ -59,7 +59,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         Summaries(tmp_path / "file")
 
 
-def test_the_graph_is_there(tmp_path, mean_colour_backbone):
+def test_tensorboard_reads_the_nodes_of_the_graph(tmp_path, mean_colour_backbone):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with Summaries(tmp_path) as summaries:

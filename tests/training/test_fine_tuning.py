@@ -256,9 +256,11 @@ import numpy as np, tensorflow as tf
 from pathlib import Path
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from test_finetune import tuning, weights
-from retrain import devices
-from retrain.engine import TensorFlowRunner
+from training.test_fine_tuning import tuning, weights
+from retrain.backbones import devices
+from retrain.backbones.loading import Backbone
+from retrain.backbones.runner import TensorFlowRunner
+from retrain.preprocessing import InputSpec
 found = {{}}
 for distribution, replicas in (("none", 1), ("mirrored", 2)):
     made, _, given = tuning(steps=25, distribution=distribution)
@@ -267,8 +269,9 @@ for distribution, replicas in (("none", 1), ("mirrored", 2)):
     found[distribution] = weights(made)
 for one, two in zip(*found.values(), strict=True):
     np.testing.assert_allclose(one, two, atol=2e-5)
-nodes = dict(source="Placeholder", target="mean_colour", mean=0.0, std=255.0)
-run = [TensorFlowRunner(Path({graph!r}), distribution=distribution, **nodes) for distribution in found]
+spec = InputSpec("Placeholder", 16, 16, 0.0, 255.0)
+backbone = Backbone("mean", Path({graph!r}), spec, "mean_colour", 3)
+run = [TensorFlowRunner(backbone, distribution=distribution) for distribution in found]
 pixels = np.random.default_rng(0).integers(0, 255, (7, 16, 16, 3)).astype(np.uint8)
 np.testing.assert_allclose(run[0](pixels), run[1](pixels), atol=1e-6)
 print("the same")
@@ -276,7 +279,9 @@ print("the same")
 
 
 def test_two_devices_give_what_one_gives(tmp_path, mean_colour_backbone):
-    code = TWO_DEVICES.format(tests=str(Path(__file__).parent), folder=str(tmp_path), graph=str(mean_colour_backbone))
+    code = TWO_DEVICES.format(
+        tests=str(Path(__file__).parents[1]), folder=str(tmp_path), graph=str(mean_colour_backbone)
+    )
     assert "the same" in command("python", "-c", code, cwd=tmp_path).stdout
 
 

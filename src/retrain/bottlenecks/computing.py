@@ -244,7 +244,7 @@ def make_pixels(
     Raises:
         ImageError: The photo cannot be decoded.
     """
-    height, width = extractor.runner.height, extractor.runner.width
+    height, width = extractor.runner.backbone.input.size
     canvas = decode_photo(*extractor.distorter.canvas_size(copy, height=height, width=width))
     return extractor.distorter.distort(canvas, copy, content=photo.content, height=height, width=width)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from retrain.backbones import runner
 from retrain.backbones.catalogue import BackboneSpec
 from retrain.backbones.loading import Backbone, load_backbone
+from retrain.backbones.runner import BackboneRunner
 from retrain.backbones.sources import BackboneSource
 from retrain.bottlenecks import computing
 from retrain.bottlenecks.computing import ComputeResult, FeatureExtractor, StageSeconds
@@ -116,11 +116,10 @@ def prepare(
     folder = settings.bottleneck_dir / source.folder_name
     backbone = load_backbone(source, folder)
     terminal.detail(
-        f"{backbone.architecture}: {backbone.width} x {backbone.height} px at node {backbone.source}, "
-        f"(pixel - {backbone.mean:g}) / {backbone.std:g}; {backbone.dimension} features at node {backbone.target}."
+        f"{backbone.architecture}: node {backbone.input}; {backbone.dimension} features at node {backbone.target}."
     )
-    backbone_runner = runner.open_runner(backbone, terminal.warn, distribution=settings.distribution)
-    extractor = FeatureExtractor(dataset.image_dir, backbone_runner, settings.distorter)
+    runner = BackboneRunner(backbone, terminal.warn, distribution=settings.distribution)
+    extractor = FeatureExtractor(dataset.image_dir, runner, settings.distorter)
     if legacy and legacy.dimension == backbone.dimension:
         extractor = replace(extractor, legacy_vector=legacy.vector)
     store = opened.enter_context(Store(folder, dimension=backbone.dimension))

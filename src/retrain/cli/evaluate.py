@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     if given.predictions:
         files.check_writable(given.predictions)
     found = evaluate(
-        model_loading.load(graph, labels=given.labels, own=flags.own_metadata(given)),
+        model_loading.load(graph, labels=given.labels, overrides=flags.own_metadata(given)),
         given.image_dir,
         split=None if given.split == flags.ALL else Split(given.split),
         rule=SplitRule(given.validation_percentage, given.testing_percentage),

@@ -13,7 +13,7 @@ from retrain.backbones import catalogue
 from retrain.config import RetrainConfig
 from retrain.data.split import DEFAULT_SPLIT, Split
 from retrain.errors import UsageError
-from retrain.formats.table import FORMATS
+from retrain.formats.table import EXPORTS
 from retrain.sweep import SWEEPABLE
 from retrain.training import recipe
 
@@ -148,15 +148,10 @@ def own_metadata(given: argparse.Namespace) -> "Metadata":
     """Return what the user said of a model by its flags."""
     # Behind the flags: --help and a mistyped flag need not wait for numpy.
     from retrain.metadata import Metadata
+    from retrain.preprocessing import InputSpec
 
-    return Metadata(
-        input=given.input_layer,
-        output=given.output_layer,
-        height=given.input_height,
-        width=given.input_width,
-        mean=given.input_mean,
-        std=given.input_std,
-    )
+    spec = InputSpec(given.input_layer, given.input_height, given.input_width, given.input_mean, given.input_std)
+    return Metadata(input=spec, output=given.output_layer)
 
 
 def _add_graph(parser: argparse._ActionsContainer) -> None:
@@ -280,7 +275,7 @@ def _add_results(group: argparse._ActionsContainer, defaults: Mapping[str, Any])
     _add(group, defaults, "saved_model_dir", Path, "write a SavedModel too, which takes pixels 0 to 1", "FOLDER")
     group.add_argument(
         "--export", type=_names, default=defaults["export"], metavar="FORMAT[,FORMAT...]",
-        help=f"write these beside the graph too, and measure each: {', '.join(FORMATS)}",
+        help=f"write these beside the graph too, and measure each: {', '.join(EXPORTS)}",
     )  # fmt: skip
     _add(group, defaults, "max_accuracy_drop", float, "fail when one of them loses more test accuracy, 0 to 1", "SHARE")
     _add(

@@ -30,22 +30,23 @@ def main(arguments: Sequence[str]) -> int:
     _check(given)
     quieten(verbose=given.verbose)
     if given.describe:
-        from retrain.data import image_files
-        from retrain.inference import description, prediction
-        from retrain.inference import loading as model_loading
+        from retrain.inference import description
 
-        for line in description.describe_model(given.graph, labels=given.labels, own=flags.own_metadata(given)):
+        for line in description.describe_model(given.graph, labels=given.labels, overrides=flags.own_metadata(given)):
             print(printable(line))
         return DONE
     words = ([given.image] if given.image else []) + given.images
     if not words:
         raise UsageError("no image given. Name image files, folders or patterns, or - for a list on standard input.")
+    from retrain.data import image_files
+    from retrain.inference import loading as model_loading
+    from retrain.inference import prediction
 
     named = image_files.expand_paths([word for word in words if word != image_files.STANDARD_INPUT])
     images: Iterable[Path] = named
     if image_files.STANDARD_INPUT in words:
         images = itertools.chain(named, image_files.read_paths(sys.stdin))
-    model = model_loading.load(given.graph, labels=given.labels, own=flags.own_metadata(given))
+    model = model_loading.load(given.graph, labels=given.labels, overrides=flags.own_metadata(given))
     if given.verbose:
         print(f"label_image: {printable(str(given.graph))}: {model.metadata.summary()}", file=sys.stderr)
     single = images is named and named == [Path(word) for word in words]

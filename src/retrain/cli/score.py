@@ -11,7 +11,7 @@ import numpy as np
 from retrain.cli import console
 from retrain.errors import ExportError
 from retrain.formats import saved_model
-from retrain.formats.table import runtime
+from retrain.formats.table import format_of
 from retrain.inference import loading as model_loading
 from retrain.inference import prediction
 
@@ -24,16 +24,16 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         RetrainError: The model or an image cannot be read.
     """
-    asked = json.load(sys.stdin)
+    request = json.load(sys.stdin)
     console.quieten(verbose=False)
-    model, images = Path(asked["model"]), [Path(image) for image in asked["images"]]
+    model, images = Path(request["model"]), [Path(image) for image in request["images"]]
     rows = []
-    if asked["encoded"]:
-        encoded = saved_model.Encoded(model)
-        rows = [encoded(image.read_bytes()) for image in images]
-        milliseconds = _milliseconds(encoded, [image.read_bytes() for image in images[:_TIMED]])
+    if request["encoded"]:
+        classify = saved_model.ImageFileModel(model)
+        rows = [classify(image.read_bytes()) for image in images]
+        milliseconds = _milliseconds(classify, [image.read_bytes() for image in images[:_TIMED]])
     else:
-        classifier = runtime(model).load(model, model_loading.describe(model))
+        classifier = format_of(model).load(model, model_loading.describe(model))
         for scored in prediction.predict_probabilities(classifier, images):
             if scored.probabilities is None:
                 raise ExportError(f"{scored.path}: {scored.error}")
@@ -57,4 +57,4 @@ def _milliseconds(run: Callable[..., object], given: Sequence[object]) -> float:
 
 
 if __name__ == "__main__":
-    console.run("scoring", main)
+    console.run("score", main)

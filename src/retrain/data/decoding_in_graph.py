@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from retrain.data.image_files import JPEG_MAGIC
+
 _EXIF = b"Exif\0\0"
 _HEAD_BYTES = 2**16  # a JPEG's EXIF segment is no longer, and comes first
 _ORIENTATION_TAG = 0x0112
@@ -9,7 +11,24 @@ _ENTRY_BYTES = 12  # of a tag in EXIF
 _TAGS_AT_MOST = 64
 
 
-def exif_orientation(data: Any) -> Any:
+def decode(data: Any, *, height: int, width: int) -> Any:
+    """Return the pixels of a whole image file, float32 [height, width, 3], RGB, whole numbers 0 to 255.
+
+    Args:
+        data: string [], a file of any format that TensorFlow decodes.
+        height: Rows of the result.
+        width: Columns of the result.
+    """
+    import tensorflow as tf
+
+    jpeg = tf.equal(tf.strings.substr(data, 0, len(JPEG_MAGIC)), JPEG_MAGIC)
+    image = tf.cond(jpeg, lambda: tf.io.decode_jpeg(data, channels=3), lambda: _decode_on_white(data))
+    upright = _turn_upright(tf.ensure_shape(image, [None, None, 3]), _exif_orientation(data))
+    small = tf.image.resize(upright, [height, width], antialias=True)
+    return tf.clip_by_value(tf.round(small), 0, 255)
+
+
+def _exif_orientation(data: Any) -> Any:
     """Return a JPEG's EXIF orientation, int32 1 to 8; 1, upright, if it has none.
 
     https://www.cipa.jp/std/documents/e/DC-X008-Translation-2023-E.pdf, sections 4.5 and 4.6.4.
@@ -42,7 +61,7 @@ def exif_orientation(data: Any) -> Any:
     return tf.where(valid, value, 1)
 
 
-def decode_on_white(data: Any) -> Any:
+def _decode_on_white(data: Any) -> Any:
     """Return an image other than a JPEG as uint8 [h, w, 3]; transparent parts show white."""
     import tensorflow as tf
 
@@ -56,7 +75,7 @@ def decode_on_white(data: Any) -> Any:
     return tf.cast(tf.broadcast_to(flat, [tf.shape(image)[0], tf.shape(image)[1], 3]), tf.uint8)
 
 
-def turn_upright(image: Any, orientation: Any) -> Any:
+def _turn_upright(image: Any, orientation: Any) -> Any:
     """Return an image [h, w, 3] turned as its EXIF orientation, int32 1 to 8, asks for."""
     import tensorflow as tf
 

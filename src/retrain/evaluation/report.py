@@ -9,7 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
+
+from retrain.data.dataset import Dataset
+from retrain.data.split import Split
 from retrain.errors import ExportError, printable
+from retrain.evaluation import metrics
 from retrain.evaluation.comparison import FormatResult
 from retrain.evaluation.metrics import ClassFigures, Interval, Misclassified
 from retrain.history import Evaluation
@@ -44,6 +49,68 @@ class Report:
     notes: Sequence[str]
     measured: Sequence[Evaluation] = field(default_factory=list)
     exports: Sequence[FormatResult] = ()
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run was asked for; `settings` are those that were not left at their defaults."""
+
+    architecture: str
+    steps: int
+    learning_rate: float
+    random_seed: int
+    settings: dict[str, object]
+
+
+@dataclass(frozen=True)
+class TestScores:
+    """What the written graph makes of the test photos.
+
+    `paths` are below the image folder; `probabilities` float32 [n, C]; `labels` int64 [n] are their class ids.
+    """
+
+    paths: Sequence[str]
+    probabilities: np.ndarray
+    labels: np.ndarray
+
+
+def make_report(
+    run: RunSettings,
+    dataset: Dataset,
+    test: TestScores,
+    *,
+    rejected: dict[str, str],
+    history: Sequence[Evaluation],
+    exports: Sequence[FormatResult],
+) -> Report:
+    """Return the report of a run.
+
+    Args:
+        run: What it was asked for.
+        dataset: The photos that could be read.
+        test: What the written graph makes of the test photos.
+        rejected: Photos that could not be read, with the reason.
+        history: The evaluations of the training.
+        exports: What the exported files are worth.
+    """
+    count, names = len(test.labels), dataset.class_names
+    confusion = metrics.confusion_matrix(test.probabilities, test.labels)
+    return Report(
+        **vars(run),
+        class_names=names,
+        counts=np.stack([dataset.counts(split) for split in Split], axis=1).tolist(),
+        test_accuracy=metrics.accuracy(test.probabilities, test.labels) if count else None,
+        test_cross_entropy=metrics.cross_entropy(test.probabilities, test.labels) if count else None,
+        test_interval=metrics.wilson_interval(int(confusion.trace()), count),
+        test_count=count,
+        class_figures=metrics.class_figures(confusion),
+        confusion=confusion.tolist(),
+        misclassified=metrics.misclassified(test.paths, names, test.probabilities, test.labels),
+        rejected=rejected,
+        notes=dataset.notes,
+        measured=history,
+        exports=exports,
+    )
 
 
 def closing_lines(report: Report, *, misclassified: bool) -> list[str]:

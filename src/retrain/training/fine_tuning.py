@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from retrain.backbones import runner
-from retrain.backbones.keras_networks import keras_network
+from retrain.backbones.families import trainable_network
+from retrain.backbones.keras_networks import freeze
 from retrain.backbones.loading import Backbone, load_backbone, write_backbone
+from retrain.backbones.runner import BackboneRunner
 from retrain.bottlenecks import computing
 from retrain.bottlenecks.computing import FeatureExtractor
 from retrain.bottlenecks.preparation import PreparedDataset
@@ -82,7 +83,7 @@ def fine_tune(
         RetrainError: Something that the user can mend.
     """
     with strategy.scope():
-        network = keras_network(prepared.backbone_source)
+        network = trainable_network(prepared.backbone_source)
         cut = trainable_layers.split_network(network.model, start)
         tuning = JointTraining(cut, head, scale, recipe, steps=steps, seed=seed, strategy=strategy, warn=terminal.warn)
     pictures = _FrozenPartReader(prepared, network, cut, copies=copies, seed=seed, terminal=terminal, opened=opened)
@@ -119,10 +120,8 @@ def _frozen(
 ) -> FineTunedBackbone:
     """Return the tuned network as a backbone in a folder of its own, gone at the end."""
     folder = Path(opened.enter_context(TemporaryDirectory(dir=prepared.folder, prefix="fine_tuned_")))
-    frozen = freezing.from_keras(network.model, preprocess=network.preprocess)
-    given = prepared.backbone
-    backbone = write_backbone(frozen, folder, architecture=given.architecture, mean=given.mean, std=given.std)
-    engine = runner.open_runner(backbone, terminal.warn, distribution=prepared.extractor.runner.distribution)
+    backbone = write_backbone(freeze(network), folder, architecture=prepared.backbone.architecture)
+    engine = BackboneRunner(backbone, terminal.warn, distribution=prepared.extractor.runner.distribution)
     extractor = FeatureExtractor(prepared.extractor.image_dir, engine)
     examples = prepared.dataset.examples
 
@@ -147,9 +146,8 @@ class _FrozenPartReader:
         )
         self._distorted, self._copies, self._seed = bool(prepared.extractor.distorter.distortions), copies, seed
         folder = prepared.folder / f"below_{cut.name}"
-        source = replace(prepared.backbone_source, spec=network.spec)
-        backbone = load_backbone(source, folder, frozen=lambda: _below(network, cut))
-        engine = runner.open_runner(backbone, terminal.warn, distribution=prepared.extractor.runner.distribution)
+        backbone = load_backbone(prepared.backbone_source, folder, build=lambda source: _below(network, cut))
+        engine = BackboneRunner(backbone, terminal.warn, distribution=prepared.extractor.runner.distribution)
         extractor = replace(prepared.extractor, runner=engine, legacy_vector=lambda path: None)
         store = opened.enter_context(Store(folder, dimension=backbone.dimension))
         photos = [Variant(example.path) for example in examples]
@@ -196,7 +194,8 @@ def _below(network: Any, cut: TrainableLayers) -> freezing.FrozenGraph:
         pairs = zip(tensors, cut.sizes, strict=True)
         return tf.concat([tf.reshape(tensor, [-1, size]) for tensor, size in pairs], axis=1)
 
-    return freezing.from_function(flat, height, width)
+    frozen = freezing.from_function(flat, height, width)
+    return replace(frozen, input=frozen.input.filled_from(network.input))
 
 
 def _arrays(head: Head) -> list[np.ndarray]:
