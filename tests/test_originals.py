@@ -40,7 +40,12 @@ TENSORFLOW_1_4 = {
     "Reshape": {"T", "Tshape"},
     "Softmax": {"T"},
 }
-CODELAB = ["mobilenet_0.25_128", "mobilenet_0.25_224", "mobilenet_0.25_128_quantized", "mobilenet_bundled"]
+CODELAB = [
+    "mobilenet_0.25_128",
+    pytest.param("mobilenet_0.25_224", marks=pytest.mark.slow),
+    "mobilenet_0.25_128_quantized",
+    pytest.param("mobilenet_bundled", marks=pytest.mark.slow),
+]
 
 
 @pytest.fixture(scope="session")
@@ -106,12 +111,14 @@ def test_an_exported_graph_is_read_by_old_code(trained, flowers, tmp_path, archi
         assert old_scores(tmp_path / "g.pb", pixels) == pytest.approx(asked(pixels[None])[0], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_keras_backbone_is_exported_in_old_operations_as_well(trained, flowers, tmp_path):
     trained(tmp_path, architecture="keras:MobileNetV2", weights="random", how_many_training_steps=5)
     for node in reading.read_graph(tmp_path / "g.pb").node:
         assert set(node.attr) <= TENSORFLOW_1_4[node.op], node.op
 
 
+@pytest.mark.slow
 def test_the_quantized_archive_gives_a_smaller_graph_that_works(trained, tmp_path):
     (tmp_path / "float").mkdir()
     exact = trained(tmp_path / "float")
@@ -120,6 +127,7 @@ def test_the_quantized_archive_gives_a_smaller_graph_that_works(trained, tmp_pat
     assert (tmp_path / "g.pb").stat().st_size < (tmp_path / "float" / "g.pb").stat().st_size
 
 
+@pytest.mark.slow
 def test_the_picture_of_the_graph_has_the_backbone_in_one_scope(trained, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -158,6 +166,7 @@ def plainly(trained, tmp_path_factory):
     return folder / "g.pb", trained(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODEL_CHANGING)
 def test_a_flag_that_changes_the_model_is_used_and_leaves_it_good(trained, plainly, tmp_path, name):
     plain_graph, plain = plainly
@@ -167,6 +176,7 @@ def test_a_flag_that_changes_the_model_is_used_and_leaves_it_good(trained, plain
     assert report.test_accuracy >= max(0.6, plain.test_accuracy - 0.2)
 
 
+@pytest.mark.slow
 def test_all_distortions_at_once_train_a_good_model_with_copies_and_fresh_ones(trained, tmp_path):
     everything = {"flip_left_right": True, "random_crop": 10, "random_scale": 10, "random_brightness": 10}
     for copies in (3, 0):
@@ -243,6 +253,7 @@ def test_a_saved_model_answers_as_the_originals_did(trained, flowers, tmp_path):
     assert model_loading.load(tmp_path / "saved")(pixels) == pytest.approx(predicted, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_with_a_hub_module_the_nodes_are_named_as_tf_hubs_retrain_named_them(flowers, tmp_path):
     import tensorflow as tf
     from builders import colour_module
@@ -286,6 +297,7 @@ def logits(codelab_data, size=128):
     return values
 
 
+@pytest.mark.slow
 def test_the_originals_cache_is_read_once_and_trains_as_well(codelab_data, flowers, tmp_path):
     write_old_cache(flowers, tmp_path / "bottlenecks", "mobilenet_0.25_128", logits(codelab_data))
     spoilt = next((tmp_path / "bottlenecks" / "roses").iterdir())
@@ -371,6 +383,7 @@ def test_an_old_graph_needs_no_flags(tmp_path, build, size, source, mean, std):
         assert result.ranked[0].label == name
 
 
+@pytest.mark.slow
 def test_verbose_says_what_was_found_and_describe_prints_it_all(tmp_path):
     graph = old_graph(tmp_path / "retrained_graph.pb", hub_export)
     (tmp_path / "retrained_labels.txt").write_text("red\ngreen\nblue\n")
@@ -382,6 +395,7 @@ def test_verbose_says_what_was_found_and_describe_prints_it_all(tmp_path):
     assert "not known: not written by retrain" in described
 
 
+@pytest.mark.slow
 def test_describe_names_the_flags_of_what_is_not_known(tmp_path):
     def build(tf):
         image = tf.compat.v1.placeholder(tf.float32, [None, None, None, 3], name="x")
@@ -394,6 +408,7 @@ def test_describe_names_the_flags_of_what_is_not_known(tmp_path):
         assert f"not known; give {flag}" in described
 
 
+@pytest.mark.slow
 def test_an_old_graph_is_a_backbone_and_can_be_evaluated(codelab_data, flowers, trained, tmp_path):
     legacy = codelab_data / "models" / "legacy" / "retrained_graph_mobilenet_0.25_128.pb"
     report = trained(tmp_path, architecture=str(legacy))
@@ -417,6 +432,7 @@ def test_the_originals_paths_hold_when_the_original_is_called():
     assert all(str(path).startswith("tf_files/") for path in (RetrainConfig.output_graph, RetrainConfig.bottleneck_dir))
 
 
+@pytest.mark.slow
 def test_the_operations_of_the_inception_of_2015_run_as_backbone_and_as_graph(flowers, trained, tmp_path):
 
     rng = np.random.default_rng(0)
@@ -472,6 +488,7 @@ def script(codelab, name, *words, code=0):
     return command("python", "-m", f"scripts.{name}", *words, cwd=codelab, code=code)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "measure"), [("weights_rounded", 1), ("weights", 0)])
 def test_quantize_graph_shrinks_the_graph_and_prints_what_it_costs(codelab, flowers, tmp_path, mode, measure):
     done = script(
@@ -487,6 +504,7 @@ def test_quantize_graph_shrinks_the_graph_and_prints_what_it_costs(codelab, flow
     assert model_loading.load(tmp_path / "r.pb").metadata.test_accuracy is None
 
 
+@pytest.mark.slow
 def test_quantize_graph_says_what_it_does_not_offer(codelab):
     words = ["--input=tf_files/g.pb", "--output=x.pb"]
     assert "eightbit is not offered" in script(codelab, "quantize_graph", *words, "--mode=eightbit", code=2).stderr
@@ -495,6 +513,7 @@ def test_quantize_graph_says_what_it_does_not_offer(codelab):
     assert "Did you mean final_result" in told
 
 
+@pytest.mark.slow
 def test_count_ops_counts_by_name_and_by_type(codelab):
     total = int(script(codelab, "count_ops", "tf_files/g.pb").stdout)
     assert total == len(reading.read_graph(codelab / "tf_files" / "g.pb").node)
@@ -502,6 +521,7 @@ def test_count_ops_counts_by_name_and_by_type(codelab):
     assert int(script(codelab, "count_ops", "tf_files/g.pb", "DepthwiseConv2dNative").stdout) == 13
 
 
+@pytest.mark.slow
 def test_graph_pb2tb_writes_what_tensorboard_reads(codelab, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -511,6 +531,7 @@ def test_graph_pb2tb_writes_what_tensorboard_reads(codelab, tmp_path):
     assert "final_result" in {node.name for node in events.Graph().node}
 
 
+@pytest.mark.slow
 def test_show_image_prints_the_photographer(codelab, codelab_data, tmp_path):
     image = next((codelab_data / "datasets" / "flowers_1100" / "tulips").glob("*.jpg"))
     env = {"DISPLAY": "", "WAYLAND_DISPLAY": ""}
@@ -519,6 +540,7 @@ def test_show_image_prints_the_photographer(codelab, codelab_data, tmp_path):
     assert "cannot show nowhere.jpg" in script(codelab, "show_image", "nowhere.jpg", code=1).stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["evaluate", "graph_pb2tb", "count_ops", "quantize_graph", "show_image"])
 def test_every_companion_runs_as_a_file_too(codelab, name):
     assert name in command("python", f"scripts/{name}.py", "--help", cwd=codelab).stdout

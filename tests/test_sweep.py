@@ -37,6 +37,7 @@ def swept(tmp_path_factory, mean_colour_backbone):
     return folder, done
 
 
+@pytest.mark.slow
 def test_a_sweep_prints_a_table_and_exports_the_best(swept):
     folder, done = swept
     lines = done.stdout.splitlines()
@@ -51,6 +52,7 @@ def test_a_sweep_prints_a_table_and_exports_the_best(swept):
     assert (folder / "tf_files" / "retrained_labels.txt").read_text().split() == sorted(COLOURS)
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_every_run_and_what_they_differ_by(swept):
     from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
     from tensorboard.plugins.hparams import metadata
@@ -66,6 +68,7 @@ def test_tensorboard_shows_every_run_and_what_they_differ_by(swept):
     assert (values["learning_rate"].number_value, values["optimizer"].string_value) == (0.5, "adam")
 
 
+@pytest.mark.slow
 def test_architectures_compete_on_the_same_split(tmp_path, data):
     colour_folder(tmp_path / "photos", per_class=12)
     done = command(

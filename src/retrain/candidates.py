@@ -59,7 +59,7 @@ def train_candidate(
     every = steps_of(config, prepared) // 25
     with Summaries(folder, head_every=every, scope=scope) as summaries:
         if prepared.extractor.distorter.distortions:
-            summaries.picture("distortions/first_column_undistorted", preparation.contact_sheet(prepared))
+            summaries.image("distortions/first_column_undistorted", preparation.contact_sheet(prepared))
         if trial.name:
             terminal.say(f"Training {trial.name}.")
         trained, measured = _train(config, prepared, artefacts, summaries, terminal, shown=not trial.name)

@@ -104,7 +104,7 @@ def prepare(
 
     Args:
         dataset: The photos.
-        source: The backbone's weights, from `locate`.
+        source: The backbone's weights, from `families.locate`.
         settings: Where and how.
         legacy: The original's cache, None where there is none.
         terminal: Prints progress and results.
