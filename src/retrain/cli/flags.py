@@ -121,10 +121,11 @@ def evaluate_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--split", choices=(*Split, ALL), default=Split.TESTING,
-        help="the images to use (default: testing, those that training did not see)",
+        help="the images to use (default: testing)",
     )  # fmt: skip
-    parser.add_argument("--testing_percentage", type=float, default=10, help="as in training (default: %(default)s)")
-    parser.add_argument("--validation_percentage", type=float, default=10, help="as in training (default: %(default)s)")
+    for name in ("testing_percentage", "validation_percentage"):
+        text = "as in training (default: %(default)s)"
+        parser.add_argument(f"--{name}", type=float, default=getattr(RetrainConfig, name), help=text, metavar="PERCENT")
     parser.add_argument("--json", action="store_true", help="print one JSON object with all figures")
     parser.add_argument("--predictions", type=Path, help="write the prediction for each image as CSV", metavar="FILE")
     _add_common(parser)
