@@ -32,6 +32,7 @@ from retrain.bottlenecks.computing import FeatureExtractor
 from retrain.bottlenecks.store import Entry, Stamp, Store
 from retrain.data.dataset import scan
 from retrain.data.decoding import decode
+from retrain.data.variants import Variant, list_variants
 from retrain.evaluation.tensorboard import Summaries
 from retrain.formats import table as format_table
 from retrain.inference import loading as model_loading
@@ -328,8 +329,9 @@ def labelling(bench: Bench) -> list[Row]:
 
     def stage(number: int) -> None:
         with Store(bench.folder / f"store_{number}", dimension=_dimension(engine)) as store:
+            variants = [Variant(path) for path in paths]
             todo = list(range(len(paths)))
-            computing.compute(paths, todo, source=FeatureExtractor(folder, engine), store=store)
+            computing.compute(variants, todo, extractor=FeatureExtractor(folder, engine), store=store)
 
     images = [folder / path for path in paths]
     # In turns, so that both meet the machine's better and worse moments.
@@ -368,10 +370,10 @@ def _fill_and_limit(
 
     def stage(number: int) -> float:
         with Store(bench.folder / f"store_{name}_{number}", dimension=_dimension(engine)) as store:
+            variants = [Variant(path) for path in paths]
             todo = list(range(len(paths)))
-            return _seconds(
-                lambda: computing.compute(paths, todo, source=FeatureExtractor(image_dir, engine), store=store)
-            )
+            extractor = FeatureExtractor(image_dir, engine)
+            return _seconds(lambda: computing.compute(variants, todo, extractor=extractor, store=store))
 
     pixels: list[np.ndarray] = []
 
@@ -570,10 +572,11 @@ def _fill_tiny(bench: Bench, folder: Path, graph: Path, name: str) -> float:
     engine = engine_of(bench.backbone(str(graph), target="features"))
 
     def stages() -> None:
-        paths = [example.path for example in scan(folder).examples]
+        variants = list_variants(scan(folder), copies=0).rows
+        extractor = FeatureExtractor(folder, engine)
         with Store(bench.folder / "stores" / name, dimension=64) as store:
-            _, todo = computing.missing(paths, image_dir=folder, store=store)
-            computing.compute(paths, todo, source=FeatureExtractor(folder, engine), store=store)
+            _, todo = computing.missing(variants, extractor=extractor, store=store)
+            computing.compute(variants, todo, extractor=extractor, store=store)
 
     return _seconds(stages)
 

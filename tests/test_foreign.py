@@ -94,6 +94,7 @@ def test_a_tflite_model_that_scales_its_pixels_needs_labels_only(tmp_path, pictu
     assert named(model, pictures) == NAMES
 
 
+@pytest.mark.slow
 def test_a_tflite_model_that_squares_its_pixels_asks_for_their_range(tmp_path, labels):
     import keras
 
@@ -237,6 +238,7 @@ def test_what_is_no_model_is_one_clear_error(tmp_path, name, content):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["m.onnx", "m.keras", "m.tflite"])
 def test_the_runtimes_themselves_keep_quiet(tmp_path, pictures, name):
     (tmp_path / name).write_bytes(b"rubbish" * 9)
@@ -263,6 +265,7 @@ def test_a_size_or_a_name_that_a_model_does_not_take_is_said(tmp_path, pictures,
             model_loading.load(tmp_path / "saved", labels=labels, overrides=overrides)
 
 
+@pytest.mark.slow
 def test_evaluate_measures_a_model_of_another_tool(tmp_path, labels):
     network(rescaling=True).save(tmp_path / "theirs.keras")
     colour_folder(tmp_path / "photos", per_class=5)

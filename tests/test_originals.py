@@ -40,7 +40,12 @@ TENSORFLOW_1_4 = {
     "Reshape": {"T", "Tshape"},
     "Softmax": {"T"},
 }
-CODELAB = ["mobilenet_0.25_128", "mobilenet_0.25_224", "mobilenet_0.25_128_quantized", "mobilenet_bundled"]
+CODELAB = [
+    "mobilenet_0.25_128",
+    pytest.param("mobilenet_0.25_224", marks=pytest.mark.slow),
+    "mobilenet_0.25_128_quantized",
+    pytest.param("mobilenet_bundled", marks=pytest.mark.slow),
+]
 
 
 @pytest.fixture(scope="session")
@@ -106,12 +111,14 @@ def test_an_exported_graph_is_read_by_old_code(trained, flowers, tmp_path, archi
         assert old_scores(tmp_path / "g.pb", pixels) == pytest.approx(asked(pixels[None])[0], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_keras_backbone_is_exported_in_old_operations_as_well(trained, flowers, tmp_path):
     trained(tmp_path, architecture="keras:MobileNetV2", weights="random", how_many_training_steps=5)
     for node in reading.read_graph(tmp_path / "g.pb").node:
         assert set(node.attr) <= TENSORFLOW_1_4[node.op], node.op
 
 
+@pytest.mark.slow
 def test_the_quantized_archive_gives_a_smaller_graph_that_works(trained, tmp_path):
     (tmp_path / "float").mkdir()
     exact = trained(tmp_path / "float")
@@ -120,6 +127,7 @@ def test_the_quantized_archive_gives_a_smaller_graph_that_works(trained, tmp_pat
     assert (tmp_path / "g.pb").stat().st_size < (tmp_path / "float" / "g.pb").stat().st_size
 
 
+@pytest.mark.slow
 def test_the_picture_of_the_graph_has_the_backbone_in_one_scope(trained, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -158,6 +166,7 @@ def plainly(trained, tmp_path_factory):
     return folder / "g.pb", trained(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODEL_CHANGING)
 def test_a_flag_that_changes_the_model_is_used_and_leaves_it_good(trained, plainly, tmp_path, name):
     plain_graph, plain = plainly
@@ -167,6 +176,7 @@ def test_a_flag_that_changes_the_model_is_used_and_leaves_it_good(trained, plain
     assert report.test_accuracy >= max(0.6, plain.test_accuracy - 0.2)
 
 
+@pytest.mark.slow
 def test_all_distortions_at_once_train_a_good_model_with_copies_and_fresh_ones(trained, tmp_path):
     everything = {"flip_left_right": True, "random_crop": 10, "random_scale": 10, "random_brightness": 10}
     for copies in (3, 0):
@@ -243,6 +253,7 @@ def test_a_saved_model_answers_as_the_originals_did(trained, flowers, tmp_path):
     assert model_loading.load(tmp_path / "saved")(pixels) == pytest.approx(predicted, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_with_a_hub_module_the_nodes_are_named_as_tf_hubs_retrain_named_them(flowers, tmp_path):
     import tensorflow as tf
     from builders import colour_module
@@ -286,6 +297,7 @@ def logits(codelab_data, size=128):
     return values
 
 
+@pytest.mark.slow
 def test_the_originals_cache_is_read_once_and_trains_as_well(codelab_data, flowers, tmp_path):
     write_old_cache(flowers, tmp_path / "bottlenecks", "mobilenet_0.25_128", logits(codelab_data))
     spoilt = next((tmp_path / "bottlenecks" / "roses").iterdir())
@@ -295,12 +307,12 @@ def test_the_originals_cache_is_read_once_and_trains_as_well(codelab_data, flowe
         f"--bottleneck_dir={tmp_path}/bottlenecks", "--how_many_training_steps=100", "--testing_percentage=25",
     ]  # fmt: skip
     first, second = command(*words, cwd=tmp_path), command(*words, cwd=tmp_path)
-    assert "119 bottlenecks read from the original's .txt files" in first.stdout
+    assert "119 features read from the original's .txt files" in first.stdout
     assert "1 of the original's .txt files" in first.stderr
-    assert "1 computed now" in first.stdout
+    assert ": 1 computed, 119 from the cache." in first.stdout
     assert "training on those" in first.stdout
     assert "read from the original's" not in second.stdout
-    assert "0 computed now" in second.stdout
+    assert ": all from the cache." in second.stdout
     figures = json.loads((tmp_path / "tf_files" / "retrained_graph.report.json").read_text())
     assert figures["test_accuracy"] >= 0.7
     ours = command(*words, "--bottleneck_tensor=MobilenetV1/Logits/AvgPool_1a/AvgPool", cwd=tmp_path)
@@ -371,6 +383,7 @@ def test_an_old_graph_needs_no_flags(tmp_path, build, size, source, mean, std):
         assert result.ranked[0].label == name
 
 
+@pytest.mark.slow
 def test_verbose_says_what_was_found_and_describe_prints_it_all(tmp_path):
     graph = old_graph(tmp_path / "retrained_graph.pb", hub_export)
     (tmp_path / "retrained_labels.txt").write_text("red\ngreen\nblue\n")
@@ -382,6 +395,7 @@ def test_verbose_says_what_was_found_and_describe_prints_it_all(tmp_path):
     assert "not known: not written by retrain" in described
 
 
+@pytest.mark.slow
 def test_describe_names_the_flags_of_what_is_not_known(tmp_path):
     def build(tf):
         image = tf.compat.v1.placeholder(tf.float32, [None, None, None, 3], name="x")
@@ -394,6 +408,7 @@ def test_describe_names_the_flags_of_what_is_not_known(tmp_path):
         assert f"not known; give {flag}" in described
 
 
+@pytest.mark.slow
 def test_an_old_graph_is_a_backbone_and_can_be_evaluated(codelab_data, flowers, trained, tmp_path):
     legacy = codelab_data / "models" / "legacy" / "retrained_graph_mobilenet_0.25_128.pb"
     report = trained(tmp_path, architecture=str(legacy))
@@ -417,6 +432,7 @@ def test_the_originals_paths_hold_when_the_original_is_called():
     assert all(str(path).startswith("tf_files/") for path in (RetrainConfig.output_graph, RetrainConfig.bottleneck_dir))
 
 
+@pytest.mark.slow
 def test_the_operations_of_the_inception_of_2015_run_as_backbone_and_as_graph(flowers, trained, tmp_path):
 
     rng = np.random.default_rng(0)
@@ -472,6 +488,7 @@ def script(codelab, name, *words, code=0):
     return command("python", "-m", f"scripts.{name}", *words, cwd=codelab, code=code)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "measure"), [("weights_rounded", 1), ("weights", 0)])
 def test_quantize_graph_shrinks_the_graph_and_prints_what_it_costs(codelab, flowers, tmp_path, mode, measure):
     done = script(

@@ -13,6 +13,7 @@ from PIL import Image
 SAMPLES = ROOT / "scripts" / "make_sample_photos.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("teacher", ["logits", "features"])
 def test_a_backbone_can_be_pretrained_and_used(tmp_path, data, teacher):
     colour_folder(tmp_path / "photos", per_class=6)
@@ -40,9 +41,10 @@ def test_a_backbone_can_be_pretrained_and_used(tmp_path, data, teacher):
     trained = command(
         "retrain", "--image_dir=photos", "--weights=new.npz", "--how_many_training_steps=20", cwd=tmp_path
     )
-    assert "18 computed now" in trained.stdout
+    assert ": 18 computed, 0 from the cache." in trained.stdout
 
 
+@pytest.mark.slow
 def test_sample_photos_follow_the_seed(tmp_path):
     for folder, seed in (("one", 3), ("same", 3), ("other", 4)):
         command("python", SAMPLES, f"--image_dir={folder}", "--per_class=1", f"--seed={seed}", cwd=tmp_path)
@@ -95,6 +97,7 @@ def test_label_without_an_image_says_how(tmp_path):
     assert "make label IMAGE=photo.jpg" in command("make", "label", cwd=tmp_path, code=2).stderr
 
 
+@pytest.mark.slow
 def test_the_benchmarks_rival_computes_what_the_original_did(tmp_path, data):
     from scripts import rival
 
@@ -175,6 +178,7 @@ def test_what_is_not_cifar10s_archive_is_one_clear_error_and_runs_nothing(tmp_pa
     assert "is not CIFAR-10's archive" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_lesson_on_santa_runs_from_end_to_end(tmp_path):
     for part, count in (("train", 8), ("validation", 4), ("test", 4)):
         colour_folder(tmp_path / "photos" / part, per_class=count)
@@ -188,6 +192,7 @@ def test_the_lesson_on_santa_runs_from_end_to_end(tmp_path):
             assert opened.size == (1100, 400)
 
 
+@pytest.mark.slow
 def test_the_gain_of_fine_tuning_is_measured_with_the_flags_of_retrain(tmp_path):
     colour_folder(tmp_path / "photos", per_class=12)
     done = command(

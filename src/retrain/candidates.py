@@ -11,7 +11,7 @@ import numpy as np
 from retrain.backbones import devices
 from retrain.bottlenecks import preparation
 from retrain.bottlenecks.preparation import PreparedDataset
-from retrain.bottlenecks.reading import FreshReader, Gather
+from retrain.bottlenecks.reading import Gather
 from retrain.config import RetrainConfig
 from retrain.data import distortions
 from retrain.data.distortions import Distortions
@@ -52,12 +52,14 @@ def train_candidate(
 ) -> Candidate:
     """Return what one combination of settings comes to."""
     scope = frozen_graph.HUB_HEAD_SCOPE if config.tfhub_module else frozen_graph.HEAD_SCOPE
-    artefacts = ClassifierWriter(prepared.source.engine, prepared.dataset.class_names, config.final_tensor_name, scope)
+    artefacts = ClassifierWriter(
+        prepared.extractor.runner, prepared.dataset.class_names, config.final_tensor_name, scope
+    )
     folder = config.summaries_dir / trial.name if trial.name else config.summaries_dir
     every = steps_of(config, prepared) // 25
     with Summaries(folder, head_every=every, scope=scope) as summaries:
-        if prepared.source.copier.distortions:
-            summaries.picture("distortions/first_column_undistorted", preparation.contact_sheet(prepared))
+        if prepared.extractor.distorter.distortions:
+            summaries.image("distortions/first_column_undistorted", preparation.contact_sheet(prepared))
         if trial.name:
             terminal.say(f"Training {trial.name}.")
         trained, measured = _train(config, prepared, artefacts, summaries, terminal, shown=not trial.name)
@@ -79,7 +81,7 @@ def _fine_tuned(
 ) -> Candidate:
     """Return the candidate with its network fine-tuned, or as it is where that was no improvement."""
     config, prepared = found.config, found.prepared
-    measured, count = list(found.measured), len(prepared.views.members[Split.VALIDATION])
+    measured, count = list(found.measured), len(prepared.variants.members[Split.VALIDATION])
     before = steps_of(config, prepared)
 
     def report(row: Tuning) -> None:
@@ -122,11 +124,13 @@ def _fine_tuned(
         f"{best.validation_accuracy:.1%} and the cross entropy from {head_alone.validation_cross_entropy:.4f} to "
         f"{best.validation_cross_entropy:.4f} (N={count}), at step {best.step}, whose weights are kept."
     )
-    artefacts = replace(found.artefacts, runner=refined.source.engine)
+    artefacts = replace(found.artefacts, runner=refined.extractor.runner)
     photos = {example.path: number for number, example in enumerate(prepared.dataset.examples)}
 
     def read(pictures: np.ndarray) -> np.ndarray:
-        return refined.read(np.array([photos[prepared.views.names[number]] for number in pictures.tolist()], np.int64))
+        return refined.read(
+            np.array([photos[prepared.variants.rows[number].path] for number in pictures.tolist()], np.int64)
+        )
 
     return replace(found, artefacts=artefacts, head=refined.head, read=read, measured=measured)
 
@@ -170,7 +174,7 @@ def _train(
     shown: bool,
 ) -> tuple[TrainedHead, list[Evaluation]]:
     """Return the trained head and every evaluation on the way, after showing them as they come if `shown`."""
-    pictures = prepared.views
+    pictures = prepared.variants
     drawn = sampling.plan(
         pictures.labels,
         pictures.members[Split.TRAINING],
@@ -217,15 +221,15 @@ def _train(
 def _fresh(
     config: RetrainConfig, prepared: PreparedDataset, drawn: SamplingPlan
 ) -> tuple[Gather, np.ndarray, SamplingPlan]:
-    """Return what gives bottlenecks, labels, and draws; with a new copy for every draw where that was asked for."""
-    pictures = prepared.views
-    if config.distortion_copies or not prepared.source.copier.distortions:
+    """Return a reader with the labels and the plan; where no copies are stored, every draw is a new distorted copy."""
+    pictures = prepared.variants
+    if config.distortion_copies or not prepared.extractor.distorter.distortions:
         return prepared.read, pictures.labels, drawn
     photos = drawn.batches.ravel()
-    gather = FreshReader(prepared.read, pictures.names, photos, source=prepared.source)
-    numbers = len(pictures.labels) + np.arange(drawn.batches.size)
+    read = prepared.read.with_copies(photos, [f"draw {number}" for number in range(len(photos))])
+    rows = len(pictures.labels) + np.arange(len(photos))
     labels = np.concatenate([pictures.labels, pictures.labels[photos]])
-    return gather, labels, replace(drawn, batches=numbers.reshape(drawn.batches.shape))
+    return read, labels, replace(drawn, batches=rows.reshape(drawn.batches.shape))
 
 
 def _say_what_was_kept(trained: TrainedHead, steps: int, terminal: Terminal) -> None:

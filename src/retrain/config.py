@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from retrain.backbones import catalogue, devices
+from retrain.data.split import DEFAULT_SPLIT, SplitRule
 from retrain.errors import UsageError
 from retrain.formats.table import EXPORTS
 from retrain.training import recipe
@@ -64,8 +65,8 @@ class RetrainConfig:
     """Every setting of a run with its default; `retrain --help` says what each one means."""
 
     image_dir: Path = field(metadata={"setting": Setting(_LAYOUT, "FOLDER", group="photos")})
-    testing_percentage: float = _setting(10, "percentage of photos for the final test", "PERCENT")
-    validation_percentage: float = _setting(10, "percentage of photos for validation", "PERCENT")
+    testing_percentage: float = _setting(DEFAULT_SPLIT.testing, "percentage of photos for the final test", "PERCENT")
+    validation_percentage: float = _setting(DEFAULT_SPLIT.validation, "percentage of photos for validation", "PERCENT")
 
     output_graph: Path = _setting(
         Path("tf_files/retrained_graph.pb"), "the trained graph; a report is written beside it", "FILE", group="results"
@@ -208,6 +209,15 @@ class RetrainConfig:
     print_misclassified_test_images: bool = _setting(
         False, "list the misclassified test photos with predicted class and score", group="messages"
     )
+
+    @property
+    def split_rule(self) -> SplitRule:
+        """Return how images are split.
+
+        Raises:
+            UsageError: The percentages leave nothing to train on.
+        """
+        return SplitRule(self.validation_percentage, self.testing_percentage)
 
 
 # Default paths of the original `retrain.py`; its users' scripts look for the results there.

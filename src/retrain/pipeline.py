@@ -8,16 +8,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from retrain import files, sweep
 from retrain.backbones import catalogue, devices, families
 from retrain.backbones.catalogue import BackboneSpec
-from retrain.backbones.sources import BackboneSource, WeightsRequest
-from retrain.bottlenecks.preparation import PreparedDataset, prepare
+from retrain.backbones.sources import WeightsRequest
+from retrain.bottlenecks import legacy_cache
+from retrain.bottlenecks.preparation import PreparationSettings, PreparedDataset, match_legacy_cache, prepare
 from retrain.candidates import Candidate, distortions_of, intermediate_path, steps_of, train_candidate
 from retrain.config import RetrainConfig, check
 from retrain.data.dataset import Dataset, scan
 from retrain.data.split import Split
-from retrain.data.variants import Distorter, photo_of
+from retrain.data.variants import Distorter, Variant
 from retrain.errors import ExportError, UsageError
 from retrain.evaluation import comparison, tensorboard
 from retrain.evaluation.comparison import Comparison, ExportReport, export_and_compare
@@ -65,11 +68,7 @@ def retrain(
     configs = [replace(config, **trial.values) for trial in trials]
     for each in configs:
         _check_settings(each)
-    dataset = scan(
-        config.image_dir,
-        validation_percentage=config.validation_percentage,
-        testing_percentage=config.testing_percentage,
-    )
+    dataset = scan(config.image_dir, config.split_rule)
     _check_validation(config, dataset, several=len(trials) > 1)
     _check_results(config)
     _introduce(dataset, terminal)
@@ -117,28 +116,26 @@ def _check_settings(config: RetrainConfig) -> None:
 
 
 def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened: ExitStack) -> PreparedDataset:
-    copier = Distorter(distortions_of(config), config.random_seed)
-
-    def has_the_layer(source: BackboneSource) -> None:
-        if config.fine_tune_from:
-            trainable_layers.split_network(families.trainable_network(source).model, config.fine_tune_from)
-
-    return prepare(
-        dataset,
-        _spec(config),
-        network=config.tfhub_module or config.architecture,
-        own_tensor=config.bottleneck_tensor is not None,
-        bottleneck_dir=config.bottleneck_dir,
-        model_dir=config.model_dir,
-        weights=config.weights,
-        seed=config.random_seed,
-        copier=copier,
-        copies=config.distortion_copies if copier.distortions else 0,
+    spec, network = _spec(config), config.tfhub_module or config.architecture
+    photos = [example.path for example in dataset.examples]
+    legacy = legacy_cache.find(config.bottleneck_dir, config.image_dir, photos, network)
+    if config.bottleneck_tensor is None:
+        spec = match_legacy_cache(
+            spec, legacy, photos=len(photos), bottleneck_dir=config.bottleneck_dir, terminal=terminal
+        )
+    advance = terminal.progress("Downloading the backbone", "B")
+    source = families.locate(spec, WeightsRequest(config.model_dir, config.weights, config.random_seed, advance))
+    if config.fine_tune_from:
+        # An unknown layer fails here, before anything is computed.
+        trainable_layers.split_network(families.trainable_network(source).model, config.fine_tune_from)
+    distorter = Distorter(distortions_of(config), config.random_seed)
+    settings = PreparationSettings(
+        config.bottleneck_dir,
+        distorter,
+        copies=config.distortion_copies if distorter.distortions else 0,
         distribution="none" if config.distribution == "none" else "mirrored",
-        check=has_the_layer,
-        terminal=terminal,
-        opened=opened,
     )
+    return prepare(dataset, source, settings, legacy, terminal=terminal, opened=opened)
 
 
 def _seed_of_features(config: RetrainConfig) -> int:
@@ -161,7 +158,7 @@ def _without_results(config: RetrainConfig, folder: Path) -> RetrainConfig:
 
 def _result(trial: Trial, candidate: Candidate, seconds: float) -> TrialResult:
     """Return how good a candidate is on all validation images."""
-    variants = candidate.prepared.views
+    variants = candidate.prepared.variants
     rows = variants.members[Split.VALIDATION]
     validation = LabelledBottlenecks(candidate.read, rows, variants.labels[rows])
     probabilities = validation.score(
@@ -180,7 +177,7 @@ def _finish(chosen: Candidate, terminal: Terminal) -> Report:
     if config.saved_model_dir:
         chosen.artefacts.write_saved_model(config.saved_model_dir, written)
     exported = _export(chosen, written, test, terminal) if config.export else None
-    paths = [prepared.views.names[row] for row in test.rows.tolist()]
+    paths = [prepared.variants.rows[row].path for row in test.rows.tolist()]
     report = make_report(
         _run_settings(chosen),
         prepared.dataset,
@@ -201,7 +198,7 @@ def _finish(chosen: Candidate, terminal: Terminal) -> Report:
 
 def _test_photos(chosen: Candidate) -> LabelledBottlenecks:
     """Return the test photos that count: all, or a sample of them."""
-    config, variants = chosen.config, chosen.prepared.views
+    config, variants = chosen.config, chosen.prepared.variants
     rows = variants.members[Split.TESTING]
     rows = sampling.sample(variants.labels, rows, size=config.test_batch_size, seed=config.random_seed)
     return LabelledBottlenecks(chosen.read, rows, variants.labels[rows])
@@ -217,16 +214,22 @@ def _show_graph(chosen: Candidate, written: WrittenGraph) -> None:
 def _export(chosen: Candidate, written: WrittenGraph, test: LabelledBottlenecks, terminal: Terminal) -> ExportReport:
     """Return what the formats that were asked for are worth, after writing them."""
     config, prepared = chosen.config, chosen.prepared
-    variants = prepared.views
+    variants = prepared.variants
     rows = sampling.sample(
         variants.labels, variants.members[Split.TRAINING], size=_SAMPLE_IMAGES, seed=config.random_seed
     )
-    photos = list(dict.fromkeys(photo_of(variants.names[row]) for row in rows.tolist()))
-    tested = [variants.names[row] for row in test.rows.tolist()]
+    photos = list(dict.fromkeys(variants.rows[row].path for row in rows.tolist()))
+    tested = [variants.rows[row].path for row in test.rows.tolist()]
     images = [prepared.dataset.image_dir / path for path in tested or photos]
+
+    def sample_images() -> Sequence[np.ndarray]:
+        return prepared.extractor.pixels(map(Variant, photos))
+
     return export_and_compare(
         config.export,
-        ExportSource(written.graph_def, written.metadata, written.sha256, lambda: prepared.source.pictures(photos)),
+        ExportSource(
+            written.graph_def, written.metadata, written.sha256, lambda: prepared.extractor.pixels(map(Variant, photos))
+        ),
         config.output_graph,
         Comparison(images, test.labels if tested else None, config.max_accuracy_drop),
         advance=terminal.progress("Exporting", "format"),

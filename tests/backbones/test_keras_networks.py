@@ -28,6 +28,7 @@ def test_a_layer_of_a_keras_network_can_be_the_bottleneck(tmp_path):
     assert in_tensorflow(loaded("mobilenet_bundled", tmp_path, target="conv_pw_5_relu")).shape == (2, 128)
 
 
+@pytest.mark.slow
 def test_real_keras_weights_are_loaded_and_their_width_is_found(data, tmp_path):
     weights = next((data / "models").glob("mobilenet_v2*.h5"))
     found = loaded("keras:MobileNetV2", tmp_path, weights=str(weights))
@@ -41,6 +42,7 @@ def test_real_keras_weights_are_loaded_and_their_width_is_found(data, tmp_path):
     assert vectors[:1] == pytest.approx(model(picture, training=False).numpy(), abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "dimension"),
     [("VGG19", 64, 512), ("InceptionV3", 96, 2048), ("MobileNetV3Small", 224, 576), ("EfficientNetV2B0", 64, 1280)],
@@ -50,6 +52,7 @@ def test_keras_names_work_with_random_weights(tmp_path, name, size, dimension):
     assert_works(found, tmp_path, size=size, dimension=dimension)
 
 
+@pytest.mark.slow
 def test_preprocessing_of_keras_is_inside_the_graph(tmp_path):
     import keras
 
@@ -61,6 +64,7 @@ def test_preprocessing_of_keras_is_inside_the_graph(tmp_path):
     assert in_tensorflow(found)[:1] == pytest.approx(expected, rel=1e-3, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_random_weights_follow_the_seed(tmp_path):
     options = {"weights": "random", "height": 32, "width": 32}
     one, same, other = (

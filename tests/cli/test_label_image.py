@@ -48,6 +48,7 @@ def test_csv_has_a_row_for_each_class_and_the_reason_of_each_failure(graph, phot
     assert "Labelling: 31/31" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_list_on_standard_input_is_answered_line_by_line(graph, photos, tmp_path):
     script = Path(sys.executable).with_name("label_image")
     words = [script, "--graph", graph, "--json", "-"]
@@ -65,6 +66,7 @@ def test_a_list_on_standard_input_is_answered_line_by_line(graph, photos, tmp_pa
     assert process.returncode == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--link"]])
 def test_images_are_sorted_into_folders_of_their_classes_and_again_without_change(graph, photos, tmp_path, more):
     words = ["label_image", "--graph", graph, "--json", "--sort_into", "sorted", *more, "photos"]
@@ -78,6 +80,7 @@ def test_images_are_sorted_into_folders_of_their_classes_and_again_without_chang
     assert {path.read_bytes() for path in (tmp_path / "sorted").rglob("*.png")} == originals
 
 
+@pytest.mark.slow
 def test_classes_below_the_least_score_are_left_out(graph, tmp_path):
     photo(tmp_path / "sure.png", (255, 0, 0))
     photo(tmp_path / "unsure.png", (128, 128, 128))
@@ -109,6 +112,7 @@ def test_nonsense_is_answered_in_one_line(graph, photos, tmp_path, words, said):
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["red.png"], ["./red.png"], ["--image=./red.png"]])
 def test_one_image_is_answered_as_in_the_codelab(graph, tmp_path, words):
     photo(tmp_path / "red.png", (255, 0, 0))
@@ -117,6 +121,7 @@ def test_one_image_is_answered_as_in_the_codelab(graph, tmp_path, words):
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_ends_the_run_quietly(graph, photos, tmp_path):
     script = Path(sys.executable).with_name("label_image")
     line = f"{script} --graph {graph} --json photos photos photos | head -1"
@@ -126,6 +131,7 @@ def test_a_reader_that_has_seen_enough_ends_the_run_quietly(graph, photos, tmp_p
     assert "BrokenPipe" not in done.stderr
 
 
+@pytest.mark.slow
 def test_names_of_strangers_cannot_write_to_the_terminal(graph, tmp_path):
     photo(tmp_path / "a\x1b[31mb.png", COLOURS["cyan"])
     done = command("label_image", "--graph", graph, ".", cwd=tmp_path)

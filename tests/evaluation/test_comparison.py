@@ -75,6 +75,7 @@ def test_a_file_that_cannot_be_read_back_is_an_error_in_one_line(tmp_path):
         fresh_process.score_file(tmp_path / "m.tflite", [])
 
 
+@pytest.mark.slow
 def test_a_format_that_loses_too_much_fails_the_run_and_keeps_the_files(tmp_path, mean_colour_backbone):
     # Two classes whose mean colours lie closer than 8 bits can tell apart, and a float easily.
     rng = np.random.default_rng(0)
@@ -101,6 +102,7 @@ def test_a_format_that_loses_too_much_fails_the_run_and_keeps_the_files(tmp_path
     assert (tmp_path / "tf_files" / "retrained_graph.report.html").exists()
 
 
+@pytest.mark.slow
 def test_without_test_images_the_formats_are_compared_on_training_images(tmp_path, mean_colour_backbone):
     colour_folder(tmp_path / "photos", per_class=4)
     done = command(
@@ -111,6 +113,7 @@ def test_without_test_images_the_formats_are_compared_on_training_images(tmp_pat
     assert [row[4:6] for row in rows_of(done)] == [["-", "-"], ["-", "100.0%"], ["-", "100.0%"]]
 
 
+@pytest.mark.slow
 def test_a_format_that_cannot_be_written_costs_only_itself(tmp_path):
     backbone = write_graph(
         tmp_path / "lrn.pb", lambda tf, picture: tf.reduce_mean(tf.nn.lrn(picture, 1), [1, 2], name="colour")

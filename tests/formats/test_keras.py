@@ -1,7 +1,10 @@
 import numpy as np
+import pytest
 from builders import NAMES, pixels_of
 
 from retrain.formats import table as format_table
+
+pytestmark = pytest.mark.slow  # all need the training that is exported in every format
 
 
 def test_keras_loads_its_file_in_safe_mode_and_trains_on(graph, pictures):

@@ -8,6 +8,7 @@ from conftest import command
 from retrain.formats import table as format_table
 
 
+@pytest.mark.slow
 def test_onnx_runtime_takes_any_number_of_images(graph, pictures):
     import onnxruntime
 
@@ -22,6 +23,7 @@ def test_onnx_runtime_takes_any_number_of_images(graph, pictures):
         assert [NAMES[i] for i in found.argmax(1)] == list(pictures)[:count]
 
 
+@pytest.mark.slow
 def test_the_onnx_model_passes_the_checker(graph):
     import onnx
 
@@ -30,6 +32,7 @@ def test_the_onnx_model_passes_the_checker(graph):
     assert {node.domain for node in model.graph.node} == {""}  # no runtime's own operations
 
 
+@pytest.mark.slow
 def test_openvino_reads_the_onnx_model(graph, pictures):
     openvino = pytest.importorskip("openvino", reason="OpenVINO has no wheel for this machine")
     compiled = openvino.Core().compile_model(str(format_table.path_of(graph, "onnx")), "CPU")

@@ -151,6 +151,7 @@ def test_the_folder_is_replaced_whole_and_only_if_it_is_ours(saved, tmp_path):
         saved_model.check(tmp_path / "saved")
 
 
+@pytest.mark.slow
 def test_saved_model_cli_shows_and_runs_the_signatures(graph, pictures, tmp_path):
     folder = format_table.path_of(graph, "saved_model")
     shown = command("saved_model_cli", "show", "--dir", folder, "--all", cwd=tmp_path).stdout
@@ -199,6 +200,7 @@ class Serving(http.server.BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_rest_request_of_base64_images_is_answered(graph, pictures, wrapped):
     import tensorflow as tf

@@ -14,6 +14,7 @@ from retrain.inference import loading as model_loading
 from retrain.inference import prediction
 
 
+@pytest.mark.slow
 def test_a_table_ends_the_run_with_a_row_for_each_file(run):
     rows = rows_of(run[1])
     expected = ["frozen graph", "saved_model", "saved_model, image files", "tflite", "tflite_fp16", "tflite_int8"]
@@ -28,12 +29,14 @@ def test_a_table_ends_the_run_with_a_row_for_each_file(run):
     assert all(row[5] == "100.0%" for row in rows[1:])
 
 
+@pytest.mark.slow
 def test_the_report_has_the_table_too(run, graph):
     figures = json.loads(graph.with_suffix(".report.json").read_text())["exports"]
     assert [row["name"] for row in figures] == [row[0] for row in rows_of(run[1])]
     assert "<h2>Formats</h2>" in graph.with_suffix(".report.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPORTS)
 def test_every_format_names_each_colour_and_says_what_it_is(graph, pictures, name):
     path = format_table.path_of(graph, name)
@@ -45,6 +48,7 @@ def test_every_format_names_each_colour_and_says_what_it_is(graph, pictures, nam
         assert result.ranked[0].label == result.path.stem
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, row in EXPORTS.items() if row.tolerance])
 def test_float_formats_give_the_probabilities_of_the_frozen_graph(graph, pictures, name):
     batch = np.stack([pixels_of(path) for path in pictures.values()])
@@ -54,6 +58,7 @@ def test_float_formats_give_the_probabilities_of_the_frozen_graph(graph, picture
     assert found.load(path, found.describe(path))(batch) == pytest.approx(expected, abs=EXPORTS[name].tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "runtimes"),
     [("tflite", ()), ("tflite_int8", ()), ("onnx", ("onnxruntime",)), ("keras", ("tensorflow", "keras"))],
@@ -69,6 +74,7 @@ def test_only_the_runtime_that_a_file_needs_is_imported(graph, pictures, tmp_pat
     assert done.stdout.splitlines()[-1] == str(sorted(runtimes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPORTS)
 def test_every_format_is_described(graph, tmp_path, name):
     shown = command("label_image", "--describe", "--graph", format_table.path_of(graph, name), cwd=tmp_path).stdout

@@ -16,6 +16,7 @@ from retrain.preprocessing import InputSpec
 def test_top_k_is_sorted_and_stable():
     assert prediction.top_k(np.array([0.1, 0.4, 0.1, 0.4]), 3) == [1, 3, 0]
     assert prediction.top_k(np.array([0.5, 0.5]), 5) == [0, 1]
+    assert prediction.top_k(np.repeat([0.1, 0.2], 50), 100) == [*range(50, 100), *range(50)]
 
 
 def test_each_photo_gets_its_colour(graph, tmp_path):
@@ -53,6 +54,7 @@ def test_labelling_with_the_litert_form_imports_no_tensorflow(both, tmp_path):
     assert "red (score=0.9" in command("python", "-c", code, cwd=tmp_path).stdout
 
 
+@pytest.mark.slow
 def test_labelling_with_a_frozen_graph_imports_little_and_says_the_same(graph, tmp_path):
     picture = photo(tmp_path / "x.png", (250, 40, 9))
     code = (

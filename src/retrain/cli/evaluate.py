@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
     graph = args.model or args.graph
     quieten(verbose=args.verbose)
     from retrain import files
-    from retrain.data.split import Split
+    from retrain.data.split import Split, SplitRule
     from retrain.evaluation.folder import evaluate
     from retrain.inference import loading as model_loading
     from retrain.terminal import Terminal
@@ -47,8 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         model_loading.load(graph, labels=args.labels, overrides=overrides),
         args.image_dir,
         split=None if args.split == flags.ALL else Split(args.split),
-        validation_percentage=args.validation_percentage,
-        testing_percentage=args.testing_percentage,
+        rule=SplitRule(args.validation_percentage, args.testing_percentage),
         advance=Terminal().progress("Evaluating", "image"),
     )
     for name in result.unknown:

@@ -28,7 +28,7 @@ class Report:
 
     `settings` are those that were not left at their defaults. `counts` has the numbers of training, validation and
     testing images for each class. `test_accuracy` is that of the written graph, None without test images.
-    `confusion[i][j]` counts images of class i taken for class j.
+    `confusion[i][j]` counts images of class i that were predicted as class j.
     """
 
     architecture: str
@@ -269,7 +269,7 @@ def _confusion_table(report: Report) -> str:
         most = max(1, sum(row))
         cells = "".join(f'<td style="background:rgba(42,111,176,{0.7 * n / most:.2f})">{n or ""}' for n in row)
         rows.append(f"<tr><td>{_text(name)}{cells}")
-    return f"<h2>What was taken for what</h2><table>{head}{''.join(rows)}</table>"
+    return f"<h2>Confusion matrix</h2><table>{head}{''.join(rows)}</table>"
 
 
 def _export_table(exports: Sequence[FormatResult]) -> str:
@@ -289,7 +289,7 @@ def _gallery(misclassified: Sequence[Misclassified], image_dir: Path, folder: Pa
         return ""
     figures = "".join(
         f'<figure><img loading=lazy alt="" src="{_link(image_dir / row.path, folder)}"><figcaption>'
-        f"{_text(row.path)}: taken for <b>{_text(row.predicted)}</b> ({row.score:.2f})</figcaption></figure>"
+        f"{_text(row.path)}: predicted <b>{_text(row.predicted)}</b> ({row.score:.2f})</figcaption></figure>"
         for row in misclassified[:_SHOWN_AT_MOST]
     )
     return f"<h2>Misclassified test images ({len(misclassified)})</h2>{figures}"

@@ -93,10 +93,10 @@ class LayerBuilder:
         return self._arrays[name]
 
     def _weights(self, node: Any, index: int) -> np.ndarray:
-        found = self._constant(node, index)
-        if found is None:
+        weights = self._constant(node, index)
+        if weights is None:
             raise ExportError(f"--export keras needs the weights of {node.name} to be constants, and they are not.")
-        return found
+        return weights
 
     def _bias(self, node: Any) -> tuple[Any, np.ndarray] | None:
         """Return the node that alone reads another and adds a number to each of its channels, and the numbers."""
@@ -104,8 +104,8 @@ class LayerBuilder:
         if len(readers) != 1 or readers[0].op not in ("BiasAdd", "Add", "AddV2"):
             return None
         sides = [i for i in (0, 1) if nodes.node_name(readers[0].input[i]) != node.name]
-        found = self._constant(readers[0], sides[0]) if len(sides) == 1 else None
-        return None if found is None or found.ndim != 1 else (readers[0], found)
+        bias = self._constant(readers[0], sides[0]) if len(sides) == 1 else None
+        return None if bias is None or bias.ndim != 1 else (readers[0], bias)
 
     def _with_bias(self, node: Any, layer: Any, kernel: np.ndarray, layer_input: Any) -> Any:
         """Return what a layer with a kernel gives, its bias included where it has one."""
@@ -281,9 +281,9 @@ def _output_shapes(graph: nodes.GraphDef, source: str) -> dict[str, tuple[int, .
     with tf.Graph().as_default() as opened, tf.compat.v1.Session(graph=opened) as session:
         tf.graph_util.import_graph_def(graph, name="")
         layer_input = opened.get_tensor_by_name(f"{source}:0")
-        fetched = [tf.shape(opened.get_tensor_by_name(f"{name}:0")) for name in names]
+        shapes = [tf.shape(opened.get_tensor_by_name(f"{name}:0")) for name in names]
         one, two = (
-            session.run(fetched, {layer_input: np.zeros((n, *layer_input.shape[1:]), np.float32)}) for n in (1, 2)
+            session.run(shapes, {layer_input: np.zeros((n, *layer_input.shape[1:]), np.float32)}) for n in (1, 2)
         )
     pairs = zip(names, one, two, strict=True)
     return {name: tuple(np.where(a == b, a, -1).tolist()) for name, a, b in pairs}

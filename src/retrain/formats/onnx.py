@@ -69,9 +69,9 @@ def write(source: ExportSource, path: Path) -> None:
         raise ExportError(f"ONNX has no form for this network: {first_line(error)[:200]}.") from error
     _rename(model, {f"{INPUT}:0": INPUT, f"{OUTPUT}:0": OUTPUT})
     model.producer_name, model.producer_version = "retrain", metadata.retrain_version or ""
-    own = replace(metadata, input=replace(spec, node=INPUT, mean=0.0, std=1.0), output=OUTPUT, bottleneck=None)
+    described = replace(metadata, input=replace(spec, node=INPUT, mean=0.0, std=1.0), output=OUTPUT, bottleneck=None)
     labels = "\n".join(map(printable, metadata.labels))
-    helper.set_model_props(model, {METADATA_NOTE: own.to_json(), "labels": labels})
+    helper.set_model_props(model, {METADATA_NOTE: described.to_json(), "labels": labels})
     write_result(path, model.SerializeToString(deterministic=True))
 
 

@@ -52,8 +52,8 @@ def write_as_the_original(folder: Path, graph_def: GraphDef, metadata: Metadata)
         ExportError: The folder cannot be written.
     """
     spec = replace(metadata.input, node="image", mean=0.0, std=255.0)
-    own = replace(metadata, input=spec, output="prediction", bottleneck=None)
-    _write_whole(folder, own, lambda draft: _save_as_the_original(draft, graph_def, metadata))
+    described = replace(metadata, input=spec, output="prediction", bottleneck=None)
+    _write_whole(folder, described, lambda draft: _save_as_the_original(draft, graph_def, metadata))
 
 
 def check(folder: Path) -> None:

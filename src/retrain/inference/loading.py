@@ -54,8 +54,9 @@ def file_to_load(graph: Path, overrides: Metadata | None = None) -> Path:
 
     Overrides of what the graph takes or gives are meant for the graph itself.
     """
-    given = overrides or Metadata()
-    if format_of(graph) is not FROZEN_GRAPH or given.output or given.input.node or any(given.input.size):
+    if format_of(graph) is not FROZEN_GRAPH:
+        return graph
+    if overrides and (overrides.output or overrides.input.node or any(overrides.input.size)):
         return graph
     litert = path_of(graph, "tflite")
     return litert if is_form_of(litert, graph) else graph

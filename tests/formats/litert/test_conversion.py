@@ -4,6 +4,8 @@ from builders import NAMES, pixels_of
 
 from retrain.formats import table as format_table
 
+pytestmark = pytest.mark.slow  # all need the training that is exported in every format
+
 
 def test_in_8_bits_pixels_and_scores_are_whole_numbers(graph, pictures):
     from ai_edge_litert.interpreter import Interpreter

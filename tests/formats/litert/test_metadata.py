@@ -11,6 +11,8 @@ from retrain.formats import table as format_table
 from retrain.formats.litert import flatbuffer
 from retrain.formats.litert import metadata as litert_metadata
 
+pytestmark = pytest.mark.slow  # all need the training that is exported in every format
+
 
 def standard_metadata(path):
     from ai_edge_litert import schema_py_generated as tflite

@@ -14,7 +14,10 @@ from retrain.formats.litert import metadata as standard
 from retrain.metadata import METADATA_NOTE, Metadata
 from retrain.preprocessing import InputSpec
 
-_FULL_RANGE = {np.uint8: 0, np.int8: 128}  # what is taken from a pixel where a model takes pixels as they are
+_FULL_RANGE = {
+    np.uint8: 0,
+    np.int8: 128,
+}  # what makes a pixel of a model's whole number, where it takes pixels as they are
 
 
 def join(classifier: TrainedClassifier, metadata: Metadata, *, sha256: str) -> bytes:
@@ -74,21 +77,21 @@ def describe(path: Path) -> Metadata:
         notes = flatbuffer.read_metadata(model)
         if METADATA_NOTE in notes:
             return Metadata.from_json(notes[METADATA_NOTE])
-        found = standard.ClassifierMetadata()
+        metadata = standard.ClassifierMetadata()
         if standard.NOTE in notes:
-            found = standard.unpack(notes[standard.NOTE], model)
-        taken, given = flatbuffer.io_tensors(model)
-        mean, std = found.mean, found.std
+            metadata = standard.unpack(notes[standard.NOTE], model)
+        image, scores = flatbuffer.io_tensors(model)
+        mean, std = metadata.mean, metadata.std
         if mean is None and flatbuffer.scales_pixels(model):
             mean, std = 0.0, 1.0
     except OSError as error:
         raise GraphError(f"cannot read the model {path}: {error.strerror}. --graph names another.") from error
     except ValueError as error:
         raise GraphError(f"{path} is not a LiteRT model ({first_line(error)}).") from error
-    if taken.scale and taken.dtype in _FULL_RANGE:
-        mean, std = taken.zero_point + _FULL_RANGE[taken.dtype], 1 / taken.scale
-    height, width = taken.shape[1:3] if len(taken.shape) == 4 else (None, None)
-    return Metadata(found.labels, InputSpec(taken.name, height, width, mean, std), given.name)
+    if image.scale and image.dtype in _FULL_RANGE:
+        mean, std = image.zero_point + _FULL_RANGE[image.dtype], 1 / image.scale
+    height, width = image.shape[1:3] if len(image.shape) == 4 else (None, None)
+    return Metadata(metadata.labels, InputSpec(image.name, height, width, mean, std), scores.name)
 
 
 def is_form_of(model: Path, graph: Path) -> bool:
@@ -225,17 +228,17 @@ def _graph_sha256(model: Path) -> str | None:
 
 def _with_metadata(model: bytes, metadata: Metadata, sha256: str) -> bytes:
     """Return a model with retrain's own note inside, and the standard metadata with the labels."""
-    taken, given = flatbuffer.io_tensors(model)
-    spec = replace(metadata.input, node=taken.name)
-    if taken.scale:  # (pixel - zero_point) * scale goes in: what is quantised of it is the pixel itself
-        spec = replace(spec, mean=float(taken.zero_point), std=1 / taken.scale)
-    note = replace(metadata, input=spec, output=given.name, bottleneck=None, graph_sha256=sha256)
+    image, scores = flatbuffer.io_tensors(model)
+    spec = replace(metadata.input, node=image.name)
+    if image.scale:  # (pixel - zero_point) * scale goes in: what is quantised of it is the pixel itself
+        spec = replace(spec, mean=float(image.zero_point), std=1 / image.scale)
+    note = replace(metadata, input=spec, output=scores.name, bottleneck=None, graph_sha256=sha256)
     described = standard.ClassifierMetadata(
         name=f"retrain, {metadata.architecture}",
         output=metadata.output or "",
         mean=metadata.input.mean,
         std=metadata.input.std,
-        integer=bool(taken.scale),
+        integer=bool(image.scale),
     )
     notes = {METADATA_NOTE: note.to_json().encode(), standard.NOTE: standard.pack(described)}
     return standard.add_labels_file(flatbuffer.add_metadata(model, notes), metadata.labels)
