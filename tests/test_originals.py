@@ -106,7 +106,7 @@ def test_an_exported_graph_is_read_by_old_code(trained, flowers, tmp_path, archi
         pixels = prediction.pixels(model, image)
         # Mean and std 128 where the network was made for 127.5: the scores differ by as little as the pixels.
         assert old_scores(tmp_path / "g.pb", pixels) == pytest.approx(model(pixels[None])[0], abs=2e-2)
-        same = replace(model.metadata, mean=128.0, std=128.0)
+        same = replace(model.metadata, input=replace(model.metadata.input, mean=128.0, std=128.0))
         asked = frozen_graph.load(tmp_path / "g.pb", same)
         assert old_scores(tmp_path / "g.pb", pixels) == pytest.approx(asked(pixels[None])[0], abs=1e-3)
 

@@ -23,4 +23,4 @@ def test_a_graph_that_is_none_is_one_clear_error(nodes):
         node.input[:] = inputs
         node.attr["T"].type = tf.float32.as_datatype_enum
     with pytest.raises(GraphError, match="cannot read the graph"):
-        freezing.from_graph_def(graph_def, InputSpec("input", 9, 9), target="out")
+        freezing.from_graph_def(graph_def, InputSpec("input", height=9, width=9), target="out")
