@@ -323,6 +323,6 @@ def _report(
         misclassified=misclassified([prepared.views.names[i] for i in testing], names, probabilities, labels),
         rejected=prepared.rejected,
         notes=dataset.notes,
-        measured=chosen.measured,
+        measured=chosen.history,
         exports=checked,
     )
