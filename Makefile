@@ -11,7 +11,7 @@ RETRAIN = $(BIN)/retrain --image_dir="$(IMAGE_DIR)" --architecture="$(ARCHITECTU
 	--summaries_dir="tf_files/training_summaries/$(notdir $(ARCHITECTURE))_LR_$(LEARNING_RATE)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint train train-cpu train-gpu tensorboard label flowers clean
+.PHONY: help setup demo test quick lint train train-cpu train-gpu tensorboard label flowers clean
 
 help: ## show this help
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -31,6 +31,9 @@ demo: .venv/installed tf_files/sample_photos/.drawn ## draw sample photos, train
 
 test: .venv/installed-dev lint ## run the tests
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+quick: .venv/installed-dev ## run the quick tests
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 lint: .venv/installed-dev ## check style and types
 	$(BIN)/ruff format --check .
@@ -68,17 +71,23 @@ clean: ## remove the virtual environment and all results under tf_files/
 	$(PYTHON) -m venv .venv
 	@touch $@
 
-.venv/installed: .venv/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+# The distribution was called retrain before it was called retrain-images; side by side they share their files.
+define install
+	@$(BIN)/python -m pip uninstall --quiet --yes --disable-pip-version-check retrain 2>/dev/null
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '$(1)'
 	@touch $@
+endef
+
+.venv/installed: .venv/python pyproject.toml
+	$(call install,.)
 
 .venv/installed-dev: .venv/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $@ .venv/installed
+	$(call install,.[dev])
+	@touch .venv/installed
 
 .venv/installed-gpu: .venv/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[gpu]'
-	@touch $@ .venv/installed
+	$(call install,.[gpu])
+	@touch .venv/installed
 
 tf_files/sample_photos/.drawn: scripts/make_sample_photos.py | .venv/installed
 	$(BIN)/python scripts/make_sample_photos.py --image_dir=tf_files/sample_photos

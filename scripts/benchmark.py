@@ -23,15 +23,16 @@ import numpy as np
 from scripts import rival
 
 from retrain import workers
-from retrain.backbones import catalogue, runner
+from retrain.backbones import catalogue, families
 from retrain.backbones.loading import Backbone, load_backbone
 from retrain.backbones.runner import BackboneRunner, TensorFlowRunner
-from retrain.backbones.sources import locate
+from retrain.backbones.sources import WeightsRequest
 from retrain.bottlenecks import computing
 from retrain.bottlenecks.computing import FeatureExtractor
 from retrain.bottlenecks.store import Entry, Stamp, Store
 from retrain.data.dataset import scan
 from retrain.data.decoding import decode
+from retrain.data.variants import Variant, list_variants
 from retrain.evaluation.tensorboard import Summaries
 from retrain.formats import table as format_table
 from retrain.inference import loading as model_loading
@@ -108,7 +109,7 @@ class Bench:
         """Return a backbone, its weights random where they are Keras'."""
         row = replace(catalogue.find(name), **options)
         weights = "random" if name.startswith("keras:") else None
-        recipe = locate(row, model_dir=self.data / "models", weights=weights)
+        recipe = families.locate(row, WeightsRequest(self.data / "models", weights))
         return load_backbone(recipe, self.folder / folder / recipe.folder_name)
 
     def photos(self, name: str) -> Path:
@@ -118,8 +119,8 @@ class Bench:
 
 def engine_of(backbone: Backbone) -> BackboneRunner:
     """Return the engine of a backbone, its LiteRT model converted already."""
-    opened = runner.open_runner(backbone, print)
-    opened.run_one(np.zeros((backbone.height, backbone.width, 3), np.uint8))
+    opened = BackboneRunner(backbone, print)
+    opened.run_one(np.zeros((*backbone.input.size, 3), np.uint8))
     return opened
 
 
@@ -157,10 +158,8 @@ def engines(bench: Bench) -> list[Row]:
     for name, options, must in cases[:2] if bench.quick else cases:
         backbone = bench.backbone(name, **options)
         opened = engine_of(backbone)
-        pixels = np.random.default_rng(0).integers(0, 256, (32, backbone.height, backbone.width, 3), np.uint8)
-        network = TensorFlowRunner(
-            backbone.graph, source=backbone.source, target=backbone.target, mean=backbone.mean, std=backbone.std
-        )
+        pixels = np.random.default_rng(0).integers(0, 256, (32, *backbone.input.size, 3), np.uint8)
+        network = TensorFlowRunner(backbone)
         network(pixels)
         theirs = _best(lambda network=network, pixels=pixels: [network(pixels) for _ in range(count // 32)])
         ours = _best(lambda opened=opened, pixels=pixels: _run_all([*pixels] * (count // 32), opened))
@@ -221,7 +220,7 @@ def commands(bench: Bench) -> list[Row]:
     photo = bench.photos("flowers_1100") / _paths(bench.photos("flowers_1100"), 1)[0]
     theirs = _best(lambda: _command(bench, "python", "-c", rival.LABEL_IMAGE, graph, photo, labels, 128), again)
     lite = _best(lambda: _command(bench, "label_image", photo), again)
-    format_table.litert_path(graph).unlink()
+    format_table.path_of(graph, "tflite").unlink()
     frozen = _best(lambda: _command(bench, "label_image", photo), again)
     rows.append(Row("label_image, over the rival", ".pb alone", frozen / theirs, "x", 0.9, 0.85, f"{frozen:.2f} s"))
     rows.append(Row("label_image, over the rival", ".tflite beside", lite / theirs, "x", 0.35, 0.3, f"{lite:.2f} s"))
@@ -330,8 +329,9 @@ def labelling(bench: Bench) -> list[Row]:
 
     def stage(number: int) -> None:
         with Store(bench.folder / f"store_{number}", dimension=_dimension(opened)) as store:
+            variants = [Variant(path) for path in paths]
             todo = list(range(len(paths)))
-            computing.compute(paths, todo, source=FeatureExtractor(folder, opened), store=store)
+            computing.compute(variants, todo, extractor=FeatureExtractor(folder, opened), store=store)
 
     images = [folder / path for path in paths]
     # In turns, so that both meet the machine's better and worse moments.
@@ -370,15 +370,16 @@ def _fill_and_limit(
 
     def stage(number: int) -> float:
         with Store(bench.folder / f"store_{name}_{number}", dimension=_dimension(opened)) as store:
+            variants = [Variant(path) for path in paths]
             todo = list(range(len(paths)))
-            return _seconds(
-                lambda: computing.compute(paths, todo, source=FeatureExtractor(image_dir, opened), store=store)
-            )
+            extractor = FeatureExtractor(image_dir, opened)
+            return _seconds(lambda: computing.compute(variants, todo, extractor=extractor, store=store))
 
     pixels: list[np.ndarray] = []
 
     def decoded(path: str) -> np.ndarray:
-        return decode((image_dir / path).read_bytes(), height=opened.height, width=opened.width)
+        height, width = opened.backbone.input.size
+        return decode((image_dir / path).read_bytes(), height=height, width=width)
 
     measured: list[tuple[float, float]] = []
     for number in range(1 if bench.quick else 3):
@@ -412,11 +413,13 @@ def _in_threads(function: Callable[[Any], Any], items: Sequence[Any], threads: i
 
 
 def _dimension(opened: BackboneRunner) -> int:
-    return len(opened.run_one(np.zeros((opened.height, opened.width, 3), np.uint8)))
+    return len(opened.run_one(np.zeros((*opened.backbone.input.size, 3), np.uint8)))
 
 
 def _rival_fill(bench: Bench, images: Sequence[Path], backbone: Backbone, name: str) -> float:
-    compute = rival.Bottlenecks(backbone.graph, source=backbone.source, target=backbone.target, size=backbone.height)
+    compute = rival.Bottlenecks(
+        backbone.graph, source=backbone.input.node, target=backbone.target, size=backbone.input.height
+    )
     compute(images[0])
     return _seconds(lambda: rival.fill(images, compute, bench.folder / f"rival_{name}"))
 
@@ -424,14 +427,14 @@ def _rival_fill(bench: Bench, images: Sequence[Path], backbone: Backbone, name: 
 def _other_engines(bench: Bench, backbone: Backbone, pixels: np.ndarray, count: int) -> dict[str, float]:
     """Return the seconds of OpenVINO and ONNX Runtime for `count` images, of those that are installed."""
     seconds = {}
-    batch = ((pixels.astype(np.float32) - backbone.mean) / backbone.std)[:, None]
-    saved = bench.folder / f"saved_{backbone.dimension}_{backbone.height}"
+    batch = backbone.input.scale(pixels)[:, None]
+    saved = bench.folder / f"saved_{backbone.dimension}_{backbone.input.height}"
     try:
         import openvino
     except ImportError:
         return seconds
     compiled = openvino.Core().compile_model(
-        openvino.convert_model(str(backbone.graph), input=[1, backbone.height, backbone.width, 3]),
+        openvino.convert_model(str(backbone.graph), input=[1, *backbone.input.size, 3]),
         "CPU",
         {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"},
     )
@@ -453,7 +456,9 @@ def _other_engines(bench: Bench, backbone: Backbone, pixels: np.ndarray, count: 
     from retrain.graphs import reading
 
     model, _ = tf2onnx.convert.from_graph_def(
-        reading.read_graph(backbone.graph), input_names=[f"{backbone.source}:0"], output_names=[f"{backbone.target}:0"]
+        reading.read_graph(backbone.graph),
+        input_names=[f"{backbone.input.node}:0"],
+        output_names=[f"{backbone.target}:0"],
     )
     onnx_file.write_bytes(model.SerializeToString())
     options = onnxruntime.SessionOptions()
@@ -461,7 +466,7 @@ def _other_engines(bench: Bench, backbone: Backbone, pixels: np.ndarray, count: 
     session = onnxruntime.InferenceSession(str(onnx_file), options, providers=["CPUExecutionProvider"])
 
     def run(image: np.ndarray) -> Any:
-        return session.run(None, {f"{backbone.source}:0": image})
+        return session.run(None, {f"{backbone.input.node}:0": image})
 
     items = [batch[number % len(batch)] for number in range(count)]
     seconds["ONNX Runtime"] = _best(lambda: list(_in_threads(run, items, workers.cores())))
@@ -567,10 +572,11 @@ def _fill_tiny(bench: Bench, folder: Path, graph: Path, name: str) -> float:
     opened = engine_of(bench.backbone(str(graph), target="features"))
 
     def stages() -> None:
-        paths = [example.path for example in scan(folder).examples]
+        variants = list_variants(scan(folder), copies=0).rows
+        extractor = FeatureExtractor(folder, opened)
         with Store(bench.folder / "stores" / name, dimension=64) as store:
-            _, todo = computing.missing(paths, image_dir=folder, store=store)
-            computing.compute(paths, todo, source=FeatureExtractor(folder, opened), store=store)
+            _, todo = computing.missing(variants, extractor=extractor, store=store)
+            computing.compute(variants, todo, extractor=extractor, store=store)
 
     return _seconds(stages)
 
@@ -606,8 +612,8 @@ def _peak_of_run(bench: Bench, image_dir: Path, graph: Path) -> int:
 
 PEAK_OF_LABELS = """
 import sys
-from retrain import cli_label
-cli_label.main(["--csv", "-"])
+from retrain.cli import label_image
+label_image.main(["--csv", "-"])
 (peak,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
 print(int(peak.split()[1]) * 1024)
 """

@@ -1,6 +1,6 @@
 """`python -m scripts.evaluate GRAPH`, as the codelab calls it: the `evaluate` command."""
 
-from retrain.cli.retrain import evaluate_command
+from retrain.cli.evaluate import command
 
 if __name__ == "__main__":
-    evaluate_command()
+    command()

@@ -17,7 +17,7 @@ from retrain.errors import UsageError
 
 def main(arguments: Sequence[str]) -> int:
     """Train with and without fine-tuning for each seed, and print a line for each and the means."""
-    parsed = cli_retrain.parsed_retrain(arguments)
+    parsed = cli_retrain.parse(arguments)
     if parsed.config.fine_tune_from is None:
         raise UsageError("--fine_tune_from is missing.")
     console.quieten(verbose=False)

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from retrain.backbones import catalogue
+from retrain.backbones import catalogue, families
 from retrain.backbones.loading import load_backbone
 from retrain.backbones.runner import TensorFlowRunner
-from retrain.backbones.sources import locate
+from retrain.backbones.sources import WeightsRequest
 from retrain.data.decoding import decode
 from retrain.data.image_files import is_image
 from retrain.errors import ImageError, RetrainError, UsageError
@@ -191,13 +191,11 @@ def main(arguments: Sequence[str]) -> None:
     spec = catalogue.find(given.teacher)
     spec = replace(spec, target=given.logits or spec.target)
     with tempfile.TemporaryDirectory() as folder:
-        recipe = locate(spec, model_dir=given.model_dir, weights=given.teacher_weights, seed=given.random_seed)
-        frozen = load_backbone(recipe, Path(folder))
-        teacher = TensorFlowRunner(
-            frozen.graph, source=frozen.source, target=frozen.target, mean=frozen.mean, std=frozen.std
-        )
+        request = WeightsRequest(given.model_dir, given.teacher_weights, given.random_seed)
+        backbone = load_backbone(families.locate(spec, request), Path(folder))
+        teacher = TensorFlowRunner(backbone)
         lessons = prepare(
-            images, teacher, frozen.height, crops=given.crops, seed=given.random_seed, folder=Path(folder)
+            images, teacher, backbone.input.size[0], crops=given.crops, seed=given.random_seed, folder=Path(folder)
         )
         student = distil(
             lessons,

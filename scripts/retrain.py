@@ -12,6 +12,6 @@ if __name__ == "retrain":
     sys.modules["retrain"] = importlib.import_module("retrain")
 
 if __name__ == "__main__":
-    from retrain.cli.retrain import original_retrain_command
+    from retrain.cli.retrain import original_command
 
-    original_retrain_command()
+    original_command()

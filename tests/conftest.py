@@ -61,6 +61,16 @@ def data() -> Path:
     return DATA
 
 
+@pytest.fixture(scope="session", params=[pytest.param("official", marks=pytest.mark.slow), "synthetic"])
+def codelab_data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The networks and photos of the codelab, and the same in miniature where they are not there."""
+    if request.param == "official":
+        return request.getfixturevalue("data")
+    from synthetic import codelab
+
+    return codelab(tmp_path_factory.mktemp("synthetic"))
+
+
 @pytest.fixture
 def colour_images(tmp_path: Path) -> Path:
     return colour_folder(tmp_path / "colours")

@@ -12,6 +12,7 @@ from retrain.formats.litert import flatbuffer
 from retrain.inference import loading as model_loading
 from retrain.inference import prediction
 from retrain.metadata import Metadata
+from retrain.preprocessing import InputSpec
 
 NAMES = sorted(COLOURS)
 SIZE = 16
@@ -76,7 +77,9 @@ def test_a_teachable_machine_model_needs_its_range_only_where_it_takes_floats(tm
     floats = tflite(network(rescaling=False), tmp_path / "model_unquant.tflite")
     with pytest.raises(GraphError, match=r"Give --input_mean, --input_std\. Mean and std are 127\.5 .* Teachable"):
         model_loading.load(floats)
-    assert named(model_loading.load(floats, own=Metadata(mean=127.5, std=127.5)), pictures) == NAMES
+    assert (
+        named(model_loading.load(floats, overrides=Metadata(input=InputSpec(mean=127.5, std=127.5))), pictures) == NAMES
+    )
     whole = tflite(network(rescaling=False), tmp_path / "model.tflite", quantised)
     assert named(model_loading.load(whole), pictures) == NAMES
 
@@ -87,10 +90,11 @@ def test_a_tflite_model_that_scales_its_pixels_needs_labels_only(tmp_path, pictu
         model_loading.load(path)
     (tmp_path / "names.txt").write_text("\n".join(NAMES))
     model = model_loading.load(path, labels=tmp_path / "names.txt")
-    assert (model.metadata.mean, model.metadata.std) == (0, 1)
+    assert (model.metadata.input.mean, model.metadata.input.std) == (0, 1)
     assert named(model, pictures) == NAMES
 
 
+@pytest.mark.slow
 def test_a_tflite_model_that_squares_its_pixels_asks_for_their_range(tmp_path, labels):
     import keras
 
@@ -125,7 +129,7 @@ def test_metadata_that_the_schemas_own_code_wrote_are_read(tmp_path, pictures):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("names/probability.txt", "\n".join(NAMES))
     model = model_loading.load(path)
-    assert (model.metadata.labels, model.metadata.mean, model.metadata.std) == (tuple(NAMES), 127.5, 127.5)
+    assert (model.metadata.labels, model.metadata.input.mean, model.metadata.input.std) == (tuple(NAMES), 127.5, 127.5)
     assert named(model, pictures) == NAMES
 
 
@@ -142,15 +146,21 @@ def test_a_keras_classifier_without_scaling_asks_for_the_range(tmp_path, picture
     network(rescaling=False).save(tmp_path / "classifier.keras")
     with pytest.raises(GraphError, match=r"Give --input_mean, --input_std"):
         model_loading.load(tmp_path / "classifier.keras")
-    own = Metadata(mean=127.5, std=127.5)
-    assert named(model_loading.load(tmp_path / "classifier.keras", own=own), pictures) == NAMES
+    overrides = Metadata(input=InputSpec(mean=127.5, std=127.5))
+    assert named(model_loading.load(tmp_path / "classifier.keras", overrides=overrides), pictures) == NAMES
 
 
 def test_a_keras_model_of_any_size_asks_for_one(tmp_path, pictures, labels):
     network(rescaling=True, size=None).save(tmp_path / "any.keras")
     with pytest.raises(GraphError, match=r"Give --input_height, --input_width\."):
         model_loading.load(tmp_path / "any.keras")
-    assert named(model_loading.load(tmp_path / "any.keras", own=Metadata(height=20, width=24)), pictures) == NAMES
+    assert (
+        named(
+            model_loading.load(tmp_path / "any.keras", overrides=Metadata(input=InputSpec(height=20, width=24))),
+            pictures,
+        )
+        == NAMES
+    )
 
 
 def test_a_keras_file_that_would_run_code_is_refused(tmp_path, labels):
@@ -165,7 +175,9 @@ def test_a_keras_file_that_would_run_code_is_refused(tmp_path, labels):
 
 def test_a_saved_model_of_keras_is_read_by_its_signature(tmp_path, pictures, labels):
     network(rescaling=True).export(tmp_path / "saved", verbose=False)
-    model = model_loading.load(tmp_path / "saved", labels=labels, own=Metadata(mean=0.0, std=1.0))
+    model = model_loading.load(
+        tmp_path / "saved", labels=labels, overrides=Metadata(input=InputSpec(mean=0.0, std=1.0))
+    )
     assert named(model, pictures) == NAMES
     assert model.class_count == 3
 
@@ -207,7 +219,7 @@ def test_an_onnx_model_takes_its_channels_where_it_wants_them(tmp_path, pictures
     onnx.save(made, tmp_path / "net.onnx")
     with pytest.raises(GraphError, match="Give --input_mean, --input_std"):
         model_loading.load(tmp_path / "net.onnx")
-    model = model_loading.load(tmp_path / "net.onnx", own=Metadata(mean=127.5, std=127.5))
+    model = model_loading.load(tmp_path / "net.onnx", overrides=Metadata(input=InputSpec(mean=127.5, std=127.5)))
     assert named(model, pictures) == NAMES
     (result,) = prediction.label(model, pictures[:1])
     assert sum(ranked.score for ranked in result.ranked) == pytest.approx(1, abs=1e-5)
@@ -226,6 +238,7 @@ def test_what_is_no_model_is_one_clear_error(tmp_path, name, content):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["m.onnx", "m.keras", "m.tflite"])
 def test_the_runtimes_themselves_keep_quiet(tmp_path, pictures, name):
     (tmp_path / name).write_bytes(b"rubbish" * 9)
@@ -238,14 +251,21 @@ def test_a_size_or_a_name_that_a_model_does_not_take_is_said(tmp_path, pictures,
     tflite(network(rescaling=True), tmp_path / "m.tflite")
     network(rescaling=True).export(tmp_path / "saved", verbose=False)
     for name in ("m.keras", "m.tflite"):
-        model = model_loading.load(tmp_path / name, labels=labels, own=Metadata(height=8, width=9, mean=0.0, std=1.0))
+        model = model_loading.load(
+            tmp_path / name, labels=labels, overrides=Metadata(input=InputSpec(height=8, width=9, mean=0.0, std=1.0))
+        )
         with pytest.raises(GraphError, match=rf"{name} does not run on 9 x 8 px images: (?!in user code).{{20}}"):
             named(model, pictures)
-    for own, said in ((Metadata(input="x"), "Name one with --input_layer"), (Metadata(output="x"), "--output_layer")):
+    spec = InputSpec(mean=0.0, std=1.0)
+    for overrides, said in (
+        (Metadata(input=replace(spec, node="x")), "Name one with --input_layer"),
+        (Metadata(input=spec, output="x"), "--output_layer"),
+    ):
         with pytest.raises(GraphError, match=said):
-            model_loading.load(tmp_path / "saved", labels=labels, own=replace(own, mean=0.0, std=1.0))
+            model_loading.load(tmp_path / "saved", labels=labels, overrides=overrides)
 
 
+@pytest.mark.slow
 def test_evaluate_measures_a_model_of_another_tool(tmp_path, labels):
     network(rescaling=True).save(tmp_path / "theirs.keras")
     colour_folder(tmp_path / "photos", per_class=5)

@@ -40,6 +40,14 @@ def test_a_module_opens_with_its_sentence(path):
     assert (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].endswith(".")
 
 
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_only_commands_change_the_process_that_they_run_in(path):
+    """Modules, the garbage collector and file descriptors belong to the program that imports this package."""
+    calls = {ast.unparse(node) for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    surgery = {"sys.modules", "gc.freeze", "gc.disable", "os.dup2", "os.fork", "logging.disable", "sys.stderr.fileno"}
+    assert not calls & surgery or name_of(path).startswith("cli/")
+
+
 def test_importing_the_command_imports_no_tensorflow():
     for module, absent in (("cli.retrain", HEAVY | {"numpy", "PIL"}), ("pipeline", HEAVY)):
         code = f"import sys, retrain.{module}; print(sorted(set(sys.modules) & {absent!r}))"

@@ -13,6 +13,7 @@ from PIL import Image
 SAMPLES = ROOT / "scripts" / "make_sample_photos.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("teacher", ["logits", "features"])
 def test_a_backbone_can_be_pretrained_and_used(tmp_path, data, teacher):
     colour_folder(tmp_path / "photos", per_class=6)
@@ -30,16 +31,20 @@ def test_a_backbone_can_be_pretrained_and_used(tmp_path, data, teacher):
     )  # fmt: skip
     losses = [float(loss) for loss in re.findall(r"loss = ([\d.]+)", done.stdout)]
     assert losses[-1] < losses[0]
-    with np.load(tmp_path / "new.npz") as arrays, np.load(ROOT / "src/retrain/data/mobilenet_bundled.npz") as bundled:
+    with (
+        np.load(tmp_path / "new.npz") as arrays,
+        np.load(ROOT / "src/retrain/backbones/weights/mobilenet_bundled.npz") as bundled,
+    ):
         assert set(arrays) == set(bundled)
         assert {name: array.dtype for name, array in arrays.items()} == {n: a.dtype for n, a in bundled.items()}
         assert arrays["conv1/kernel"].shape == (3, 3, 3, 8)
     trained = command(
         "retrain", "--image_dir=photos", "--weights=new.npz", "--how_many_training_steps=20", cwd=tmp_path
     )
-    assert "18 computed now" in trained.stdout
+    assert ": 18 computed, 0 from the cache." in trained.stdout
 
 
+@pytest.mark.slow
 def test_sample_photos_follow_the_seed(tmp_path):
     for folder, seed in (("one", 3), ("same", 3), ("other", 4)):
         command("python", SAMPLES, f"--image_dir={folder}", "--per_class=1", f"--seed={seed}", cwd=tmp_path)
@@ -80,19 +85,20 @@ def test_label_without_an_image_says_how(tmp_path):
     assert "make label IMAGE=photo.jpg" in command("make", "label", cwd=tmp_path, code=2).stderr
 
 
+@pytest.mark.slow
 def test_the_benchmarks_rival_computes_what_the_original_did(tmp_path, data):
     from scripts import rival
 
-    from retrain.backbones import catalogue
+    from retrain.backbones import catalogue, families
     from retrain.backbones.loading import load_backbone
     from retrain.backbones.runner import TensorFlowRunner
-    from retrain.backbones.sources import locate
+    from retrain.backbones.sources import WeightsRequest
     from retrain.data.decoding import decode
 
-    recipe = locate(catalogue.find("mobilenet_0.25_128"), model_dir=data / "models")
-    frozen = load_backbone(recipe, tmp_path)
-    theirs = rival.Bottlenecks(frozen.graph, source=frozen.source, target=frozen.target, size=128)
-    ours = TensorFlowRunner(frozen.graph, source=frozen.source, target=frozen.target, mean=frozen.mean, std=frozen.std)
+    source = families.locate(catalogue.find("mobilenet_0.25_128"), WeightsRequest(data / "models"))
+    backbone = load_backbone(source, tmp_path)
+    theirs = rival.Bottlenecks(backbone.graph, source=backbone.input.node, target=backbone.target, size=128)
+    ours = TensorFlowRunner(backbone)
     photos = sorted((data / "datasets" / "flowers_1100" / "daisy").glob("*.jpg"))[:8]
     files = rival.fill(photos, theirs, tmp_path / "text")
     for photo, file in zip(photos, files, strict=True):
@@ -160,6 +166,7 @@ def test_what_is_not_cifar10s_archive_is_one_clear_error_and_runs_nothing(tmp_pa
     assert "is not CIFAR-10's archive" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_lesson_on_santa_runs_from_end_to_end(tmp_path):
     for part, count in (("train", 8), ("validation", 4), ("test", 4)):
         colour_folder(tmp_path / "photos" / part, per_class=count)
@@ -173,6 +180,7 @@ def test_the_lesson_on_santa_runs_from_end_to_end(tmp_path):
             assert opened.size == (1100, 400)
 
 
+@pytest.mark.slow
 def test_the_gain_of_fine_tuning_is_measured_with_the_flags_of_retrain(tmp_path):
     colour_folder(tmp_path / "photos", per_class=12)
     done = command(

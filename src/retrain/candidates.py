@@ -12,7 +12,7 @@ import numpy as np
 from retrain.backbones import devices
 from retrain.bottlenecks import preparation
 from retrain.bottlenecks.preparation import PreparedDataset
-from retrain.bottlenecks.reading import FreshReader, Gather
+from retrain.bottlenecks.reading import Gather
 from retrain.config import RetrainConfig
 from retrain.data import distortions
 from retrain.data.distortions import Distortions
@@ -55,13 +55,13 @@ def train_candidate(
     """Return one combination of settings, trained."""
     scope = frozen_graph.HUB_HEAD_SCOPE if config.tfhub_module else frozen_graph.HEAD_SCOPE
     artefacts = ClassifierWriter(
-        prepared.backbone, prepared.source.engine, prepared.dataset.class_names, config.final_tensor_name, scope
+        prepared.extractor.runner, prepared.dataset.class_names, config.final_tensor_name, scope
     )
     folder = config.summaries_dir / trial.name if trial.name else config.summaries_dir
     every = steps_of(config, prepared) // 25
     with Summaries(folder, head_every=every, scope=scope) as summaries:
-        if prepared.source.copier.distortions:
-            summaries.picture("distortions/first_column_undistorted", preparation.contact_sheet(prepared))
+        if prepared.extractor.distorter.distortions:
+            summaries.image("distortions/first_column_undistorted", preparation.contact_sheet(prepared))
         if trial.name:
             terminal.say(f"Training {trial.name}.")
         display = _Display(summaries, terminal, print_evaluations=not trial.name)
@@ -103,7 +103,7 @@ def _train(
     config: RetrainConfig, prepared: PreparedDataset, artefacts: ClassifierWriter, display: _Display
 ) -> TrainedHead:
     """Return the trained head, with a checkpoint of it and of the intermediate steps written."""
-    variants = prepared.views
+    variants = prepared.variants
     training, plan = variants.members[Split.TRAINING], _training_plan(config, prepared)
     samples = sampling.sample_training(variants.labels, training, variants.members[Split.VALIDATION], plan)
     checkpoint_steps = set(samples.checkpoint_steps.tolist())
@@ -126,17 +126,17 @@ def _train(
 
 
 def _fresh(
-    config: RetrainConfig, prepared: PreparedDataset, drawn: SamplingPlan
+    config: RetrainConfig, prepared: PreparedDataset, samples: SamplingPlan
 ) -> tuple[Gather, np.ndarray, SamplingPlan]:
-    """Return what gives bottlenecks, labels, and draws; with a new copy for every draw where that was asked for."""
-    pictures = prepared.views
-    if config.distortion_copies or not prepared.source.copier.distortions:
-        return prepared.read, pictures.labels, drawn
-    photos = drawn.batches.ravel()
-    gather = FreshReader(prepared.read, pictures.names, photos, source=prepared.source)
-    numbers = len(pictures.labels) + np.arange(drawn.batches.size)
-    labels = np.concatenate([pictures.labels, pictures.labels[photos]])
-    return gather, labels, replace(drawn, batches=numbers.reshape(drawn.batches.shape))
+    """Return a reader, labels and samples; where no copies are stored, every sample is a new distorted copy."""
+    variants = prepared.variants
+    if config.distortion_copies or not prepared.extractor.distorter.distortions:
+        return prepared.read, variants.labels, samples
+    photos = samples.batches.ravel()
+    read = prepared.read.with_copies(photos, [f"draw {number}" for number in range(len(photos))])
+    rows = len(variants.labels) + np.arange(len(photos))
+    labels = np.concatenate([variants.labels, variants.labels[photos]])
+    return read, labels, replace(samples, batches=rows.reshape(samples.batches.shape))
 
 
 def _say_which_was_kept(trained: TrainedHead, steps: int, terminal: Terminal) -> None:
@@ -169,7 +169,7 @@ def _fine_tuned(
         return replace(candidate, history=history)
     return replace(
         candidate,
-        artefacts=replace(candidate.artefacts, backbone=result.network.backbone, engine=result.network.source.engine),
+        artefacts=replace(candidate.artefacts, runner=result.network.extractor.runner),
         head=result.network.head,
         read=_by_photo(prepared, result.network),
         history=history,
@@ -197,7 +197,9 @@ def _by_photo(prepared: PreparedDataset, network: FineTunedBackbone) -> Gather:
     photos = {example.path: number for number, example in enumerate(prepared.dataset.examples)}
 
     def read(indices: np.ndarray) -> np.ndarray:
-        return network.read(np.array([photos[prepared.views.names[index]] for index in indices.tolist()], np.int64))
+        return network.read(
+            np.array([photos[prepared.variants.rows[index].path] for index in indices.tolist()], np.int64)
+        )
 
     return read
 

@@ -1,80 +1,226 @@
-"""`RetrainConfig`: every setting of a run with its default, written once, and which values make sense."""
+"""`RetrainConfig`: every setting of a run, written once: its default, its help and which values it may have."""
 
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from retrain.backbones import catalogue, devices
+from retrain.data.split import DEFAULT_SPLIT, SplitRule
 from retrain.errors import UsageError
-from retrain.formats.table import FORMATS
+from retrain.formats.table import EXPORTS
 from retrain.training import recipe
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which values a setting may have, None always among them, and the words that say so."""
+
+    allows: Callable[[Any], bool]
+    words: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What `--help` and `check` know of a field of `RetrainConfig`; `group` is that of it and the fields after it."""
+
+    help: str
+    metavar: str | None = None
+    rule: Rule | None = None
+    group: str | None = None
+
+
+def _setting(
+    default: Any, text: str, metavar: str | None = None, rule: Rule | None = None, *, group: str | None = None
+) -> Any:
+    return field(default=default, metadata={"setting": Setting(text, metavar, rule, group)})
+
+
+def _at_least(least: int) -> Rule:
+    return Rule(lambda value: value >= least, f"it must be at least {least}")
+
+
+def _up_to(most: float) -> Rule:
+    return Rule(lambda value: 0 <= value <= most, f"it must be 0 to {most}")
+
+
+def _one_of(allowed: Sequence[str]) -> Rule:
+    return Rule(lambda value: value in allowed, f"it must be one of {', '.join(allowed)}")
+
+
+_LAYOUT = "folder of class folders, or of train/, validation/ and test/ with class folders each"
+_POSITIVE = Rule(lambda value: 0 < value < math.inf, "it must be above 0")
+_BELOW_1 = Rule(lambda value: 0 <= value < 1, "it must be at least 0 and below 1")
+_ALL_OR_SOME = Rule(lambda count: count >= 1 or count == -1, "give -1 for all, or at least 1")
+_NODE_NAME = Rule(
+    lambda name: re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", name) is not None,
+    "a node's name is letters, digits and _ . / - only",
+)
 
 
 @dataclass(frozen=True)
 class RetrainConfig:
     """Every setting of a run with its default; `retrain --help` says what each one means."""
 
-    image_dir: Path
-    output_graph: Path = Path("tf_files/retrained_graph.pb")
-    output_labels: Path = Path("tf_files/retrained_labels.txt")
-    summaries_dir: Path = Path("tf_files/training_summaries")
-    bottleneck_dir: Path = Path("tf_files/bottlenecks")
-    model_dir: Path = Path("tf_files/models")
-    intermediate_output_graphs_dir: Path = Path("tf_files/intermediate_graphs")
-    intermediate_store_frequency: int = 0
-    checkpoint_path: Path = Path("tf_files/checkpoints/head")
-    saved_model_dir: Path | None = None
-    export: tuple[str, ...] = ()
-    max_accuracy_drop: float = 0.05
-    architecture: str = catalogue.DEFAULT
-    tfhub_module: str | None = None
-    weights: str | None = None
-    image_size: int | None = None
-    how_many_training_steps: int = 4000
-    how_many_epochs: float | None = None
-    learning_rate: float = 0.01
-    learning_rate_schedule: str = "constant"
-    optimizer: str = "sgd"
-    hidden_units: tuple[int, ...] = ()
-    dropout: float = 0
-    l2: float = 0
-    label_smoothing: float = 0
-    early_stopping_patience: int | None = None
-    fine_tune_from: str | None = None
-    fine_tune_steps: int = 500
-    fine_tune_learning_rate: float = 0.003
-    fine_tune_batch_size: int = 32
-    distribution: str = "mirrored"
-    testing_percentage: float = 10
-    validation_percentage: float = 10
-    eval_step_interval: int = 10
-    train_batch_size: int = 100
-    test_batch_size: int = -1
-    validation_batch_size: int = 100
-    print_misclassified_test_images: bool = False
-    final_tensor_name: str = "final_result"
-    flip_left_right: bool = False
-    random_crop: float = 0
-    random_scale: float = 0
-    random_brightness: float = 0
-    random_rotation: float = 0
-    random_shift: float = 0
-    random_shear: float = 0
-    random_zoom: float = 0
-    distortion_copies: int = 8
-    bottleneck_tensor: str | None = None
-    input_layer: str | None = None
-    input_height: int | None = None
-    input_width: int | None = None
-    input_mean: float | None = None
-    input_std: float | None = None
-    random_seed: int = 0
+    image_dir: Path = field(metadata={"setting": Setting(_LAYOUT, "FOLDER", group="photos")})
+    testing_percentage: float = _setting(DEFAULT_SPLIT.testing, "percentage of photos for the final test", "PERCENT")
+    validation_percentage: float = _setting(DEFAULT_SPLIT.validation, "percentage of photos for validation", "PERCENT")
+
+    output_graph: Path = _setting(
+        Path("tf_files/retrained_graph.pb"), "the trained graph; a report is written beside it", "FILE", group="results"
+    )
+    output_labels: Path = _setting(
+        Path("tf_files/retrained_labels.txt"), "the class names, one per line, spelt as the folders are", "FILE"
+    )
+    summaries_dir: Path = _setting(
+        Path("tf_files/training_summaries"),
+        "logs for TensorBoard; files there that are not retrain's are left alone",
+        "FOLDER",
+    )
+    final_tensor_name: str = _setting("final_result", "name of the graph's output node", "NODE", _NODE_NAME)
+    saved_model_dir: Path | None = _setting(None, "also write a SavedModel, which takes pixels 0 to 1", "FOLDER")
+    export: tuple[str, ...] = _setting(
+        (),
+        f"also write these formats beside the graph, and measure each: {', '.join(EXPORTS)}",
+        "FORMAT[,FORMAT...]",
+        Rule(lambda names: set(names) <= set(EXPORTS), f"formats are {', '.join(EXPORTS)}"),
+    )
+    max_accuracy_drop: float = _setting(
+        0.05, "fail if one of them loses more test accuracy than this, 0 to 1", "DROP", _up_to(1)
+    )
+    intermediate_store_frequency: int = _setting(
+        0, "steps between two intermediate graphs, 0 for none", "STEPS", _at_least(0)
+    )
+    intermediate_output_graphs_dir: Path = _setting(
+        Path("tf_files/intermediate_graphs"), "folder of the intermediate_<step>.pb files", "FOLDER"
+    )
+    checkpoint_path: Path = _setting(
+        Path("tf_files/checkpoints/head"), "the head's variables as a TensorFlow checkpoint", "PREFIX"
+    )
+
+    how_many_training_steps: int = _setting(4000, "training steps", "STEPS", _at_least(1), group="training")
+    how_many_epochs: float | None = _setting(
+        None, "length of the training in passes over the training photos, instead of steps", "EPOCHS", _POSITIVE
+    )
+    learning_rate: float = _setting(0.01, "step size of gradient descent", "RATE", _POSITIVE)
+    train_batch_size: int = _setting(100, "photos per training step", "PHOTOS", _at_least(1))
+    validation_batch_size: int = _setting(100, "photos per validation, -1 for all", "PHOTOS", _ALL_OR_SOME)
+    test_batch_size: int = _setting(
+        -1, "photos of the final test, sampled at random; -1 for all", "PHOTOS", _ALL_OR_SOME
+    )
+    eval_step_interval: int = _setting(10, "steps between two evaluations", "STEPS", _at_least(1))
+    random_seed: int = _setting(0, "the same seed and photos give the same graph", "SEED", _up_to(2**31 - 1))
+
+    hidden_units: tuple[int, ...] = _setting(
+        (),
+        "sizes of dense layers with ReLU before the last layer: 512 256 for two, 0 for none (default: 0)",
+        "UNITS",
+        Rule(lambda units: all(n >= 1 for n in units), "each must be at least 1"),
+        group="last layer",
+    )
+    dropout: float = _setting(0, "dropout rate", "RATE", _BELOW_1)
+    l2: float = _setting(
+        0,
+        "factor of L2 regularisation, which adds the sum of squared weights to the loss",
+        "FACTOR",
+        Rule(lambda value: 0 <= value < math.inf, "it must be at least 0"),
+    )
+    label_smoothing: float = _setting(0, "share of each label that is spread over all classes", "SHARE", _BELOW_1)
+    optimizer: str = _setting(
+        "sgd",
+        f"{', '.join(recipe.OPTIMIZERS[:-1])} or {recipe.OPTIMIZERS[-1]}",
+        "NAME",
+        _one_of(recipe.OPTIMIZERS),
+    )
+    learning_rate_schedule: str = _setting(
+        "constant", "constant, or cosine, which falls to 0 at the last step", "SCHEDULE", _one_of(recipe.SCHEDULES)
+    )
+    early_stopping_patience: int | None = _setting(
+        None, "stop after this many evaluations without improvement, and keep the best weights", "COUNT", _at_least(1)
+    )
+
+    fine_tune_from: str | None = _setting(
+        None,
+        "train this layer and all above it: a layer, a block, or a number of layers from the top",
+        "LAYER",
+        group="fine-tuning",
+    )
+    fine_tune_steps: int = _setting(500, "steps, after those of the last layer", "STEPS", _at_least(1))
+    fine_tune_learning_rate: float = _setting(0.003, "step size of these steps", "RATE", _POSITIVE)
+    fine_tune_batch_size: int = _setting(32, "photos per step", "PHOTOS", _at_least(1))
+    distribution: str = _setting(
+        "mirrored",
+        "mirrored: on all GPUs of this machine; multi_worker: on the machines in TF_CONFIG; none: on one GPU",
+        "STRATEGY",
+        _one_of(devices.DISTRIBUTIONS),
+    )
+
+    # The limits are those beyond which nothing of the photo is left to see.
+    flip_left_right: bool = _setting(False, "mirror half of the copies", group="distortions")
+    random_crop: float = _setting(0, "margin to crop off at random, in percent of the size", "PERCENT", _up_to(1000))
+    random_scale: float = _setting(0, "enlarge by up to this percentage", "PERCENT", _up_to(1000))
+    random_brightness: float = _setting(0, "brighten or darken by up to this percentage", "PERCENT", _up_to(100))
+    random_rotation: float = _setting(0, "rotate by up to this angle either way", "DEGREES", _up_to(180))
+    random_shift: float = _setting(0, "shift by up to this percentage of the size", "PERCENT", _up_to(100))
+    random_shear: float = _setting(0, "shear by up to this angle", "DEGREES", _up_to(60))
+    random_zoom: float = _setting(0, "stretch or shrink each side by up to this percentage", "PERCENT", _up_to(90))
+    distortion_copies: int = _setting(
+        8,
+        "distorted copies of each training photo, computed once and cached; 0 makes new ones at every step, as the "
+        "original did, which is far slower",
+        "COPIES",
+        _at_least(0),
+    )
+
+    architecture: str = _setting(catalogue.DEFAULT, "the pretrained network, see below", "NAME", group="backbone")
+    image_size: int | None = _setting(
+        None, "side of the images, for mobilenet_bundled and keras: networks", "PIXELS", _at_least(1)
+    )
+    tfhub_module: str | None = _setting(
+        None, "URL or folder of a TF-Hub image feature vector, instead of --architecture", "MODULE"
+    )
+    weights: str | None = _setting(
+        None, "weights file for keras: networks and mobilenet_bundled; 'random' for tests", "FILE"
+    )
+    model_dir: Path = _setting(
+        Path("tf_files/models"), "folder of downloaded backbones; put one there to avoid its download", "FOLDER"
+    )
+    bottleneck_dir: Path = _setting(
+        Path("tf_files/bottlenecks"), "cache of bottlenecks; the original's .txt files in it are used", "FOLDER"
+    )
+    bottleneck_tensor: str | None = _setting(
+        None, "node or Keras layer whose output is the bottleneck, if not the usual one", "NODE"
+    )
+    input_layer: str | None = _setting(
+        None, "node of a .pb file that takes the image, if it cannot be detected", "NODE"
+    )
+    input_height: int | None = _setting(None, "height of the image that the network takes", "PIXELS")
+    input_width: int | None = _setting(None, "width of the image that the network takes", "PIXELS")
+    input_mean: float | None = _setting(None, "subtracted from pixels 0 to 255", "MEAN")
+    input_std: float | None = _setting(
+        None,
+        "divides pixels after that",
+        "STD",
+        Rule(lambda std: std != 0, "pixels are divided by it; 1 leaves them as they are"),
+    )
+
+    print_misclassified_test_images: bool = _setting(
+        False, "list the misclassified test photos with predicted class and score", group="messages"
+    )
+
+    @property
+    def split_rule(self) -> SplitRule:
+        """Return how images are split.
+
+        Raises:
+            UsageError: The percentages leave nothing to train on.
+        """
+        return SplitRule(self.validation_percentage, self.testing_percentage)
 
 
-# What the original `retrain.py` writes to; its users' scripts look there for the results.
+# Default paths of the original `retrain.py`; its users' scripts look for the results there.
 ORIGINAL_PATHS = {
     "output_graph": Path("/tmp/output_graph.pb"),
     "output_labels": Path("/tmp/output_labels.txt"),
@@ -86,71 +232,19 @@ ORIGINAL_PATHS = {
 }
 
 
-@dataclass(frozen=True)
-class _Rule:
-    """Which values some settings may have, and the words that say so; None is always one of them."""
-
-    allows: Callable[[Any], bool]
-    words: str
-    names: tuple[str, ...]
-
-
-def _least(least: int, *names: str) -> _Rule:
-    return _Rule(lambda value: value >= least, f"it must be at least {least}", names)
-
-
-def _up_to(most: float, *names: str) -> _Rule:
-    return _Rule(lambda value: 0 <= value <= most, f"it must be 0 to {most}", names)
-
-
-def _one_of(allowed: Sequence[str], name: str) -> _Rule:
-    return _Rule(lambda value: value in allowed, f"it must be one of {', '.join(allowed)}", (name,))
-
-
-_RULES = (
-    _least(1, "how_many_training_steps", "eval_step_interval", "train_batch_size", "early_stopping_patience"),
-    _least(1, "image_size", "fine_tune_steps", "fine_tune_batch_size"),
-    _least(0, "intermediate_store_frequency", "distortion_copies"),
-    # Of the distortions: beyond these lies no picture of the photo.
-    _up_to(1000, "random_crop", "random_scale"),
-    _up_to(100, "random_brightness", "random_shift"),
-    _up_to(180, "random_rotation"),
-    _up_to(60, "random_shear"),
-    _up_to(90, "random_zoom"),
-    _Rule(lambda n: n >= 1 or n == -1, "give -1 for all, or at least 1", ("validation_batch_size", "test_batch_size")),
-    _Rule(
-        lambda value: 0 < value < math.inf,
-        "it must be above 0",
-        ("learning_rate", "fine_tune_learning_rate", "how_many_epochs"),
-    ),
-    _Rule(lambda value: 0 <= value < 1, "it must be at least 0 and below 1", ("dropout", "label_smoothing")),
-    _Rule(lambda value: 0 <= value < math.inf, "it must be at least 0", ("l2",)),
-    _Rule(lambda units: all(n >= 1 for n in units), "each must be at least 1", ("hidden_units",)),
-    _Rule(lambda std: std != 0, "pixels are divided by it; 1 leaves them as they are", ("input_std",)),
-    _Rule(
-        lambda name: re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", name) is not None,
-        "a node's name is letters, digits and _ . / - only",
-        ("final_tensor_name",),
-    ),
-    _up_to(2**31 - 1, "random_seed"),
-    _up_to(1, "max_accuracy_drop"),
-    _Rule(lambda names: set(names) <= set(FORMATS), f"formats are {', '.join(FORMATS)}", ("export",)),
-    _one_of(recipe.OPTIMIZERS, "optimizer"),
-    _one_of(recipe.SCHEDULES, "learning_rate_schedule"),
-    _one_of(devices.DISTRIBUTIONS, "distribution"),
-)
-
-
 def check(config: RetrainConfig) -> None:
-    """Refuse values that make no sense.
+    """Refuse values that a setting may not have.
 
     Raises:
         UsageError: Names the flag, its value and what it may be.
     """
-    for rule in _RULES:
-        for name in rule.names:
-            value = getattr(config, name)
-            if value is not None and not rule.allows(value):
-                shown = ", ".join(map(str, value)) if isinstance(value, tuple) else value
-                shown = repr(value) if isinstance(value, str) else f"{value:g}" if isinstance(value, float) else shown
-                raise UsageError(f"--{name} is {shown}; {rule.words}.")
+    for name, rule in ((each.name, each.metadata["setting"].rule) for each in fields(config)):
+        value = getattr(config, name)
+        if rule is not None and value is not None and not rule.allows(value):
+            raise UsageError(f"--{name} is {_text(value)}; {rule.words}.")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else repr(value)

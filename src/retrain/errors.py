@@ -50,6 +50,11 @@ def did_you_mean(word: str, names: Iterable[str], *, count: int = 3) -> str:
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun: "1 file", "3 files"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of what an exception says, without its full stop, to quote in a message of ours."""
     lines = str(error).strip().splitlines()

@@ -26,7 +26,7 @@ class LayerNames:
 class Head:
     """Dense layers with ReLU between them and softmax behind the last.
 
-    They take raw bottlenecks: the standardisation that they were trained with is folded into the first.
+    They take raw bottlenecks: the standardisation of the training is folded into the first layer.
     """
 
     layers: tuple[Layer, ...]
@@ -58,7 +58,7 @@ class Head:
         return [*hidden, last]
 
     def is_finite(self) -> bool:
-        """Return whether all numbers are numbers."""
+        """Return whether all weights and biases are finite."""
         return all(np.isfinite(a).all() for layer in self.layers for a in (layer.weights, layer.biases))
 
 
@@ -95,5 +95,5 @@ class Standardisation:
     def folded(self, layers: tuple[Layer, ...]) -> Head:
         """Return the head that does on raw bottlenecks what `layers` do on standardised ones."""
         first, *others = layers
-        own = first.weights / self.deviation[:, None]
-        return Head((Layer(own, first.biases - self.mean @ own), *others))
+        weights = first.weights / self.deviation[:, None]
+        return Head((Layer(weights, first.biases - self.mean @ weights), *others))

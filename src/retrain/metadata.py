@@ -3,53 +3,51 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from retrain.errors import GraphError
 from retrain.files import write_result
+from retrain.preprocessing import InputSpec
 
 METADATA_NODE = "retrain_metadata"  # the constant node of a graph that holds its metadata
 METADATA_NOTE = "RETRAIN_METADATA"  # the same in a LiteRT model and in an ONNX model
 METADATA_FILE = "retrain.json"  # the same in a SavedModel's folder and in a .keras file
+_NUMBERED = re.compile(r"(\d+)[ :]+(\S.*)")
 
 
 @dataclass(frozen=True)
 class Metadata:
     """What a model file says of itself: labels, its input and output, and what trained it.
 
-    The input takes `(pixel - mean) / std` of RGB pixels 0 to 255, [N, height, width, 3]. What is not known of a
-    graph from elsewhere is None.
+    What is not known of a model from elsewhere is None.
     """
 
     labels: tuple[str, ...] = ()
-    input: str | None = None
+    input: InputSpec = InputSpec()
     output: str | None = None
     bottleneck: str | None = None
-    height: int | None = None
-    width: int | None = None
-    mean: float | None = None
-    std: float | None = None
     architecture: str | None = None
     test_accuracy: float | None = None
     retrain_version: str | None = None
     tensorflow_version: str | None = None
     graph_sha256: str | None = None
 
+    def filled_from(self, other: "Metadata") -> "Metadata":
+        """Return these metadata, with the other's value wherever these have none."""
+        missing = [field.name for field in fields(self) if getattr(self, field.name) in (None, ())]
+        values = {name: getattr(other, name) for name in missing}
+        return replace(self, **values, input=self.input.filled_from(other.input))
+
     def to_json(self) -> str:
-        """Return the fields as one line of JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
+        """Return the fields as one line of JSON, those of the input among them: `input` is its node."""
+        row = asdict(self)
+        spec = row.pop("input")
+        return json.dumps({**row, "input": spec.pop("node"), **spec}, sort_keys=True)
 
     def summary(self) -> str:
         """Return one line on what goes in and what comes out; "?" for what is not known."""
-
-        def known(value: object) -> str:
-            return "?" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-        return (
-            f"input {known(self.input)}, {known(self.width)} x {known(self.height)} px, "
-            f"(pixel - {known(self.mean)}) / {known(self.std)}; output {known(self.output)}, {len(self.labels)} labels"
-        )
+        return f"input {self.input}; output {self.output or '?'}, {len(self.labels)} labels"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "Metadata":
@@ -61,8 +59,10 @@ class Metadata:
         content = json.loads(text)
         if not isinstance(content, dict) or not isinstance(content.get("labels"), list):
             raise ValueError("no metadata of retrain")
-        known = {name: value for name, value in content.items() if name in {field.name for field in fields(cls)}}
-        return cls(**{**known, "labels": tuple(known["labels"])})
+        spec = InputSpec(content.get("input"), *(content.get(name) for name in ("height", "width", "mean", "std")))
+        names = {field.name for field in fields(cls)} - {"labels", "input"}
+        row = {name: value for name, value in content.items() if name in names}
+        return cls(tuple(content["labels"]), spec, **row)
 
 
 def encode_labels(labels: Sequence[str]) -> bytes:
@@ -105,9 +105,6 @@ def read_labels(path: Path) -> tuple[str, ...]:
         ) from error
 
 
-_NUMBERED = re.compile(r"(\d+)[ :]+(\S.*)")
-
-
 def find_labels_file(path: Path) -> Path | None:
     """Return the labels file that lies beside a model by its makers' habit, None where there is none.
 
@@ -118,7 +115,7 @@ def find_labels_file(path: Path) -> Path | None:
 
 def without_numbers(labels: tuple[str, ...]) -> tuple[str, ...]:
     """Return labels without the numbers that Teachable Machine writes in front: "0 cats", "1 dogs"."""
-    found = [_NUMBERED.fullmatch(label) for label in labels]
-    if any(match is None or int(match[1]) != number for number, match in enumerate(found)):
+    matches = [_NUMBERED.fullmatch(label) for label in labels]
+    if any(match is None or int(match[1]) != number for number, match in enumerate(matches)):
         return labels
-    return tuple(match[2] for match in found if match)
+    return tuple(match[2] for match in matches if match)

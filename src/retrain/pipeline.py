@@ -1,6 +1,5 @@
 """`retrain(config) -> Report`: the stages in order, nothing else."""
 
-import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -11,34 +10,43 @@ from typing import Any
 
 import numpy as np
 
-from retrain import export, files, sweep
-from retrain.backbones import catalogue, devices
+from retrain import files, sweep
+from retrain.backbones import catalogue, devices, families
 from retrain.backbones.catalogue import BackboneSpec
-from retrain.backbones.keras_networks import check_trainable, keras_network
-from retrain.backbones.sources import BackboneSource, locate
-from retrain.bottlenecks.preparation import PreparedDataset, prepare
+from retrain.backbones.sources import WeightsRequest
+from retrain.bottlenecks import legacy_cache
+from retrain.bottlenecks.preparation import PreparationSettings, PreparedDataset, match_legacy_cache, prepare
 from retrain.candidates import Candidate, distortions_of, intermediate_path, steps_of, train_candidate
 from retrain.config import RetrainConfig, check
 from retrain.data.dataset import Dataset, scan
 from retrain.data.split import Split
-from retrain.data.variants import Distorter, Variants, photo_of
+from retrain.data.variants import Distorter, Variant
 from retrain.errors import ExportError, UsageError
-from retrain.evaluation import comparison, metrics, tensorboard
-from retrain.evaluation.comparison import ExportReport, FormatResult, export_and_compare
-from retrain.evaluation.metrics import misclassified
-from retrain.evaluation.report import Report, closing_lines, report_paths, write_report
+from retrain.evaluation import comparison, tensorboard
+from retrain.evaluation.comparison import Comparison, ExportReport, export_and_compare
+from retrain.evaluation.report import (
+    Report,
+    RunSettings,
+    TestScores,
+    closing_lines,
+    make_report,
+    report_paths,
+    write_report,
+)
 from retrain.evaluation.tensorboard import TRAIN, Summaries, write_hparams
+from retrain.export import LabelledBottlenecks, WrittenGraph
 from retrain.formats import saved_model
-from retrain.formats import table as format_table
-from retrain.formats.table import ExportSource
-from retrain.graphs import reading
+from retrain.formats import table as formats
+from retrain.formats.classifier import ExportSource
+from retrain.preprocessing import InputSpec
 from retrain.sweep import Trial, TrialResult
 from retrain.terminal import Terminal
 from retrain.training import sampling, trainable_layers
 
 __all__ = ["RetrainConfig", "retrain"]
-_NO_SETTINGS = ("architecture", "learning_rate", "random_seed", "export", "max_accuracy_drop")  # or said elsewhere
-_SHOWN = 200  # training images that show 8-bit arithmetic what flows between layers
+
+_ELSEWHERE = ("architecture", "learning_rate", "random_seed", "export", "max_accuracy_drop")  # in the report
+_SAMPLE_IMAGES = 200  # training images that show 8-bit arithmetic the range of activations
 
 
 def retrain(
@@ -49,7 +57,7 @@ def retrain(
     Args:
         config: All settings.
         terminal: Where to print; nowhere by default.
-        choices: Values to try of some settings (those of `sweep.NAMED`): every combination is trained, and the one
+        choices: Values to try of some settings (those of `sweep.SWEEPABLE`): every combination is trained, and the one
             that is best on the validation images is exported and measured on the test images.
 
     Raises:
@@ -59,15 +67,8 @@ def retrain(
     trials = sweep.trials(choices or {})
     configs = [replace(config, **trial.values) for trial in trials]
     for each in configs:
-        check(each)
-        spec = _spec(each)
-        if each.fine_tune_from:
-            check_trainable(spec)
-    dataset = scan(
-        config.image_dir,
-        validation_percentage=config.validation_percentage,
-        testing_percentage=config.testing_percentage,
-    )
+        _check_settings(each)
+    dataset = scan(config.image_dir, config.split_rule)
     _check_validation(config, dataset, several=len(trials) > 1)
     _check_results(config)
     _introduce(dataset, terminal)
@@ -78,7 +79,7 @@ def retrain(
             terminal.say("The results are written by the worker that is chief.")
             terminal = Terminal(quiet=True)
             nowhere = Path(opened.enter_context(TemporaryDirectory()))
-            configs = [_elsewhere(each, nowhere) for each in configs]
+            configs = [_without_results(each, nowhere) for each in configs]
         if len(trials) > 1:
             write_hparams(configs[0].summaries_dir, {trial.name: trial.shown() for trial in trials})
         prepared: dict[tuple[str, int], PreparedDataset] = {}
@@ -90,11 +91,9 @@ def retrain(
             started = time.perf_counter()
             candidates.append(train_candidate(each, trial, prepared[key], strategy, terminal, opened))
             if len(trials) > 1:
-                results.append(_ranked(trial, candidates[-1], time.perf_counter() - started))
-        chosen = candidates[sweep.ranking(results)[0] if results else 0]
-        for line in sweep.table(results) if results else ():
-            terminal.say(line)
-        return _finish(chosen, terminal)
+                results.append(_result(trial, candidates[-1], time.perf_counter() - started))
+        terminal.say_all(sweep.table(results) if results else ())
+        return _finish(candidates[sweep.ranking(results)[0] if results else 0], terminal)
 
 
 def layers(config: RetrainConfig) -> list[str]:
@@ -104,33 +103,39 @@ def layers(config: RetrainConfig) -> list[str]:
         RetrainError: No such network, or one that is frozen.
     """
     check(config)
-    recipe = locate(_spec(config), model_dir=config.model_dir, weights=config.weights, seed=config.random_seed)
-    return trainable_layers.list_layers(keras_network(recipe).model)
+    source = families.locate(_spec(config), WeightsRequest(config.model_dir, config.weights, config.random_seed))
+    return trainable_layers.list_layers(families.trainable_network(source).model)
+
+
+def _check_settings(config: RetrainConfig) -> None:
+    """Refuse settings that make no sense, and a fine-tuning of a network that is frozen."""
+    check(config)
+    spec = _spec(config)
+    if config.fine_tune_from:
+        families.check_trainable(spec)
 
 
 def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened: ExitStack) -> PreparedDataset:
-    copier = Distorter(distortions_of(config), config.random_seed)
-
-    def has_the_layer(recipe: BackboneSource) -> None:
-        if config.fine_tune_from:
-            trainable_layers.split_network(keras_network(recipe).model, config.fine_tune_from)
-
-    return prepare(
-        dataset,
-        _spec(config),
-        network=config.tfhub_module or config.architecture,
-        own_tensor=config.bottleneck_tensor is not None,
-        bottleneck_dir=config.bottleneck_dir,
-        model_dir=config.model_dir,
-        weights=config.weights,
-        seed=config.random_seed,
-        copier=copier,
-        copies=config.distortion_copies if copier.distortions else 0,
+    spec, network = _spec(config), config.tfhub_module or config.architecture
+    photos = [example.path for example in dataset.examples]
+    legacy = legacy_cache.find(config.bottleneck_dir, config.image_dir, photos, network)
+    if config.bottleneck_tensor is None:
+        spec = match_legacy_cache(
+            spec, legacy, photos=len(photos), bottleneck_dir=config.bottleneck_dir, terminal=terminal
+        )
+    advance = terminal.progress("Downloading the backbone", "B")
+    source = families.locate(spec, WeightsRequest(config.model_dir, config.weights, config.random_seed, advance))
+    if config.fine_tune_from:
+        # An unknown layer fails here, before anything is computed.
+        trainable_layers.split_network(families.trainable_network(source).model, config.fine_tune_from)
+    distorter = Distorter(distortions_of(config), config.random_seed)
+    settings = PreparationSettings(
+        config.bottleneck_dir,
+        distorter,
+        copies=config.distortion_copies if distorter.distortions else 0,
         distribution="none" if config.distribution == "none" else "mirrored",
-        check=has_the_layer,
-        terminal=terminal,
-        opened=opened,
     )
+    return prepare(dataset, source, settings, legacy, terminal=terminal, opened=opened)
 
 
 def _seed_of_features(config: RetrainConfig) -> int:
@@ -138,8 +143,8 @@ def _seed_of_features(config: RetrainConfig) -> int:
     return config.random_seed if distortions_of(config) or config.weights == catalogue.RANDOM else 0
 
 
-def _elsewhere(config: RetrainConfig, folder: Path) -> RetrainConfig:
-    """Return the settings of a worker whose results nobody needs; where it was stopped it must know itself."""
+def _without_results(config: RetrainConfig, folder: Path) -> RetrainConfig:
+    """Return a non-chief worker's settings: results go to a scratch folder, its checkpoint stays."""
     return replace(
         config,
         output_graph=folder / "graph.pb",
@@ -151,65 +156,98 @@ def _elsewhere(config: RetrainConfig, folder: Path) -> RetrainConfig:
     )
 
 
-def _ranked(trial: Trial, candidate: Candidate, seconds: float) -> TrialResult:
+def _result(trial: Trial, candidate: Candidate, seconds: float) -> TrialResult:
     """Return how good a candidate is on all validation images."""
-    shown = candidate.prepared.views
-    members = shown.members[Split.VALIDATION]
-    probabilities = export.score_bottlenecks(
-        candidate.head.probabilities, candidate.read, members, len(candidate.prepared.dataset.class_names)
+    variants = candidate.prepared.variants
+    rows = variants.members[Split.VALIDATION]
+    validation = LabelledBottlenecks(candidate.read, rows, variants.labels[rows])
+    probabilities = validation.score(
+        candidate.head.probabilities, class_count=len(candidate.prepared.dataset.class_names)
     )
-    labels = shown.labels[members]
-    right = int((probabilities.argmax(axis=1) == labels).sum())
-    return TrialResult(
-        trial.name,
-        right / len(members) if len(members) else 0.0,
-        metrics.cross_entropy(probabilities, labels) if len(members) else math.inf,
-        metrics.wilson_interval(right, len(members)),
-        seconds,
-        candidate.artefacts.size(candidate.head),
-    )
+    size = candidate.artefacts.size(candidate.head)
+    return sweep.result_of(trial, probabilities, validation.labels, seconds=seconds, size=size)
 
 
 def _finish(chosen: Candidate, terminal: Terminal) -> Report:
     """Write everything, measure what was written on the test images, and report."""
     config, prepared = chosen.config, chosen.prepared
-    testing, truths = _testing(config, prepared.views)
-    scored = chosen.artefacts.write(
-        config.output_graph, config.output_labels, chosen.head, read=chosen.read, testing=testing, truths=truths
-    )
-    shown = tensorboard.sketch(reading.read_graph(config.output_graph), scope=chosen.artefacts.backbone.architecture)
-    with Summaries(chosen.summaries_dir, runs=(TRAIN,), part=".graph") as summaries:
-        summaries.graph(shown.SerializeToString())
+    test = _test_photos(chosen)
+    written = chosen.artefacts.write(config.output_graph, config.output_labels, chosen.head, test)
+    _show_graph(chosen, written)
     if config.saved_model_dir:
-        chosen.artefacts.write_saved_model(config.saved_model_dir, config.output_graph)
-    delivered = _delivered(chosen, testing, truths, terminal) if config.export else None
-    checked = [delivered.graph, *delivered.checked] if delivered else []
-    report = _report(chosen, scored, testing, checked)
+        chosen.artefacts.write_saved_model(config.saved_model_dir, written)
+    exported = _export(chosen, written, test, terminal) if config.export else None
+    paths = [prepared.variants.rows[row].path for row in test.rows.tolist()]
+    report = make_report(
+        _run_settings(chosen),
+        prepared.dataset,
+        TestScores(paths, written.probabilities, test.labels),
+        rejected=prepared.rejected,
+        history=chosen.history,
+        exports=[exported.graph, *exported.formats] if exported else [],
+    )
     write_report(report, config.output_graph, prepared.dataset.image_dir)
     terminal.say_all(closing_lines(report, misclassified=config.print_misclassified_test_images))
-    _say_what_was_written(config, checked, lite=chosen.artefacts.engine.model is not None, terminal=terminal)
-    if delivered:
-        for line in comparison.table(delivered.graph, delivered.checked):
-            terminal.say(line)
-        if delivered.problems:
-            raise ExportError(f"{'; '.join(delivered.problems)}. All other results are written, and files are kept.")
+    _say_what_was_written(chosen, report, terminal)
+    if exported:
+        terminal.say_all(comparison.table(exported.graph, exported.formats))
+        if exported.problems:
+            raise ExportError(f"{'; '.join(exported.problems)}. All other results are written, and files are kept.")
     return report
 
 
-def _delivered(chosen: Candidate, testing: np.ndarray, truths: np.ndarray, terminal: Terminal) -> ExportReport:
+def _test_photos(chosen: Candidate) -> LabelledBottlenecks:
+    """Return the test photos that count: all, or a sample of them."""
+    config, variants = chosen.config, chosen.prepared.variants
+    rows = variants.members[Split.TESTING]
+    rows = sampling.sample(variants.labels, rows, size=config.test_batch_size, seed=config.random_seed)
+    return LabelledBottlenecks(chosen.read, rows, variants.labels[rows])
+
+
+def _show_graph(chosen: Candidate, written: WrittenGraph) -> None:
+    """Show the graph on TensorBoard."""
+    sketch = tensorboard.sketch(written.graph_def, scope=chosen.artefacts.backbone.architecture)
+    with Summaries(chosen.summaries_dir, runs=(TRAIN,), part=".graph") as summaries:
+        summaries.graph(sketch.SerializeToString())
+
+
+def _export(chosen: Candidate, written: WrittenGraph, test: LabelledBottlenecks, terminal: Terminal) -> ExportReport:
     """Return what the formats that were asked for are worth, after writing them."""
     config, prepared = chosen.config, chosen.prepared
-    shown = prepared.views
-    drawn = sampling.sample(shown.labels, shown.members[Split.TRAINING], size=_SHOWN, seed=config.random_seed)
-    photos = list(dict.fromkeys(photo_of(shown.names[index]) for index in drawn.tolist()))
-    tested = [shown.names[index] for index in testing.tolist()]
+    variants = prepared.variants
+    rows = sampling.sample(
+        variants.labels, variants.members[Split.TRAINING], size=_SAMPLE_IMAGES, seed=config.random_seed
+    )
+    photos = list(dict.fromkeys(variants.rows[row].path for row in rows.tolist()))
+    tested = [variants.rows[row].path for row in test.rows.tolist()]
+    images = [prepared.dataset.image_dir / path for path in tested or photos]
+
+    def sample_images() -> Sequence[np.ndarray]:
+        return prepared.extractor.pixels(map(Variant, photos))
+
     return export_and_compare(
         config.export,
-        ExportSource(config.output_graph, lambda: prepared.source.pictures(photos)),
-        images=[prepared.dataset.image_dir / path for path in tested or photos],
-        labels=truths if tested else None,
-        max_drop=config.max_accuracy_drop,
+        ExportSource(
+            written.graph_def, written.metadata, written.sha256, lambda: prepared.extractor.pixels(map(Variant, photos))
+        ),
+        config.output_graph,
+        Comparison(images, test.labels if tested else None, config.max_accuracy_drop),
         advance=terminal.progress("Exporting", "format"),
+    )
+
+
+def _run_settings(chosen: Candidate) -> RunSettings:
+    """Return what the run was asked for; of its other settings those that differ from their defaults, no paths."""
+    config = chosen.config
+    defaults = {field.name: field.default for field in fields(config) if field.default is not MISSING}
+    values = {name: getattr(config, name) for name in defaults if name not in _ELSEWHERE}
+    settings = {n: value for n, value in values.items() if value != defaults[n] and not isinstance(value, Path)}
+    return RunSettings(
+        config.tfhub_module or config.architecture,
+        steps_of(config, chosen.prepared),
+        config.learning_rate,
+        config.random_seed,
+        settings,
     )
 
 
@@ -236,20 +274,16 @@ def _check_results(config: RetrainConfig) -> None:
     files.check_writable(*written)
     if config.saved_model_dir:
         saved_model.check(config.saved_model_dir)
-    format_table.check_targets(config.output_graph, config.export)
+    formats.check_targets(config.output_graph, config.export)
 
 
-def _say_what_was_written(
-    config: RetrainConfig, checked: Sequence[FormatResult], *, lite: bool, terminal: Terminal
-) -> None:
+def _say_what_was_written(chosen: Candidate, report: Report, terminal: Terminal) -> None:
+    config = chosen.config
     page, _ = report_paths(config.output_graph)
-    written = [
-        config.output_graph,
-        *([format_table.litert_path(config.output_graph)] if lite else []),
-        config.output_labels,
-    ]
+    litert = [formats.path_of(config.output_graph, "tflite")] if chosen.artefacts.runner.model else []
+    written = [config.output_graph, *litert, config.output_labels]
     written += [config.saved_model_dir] if config.saved_model_dir else []
-    written = list(dict.fromkeys([*written, *(row.path for row in checked)]))
+    written = list(dict.fromkeys([*written, *(row.path for row in report.exports)]))
     terminal.say(f"Wrote {', '.join(str(path) for path in written)} and {page}.")
     terminal.say(f"Label a photo:  label_image --graph {config.output_graph} PHOTO.jpg")
     terminal.say(f"See the curves: tensorboard --logdir {config.summaries_dir}")
@@ -257,21 +291,15 @@ def _say_what_was_written(
 
 def _spec(config: RetrainConfig) -> BackboneSpec:
     """Return the backbone's row with the user's own values in it."""
-    if config.tfhub_module is not None:
-        spec = catalogue.from_hub(config.tfhub_module)
-    else:
-        spec = catalogue.find(config.architecture)
-    if config.image_size is not None:
-        spec = catalogue.sized(spec, config.image_size)
-    own: dict[str, Any] = {
-        "source": config.input_layer,
-        "target": config.bottleneck_tensor,
-        "height": config.input_height,
-        "width": config.input_width,
-        "mean": config.input_mean,
-        "std": config.input_std,
-    }
-    return replace(spec, **{name: value for name, value in own.items() if value is not None})
+    return catalogue.select(
+        config.architecture,
+        tfhub_module=config.tfhub_module,
+        image_size=config.image_size,
+        network_input=InputSpec(
+            config.input_layer, config.input_height, config.input_width, config.input_mean, config.input_std
+        ),
+        target=config.bottleneck_tensor,
+    )
 
 
 def _introduce(dataset: Dataset, terminal: Terminal) -> None:
@@ -281,48 +309,3 @@ def _introduce(dataset: Dataset, terminal: Terminal) -> None:
     )
     for note in dataset.notes:
         terminal.warn(note)
-
-
-def _testing(config: RetrainConfig, shown: Variants) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of the test images that count, int64 [n], and their class ids."""
-    testing = shown.members[Split.TESTING]
-    testing = sampling.sample(shown.labels, testing, size=config.test_batch_size, seed=config.random_seed)
-    return testing, shown.labels[testing]
-
-
-def _chosen(config: RetrainConfig) -> dict[str, object]:
-    """Return the settings that differ from their defaults, places of files left out."""
-    given = {field.name: getattr(config, field.name) for field in fields(config) if field.default is not MISSING}
-    default = {field.name: field.default for field in fields(config)}
-    shown = {n: value for n, value in given.items() if value != default[n] and not isinstance(value, Path)}
-    return {n: value for n, value in shown.items() if n not in _NO_SETTINGS}
-
-
-def _report(
-    chosen: Candidate, probabilities: np.ndarray, testing: np.ndarray, checked: Sequence[FormatResult]
-) -> Report:
-    config, prepared = chosen.config, chosen.prepared
-    dataset, labels = prepared.dataset, prepared.views.labels[testing]
-    confusion = metrics.confusion_matrix(probabilities, labels)
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
-    names = dataset.class_names
-    return Report(
-        architecture=config.tfhub_module or config.architecture,
-        class_names=names,
-        counts=np.stack([dataset.counts(split) for split in Split], axis=1).tolist(),
-        steps=steps_of(config, prepared),
-        learning_rate=config.learning_rate,
-        random_seed=config.random_seed,
-        settings=_chosen(config),
-        test_accuracy=metrics.accuracy(probabilities, labels) if len(testing) else None,
-        test_cross_entropy=metrics.cross_entropy(probabilities, labels) if len(testing) else None,
-        test_interval=metrics.wilson_interval(len(testing) - len(wrong), len(testing)),
-        test_count=len(testing),
-        class_figures=metrics.class_figures(confusion),
-        confusion=confusion.tolist(),
-        misclassified=misclassified([prepared.views.names[i] for i in testing], names, probabilities, labels),
-        rejected=prepared.rejected,
-        notes=dataset.notes,
-        measured=chosen.history,
-        exports=checked,
-    )

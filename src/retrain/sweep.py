@@ -1,11 +1,14 @@
 """Sweeps: every combination of the values that were given, what each is called, and how they rank."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from retrain.evaluation.metrics import Interval
 
 # The flags that may be given several values, and how a run is named after them.
@@ -44,6 +47,26 @@ class TrialResult:
     interval: "Interval"
     seconds: float
     size: int
+
+
+def result_of(
+    trial: Trial, probabilities: "np.ndarray", labels: "np.ndarray", *, seconds: float, size: int
+) -> TrialResult:
+    """Return how good a trial is on the validation photos.
+
+    Args:
+        trial: Which.
+        probabilities: float32 [n, C], of all validation photos.
+        labels: int64 [n], their class ids.
+        seconds: How long it was trained.
+        size: Bytes of its graph.
+    """
+    from retrain.evaluation import metrics
+
+    hits = int((probabilities.argmax(axis=1) == labels).sum())
+    loss = metrics.cross_entropy(probabilities, labels) if len(labels) else math.inf
+    interval = metrics.wilson_interval(hits, len(labels))
+    return TrialResult(trial.name, hits / max(1, len(labels)), loss, interval, seconds, size)
 
 
 def trials(choices: Mapping[str, Sequence[Any]]) -> list[Trial]:

@@ -1,4 +1,8 @@
-"""A pool of threads that works through a list, and its results in lots as they are done."""
+"""Runs jobs on a pool of threads and yields results in batches.
+
+Not a `ThreadPoolExecutor`: workers take the next job themselves, because a job may be slow to come (a line of standard
+input); each thread has its own worker; and results are fetched by time, at a third of the cost of a future for each.
+"""
 
 import contextlib
 import os
@@ -8,21 +12,21 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-_SECONDS = 0.02  # how long a result may lie until it is looked for
+_SECONDS = 0.02  # from one look for results to the next
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """What a worker raised, on its way to the thread that waits for it."""
+    """An exception of a worker, on its way to the thread that waits for results."""
 
     error: BaseException
 
 
 @dataclass(frozen=True, slots=True)
 class Results(Generic[Result]):
-    """What the workers have done: results, None after the last one; room for more; whether they are through."""
+    """Results so far, with None after the last one; room for more; whether all workers have ended."""
 
     done: "queue.SimpleQueue[list[Result] | _Failure | None]"
     room: threading.Semaphore
@@ -33,17 +37,17 @@ class Results(Generic[Result]):
 def worker_pool(
     open_worker: Callable[[], Callable[[Job], list[Result]]], todo: Iterable[Job], *, threads: int, waiting: int
 ) -> Iterator[Results[Result]]:
-    """Start threads that work through `todo`, and give their results; they stop when the block ends.
+    """Start threads that run the jobs, and yield their results; the threads stop when the block ends.
 
     Args:
-        open_worker: Called once for each thread, here; what it returns turns a job into results.
+        open_worker: Called once for each thread, in the calling thread; returns what turns a job into results.
         todo: The jobs; taken one by one, so that a million of them need not exist at once.
         threads: How many at once.
-        waiting: How many jobs' results may wait to be taken.
+        waiting: How many jobs' results may wait to be fetched.
     """
     results: Results[Result] = Results(queue.SimpleQueue(), threading.Semaphore(waiting), threading.Event())
     jobs, lock, stop = iter(todo), threading.Lock(), threading.Event()
-    # One even where there is nothing to do: it is who says that all is done.
+    # At least one thread even for an empty list: the last one to finish signals the end.
     workers = [open_worker() for _ in range(max(1, threads))]
     alive = len(workers)
 
@@ -83,10 +87,10 @@ def map_in_order(
     """Yield the result of each job in the order of the jobs, as soon as those before it are done.
 
     Args:
-        open_worker: Called once for each thread, here; what it returns turns a job into its result.
-        todo: The jobs; taken one by one by the threads, which wait for the next one where it is slow to come.
+        open_worker: Called once for each thread, in the calling thread; returns what turns a job into its result.
+        todo: The jobs; taken one by one by the threads, which wait for the next one if it is slow to come.
         threads: How many at once.
-        waiting: How many results may wait to be taken.
+        waiting: How many results may wait to be fetched.
 
     Raises:
         BaseException: Whatever a worker raised.
@@ -99,39 +103,39 @@ def map_in_order(
     early: dict[int, Result] = {}
     due = 0
     with worker_pool(numbered, enumerate(todo), threads=threads, waiting=waiting) as results:
-        for lot in batches(results, seconds=_SECONDS):
-            early.update(lot)
+        for batch in batches(results, seconds=_SECONDS):
+            early.update(batch)
             while due in early:
                 yield early.pop(due)
                 due += 1
 
 
 def batches(results: Results[Result], *, seconds: float = 0, count: int = 0) -> Iterator[list[Result]]:
-    """Yield results in lots: those of `seconds`, or about `count` of them.
+    """Yield results in batches: all within `seconds`, or about `count` of them.
 
     Waiting for time and not for each result leaves the interpreter's lock to the workers.
 
     Raises:
         BaseException: Whatever a worker raised.
     """
-    lot: list[Result] = []
+    batch: list[Result] = []
     over = False
     while not over:
         if seconds:
             results.ended.wait(seconds)
         with contextlib.suppress(queue.Empty):
-            while not over and (not count or len(lot) < count):
+            while not over and (not count or len(batch) < count):
                 outcome = results.done.get(block=bool(count))
                 if outcome is None:
                     over = True
                 elif isinstance(outcome, _Failure):
                     raise outcome.error
                 else:
-                    lot += outcome
+                    batch += outcome
                     results.room.release()
-        if lot:
-            yield lot
-            lot = []
+        if batch:
+            yield batch
+            batch = []
 
 
 def cores() -> int:

@@ -13,7 +13,7 @@ def test_the_codelabs_names_are_all_there():
             for suffix in ("", "_quantized"):
                 row = find(f"mobilenet_{width}_{size}{suffix}")
                 assert row.kind is Kind.ARCHIVE
-                assert row.height == row.width == int(size)
+                assert row.input.size == (int(size), int(size))
                 assert row.url.endswith(f"/mobilenet_v1_{width}_{size}_frozen.tgz")
                 assert row.member == ("quantized_graph.pb" if suffix else "frozen_graph.pb")
     assert find("inception_v3").url.endswith("inception-2015-12-05.tgz")
@@ -53,3 +53,8 @@ def test_an_unknown_name_is_answered_with_the_nearest(typed, offered):
 def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path):
     with pytest.raises(BackboneError, match="no such file"):
         find(str(tmp_path / "model.pb"))
+
+
+def test_kinds_are_told_apart():
+    assert catalogue.find("inception_v3").kind is Kind.ARCHIVE
+    assert catalogue.from_hub("x").kind is Kind.HUB

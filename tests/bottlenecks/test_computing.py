@@ -1,5 +1,7 @@
+import hashlib
 import os
 import shutil
+import sqlite3
 import threading
 from dataclasses import dataclass, field
 
@@ -7,17 +9,19 @@ import numpy as np
 import pytest
 from conftest import photo
 
-from retrain.bottlenecks import computing, reading
+from retrain.bottlenecks import computing
+from retrain.bottlenecks.computing import FeatureExtractor
+from retrain.bottlenecks.reading import BottleneckReader, compute_now
 from retrain.bottlenecks.store import Store
 from retrain.data.decoding import decode
 from retrain.data.distortions import Distortions
-from retrain.data.variants import Distorter
+from retrain.data.variants import Distorter, Variant
 from retrain.errors import StoreError
 
 
 @dataclass
 class MeanColour:
-    """An engine whose bottleneck is the mean colour, and which counts the images that it ran."""
+    """A runner whose bottleneck is the mean colour, and which counts the images that it ran."""
 
     batched: bool = False
     height: int = 8
@@ -61,11 +65,14 @@ def names(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() or path.is_fifo())
 
 
-def fill(folder, store, engine=None, **options):
-    engine = engine or MeanColour()
-    paths = names(folder)
-    known, todo = computing.missing(paths, image_dir=folder, store=store)
-    found = computing.compute(paths, todo, source=computing.FeatureExtractor(folder, engine), store=store, **options)
+def photos(folder):
+    return [Variant(name) for name in names(folder)]
+
+
+def fill(folder, store, runner=None, **options):
+    extractor = FeatureExtractor(folder, runner or MeanColour())
+    known, todo = computing.missing(photos(folder), extractor=extractor, store=store)
+    found = computing.compute(photos(folder), todo, extractor=extractor, store=store, **options)
     rejected = known.rejected | found.rejected
     return np.maximum(known.rows, found.rows), rejected, found
 
@@ -83,43 +90,43 @@ def test_every_image_gets_its_own_vector(folder, store, batched):
 
 def test_a_second_run_computes_nothing_and_opens_no_image(folder, store):
     first, _, _ = fill(folder, store)
-    engine = MeanColour()
-    second, _, found = fill(folder, store, engine)
+    runner = MeanColour()
+    second, _, found = fill(folder, store, runner)
     assert np.array_equal(first, second)
-    assert (engine.count, found.read) == (0, 0)
+    assert (runner.count, found.read) == (0, 0)
 
 
 def test_replacing_one_image_recomputes_exactly_one(folder, store):
     fill(folder, store)
     photo(folder / "a" / "3.png", (9, 200, 30), seed=99)
-    engine = MeanColour()
-    rows, _, found = fill(folder, store, engine)
-    assert (engine.count, found.read) == (1, 1)
+    runner = MeanColour()
+    rows, _, found = fill(folder, store, runner)
+    assert (runner.count, found.read) == (1, 1)
     assert store.read(rows) == pytest.approx(expected(folder), abs=1e-4)
 
 
 def test_a_new_class_computes_only_its_own(folder, store):
     fill(folder, store)
     photo(folder / "b" / "1.png", (1, 2, 3))
-    engine = MeanColour()
-    fill(folder, store, engine)
-    assert engine.count == 1
+    runner = MeanColour()
+    fill(folder, store, runner)
+    assert runner.count == 1
 
 
 def test_moving_the_folder_reads_but_computes_nothing(folder, store, tmp_path):
     fill(folder, store)
     folder.rename(tmp_path / "moved")
-    engine = MeanColour()
-    _, _, found = fill(tmp_path / "moved", store, engine)
-    assert (engine.count, found.read, found.computed) == (0, 12, 0)
+    runner = MeanColour()
+    _, _, found = fill(tmp_path / "moved", store, runner)
+    assert (runner.count, found.read, found.computed) == (0, 12, 0)
 
 
 def test_a_copy_of_an_image_shares_its_vector(folder, store):
     fill(folder, store)
     shutil.copy(folder / "a" / "1.png", folder / "a" / "copy.png")
-    engine = MeanColour()
-    rows, _, _ = fill(folder, store, engine)
-    assert engine.count == 0
+    runner = MeanColour()
+    rows, _, _ = fill(folder, store, runner)
+    assert runner.count == 0
     assert rows[names(folder).index("a/1.png")] == rows[names(folder).index("a/copy.png")]
 
 
@@ -132,9 +139,11 @@ def test_bad_files_are_rejected_with_a_reason_and_cost_nothing_else(folder, stor
     os.mkfifo(folder / "a" / "pipe.jpg")
     (folder / "a" / "gone.jpg").symlink_to(folder / "nowhere")
     paths = sorted({*names(folder), "a/gone.jpg"})
-    engine = MeanColour(batched)
-    found = computing.compute(paths, range(len(paths)), source=computing.FeatureExtractor(folder, engine), store=store)
-    assert engine.count == 12
+    runner = MeanColour(batched)
+    variants = [Variant(path) for path in paths]
+    extractor = FeatureExtractor(folder, runner)
+    found = computing.compute(variants, range(len(paths)), extractor=extractor, store=store)
+    assert runner.count == 12
     words = {
         "empty": "empty file",
         "notes": "not a JPEG",
@@ -158,7 +167,7 @@ def test_a_rejection_is_remembered_until_the_file_changes(folder, store):
     assert (rejected, found.computed) == ({}, 1)
 
 
-def test_a_broken_engine_ends_the_run_and_keeps_what_was_done(folder, store):
+def test_a_broken_backbone_ends_the_run_and_keeps_what_was_done(folder, store):
     class Breaking(MeanColour):
         def run_batch(self, pixels):
             if self.count >= 5:
@@ -167,10 +176,10 @@ def test_a_broken_engine_ends_the_run_and_keeps_what_was_done(folder, store):
 
     with pytest.raises(ZeroDivisionError):
         fill(folder, store, Breaking(threads=1))
-    engine = MeanColour()
-    fill(folder, store, engine)
-    assert engine.count == 12  # the lot in flight is lost, as a kill would have it
-    assert fill(folder, store, engine)[2].computed == 0
+    runner = MeanColour()
+    fill(folder, store, runner)
+    assert runner.count == 12  # the lot in flight is lost, as a kill would have it
+    assert fill(folder, store, runner)[2].computed == 0
 
 
 def test_progress_ends_at_the_number_of_images(folder, store):
@@ -180,21 +189,22 @@ def test_progress_ends_at_the_number_of_images(folder, store):
     assert seen == sorted(seen)
 
 
-def reader(folder, store, engine):
+def reader(folder, store, runner, distorter=computing.NO_DISTORTIONS):
     rows, _, _ = fill(folder, store)
-    return reading.Reader(names(folder), rows, source=computing.FeatureExtractor(folder, engine), store=store), rows
+    extractor = FeatureExtractor(folder, runner, distorter)
+    return BottleneckReader(photos(folder), rows, extractor=extractor, store=store), rows
 
 
 def test_a_damaged_vector_is_computed_again(folder, store):
-    engine = MeanColour()
-    read, rows = reader(folder, store, engine)
+    runner = MeanColour()
+    read, rows = reader(folder, store, runner)
     with (store.folder / "vectors.f32").open("r+b") as opened:
         opened.seek(12 * int(rows[4]))
         opened.write(b"\x01\x02\x03")
     assert read(np.arange(12)) == pytest.approx(expected(folder), abs=1e-4)
-    assert engine.count == 1
+    assert runner.count == 1
     read(np.arange(12))
-    assert engine.count == 1
+    assert runner.count == 1
 
 
 def test_a_damaged_vector_of_a_lost_image_is_one_clear_error(folder, store):
@@ -209,103 +219,162 @@ def test_a_damaged_vector_of_a_lost_image_is_one_clear_error(folder, store):
 
 
 def copies(folder, count=3, seed=0, **distortions):
-    copier = Distorter(Distortions(**(distortions or {"random_brightness": 50})), seed)
-    return copier, [copier.name(name, str(number)) for name in names(folder) for number in range(count)]
+    distorter = Distorter(Distortions(**(distortions or {"random_brightness": 50})), seed)
+    return distorter, [Variant(name, str(number)) for name in names(folder) for number in range(count)]
 
 
-def fill_copies(folder, store, engine, copier, wanted):
-    _, todo = computing.missing(wanted, image_dir=folder, store=store)
-    source = computing.FeatureExtractor(folder, engine, copier)
-    found = computing.compute(wanted, todo, source=source, store=store)
-    known, left = computing.missing(wanted, image_dir=folder, store=store)
+def fill_copies(folder, store, runner, distorter, wanted):
+    extractor = FeatureExtractor(folder, runner, distorter)
+    _, todo = computing.missing(wanted, extractor=extractor, store=store)
+    found = computing.compute(wanted, todo, extractor=extractor, store=store)
+    known, left = computing.missing(wanted, extractor=extractor, store=store)
     assert left == []
     return store.read(known.rows), found
 
 
 @pytest.mark.parametrize("batched", [False, True])
-def test_distorted_copies_are_made_once_and_are_those_that_their_names_say(folder, store, batched):
-    copier, wanted = copies(folder)
-    vectors, found = fill_copies(folder, store, MeanColour(batched), copier, wanted)
+def test_distorted_copies_are_computed_once_and_each_from_its_own_pixels(folder, store, batched):
+    distorter, wanted = copies(folder)
+    vectors, found = fill_copies(folder, store, MeanColour(batched), distorter, wanted)
     assert (found.computed, len(np.unique(vectors, axis=0))) == (36, 36)
-    source = computing.FeatureExtractor(folder, MeanColour(), copier)
-    assert vectors == pytest.approx(np.stack([p.mean((0, 1)) for p in source.pictures(wanted)]), abs=1e-4)
+    extractor = FeatureExtractor(folder, MeanColour(), distorter)
+    assert vectors == pytest.approx(np.stack([p.mean((0, 1)) for p in extractor.pixels(wanted)]), abs=1e-4)
     again = MeanColour(batched)
-    fill_copies(folder, store, again, copier, wanted)
+    fill_copies(folder, store, again, distorter, wanted)
     assert again.count == 0
 
 
-def test_more_copies_or_plain_pictures_cost_only_themselves(folder, store):
-    copier, wanted = copies(folder)
-    fill_copies(folder, store, MeanColour(), copier, wanted)
-    engine = MeanColour()
-    fill_copies(folder, store, engine, *copies(folder, count=5))
-    assert engine.count == 2 * 12
-    fill(folder, store, engine)
-    assert engine.count == 3 * 12
+def test_more_copies_or_plain_photos_cost_only_themselves(folder, store):
+    distorter, wanted = copies(folder)
+    fill_copies(folder, store, MeanColour(), distorter, wanted)
+    runner = MeanColour()
+    fill_copies(folder, store, runner, *copies(folder, count=5))
+    assert runner.count == 2 * 12
+    fill(folder, store, runner)
+    assert runner.count == 3 * 12
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"random_brightness": 40}, {"random_crop": 1}])
 def test_other_distortions_or_another_seed_are_other_copies(folder, store, change):
     fill_copies(folder, store, MeanColour(), *copies(folder))
-    engine = MeanColour()
-    fill_copies(folder, store, engine, *copies(folder, **change))
-    assert engine.count == 36
+    runner = MeanColour()
+    fill_copies(folder, store, runner, *copies(folder, **change))
+    assert runner.count == 36
 
 
 def test_an_unreadable_photo_has_no_copies(folder, store):
     (folder / "a" / "bad.png").write_bytes(b"")
-    copier, wanted = copies(folder)
-    found = computing.compute(
-        wanted, range(len(wanted)), source=computing.FeatureExtractor(folder, MeanColour(), copier), store=store
-    )
+    distorter, wanted = copies(folder)
+    extractor = FeatureExtractor(folder, MeanColour(), distorter)
+    found = computing.compute(wanted, range(len(wanted)), extractor=extractor, store=store)
     assert found.rejected == {"a/bad.png": "empty file"}
     assert (found.rows == -1).sum() == 3
+    assert len(extractor.pixels(wanted)) == len(wanted) - 3
+
+
+def test_copies_and_the_photo_itself_are_decoded_to_their_own_sizes(folder):
+    distorter, _ = copies(folder, random_crop=100)
+    extractor = FeatureExtractor(folder, MeanColour(), distorter)
+    first, plain, second = extractor.pixels([Variant("a/3.png", copy) for copy in ("0", "", "1")])
+    assert np.array_equal(plain, decode((folder / "a/3.png").read_bytes(), height=8, width=8))
+    assert first.shape == second.shape == (8, 8, 3)
+    assert not np.array_equal(first, second)
 
 
 @pytest.mark.parametrize("batched", [False, True])
-def test_fresh_copies_differ_at_every_draw_and_not_from_run_to_run(folder, store, batched):
-    rows, _, _ = fill(folder, store)
-    copier, _ = copies(folder)
-    source = computing.FeatureExtractor(folder, MeanColour(batched), copier)
-    plain = reading.Reader(names(folder), rows, source=source, store=store)
-    drawn = np.array([3, 3, 3, 7])
-    first, second = (
-        reading.FreshReader(plain, names(folder), drawn, source=source)(np.array([12, 13, 14, 15])) for _ in range(2)
-    )
+def test_copies_that_are_not_stored_differ_at_every_draw_and_not_from_run_to_run(folder, store, batched):
+    distorter, _ = copies(folder)
+    runner = MeanColour(batched)
+    plain, _ = reader(folder, store, runner, distorter)
+    drawn = [f"draw {number}" for number in range(4)]
+    read = plain.with_copies(np.array([3, 3, 3, 7]), drawn)
+    first, second = read(np.array([12, 13, 14, 15])), read(np.array([12, 13, 14, 15]))
     assert np.array_equal(first, second)
     assert len(np.unique(first, axis=0)) == 4
-    read = reading.FreshReader(plain, names(folder), drawn, source=source)
+    assert runner.count == 8  # nothing was stored
+    wanted = [Variant(names(folder)[n], copy) for n, copy in zip([3, 3, 3, 7], drawn, strict=True)]
+    assert np.array_equal(first, compute_now(wanted, FeatureExtractor(folder, MeanColour(), distorter)))
     assert read(np.arange(12)) == pytest.approx(expected(folder), abs=1e-4)
+    assert runner.count == 8
 
 
-def test_a_photo_that_goes_away_during_fresh_draws_is_one_clear_error(folder, store):
-    rows, _, _ = fill(folder, store)
-    copier, _ = copies(folder)
-    source = computing.FeatureExtractor(folder, MeanColour(), copier)
-    plain = reading.Reader(names(folder), rows, source=source, store=store)
-    (folder / names(folder)[3]).unlink()
-    gone = [*names(folder)[:3], "a/gone.png", *names(folder)[3:]]
-    with pytest.raises(StoreError, match="gone.png cannot be read any more"):
-        reading.FreshReader(plain, gone, np.array([3]), source=source)(np.array([12]))
-
-
-def test_what_an_older_cache_knows_is_not_computed(folder, store):
-    engine = MeanColour()
-    source = computing.FeatureExtractor(
-        folder, engine, recall=lambda path: np.full(3, 7, np.float32) if path == "a/3.png" else None
-    )
-    paths = names(folder)
-    found = computing.compute(paths, range(12), source=source, store=store)
-    assert (found.recalled, found.computed, engine.count) == (1, 11, 11)
-    assert store.read(found.rows[[paths.index("a/3.png")]]).tolist() == [[7, 7, 7]]
-
-
-def test_plain_pictures_and_fresh_draws_may_be_read_together(folder, store):
-    rows, _, _ = fill(folder, store)
-    copier, _ = copies(folder)
-    source = computing.FeatureExtractor(folder, MeanColour(), copier)
-    plain = reading.Reader(names(folder), rows, source=source, store=store)
-    read = reading.FreshReader(plain, names(folder), np.array([3, 7]), source=source)
+def test_stored_photos_and_copies_that_are_not_may_be_read_together(folder, store):
+    distorter, _ = copies(folder)
+    plain, _ = reader(folder, store, MeanColour(), distorter)
+    read = plain.with_copies(np.array([3, 7]), ["draw 0", "draw 1"])
     together = read(np.array([5, 12, 0, 13]))
     assert np.array_equal(together, np.concatenate([read(np.array([n])) for n in (5, 12, 0, 13)]))
     assert together[[0, 2]] == pytest.approx(expected(folder)[[5, 0]], abs=1e-4)
+
+
+def test_a_photo_that_goes_away_before_its_copy_is_drawn_is_one_clear_error(folder, store):
+    distorter, _ = copies(folder)
+    plain, _ = reader(folder, store, MeanColour(), distorter)
+    victim = names(folder)[3]
+    read = plain.with_copies(np.array([3]), ["draw 0"])
+    (folder / victim).unlink()
+    with pytest.raises(StoreError, match=f"{victim} cannot be read any more"):
+        read(np.array([12]))
+
+
+def test_vectors_of_an_older_cache_are_not_computed(folder, store):
+    runner = MeanColour()
+    extractor = FeatureExtractor(
+        folder, runner, legacy_vector=lambda path: np.full(3, 7, np.float32) if path == "a/3.png" else None
+    )
+    variants = photos(folder)
+    found = computing.compute(variants, range(12), extractor=extractor, store=store)
+    assert (found.legacy, found.computed, runner.count) == (1, 11, 11)
+    assert store.read(found.rows[[variants.index(Variant("a/3.png"))]]).tolist() == [[7, 7, 7]]
+    assert len(extractor.pixels(variants)) == 12
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_reading_running_and_storing_are_timed(folder, store, batched):
+    _, _, found = fill(folder, store, MeanColour(batched))
+    seconds = found.seconds
+    assert min(seconds.reading, seconds.running, seconds.storing) > 0
+    assert fill(folder, store)[2].seconds == computing.StageSeconds()
+
+
+def test_a_store_of_an_earlier_version_is_used_without_computing(folder, tmp_path):
+    """Written byte by byte: names, keys and checksums as they lie on users' disks."""
+    distorter = Distorter(Distortions(random_brightness=50), 3)
+    wanted = [Variant("a/0.png"), *(Variant("a/1.png", copy) for copy in ("0", "1"))]
+    identities = ["", "57af3e179769/3/0", "57af3e179769/3/1"]
+    vectors = np.arange(9, dtype=np.float32).reshape(3, 3)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "vectors.f32").write_bytes(vectors.tobytes())
+    sums = (vectors.view(np.uint32).astype(np.uint64).sum(axis=1) + 0x5EED0F00) % 2**32
+    (tmp_path / "old" / "checksums.u32").write_bytes(sums.astype(np.uint32).tobytes())
+    index = sqlite3.connect(tmp_path / "old" / "index.sqlite", isolation_level=None)
+    index.execute("CREATE TABLE vectors (key BLOB PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID")
+    index.execute("CREATE TABLE folders (id INTEGER PRIMARY KEY, path BLOB UNIQUE NOT NULL)")
+    index.execute(
+        "CREATE TABLE files (folder INTEGER, name BLOB, size INTEGER, modified INTEGER, changed INTEGER, row INTEGER,"
+        " reason TEXT, PRIMARY KEY (folder, name)) WITHOUT ROWID"
+    )
+    index.execute("CREATE TABLE counter (id INTEGER PRIMARY KEY CHECK (id = 0), rows INTEGER NOT NULL)")
+    index.execute("INSERT INTO counter VALUES (0, 3)")
+    index.execute("INSERT INTO folders VALUES (1, ?)", (os.fsencode(folder.resolve()),))
+    for row, ((path, _), identity) in enumerate(zip(wanted, identities, strict=True)):
+        name, status = path.encode(), (folder / path).stat()
+        content = hashlib.sha256((folder / path).read_bytes()).digest()
+        key = hashlib.sha256(content + identity.encode()).digest() if identity else content
+        name += b"\0" + identity.encode() if identity else b""
+        index.execute("INSERT INTO vectors VALUES (?, ?)", (key[:16], row))
+        stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        index.execute("INSERT INTO files VALUES (1, ?, ?, ?, ?, ?, NULL)", (name, *stamp, row))
+    runner = MeanColour()
+    extractor = FeatureExtractor(folder, runner, distorter)
+    with Store(tmp_path / "old", dimension=3) as store:
+        known, todo = computing.missing(wanted, extractor=extractor, store=store)
+        assert (known.rows.tolist(), todo) == ([0, 1, 2], [])
+        assert np.array_equal(store.read(known.rows), vectors)
+        # Files that look changed are read again, and their keys are still known.
+        index.execute("UPDATE files SET modified = modified - 1")
+        known, todo = computing.missing(wanted, extractor=extractor, store=store)
+        assert todo == [0, 1, 2]
+        found = computing.compute(wanted, todo, extractor=extractor, store=store)
+        assert (found.rows.tolist(), found.computed, runner.count) == ([0, 1, 2], 0, 0)
+    index.close()

@@ -40,7 +40,7 @@ def test_every_vector_comes_back_as_it_was(tmp_path, photos):
     cache = find(tmp_path, photos)
     assert (len(cache.files), cache.dimension) == (3, 5)
     for number, path in enumerate(PATHS):
-        assert np.array_equal(cache.recall(path), vector(number))
+        assert np.array_equal(cache.vector(path), vector(number))
 
 
 def test_a_hub_modules_files_are_found_by_its_handle(tmp_path, photos):
@@ -60,14 +60,14 @@ def test_no_folder_or_another_network_means_no_cache(tmp_path, photos):
 def test_a_damaged_file_is_refused_and_counted(tmp_path, photos, content):
     (cached(tmp_path) / "daisy" / "b.jpg_mobilenet_1.0_224.txt").write_text(content)
     cache = find(tmp_path, photos)
-    assert cache.recall("daisy/b.jpg") is None
+    assert cache.vector("daisy/b.jpg") is None
     assert cache.refused == {"damaged": {"daisy/b.jpg"}}
-    assert cache.recall("rose/a.jpg") is not None
+    assert cache.vector("rose/a.jpg") is not None
 
 
 def test_a_photo_that_was_replaced_since_is_refused(tmp_path, photos):
     file = cached(tmp_path) / "daisy" / "a.jpg_mobilenet_1.0_224.txt"
     os.utime(file, (1, 1))
     cache = find(tmp_path, photos)
-    assert cache.recall("daisy/a.jpg") is None
+    assert cache.vector("daisy/a.jpg") is None
     assert cache.refused == {"older than their photos": {"daisy/a.jpg"}}

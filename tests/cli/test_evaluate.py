@@ -4,8 +4,8 @@ import csv
 import json
 
 import pytest
+from builders import exported
 from conftest import command, photo
-from test_export import exported
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -32,7 +32,7 @@ def test_the_answer_is_accuracy_classes_confusion_and_mistakes(graph, photos, tm
     assert lines[0] == "Accuracy: 0.9 (N=10, 95% interval 59.6% to 98.2%)"
     assert lines[1].startswith("Cross Entropy: ")
     assert "green       3      75.0%  100.0%   85.7%" in lines
-    matrix = lines.index("true    red  green  blue  <- taken for")
+    matrix = lines.index("true    red  green  blue  <- predicted")
     assert lines[matrix + 1 : matrix + 4] == [
         "red       3      0     0",
         "green     0      3     0",
@@ -45,6 +45,7 @@ def test_the_answer_is_accuracy_classes_confusion_and_mistakes(graph, photos, tm
     assert "evaluate: red/bad.png: empty file, left out" in done.stderr
 
 
+@pytest.mark.slow
 def test_json_and_csv_say_the_same_for_programs(graph, photos, tmp_path):
     words = ["--image_dir", "photos", "--split", "all", "--json", "--predictions", "out/said.csv"]
     done = command("evaluate", graph, *words, cwd=tmp_path)
@@ -65,6 +66,7 @@ def test_json_and_csv_say_the_same_for_programs(graph, photos, tmp_path):
         assert float(row["score"]) == max(float(row[name]) for name in ("red", "green", "blue"))
 
 
+@pytest.mark.slow
 def test_by_default_it_looks_at_the_images_left_for_testing_and_says_so(graph, tmp_path):
     for part, count in (("train", 5), ("test", 2)):
         for name, colour in (("red", RED), ("blue", BLUE)):
@@ -75,6 +77,7 @@ def test_by_default_it_looks_at_the_images_left_for_testing_and_says_so(graph, t
     assert "These are the testing images of the folder; --split all takes every image." in shown
 
 
+@pytest.mark.slow
 def test_a_folder_with_one_class_can_be_measured(graph, tmp_path):
     for number in range(3):
         photo(tmp_path / "photos" / "red" / f"{number}.png", RED, seed=number)
@@ -93,9 +96,10 @@ def test_many_classes_give_the_worst_confusions_and_no_matrix(tmp_path):
     names = tuple(f"class {number}" for number in range(count))
     found = FolderEvaluation(names, tuple(map(str, range(2 * count))), probabilities, labels, {}, ())
     lines = cli_evaluate._lines(found, split="all")
-    assert lines[lines.index("Most often confused:") + 1] == "class 3 taken for class 4: 2"
+    assert lines[lines.index("Most often confused:") + 1] == "class 3 predicted as class 4: 2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from builders import exported
 from conftest import COLOURS, command, photo
-from test_export import exported
 
 COUNT = 30
 
@@ -48,6 +48,7 @@ def test_csv_has_a_row_for_each_class_and_the_reason_of_each_failure(graph, phot
     assert "Labelling: 31/31" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_list_on_standard_input_is_answered_line_by_line(graph, photos, tmp_path):
     script = Path(sys.executable).with_name("label_image")
     words = [script, "--graph", graph, "--json", "-"]
@@ -65,6 +66,7 @@ def test_a_list_on_standard_input_is_answered_line_by_line(graph, photos, tmp_pa
     assert process.returncode == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--link"]])
 def test_images_are_sorted_into_folders_of_their_classes_and_again_without_change(graph, photos, tmp_path, more):
     words = ["label_image", "--graph", graph, "--json", "--sort_into", "sorted", *more, "photos"]
@@ -73,11 +75,12 @@ def test_images_are_sorted_into_folders_of_their_classes_and_again_without_chang
         found = sorted(path.relative_to(tmp_path / "sorted") for path in (tmp_path / "sorted").rglob("*.png"))
         assert len(found) == COUNT
         assert {path.parts[0] for path in found} == {"red", "green", "blue"}
-        assert done.stderr.splitlines()[-1] == f"label_image: {COUNT} image(s) sorted into sorted"
+        assert done.stderr.splitlines()[-1] == f"label_image: {COUNT} images sorted into sorted"
     originals = {path.read_bytes() for path in photos.rglob("*.png")}
     assert {path.read_bytes() for path in (tmp_path / "sorted").rglob("*.png")} == originals
 
 
+@pytest.mark.slow
 def test_classes_below_the_least_score_are_left_out(graph, tmp_path):
     photo(tmp_path / "sure.png", (255, 0, 0))
     photo(tmp_path / "unsure.png", (128, 128, 128))
@@ -86,7 +89,7 @@ def test_classes_below_the_least_score_are_left_out(graph, tmp_path):
     sure, unsure = (json.loads(line)["labels"] for line in done.stdout.splitlines())
     assert [entry["label"] for entry in sure] == ["red"]
     assert unsure == []
-    assert "1 image(s) sorted into out; 1 scored below 0.9 and stayed where they are" in done.stderr
+    assert "1 image sorted into out; 1 scored below 0.9 and stayed in place" in done.stderr
     assert [path.name for path in (tmp_path / "out").rglob("*.png")] == ["sure.png"]
 
 
@@ -95,7 +98,7 @@ def test_classes_below_the_least_score_are_left_out(graph, tmp_path):
     [
         (["--top_k", "0", "a.png"], "--top_k is 0; it must be at least 1."),
         (["--min_score", "2", "a.png"], "--min_score is 2; it must be 0 to 1."),
-        (["--link", "a.png"], "--link says how --sort_into sorts. Give --sort_into a folder."),
+        (["--link", "a.png"], "--link goes with --sort_into. Give --sort_into a folder."),
         (["https://x.org/a.jpg"], "https://x.org/a.jpg is a URL, and only files are read. Download it first"),
         (["--json", "--csv", "a.png"], "not allowed with argument"),
         (["--sort_into", "photos/sorted", "photos"], "lies in photos, whose images are labelled"),
@@ -109,6 +112,7 @@ def test_nonsense_is_answered_in_one_line(graph, photos, tmp_path, words, said):
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["red.png"], ["./red.png"], ["--image=./red.png"]])
 def test_one_image_is_answered_as_in_the_codelab(graph, tmp_path, words):
     photo(tmp_path / "red.png", (255, 0, 0))
@@ -117,6 +121,7 @@ def test_one_image_is_answered_as_in_the_codelab(graph, tmp_path, words):
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_ends_the_run_quietly(graph, photos, tmp_path):
     script = Path(sys.executable).with_name("label_image")
     line = f"{script} --graph {graph} --json photos photos photos | head -1"
@@ -126,6 +131,7 @@ def test_a_reader_that_has_seen_enough_ends_the_run_quietly(graph, photos, tmp_p
     assert "BrokenPipe" not in done.stderr
 
 
+@pytest.mark.slow
 def test_names_of_strangers_cannot_write_to_the_terminal(graph, tmp_path):
     photo(tmp_path / "a\x1b[31mb.png", COLOURS["cyan"])
     done = command("label_image", "--graph", graph, ".", cwd=tmp_path)

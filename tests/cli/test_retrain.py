@@ -41,6 +41,7 @@ def test_help_answers(words, tmp_path):
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -93,6 +94,7 @@ def test_a_value_of_the_wrong_kind_is_bad_usage(tmp_path, arguments):
     assert "invalid" in command("retrain", "--image_dir", "x", *arguments, cwd=tmp_path, code=2).stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -109,6 +111,7 @@ def test_label_image_answers_a_mistake_in_one_line(tmp_path, arguments, code, wo
     assert words in one_line(command("label_image", *arguments, cwd=tmp_path, code=code))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [["--early_stopping_patience=2"], ["--fine_tune_from=3"], ["--learning_rate=0.1,0.2"]]
 )
@@ -119,6 +122,7 @@ def test_what_chooses_by_validation_images_needs_some(tmp_path, words):
     assert not (tmp_path / "tf_files" / "bottlenecks").exists()
 
 
+@pytest.mark.slow
 def test_an_archive_that_cannot_be_downloaded_names_all_three_ways_out(tmp_path):
     colour_folder(tmp_path / "photos", per_class=1)
     # A proxy that nobody answers at is a machine without a network.
@@ -132,6 +136,7 @@ def test_an_archive_that_cannot_be_downloaded_names_all_three_ways_out(tmp_path)
     assert "mobilenet_bundled" in line
 
 
+@pytest.mark.slow
 def test_the_codelabs_module_names_run_the_same_commands(tmp_path):
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     env = {"COLUMNS": "200"}
@@ -190,6 +195,7 @@ def test_hidden_units_that_are_no_numbers_are_bad_usage():
         hidden_units(["many"])
 
 
+@pytest.mark.slow
 def test_logging_verbosity_decides_what_is_printed(tmp_path, mean_colour_backbone):
     folder = colour_folder(tmp_path / "photos", per_class=6)
     (folder / "cyan" / "bad.jpg").write_bytes(b"")

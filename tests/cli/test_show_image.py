@@ -15,7 +15,7 @@ def test_without_a_licence_file_the_name_remains(tmp_path):
     assert caption(photo(tmp_path / "x.png", (1, 2, 3))) == "x.png"
 
 
-def test_the_flowers_name_their_photographers(data):
-    flowers = data / "datasets" / "flowers_1100"
+def test_the_flowers_name_their_photographers(codelab_data):
+    flowers = codelab_data / "datasets" / "flowers_1100"
     image = next((flowers / "daisy").glob("*.jpg"))
     assert f"daisy/{image.name} CC-BY by " in caption(image)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrain.data.dataset import scan, without
-from retrain.data.split import Split, assign_split, hash_percentage
+from retrain.data.split import Split, SplitRule, hash_percentage
 from retrain.errors import DatasetError, UsageError
 
 
@@ -24,7 +24,7 @@ def many(folder, classes=("a", "b"), count=60):
 
 
 def splits(keys):
-    return {key: assign_split(key, validation_percentage=10, testing_percentage=10) for key in keys}
+    return {key: SplitRule(validation=10, testing=10).assign(key) for key in keys}
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_a_link_that_leads_back_up_is_followed_once(tmp_path):
     assert [e.path for e in scan(tmp_path).examples] == ["a/1.jpg", "b/1.jpg"]
 
 
-def test_a_ready_made_split_is_used_as_it_is(tmp_path):
+def test_folders_for_each_split_are_used_as_they_are(tmp_path):
     for part in ("train", "val", "test"):
         touch(tmp_path, *[f"{part}/{name}/{i}.jpg" for name in ("x", "y") for i in range(30)])
     found = scan(tmp_path)
@@ -116,9 +116,10 @@ def test_a_ready_made_split_is_used_as_it_is(tmp_path):
     expected = {"train": Split.TRAINING, "val": Split.VALIDATION, "test": Split.TESTING}
     assert all(e.split is expected[e.path.split("/")[0]] for e in found.examples)
     assert found.counts(Split.VALIDATION) == [30, 30]
+    assert found.notes == ("Using your test/, train/ and val/ folders.",)
 
 
-def test_a_ready_made_split_without_validation_takes_it_from_training(tmp_path):
+def test_without_a_validation_folder_validation_images_come_from_training(tmp_path):
     for part in ("train", "test"):
         touch(tmp_path, *[f"{part}/{name}/{i}.jpg" for name in ("x", "y") for i in range(100)])
     found = scan(tmp_path)
@@ -132,11 +133,11 @@ def test_classes_called_train_and_test_are_classes(tmp_path):
 
 def test_a_class_only_in_the_test_part_is_named(tmp_path):
     touch(tmp_path, "train/x/1.jpg", "train/y/1.jpg", "test/x/1.jpg", "test/stranger/1.jpg")
-    with pytest.raises(DatasetError, match="'stranger'"):
+    with pytest.raises(DatasetError, match="1 class folder missing in .*train: 'stranger'"):
         scan(tmp_path)
 
 
-def test_santas_ready_made_split_has_its_counts(data):
+def test_the_split_folders_of_santa_have_their_counts(data):
     found = scan(data / "datasets" / "santa")
     assert [sum(found.counts(split)) for split in Split] == [541, 200, 180]
 
@@ -145,14 +146,23 @@ def test_every_class_has_a_training_image_however_few_there_are(tmp_path):
     for count in (1, 2, 3):
         found = scan(
             many(tmp_path / str(count), ("a", "b", "c", "d", "e"), count),
-            testing_percentage=49,
-            validation_percentage=49,
+            SplitRule(validation=49, testing=49),
         )
         assert min(found.counts(Split.TRAINING)) == 1
 
 
+def test_the_image_moved_to_training_is_the_one_nearest_to_it(tmp_path):
+    rule = SplitRule(validation=49, testing=50)
+    found = scan(many(tmp_path, count=8), rule)
+    moved = {e.path for e in found.examples if e.split is not rule.assign(e.path)}
+    assert moved
+    for path in moved:
+        siblings = [e.path for e in found.examples if e.path[0] == path[0]]
+        assert hash_percentage(path) == max(hash_percentage(sibling) for sibling in siblings)
+
+
 def test_an_empty_split_is_said_with_the_class(tmp_path):
-    notes = " ".join(scan(touch(tmp_path, "a/1.jpg", "b/1.jpg", "b/2.jpg"), testing_percentage=0).notes)
+    notes = " ".join(scan(touch(tmp_path, "a/1.jpg", "b/1.jpg", "b/2.jpg"), SplitRule(testing=0)).notes)
     assert "No class has a testing image" in notes
     assert "Fewer than 20 images" in notes
 
@@ -191,7 +201,7 @@ def test_a_missing_folder_is_named(tmp_path):
 @pytest.mark.parametrize(("validation", "testing"), [(50, 50), (-1, 10), (0, 101), (100, 0)])
 def test_percentages_that_leave_no_training_data_are_refused(tmp_path, validation, testing):
     with pytest.raises(UsageError, match="percentage"):
-        scan(many(tmp_path), validation_percentage=validation, testing_percentage=testing)
+        scan(many(tmp_path), SplitRule(validation, testing))
 
 
 def test_the_split_key_is_hashed_with_sha1():

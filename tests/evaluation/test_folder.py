@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
+from builders import exported
 from conftest import colour_folder, photo
-from test_export import exported
 
 from retrain.data.split import Split
 from retrain.errors import DatasetError

@@ -1,14 +1,11 @@
-import io
 import json
 import math
 
-import pytest
+from builders import terminal
 
-from retrain.errors import printable
 from retrain.evaluation.metrics import ClassFigures, Interval, Misclassified
 from retrain.evaluation.report import Report, closing_lines, report_paths, write_report
 from retrain.history import Evaluation
-from retrain.terminal import Terminal
 
 
 def report(**changes):
@@ -61,35 +58,6 @@ def test_a_report_without_test_images_says_so(tmp_path):
     assert figures["test_accuracy"] is None
 
 
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("daisy", "daisy"),
-        ("тюльпан", "тюльпан"),
-        ("two\nlines", r"two\nlines"),
-        ("\x1b[31mred", r"\x1b[31mred"),
-        ("\udcff", r"\udcff"),
-    ],
-)
-def test_names_cannot_write_to_the_terminal(name, shown):
-    assert printable(name) == shown
-
-
-def terminal():
-    out, err = io.StringIO(), io.StringIO()
-    return Terminal(out=out, err=err), out, err
-
-
-def test_steps_read_as_the_originals():
-    shown, out, _ = terminal()
-    shown.say_all(Evaluation(490, 0.97, 0.123456789, 0.91, 0.3, 100).lines())
-    assert out.getvalue().splitlines() == [
-        "Step 490: Train accuracy = 97.0%",
-        "Step 490: Cross entropy = 0.123457",
-        "Step 490: Validation accuracy = 91.0% (N=100)",
-    ]
-
-
 def test_misclassified_images_come_with_the_true_label_and_the_score():
     shown, out, _ = terminal()
     shown.say_all(closing_lines(report(), misclassified=True))
@@ -105,44 +73,3 @@ def test_misclassified_images_come_with_the_true_label_and_the_score():
         "label",
         "<b>daisy</b>)",
     ]
-
-
-def test_progress_without_a_terminal_is_plain_lines_that_end_at_the_total():
-    shown, _, err = terminal()
-    advance = shown.progress("Bottlenecks", "image")
-    for done in range(1, 101):
-        advance(done, 100)
-    assert err.getvalue().count("\n") == 1
-    assert "Bottlenecks: 100/100" in err.getvalue()
-    assert "\r" not in err.getvalue()
-
-
-def test_progress_of_nothing_yet_is_no_division_by_it():
-    shown, _, err = terminal()
-    shown.progress("Downloading", "B")(0, 0)
-    assert err.getvalue() == "Downloading: 0\n"
-
-
-def test_a_terminal_gets_a_bar_once_there_is_something_to_do():
-    class Screen(io.StringIO):
-        def isatty(self):
-            return True
-
-    err = Screen()
-    advance = Terminal(out=io.StringIO(), err=err).progress("Bottlenecks", "image")
-    assert err.getvalue() == ""
-    for done in (10, 40):
-        advance(done, 40)
-    last = err.getvalue().rstrip("\n").split("\r")[-1]
-    assert "Bottlenecks: 100%" in last
-    assert "40/40" in last
-    assert "image/s" in last
-
-
-def test_quiet_says_nothing():
-    out, err = io.StringIO(), io.StringIO()
-    shown = Terminal(out=out, err=err, quiet=True)
-    shown.say("x")
-    shown.warn("x")
-    shown.progress("x", "image")(1, 1)
-    assert out.getvalue() + err.getvalue() == ""

@@ -38,7 +38,9 @@ def test_tensorboard_reads_the_originals_tags(tmp_path):
         f"{scope}/histogram" for scope in layer
     }
     assert scalars["accuracy_1"] == [(step, pytest.approx(step / 4)) for step in range(5)]
-    assert scalars["final_training_ops/weights/summaries/mean_1"] == [(4, 2.5)]
+    measured = {"mean": 2.5, "stddev": (35 / 12) ** 0.5, "max": 5, "min": 0}  # of 0 to 5
+    for measure, value in measured.items():
+        assert scalars[f"final_training_ops/weights/summaries/{measure}_1"] == [(4, pytest.approx(value))]
     histogram = histograms["final_training_ops/weights/summaries/histogram"][0].histogram_value
     assert (histogram.min, histogram.max, histogram.num, histogram.sum) == (0, 5, 6, 15)
     validation, _ = read(tmp_path, VALIDATION)
@@ -61,7 +63,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         Summaries(tmp_path / "file")
 
 
-def test_the_graph_is_there(tmp_path, mean_colour_backbone):
+def test_tensorboard_reads_the_nodes_of_the_graph(tmp_path, mean_colour_backbone):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     with Summaries(tmp_path) as summaries:

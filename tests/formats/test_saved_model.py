@@ -1,14 +1,21 @@
+import base64
+import http.client
+import http.server
 import io
+import json
+import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import DATA
+from builders import NAMES, export_source, exported, graph_model, pixels_of
+from conftest import command
 from PIL import ExifTags, Image
-from test_export import exported
 
 from retrain.data import decoding
 from retrain.errors import ExportError
 from retrain.formats import frozen_graph, saved_model
+from retrain.formats import table as format_table
 from retrain.graphs import reading
 
 
@@ -17,18 +24,18 @@ def saved(tmp_path_factory, mean_colour_backbone):
     """A classifier of mean colours as a SavedModel, and as a frozen graph to compare with."""
     folder = tmp_path_factory.mktemp("saved")
     path = exported(mean_colour_backbone, folder / "g.pb")
-    saved_model.write(folder / "saved", reading.read_graph(path), frozen_graph.describe(path))
+    saved_model.write(export_source(path), folder / "saved")
     return folder / "saved", path
 
 
 @pytest.fixture(scope="module")
 def encoded(saved):
-    return saved_model.Encoded(saved[0])
+    return saved_model.ImageFileModel(saved[0])
 
 
 def expected(saved, data):
     pixels = decoding.decode(data, height=16, width=16)
-    return frozen_graph.GraphModel(saved[1], frozen_graph.describe(saved[1]))(pixels[None])[0]
+    return graph_model(saved[1])(pixels[None])[0]
 
 
 def quarters(size=(64, 48)):
@@ -50,10 +57,10 @@ def corners(folder):
         corner = tf.reshape(picture[:, 2:6, 2:6, :], [-1, 16, 3])
         tf.nn.softmax(tf.reduce_mean(corner, 1) * 9, name="final_result")
         path.write_bytes(graph.as_graph_def().SerializeToString())
-    told = frozen_graph.describe(path)
-    told = type(told)(("r", "g", "b"), "Placeholder", "final_result", height=16, width=16, mean=0.0, std=255.0)
-    saved_model.write(folder / "corner", reading.read_graph(path), told)
-    return saved_model.Encoded(folder / "corner"), frozen_graph.GraphModel(path, told)
+    source = export_source(path)
+    source = replace(source, metadata=replace(source.metadata, labels=("r", "g", "b")))
+    saved_model.write(source, folder / "corner")
+    return saved_model.ImageFileModel(folder / "corner"), frozen_graph.load(path, source.metadata)
 
 
 def test_photos_stand_upright_as_their_exif_says(tmp_path):
@@ -123,9 +130,9 @@ def test_images_of_many_sizes_go_in_together(saved):
     assert found["scores"].numpy()[:, 0] == pytest.approx(found["probabilities"].numpy()[:, 2])
 
 
-def test_real_photos_get_the_classes_that_training_gives_them(saved, encoded, data):
-    photos = sorted((DATA / "datasets" / "flowers_1100").glob("*/*.jpg"))[::100]
-    assert len(photos) == 11
+def test_real_photos_get_the_classes_that_training_gives_them(saved, encoded, codelab_data):
+    photos = sorted((codelab_data / "datasets" / "flowers_1100").glob("*/*.jpg"))[::100]
+    assert len(photos) >= 2
     for photo in photos:
         assert encoded(photo.read_bytes()) == pytest.approx(expected(saved, photo.read_bytes()), abs=0.02)
 
@@ -135,11 +142,93 @@ def test_our_own_saved_model_passes_the_allow_list(saved):
 
 
 def test_the_folder_is_replaced_whole_and_only_if_it_is_ours(saved, tmp_path):
-    graph, told = reading.read_graph(saved[1]), frozen_graph.describe(saved[1])
     for _ in range(2):
-        saved_model.write(tmp_path / "saved", graph, told)
+        saved_model.write(export_source(saved[1]), tmp_path / "saved")
     assert [path.name for path in tmp_path.iterdir()] == ["saved"]
     saved_model.check(tmp_path / "saved")
     (tmp_path / "saved" / "retrain.json").unlink()
     with pytest.raises(ExportError, match="holds other files already"):
         saved_model.check(tmp_path / "saved")
+
+
+@pytest.mark.slow
+def test_saved_model_cli_shows_and_runs_the_signatures(graph, pictures, tmp_path):
+    folder = format_table.path_of(graph, "saved_model")
+    shown = command("saved_model_cli", "show", "--dir", folder, "--all", cwd=tmp_path).stdout
+    assert "signature_def['serving_default']" in shown
+    assert "signature_def['pixels']" in shown
+    np.save(tmp_path / "pixels.npy", np.stack([pixels_of(path) for path in pictures.values()]).astype(np.float32))
+    np.save(tmp_path / "files.npy", np.array([path.read_bytes() for path in pictures.values()]))
+    for signature, given in (("serving_default", "image_bytes=files.npy"), ("pixels", "pixels=pixels.npy")):
+        command(
+            "saved_model_cli", "run", "--dir", folder, "--tag_set", "serve", "--signature_def", signature,
+            "--inputs", given, "--outdir", signature, cwd=tmp_path,
+        )  # fmt: skip
+        labels = np.load(tmp_path / signature / "labels.npy", allow_pickle=True)
+        assert [row[0].decode() for row in labels] == list(pictures)
+
+
+class Serving(http.server.BaseHTTPRequestHandler):
+    """Answers requests in the row format of TensorFlow Serving's REST interface by a signature.
+
+    https://www.tensorflow.org/tfx/serving/api_rest#predict_api
+    """
+
+    signature = None
+
+    def do_POST(self):
+        import tensorflow as tf
+
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        ((argument, _),) = self.signature.structured_input_signature[1].items()
+        values = [each.get(argument, each) for each in asked["instances"]]
+        files = tf.constant([base64.b64decode(value["b64"]) for value in values])
+        found = {name: result.numpy() for name, result in self.signature(**{argument: files}).items()}
+        rows = [
+            {
+                name: [v.decode() if isinstance(v, bytes) else float(v) for v in values[i]]
+                for name, values in found.items()
+            }
+            for i in range(len(files))
+        ]
+        body = json.dumps({"predictions": rows}).encode()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_rest_request_of_base64_images_is_answered(graph, pictures, wrapped):
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(format_table.path_of(graph, "saved_model")))
+    handler = type("Handler", (Serving,), {"signature": loaded.signatures["serving_default"]})
+    server = http.server.HTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        files = [{"b64": base64.b64encode(path.read_bytes()).decode()} for path in pictures.values()]
+        instances = [{"image_bytes": file} if wrapped else file for file in files]
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+        connection.request("POST", "/v1/models/flowers:predict", json.dumps({"instances": instances}))
+        predictions = json.load(connection.getresponse())["predictions"]
+        connection.close()
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert [row["labels"][0] for row in predictions] == list(pictures)
+    for row in predictions:
+        assert row["scores"] == sorted(row["scores"], reverse=True)
+        assert row["probabilities"] == pytest.approx([row["scores"][row["labels"].index(name)] for name in NAMES])
+
+
+def test_a_folder_of_someone_else_is_not_replaced(tmp_path, colour_images):
+    taken = tmp_path / "tf_files" / "retrained_graph_saved_model"
+    taken.mkdir(parents=True)
+    (taken / "thesis.txt").write_text("years of work")
+    done = command("retrain", "--image_dir", colour_images, "--export", "saved_model", cwd=tmp_path, code=1)
+    assert "retrained_graph_saved_model holds other files already" in done.stderr
+    assert (taken / "thesis.txt").read_text() == "years of work"

@@ -2,33 +2,11 @@
 
 import numpy as np
 import pytest
+from builders import built, normal, run
 
-from retrain.errors import GraphError
-from retrain.graphs import folding, freezing, nodes
+from retrain.graphs import folding, nodes
 
 RNG = np.random.default_rng(0)
-
-
-def built(build):
-    """Return the GraphDef that `build(tf, image)` makes; its last node is named `out`."""
-    import tensorflow as tf
-
-    with tf.Graph().as_default() as graph:
-        build(tf, tf.compat.v1.placeholder(tf.float32, [None, 9, 9, 3], name="input"))
-    return graph.as_graph_def()
-
-
-def run(graph_def, output="out"):
-    import tensorflow as tf
-
-    image = np.random.default_rng(1).normal(size=(2, 9, 9, 3)).astype(np.float32)
-    with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
-        tf.graph_util.import_graph_def(graph_def, name="")
-        return session.run(f"{output}:0", {graph.get_tensor_by_name("input:0"): image})
-
-
-def normal(*shape):
-    return RNG.normal(size=shape).astype(np.float32)
 
 
 def variance(*shape):
@@ -170,23 +148,3 @@ def test_eight_bit_weights_stay_eight_bits():
     simple = folding.simplify(graph_def, keep=["input", "out"])
     assert run(simple) == pytest.approx(run(graph_def), abs=1e-4)
     assert "Dequantize" in {node.op for node in simple.node}
-
-
-@pytest.mark.parametrize(
-    "nodes",
-    [
-        [("a", "Identity", ["b"]), ("b", "Identity", ["a"]), ("out", "Mul", ["input", "a"])],
-        [("a", "Identity", []), ("out", "Mul", ["input", "a"])],
-        [("out", "Conv2D", ["input"])],
-    ],
-)
-def test_a_graph_that_is_none_is_one_clear_error(nodes):
-    import tensorflow as tf
-
-    graph_def = built(lambda tf, image: None)
-    for name, operation, inputs in nodes:
-        node = graph_def.node.add(name=name, op=operation)
-        node.input[:] = inputs
-        node.attr["T"].type = tf.float32.as_datatype_enum
-    with pytest.raises(GraphError, match="cannot read the graph"):
-        freezing.from_graph_def(graph_def, source="input", target="out", height=9, width=9)

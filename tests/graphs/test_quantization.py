@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
-from test_simplify import built, normal, run
+from builders import built, normal, run
 
 from retrain.graphs import quantization
 

@@ -257,8 +257,11 @@ import numpy as np, tensorflow as tf
 from pathlib import Path
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from test_fine_tuning import ignore, tuning, weights
+from training.test_fine_tuning import ignore, tuning, weights
+from retrain.backbones import devices
+from retrain.backbones.loading import Backbone
 from retrain.backbones.runner import TensorFlowRunner
+from retrain.preprocessing import InputSpec
 found = {{}}
 for distribution, replicas in (("none", 1), ("mirrored", 2)):
     made, data, checkpoint = tuning(steps=25, distribution=distribution, folder=Path({folder!r}))
@@ -267,16 +270,20 @@ for distribution, replicas in (("none", 1), ("mirrored", 2)):
     found[distribution] = weights(made)
 for one, two in zip(*found.values(), strict=True):
     np.testing.assert_allclose(one, two, atol=2e-5)
-nodes = dict(source="Placeholder", target="mean_colour", mean=0.0, std=255.0)
-run = [TensorFlowRunner(Path({graph!r}), distribution=distribution, **nodes) for distribution in found]
+spec = InputSpec("Placeholder", 16, 16, 0.0, 255.0)
+backbone = Backbone("mean", Path({graph!r}), spec, "mean_colour", 3)
+run = [TensorFlowRunner(backbone, distribution=distribution) for distribution in found]
 pixels = np.random.default_rng(0).integers(0, 255, (7, 16, 16, 3)).astype(np.uint8)
 np.testing.assert_allclose(run[0](pixels), run[1](pixels), atol=1e-6)
 print("the same")
 """
 
 
+@pytest.mark.slow
 def test_two_devices_give_what_one_gives(tmp_path, mean_colour_backbone):
-    code = TWO_DEVICES.format(tests=str(Path(__file__).parents[1]), folder=str(tmp_path), graph=str(mean_colour_backbone))
+    code = TWO_DEVICES.format(
+        tests=str(Path(__file__).parents[1]), folder=str(tmp_path), graph=str(mean_colour_backbone)
+    )
     assert "the same" in command("python", "-c", code, cwd=tmp_path).stdout
 
 
@@ -308,12 +315,13 @@ def report(folder):
     return json.loads((folder / "tf_files" / "retrained_graph.report.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_network_is_exported_whole_and_a_second_run_computes_nothing(stripes, tmp_path):
     done = command(*words(stripes, tmp_path), cwd=tmp_path)
     assert "Fine-tuning took the validation accuracy from" in done.stdout
     assert report(tmp_path)["test_accuracy"] >= 0.9
     again = command(*words(stripes, tmp_path), cwd=tmp_path)
-    assert "0 computed now" in again.stdout
+    assert ": all from the cache." in again.stdout
     assert "Below the tail" not in again.stderr
     picture = next((stripes / "photos" / "lying").iterdir())
     for graph in ("retrained_graph.pb", "retrained_graph.tflite"):
@@ -335,6 +343,7 @@ def here(stripes, folder, **settings):
     return retrain(replace(config, **settings), Terminal(out=shown, err=shown)), shown.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copies", [2, 0])
 def test_distorted_photos_are_tuned_on(stripes, tmp_path, copies):
     found, shown = here(stripes, tmp_path, random_brightness=20, distortion_copies=copies)
@@ -342,6 +351,7 @@ def test_distorted_photos_are_tuned_on(stripes, tmp_path, copies):
     assert found.test_accuracy >= 0.9
 
 
+@pytest.mark.slow
 def test_a_fine_tuning_that_makes_it_worse_is_not_exported(stripes, tmp_path):
     plain, _ = here(stripes, tmp_path, fine_tune_from=None)
     before = (tmp_path / "g.pb").read_bytes()
@@ -352,6 +362,7 @@ def test_a_fine_tuning_that_makes_it_worse_is_not_exported(stripes, tmp_path):
     assert found.test_accuracy == plain.test_accuracy
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_graph_is_as_small_and_made_of_the_same_operations(stripes, tmp_path):
     here(stripes, tmp_path, fine_tune_from=None)
     before = nodes.count_operations(reading.read_graph(tmp_path / "g.pb"))
@@ -361,6 +372,7 @@ def test_a_fine_tuned_graph_is_as_small_and_made_of_the_same_operations(stripes,
     assert (tmp_path / "g.pb").stat().st_size == pytest.approx(size, rel=0.01)
 
 
+@pytest.mark.slow
 def test_a_sweep_compares_fine_tuned_networks(stripes, tmp_path):
     shown = io.StringIO()
     config = RetrainConfig(
@@ -374,6 +386,7 @@ def test_a_sweep_compares_fine_tuned_networks(stripes, tmp_path):
     assert found.test_accuracy >= 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["mobilenet_0.25_128", "graph.pb"])
 def test_a_frozen_graph_cannot_be_tuned_and_the_line_says_what_can(data, tmp_path, architecture, mean_colour_backbone):
     colour_folder(tmp_path / "photos", per_class=4)
@@ -386,9 +399,10 @@ def test_a_frozen_graph_cannot_be_tuned_and_the_line_says_what_can(data, tmp_pat
     line = done.stderr.strip().splitlines()[-1]
     assert "cannot be fine-tuned" in line
     assert "mobilenet_bundled, keras:" in line
-    assert "computed now" not in done.stdout
+    assert "Features for" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_layer_that_is_not_there_is_said_before_the_work(tmp_path):
     colour_folder(tmp_path / "photos", per_class=2)
     done = command("retrain", "--image_dir=photos", "--fine_tune_from=conv_pw_99", cwd=tmp_path, code=2)
@@ -396,6 +410,7 @@ def test_a_layer_that_is_not_there_is_said_before_the_work(tmp_path):
     assert not (tmp_path / "tf_files" / "bottlenecks").exists()
 
 
+@pytest.mark.slow
 def test_the_layers_of_the_bundled_network_are_listed(tmp_path):
     done = command("retrain", "--list_layers", cwd=tmp_path)
     assert "conv_pw_13" in done.stdout
@@ -410,6 +425,7 @@ def free_ports(count):
     return ports
 
 
+@pytest.mark.slow
 def test_two_workers_give_what_one_gives(stripes, tmp_path):
     workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
     running = []

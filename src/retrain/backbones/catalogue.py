@@ -6,12 +6,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from retrain.errors import BackboneError
+from retrain.preprocessing import UNKNOWN, InputSpec
 
 OFFICIAL = "imagenet"
 RANDOM = "random"
 DEFAULT = "mobilenet_bundled"
 _DOWNLOADS = "https://storage.googleapis.com/download.tensorflow.org/models"
-_MINUS_ONE_TO_ONE = 127.5
 # The archives whose hash is known; any other is checked for being whole.
 _SHA256 = {
     "mobilenet_0.25_128": "30af63cf9039861bc03f86c7b8092fab754d51b27f042830c456ddbfa2b72fce",
@@ -20,36 +20,40 @@ _SHA256 = {
 
 
 class Kind(StrEnum):
-    """Where the weights of a backbone come from."""
+    """Where the weights of a backbone come from; `families` has a row for each."""
 
     BUNDLED = "bundled"
     ARCHIVE = "archive"
     KERAS = "keras"
     HUB = "hub"
-    FILE = "file"
+    GRAPH_FILE = "graph file"
+    KERAS_FILE = "keras file"
+    SAVED_MODEL = "saved model"
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the word in the fingerprint of its backbones, which was one for all files."""
+        files = (Kind.GRAPH_FILE, Kind.KERAS_FILE, Kind.SAVED_MODEL)
+        return "file" if self in files else self.value
 
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """One row: a backbone's name, the kind of its source, and what it takes and gives.
+    """One row: a backbone's name, the kind of its source, what it takes, and the node or layer that gives bottlenecks.
 
-    It takes `(pixel - mean) / std` of RGB pixels 0 to 255, float32 [N, height, width, 3]. None stands for what
-    only the file or module itself tells.
+    None stands for what only the file or module itself tells. `original_target` is what the original took for the
+    bottleneck, where ours is another, `original_dimension` its size.
     """
 
     architecture: str
     kind: Kind
-    height: int | None = None
-    width: int | None = None
-    mean: float | None = None
-    std: float | None = None
-    source: str | None = None
+    input: InputSpec = InputSpec()
     target: str | None = None
     url: str | None = None
     member: str | None = None
     sha256: str | None = None
     location: str | None = None
-    original_target: str | None = None  # what the original took for the bottleneck, where ours is another
+    original_target: str | None = None
     original_dimension: int | None = None
 
 
@@ -58,6 +62,9 @@ class _KerasRow:
     size: int
     preprocessing: str  # the mode of its preprocess_input: tf, caffe, torch, or none where the model has its own
 
+
+HUB_INPUT = InputSpec(mean=0.0, std=255.0)  # the convention of TF-Hub: pixels in [0, 1]
+_FILE_KINDS = {".pb": Kind.GRAPH_FILE, ".keras": Kind.KERAS_FILE, ".h5": Kind.KERAS_FILE}
 
 # Source: keras.applications, the default size of each model and the mode of each preprocess_input.
 KERAS_APPLICATIONS = {
@@ -98,10 +105,11 @@ def find(architecture: str) -> BackboneSpec:
     if row:
         return row
     path = Path(architecture)
-    if path.suffix in (".pb", ".keras", ".h5") or path.is_dir():
+    if path.suffix in _FILE_KINDS or path.is_dir():
         if not path.exists():
             raise BackboneError(f"no such file: {architecture}. Give --architecture an existing file or a name.")
-        return BackboneSpec(path.name, Kind.FILE, location=str(path))
+        kind = Kind.SAVED_MODEL if path.is_dir() else _FILE_KINDS[path.suffix]
+        return BackboneSpec(path.name, kind, location=str(path))
     near = difflib.get_close_matches(architecture.lower(), table, n=3, cutoff=0.5)
     offered = (
         ", ".join(table[name].architecture for name in near) or "mobilenet_bundled, mobilenet_1.0_224, inception_v3"
@@ -117,7 +125,7 @@ def from_hub(handle: str) -> BackboneSpec:
 
     Source: https://www.tensorflow.org/hub/common_signatures/images
     """
-    return BackboneSpec(handle, Kind.HUB, mean=0.0, std=255.0, location=handle)
+    return BackboneSpec(handle, Kind.HUB, HUB_INPUT, location=handle)
 
 
 def sized(spec: BackboneSpec, size: int) -> BackboneSpec:
@@ -126,13 +134,39 @@ def sized(spec: BackboneSpec, size: int) -> BackboneSpec:
     Raises:
         BackboneError: The network is made for one size.
     """
-    if spec.kind is Kind.ARCHIVE or (spec.location or "").endswith(".pb"):
-        made_for = f" takes {spec.width} px" if spec.width else " was frozen for one size"
+    if spec.kind in (Kind.ARCHIVE, Kind.GRAPH_FILE):
+        made_for = f" takes {spec.input.width} px" if spec.input.width else " was frozen for one size"
         raise BackboneError(
             f"--image_size {size} does not go with {spec.architecture}, which{made_for}. It goes with "
             f"mobilenet_bundled and keras: architectures."
         )
-    return replace(spec, height=size, width=size)
+    return replace(spec, input=replace(spec.input, height=size, width=size))
+
+
+def select(
+    architecture: str,
+    *,
+    tfhub_module: str | None = None,
+    image_size: int | None = None,
+    network_input: InputSpec = UNKNOWN,
+    target: str | None = None,
+) -> BackboneSpec:
+    """Return the row of a backbone with the user's own values in it.
+
+    Args:
+        architecture: As in `find`.
+        tfhub_module: A TF-Hub module in its place.
+        image_size: Side of square images.
+        network_input: Values that go before those of the row.
+        target: Node or layer that gives the bottleneck, likewise.
+
+    Raises:
+        BackboneError: No such backbone, or it is made for another size.
+    """
+    spec = find(architecture) if tfhub_module is None else from_hub(tfhub_module)
+    if image_size is not None:
+        spec = sized(spec, image_size)
+    return replace(spec, input=network_input.filled_from(spec.input), target=target or spec.target)
 
 
 def names() -> list[str]:
@@ -143,16 +177,12 @@ def names() -> list[str]:
 def _table() -> dict[str, BackboneSpec]:
     """Return lower-case name -> row."""
     rows = [
-        BackboneSpec(DEFAULT, Kind.BUNDLED, 128, 128, _MINUS_ONE_TO_ONE, _MINUS_ONE_TO_ONE),
+        BackboneSpec(DEFAULT, Kind.BUNDLED, _square(128)),
         BackboneSpec(
             "inception_v3",
             Kind.ARCHIVE,
-            299,
-            299,
-            128.0,
-            128.0,
-            source="Mul",
-            target="pool_3",
+            InputSpec("Mul", 299, 299, 128.0, 128.0),
+            "pool_3",
             url=f"{_DOWNLOADS}/image/imagenet/inception-2015-12-05.tgz",
             member="classify_image_graph_def.pb",
         ),
@@ -160,19 +190,17 @@ def _table() -> dict[str, BackboneSpec]:
     for width in ("1.0", "0.75", "0.50", "0.25"):
         for size in (224, 192, 160, 128):
             rows += [_mobilenet(width, size, ""), _mobilenet(width, size, "_quantized")]
-    for name, keras_row in KERAS_APPLICATIONS.items():
-        in_graph = keras_row.preprocessing != "tf"
-        rows.append(
-            BackboneSpec(
-                f"keras:{name}",
-                Kind.KERAS,
-                keras_row.size,
-                keras_row.size,
-                0.0 if in_graph else _MINUS_ONE_TO_ONE,
-                1.0 if in_graph else _MINUS_ONE_TO_ONE,
-            )
-        )
+    for name, row in KERAS_APPLICATIONS.items():
+        spec = _square(row.size)
+        if row.preprocessing != "tf":  # done in the graph
+            spec = replace(spec, mean=0.0, std=1.0)
+        rows.append(BackboneSpec(f"keras:{name}", Kind.KERAS, spec))
     return {row.architecture.lower(): row for row in rows}
+
+
+def _square(size: int, node: str | None = None) -> InputSpec:
+    """Return what a network takes whose pixels lie in [-1, 1]."""
+    return InputSpec(node, size, size, 127.5, 127.5)
 
 
 def _mobilenet(width: str, size: int, quantized: str) -> BackboneSpec:
@@ -181,15 +209,11 @@ def _mobilenet(width: str, size: int, quantized: str) -> BackboneSpec:
     return BackboneSpec(
         name + quantized,
         Kind.ARCHIVE,
-        size,
-        size,
-        _MINUS_ONE_TO_ONE,
-        _MINUS_ONE_TO_ONE,
-        source="input",
-        target="MobilenetV1/Logits/AvgPool_1a/AvgPool",
-        original_target="MobilenetV1/Predictions/Reshape",
-        original_dimension=1001,
+        _square(size, "input"),
+        "MobilenetV1/Logits/AvgPool_1a/AvgPool",
         url=f"{_DOWNLOADS}/{archive}.tgz",
         member="quantized_graph.pb" if quantized else "frozen_graph.pb",
         sha256=_SHA256.get(name),
+        original_target="MobilenetV1/Predictions/Reshape",
+        original_dimension=1001,
     )

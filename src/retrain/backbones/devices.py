@@ -28,23 +28,23 @@ def strategy(distribution: str) -> Any:
             `multi_worker` for the machines in the environment variable TF_CONFIG, `none` for one device.
 
     Raises:
-        UsageError: TF_CONFIG is missing or makes no sense.
+        UsageError: TF_CONFIG is missing or invalid.
     """
     if distribution == "multi_worker":
         return _of_workers()
     import tensorflow as tf
 
     share_memory()
-    found = _several()
-    if distribution == "mirrored" and found:
+    names = _device_names()
+    if distribution == "mirrored" and len(names) > 1:
         # On a CPU there is no NCCL to add gradients with.
-        add = None if "GPU" in found[0] else tf.distribute.ReductionToOneDevice()
-        return tf.distribute.MirroredStrategy(found, cross_device_ops=add)
+        add = None if "GPU" in names[0] else tf.distribute.ReductionToOneDevice()
+        return tf.distribute.MirroredStrategy(names, cross_device_ops=add)
     return tf.distribute.get_strategy()
 
 
 def worker_suffix(strategy: Any) -> str:
-    """Return what tells this process from the others of a strategy: its kind and number, "" where it is alone."""
+    """Return a file name suffix for this process of a strategy: its kind and number, "" where it is alone."""
     resolver = strategy.cluster_resolver
     return "" if resolver is None or resolver.task_type is None else f"_{resolver.task_type}_{resolver.task_id}"
 
@@ -58,7 +58,7 @@ def is_chief(strategy: Any) -> bool:
 
 
 def split_across_replicas(strategy: Any, count: int, make: Callable[[slice], Any]) -> Any:
-    """Return what `make` makes of each replica's share of `count` rows, for `strategy.run`."""
+    """Return the result of `make` for each replica's share of `count` rows, for `strategy.run`."""
     replicas = strategy.num_replicas_in_sync
 
     def of_replica(context: Any) -> Any:
@@ -95,17 +95,12 @@ def _of_workers() -> Any:
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
-        raise UsageError(f"TF_CONFIG makes no sense: {first_line(error)}.") from error
+        raise UsageError(f"TF_CONFIG is invalid: {first_line(error)}.") from error
 
 
-def _several() -> list[str]:
-    """Return the names of this machine's GPUs, or else of its logical processors, if there are more than one."""
+def _device_names() -> list[str]:
+    """Return the names of this machine's GPUs, or else of its logical processors."""
     import tensorflow as tf
 
-    for kind in ("GPU", "CPU"):
-        names = [device.name for device in tf.config.list_logical_devices(kind)]
-        if len(names) > 1:
-            return names
-        if names and kind == "GPU":
-            break
-    return []
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return [device.name for device in devices]

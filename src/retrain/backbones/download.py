@@ -97,8 +97,8 @@ def _receive(url: str, part: Path, advance: Callable[[int, int], None]) -> bool:
 
 def _defect(path: Path, name: str, sha256: str | None) -> str:
     """Return what is wrong with a complete download, or an empty string."""
-    if sha256 is not None and (found := sha256_of(path)) != sha256:
-        return f"wrong SHA-256 {found} (expected {sha256})"
+    if sha256 is not None and (actual := sha256_of(path)) != sha256:
+        return f"wrong SHA-256 {actual} (expected {sha256})"
     if name.endswith((".tgz", ".tar.gz")):
         try:
             with tarfile.open(path, "r:gz") as archive:

@@ -4,39 +4,62 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from retrain.errors import BackboneError
-from retrain.graphs import editing, freezing, nodes
+from retrain.backbones.catalogue import HUB_INPUT, BackboneSpec
+from retrain.backbones.sources import BackboneSource, WeightsRequest, from_path
+from retrain.errors import BackboneError, DownloadError, first_line
+from retrain.graphs import freezing
+from retrain.graphs.editing import rename_node
 from retrain.graphs.freezing import FrozenGraph
+from retrain.graphs.nodes import node_name
 from retrain.graphs.reading import read_saved_model
+from retrain.preprocessing import InputSpec
 
 PLACEHOLDER = "Placeholder"  # where a graph that the original exported from such a module takes its image
 _SIGNATURES = ("default", "serving_default")  # TF-Hub's name of TensorFlow 1 first
 
 
-def load(folder: Path, *, height: int | None, width: int | None, output: str | None) -> FrozenGraph:
-    """Return a SavedModel or an unpacked TF-Hub module, of TensorFlow 1 or 2, as a frozen graph.
+def locate(spec: BackboneSpec, request: WeightsRequest) -> BackboneSource:
+    """Return the local folder of a TF-Hub module, downloaded into TF-Hub's own cache if it is a URL.
 
-    Args:
-        folder: Holds `saved_model.pb`.
-        height: Rows of an image, for a model that takes any.
-        width: Columns of an image, likewise.
-        output: Which of several outputs is the bottleneck.
+    Raises:
+        DownloadError: It cannot be downloaded.
+        BackboneError: It cannot be read.
+    """
+    handle = spec.architecture
+    if "://" not in handle:
+        return from_path(spec, Path(handle))
+    import tensorflow_hub as hub
+
+    try:
+        folder = Path(hub.resolve(handle))
+    except Exception as error:
+        raise DownloadError(
+            f"cannot download {handle}: {first_line(error)}. Download and unpack the module yourself and give its "
+            f"folder to --tfhub_module, or use --architecture mobilenet_bundled, which needs no download."
+        ) from error
+    return from_path(spec, folder)
+
+
+def freeze(source: BackboneSource) -> FrozenGraph:
+    """Return a SavedModel or an unpacked TF-Hub module, of TensorFlow 1 or 2, as a frozen graph.
 
     Raises:
         GraphError: Refused by the allow-list.
         BackboneError: Not one image in and one vector out, or an unknown size.
     """
+    spec, folder = source.spec, source.path
+    output = node_name(spec.target) if spec.target else None
     model = read_saved_model(folder)
     if any(meta_graph.HasField("object_graph_def") for meta_graph in model.meta_graphs):
-        frozen = _load_tf2(folder, height, width, output)
+        frozen = _load_tf2(folder, spec.input, output)
     else:
-        frozen = _load_tf1(folder, model, height, width, output)
-    return replace(
-        frozen, graph_def=editing.rename_node(frozen.graph_def, frozen.source, PLACEHOLDER), source=PLACEHOLDER
-    )
+        frozen = _load_tf1(folder, model, spec.input, output)
+    renamed = rename_node(frozen.graph_def, frozen.input.node or "", PLACEHOLDER)
+    network_input = replace(frozen.input, node=PLACEHOLDER).filled_from(spec.input).filled_from(HUB_INPUT)
+    return replace(frozen, graph_def=renamed, input=network_input)
 
 
-def _load_tf2(folder: Path, height: int | None, width: int | None, output: str | None) -> FrozenGraph:
+def _load_tf2(folder: Path, spec: InputSpec, output: str | None) -> FrozenGraph:
     import tensorflow_hub as hub
 
     loaded = hub.load(str(folder))  # held until the graph is frozen: its variables live in it
@@ -45,15 +68,15 @@ def _load_tf2(folder: Path, height: int | None, width: int | None, output: str |
         raise BackboneError(f"{folder} has no signature {' or '.join(_SIGNATURES)} and cannot be called.")
     if signature is None:
         return freezing.from_function(
-            lambda pixels: _chosen(_called(loaded, pixels), folder, output), *_size(folder, None, height, width)
+            lambda pixels: _select_output(_called(loaded, pixels), folder, output), *_size(folder, None, spec)
         )
     argument, shape = _only_image(folder, {k: v.shape for k, v in signature.structured_input_signature[1].items()})
     return freezing.from_function(
-        lambda pixels: _chosen(signature(**{argument: pixels}), folder, output), *_size(folder, shape, height, width)
+        lambda pixels: _select_output(signature(**{argument: pixels}), folder, output), *_size(folder, shape, spec)
     )
 
 
-def _load_tf1(folder: Path, model: Any, height: int | None, width: int | None, output: str | None) -> FrozenGraph:
+def _load_tf1(folder: Path, model: Any, spec: InputSpec, output: str | None) -> FrozenGraph:
     """Freeze a model of TensorFlow 1 in a session, which also reads the variables that TensorFlow 2 cannot."""
     import tensorflow as tf
 
@@ -64,13 +87,13 @@ def _load_tf1(folder: Path, model: Any, height: int | None, width: int | None, o
         raise BackboneError(f"{folder} has no signature {' or '.join(_SIGNATURES)}.")
     shapes = {name: tf.TensorShape(info.tensor_shape) for name, info in signature.inputs.items()}
     argument, shape = _only_image(folder, shapes)
-    height, width = _size(folder, shape, height, width)
-    target = nodes.node_name(_chosen(dict(signature.outputs), folder, output).name)
+    height, width = _size(folder, shape, spec)
+    target = node_name(_select_output(dict(signature.outputs), folder, output).name)
     with tf.Graph().as_default(), v1.Session() as session:
         v1.saved_model.load(session, list(meta_graph.meta_info_def.tags), str(folder))
         graph_def = v1.graph_util.convert_variables_to_constants(session, session.graph_def, [target])
-    source = nodes.node_name(signature.inputs[argument].name)
-    return freezing.from_graph_def(graph_def, source=source, target=target, height=height, width=width)
+    source = node_name(signature.inputs[argument].name)
+    return freezing.from_graph_def(graph_def, InputSpec(source, height, width), target=target)
 
 
 def _called(loaded: Any, pixels: Any) -> Any:
@@ -88,11 +111,12 @@ def _only_image(folder: Path, shapes: dict[str, Any]) -> tuple[str, Any]:
     return next(iter(shapes.items()))
 
 
-def _size(folder: Path, shape: Any, height: int | None, width: int | None) -> tuple[int, int]:
-    told = (None, None) if shape is None or shape.rank is None else (shape[1], shape[2])
-    if any(own and given and own != given for own, given in zip(told, (height, width), strict=True)):
-        raise BackboneError(f"{folder} takes {told[1]} x {told[0]} px images and no other size.")
-    height, width = told[0] or height, told[1] or width
+def _size(folder: Path, shape: Any, spec: InputSpec) -> tuple[int, int]:
+    """Return height and width of the images that a model takes: its own, or the user's where it takes any."""
+    fixed = (None, None) if shape is None or shape.rank is None else (shape[1], shape[2])
+    if any(own and asked and own != asked for own, asked in zip(fixed, spec.size, strict=True)):
+        raise BackboneError(f"{folder} takes {fixed[1]} x {fixed[0]} px images and no other size.")
+    height, width = fixed[0] or spec.height, fixed[1] or spec.width
     if not height or not width:
         raise BackboneError(
             f"{folder} takes images of any size. Say which with --input_height and --input_width (224 is common)."
@@ -100,7 +124,7 @@ def _size(folder: Path, shape: Any, height: int | None, width: int | None) -> tu
     return height, width
 
 
-def _chosen(results: Any, folder: Path, output: str | None) -> Any:
+def _select_output(results: Any, folder: Path, output: str | None) -> Any:
     """Return the one of several outputs that is the bottleneck."""
     if not isinstance(results, dict):
         return results

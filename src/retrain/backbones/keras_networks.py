@@ -1,24 +1,103 @@
 """Builds Keras networks for images: the bundled one, those of keras.applications, and `.keras` files."""
 
-import difflib
 import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from retrain.backbones.catalogue import KERAS_APPLICATIONS, OFFICIAL, RANDOM, BackboneSpec, Kind
-from retrain.backbones.sources import BackboneSource
-from retrain.errors import BackboneError, first_line
-from retrain.formats import keras as keras_format
-from retrain.preprocessing import without_none
+from retrain.backbones.catalogue import KERAS_APPLICATIONS, OFFICIAL, RANDOM, BackboneSpec
+from retrain.backbones.sources import BackboneSource, WeightsRequest, from_path
+from retrain.errors import BackboneError, did_you_mean, first_line
+from retrain.formats.keras import scales_pixels
+from retrain.graphs import freezing
+from retrain.graphs.freezing import FrozenGraph
+from retrain.preprocessing import InputSpec
 
+_BUNDLED = "weights/mobilenet_bundled.npz"
 # The widths that keras.applications publishes weights for; a weights file fits exactly one of them.
 _WIDTHS = {"MobileNet": (1.0, 0.75, 0.5, 0.25), "MobileNetV2": (1.0, 0.35, 0.5, 0.75, 1.3, 1.4)}
 _MOBILENET_STEM = 32  # filters of the first convolution of MobileNet v1 at width 1.0
+
+
+@dataclass(frozen=True)
+class Network:
+    """A backbone as a Keras model up to its bottleneck, which can be trained; `preprocess` comes in front of it.
+
+    `input` holds the range of the pixels that go in.
+    """
+
+    model: Any
+    preprocess: Callable[[Any], Any] | None
+    input: InputSpec
+
+
+def freeze(network: Network) -> FrozenGraph:
+    """Return a network as a frozen graph, batch normalisation in inference mode."""
+    frozen = freezing.from_keras(network.model, preprocess=network.preprocess)
+    return replace(frozen, input=frozen.input.filled_from(network.input))
+
+
+def locate_bundled(spec: BackboneSpec, request: WeightsRequest) -> BackboneSource:
+    """Return the weights inside the package, or a file of the same layout.
+
+    Raises:
+        BackboneError: The file cannot be read.
+    """
+    return from_path(spec, Path(request.weights or str(resources.files("retrain.backbones") / _BUNDLED)))
+
+
+def locate_application(spec: BackboneSpec, request: WeightsRequest) -> BackboneSource:
+    """Return the official weights of a network of keras.applications, random ones, or a file of them.
+
+    Raises:
+        BackboneError: The file cannot be read.
+    """
+    # The same weights give the same features in any release, but official and random ones come with the release.
+    release = metadata.version("keras")
+    if request.weights == RANDOM:
+        return BackboneSource(spec, RANDOM, f"random {request.seed} {release}", request.seed)
+    if request.weights in (None, OFFICIAL):
+        return BackboneSource(spec, OFFICIAL, f"imagenet {release}")
+    return from_path(spec, Path(request.weights))
+
+
+def bundled_network(source: BackboneSource) -> Network:
+    """Return the bundled network, up to its bottleneck.
+
+    Raises:
+        BackboneError: The weights are not of its layout.
+    """
+    height, width = source.spec.input.size
+    return Network(cut(bundled(source.path, height=height, width=width), source.spec.target), None, source.spec.input)
+
+
+def application_network(source: BackboneSource) -> Network:
+    """Return a network of keras.applications, up to its bottleneck.
+
+    Raises:
+        BackboneError: The weights cannot be fetched or do not fit the network.
+    """
+    spec, name = source.spec, source.spec.architecture.removeprefix("keras:")
+    height, width = spec.input.size
+    model = application(name, weights=source.weights, height=height, width=width, seed=source.seed)
+    return Network(cut(model, spec.target), preprocessing(name), spec.input)
+
+
+def file_network(source: BackboneSource) -> Network:
+    """Return the network in a `.keras` or `.h5` file, up to its bottleneck.
+
+    Raises:
+        BackboneError: Not such a file, not an image model, or of no known size.
+    """
+    spec = source.spec
+    model = from_file(source.path, height=spec.input.height, width=spec.input.width)
+    known = InputSpec(mean=0.0, std=1.0) if scales_pixels(model) else InputSpec()
+    return Network(cut(model, spec.target), None, spec.input.filled_from(known))
 
 
 def bundled(weights: Path, *, height: int, width: int) -> Any:
@@ -110,16 +189,16 @@ def from_file(path: Path, *, height: int | None, width: int | None) -> Any:
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.input_shape) != 4 or model.input_shape[-1] != 3:
         raise BackboneError(f"{path} takes {model.input_shape}; a backbone takes one RGB image [N, h, w, 3].")
     fixed = model.input_shape[1:3]
-    if any(own and given and own != given for own, given in zip(fixed, (height, width), strict=True)):
+    if any(own and asked and own != asked for own, asked in zip(fixed, (height, width), strict=True)):
         raise BackboneError(f"{path} takes {fixed[1]} x {fixed[0]} px images and no other size.")
     output = model.layers[-1].input if isinstance(model.layers[-1], keras.layers.Dense) else model.outputs[0]
     model = keras.Model(model.inputs[0], output)
-    found = (model.input_shape[1] or height, model.input_shape[2] or width)
-    if None in found:
+    size = (fixed[0] or height, fixed[1] or width)
+    if None in size:
         raise BackboneError(f"{path} takes images of any size. Say which with --input_height and --input_width.")
-    if None in model.input_shape[1:3]:
-        fixed = keras.Input((*found, 3))
-        return keras.Model(fixed, model(fixed))
+    if None in fixed:
+        image = keras.Input((*size, 3))
+        return keras.Model(image, model(image))
     return model
 
 
@@ -133,11 +212,9 @@ def cut(model: Any, layer: str | None) -> Any:
 
     if layer is None:
         return model
-    names = [own.name for own in model.layers]
+    names = [each.name for each in model.layers]
     if layer not in names:
-        near = difflib.get_close_matches(layer, names, n=3)
-        hint = f" Similar ones: {', '.join(near)}." if near else ""
-        raise BackboneError(f"the network has no layer {layer!r} for --bottleneck_tensor.{hint}")
+        raise BackboneError(f"the network has no layer {layer!r} for --bottleneck_tensor.{did_you_mean(layer, names)}")
     return keras.Model(model.inputs[0], model.get_layer(layer).output)
 
 
@@ -197,53 +274,3 @@ def _cannot_fetch(name: str, error: Exception) -> str:
         f"cannot download {where}: {reason}. Put the file into ~/.keras/models yourself or name it with --weights, "
         f"or use --architecture mobilenet_bundled, which needs no download."
     )
-
-
-@dataclass(frozen=True)
-class Network:
-    """A backbone as a Keras model, which can be trained; `preprocess` comes in front of it."""
-
-    model: Any
-    preprocess: Callable[[Any], Any] | None
-    spec: BackboneSpec
-
-
-def check_trainable(spec: BackboneSpec) -> None:
-    """Refuse a backbone that is no Keras network.
-
-    Raises:
-        BackboneError: Says which are.
-    """
-    if not is_keras(spec):
-        raise BackboneError(
-            f"{spec.architecture} is frozen and cannot be fine-tuned. These can: mobilenet_bundled, keras: "
-            f"architectures, and .keras files."
-        )
-
-
-def keras_network(recipe: BackboneSource) -> Network:
-    """Return a backbone as a Keras model up to its bottleneck.
-
-    Raises:
-        BackboneError: It is no Keras network, or cannot be built or read.
-    """
-    check_trainable(recipe.spec)
-    spec, path = recipe.spec, Path(recipe.weights)
-    size = {"height": spec.height or 0, "width": spec.width or 0}
-    if spec.kind is Kind.KERAS:
-        name = spec.architecture.removeprefix("keras:")
-        model = application(name, weights=recipe.weights, seed=recipe.seed, **size)
-        return Network(cut(model, spec.target), preprocessing(name), spec)
-    if spec.kind is Kind.BUNDLED:
-        return Network(cut(bundled(path, **size), spec.target), None, spec)
-    model = from_file(path, height=spec.height, width=spec.width)
-    if keras_format.scales_pixels(model):
-        spec = replace(spec, **{"mean": 0.0, "std": 1.0, **without_none(mean=spec.mean, std=spec.std)})
-    return Network(cut(model, spec.target), None, spec)
-
-
-def is_keras(spec: BackboneSpec) -> bool:
-    """Return whether a backbone is a Keras network, which can be trained."""
-    if spec.kind is Kind.FILE:
-        return Path(spec.location or "").suffix in (".keras", ".h5")
-    return spec.kind in (Kind.BUNDLED, Kind.KERAS)

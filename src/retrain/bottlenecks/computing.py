@@ -1,228 +1,314 @@
-"""Fills the store for the pictures that lack a vector: read, hash, decode, distort, run, store, in parallel."""
+"""Fills the store with the variants that lack a bottleneck: reader, mapper and writer, in parallel.
+
+Threads read photos and make pixels (reader) and run the backbone on them (mapper); where it runs in batches, the
+calling thread runs it. The calling thread stores the vectors (writer).
+"""
 
 import contextlib
-import gc
+import functools
 import hashlib
 import itertools
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from retrain import workers
 from retrain.backbones.runner import BackboneRunner
-from retrain.bottlenecks.store import Entry, Stamp, Store
-from retrain.data import variants
+from retrain.bottlenecks.store import Entry, Stamp, Store, index_name
 from retrain.data.decoding import decode
 from retrain.data.distortions import Distortions
 from retrain.data.image_files import MAGIC_BYTES, has_image_magic
-from retrain.data.variants import Distorter
+from retrain.data.variants import Distorter, Variant
 from retrain.errors import ImageError
 
 BATCH = 32  # images that TensorFlow runs at once
-NO_DISTORTIONS = Distorter(Distortions(), 0)  # photos as they are
-_COMMIT_SECONDS = 0.05  # what a kill may cost, beside the images in flight
+NO_DISTORTIONS = Distorter(Distortions(), 0)
+NO_ROW = -1
+_COMMIT_SECONDS = 0.05  # of finished work that a kill may lose, beside the images in progress
 _READ_AT_ONCE = 2**20
 # Opening a named pipe would wait for a writer; on Windows, text mode would change bytes.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-_NO_ROW = -1
 RunOne = Callable[[np.ndarray], np.ndarray]  # uint8 [H, W, 3] -> float32 [D]
 Find = Callable[[bytes], int | None]  # key -> row
 
 
+class StageSeconds(NamedTuple):
+    """How long reading with decoding, running the backbone and storing took; those in threads added up."""
+
+    reading: float = 0
+    running: float = 0
+    storing: float = 0
+
+
 @dataclass(frozen=True)
 class ComputeResult:
-    """What a pass over the pictures found.
+    """The outcome of a pass over the variants.
 
-    `rows` int64 [N] are rows of the store, -1 for a picture of a rejected photo; `rejected` maps the photo's path to
-    the reason; `computed` counts the vectors made, `recalled` those that an older cache had, `read` what was not
-    known and had its photo read.
+    `rows` int64 [V] are rows of the store, `NO_ROW` for the variants of a rejected photo; `rejected` maps its path to
+    the reason. `computed` counts vectors computed, `legacy` those read from an older cache, and `read` the variants
+    whose photos had to be read.
     """
 
     rows: np.ndarray
     rejected: dict[str, str]
     computed: int = 0
-    recalled: int = 0
+    legacy: int = 0
     read: int = 0
+    seconds: StageSeconds = StageSeconds()
 
 
 @dataclass(frozen=True, slots=True)
-class VariantResult:
-    """One picture's way so far: its entry, and pixels that still have to be run."""
+class Photo:
+    """A photo's file: its size and times, its bytes and their SHA-256; or the reason why it cannot be used."""
 
-    index: int
+    stamp: Stamp
+    data: bytes = b""
+    content: bytes = b""
+    reason: str | None = None
+
+
+class VariantResult(NamedTuple):
+    """The result of the variant at `position`: its entry for the store, and pixels that still have to be run.
+
+    `legacy` says that its vector is from an older cache. The first variant of a photo or batch has the seconds that it
+    took to read and to run all of them.
+    """
+
+    position: int
     entry: Entry
     pixels: np.ndarray | None = None
-    recalled: bool = False
+    legacy: bool = False
+    reading: float = 0
+    running: float = 0
 
 
 @dataclass(frozen=True)
 class FeatureExtractor:
-    """What makes bottlenecks: photos below a folder, the backbone, who distorts, and what an older cache knows.
+    """Turns variants of the photos in a folder into bottlenecks.
 
-    `recall` returns the vector float32 [D] that another tool kept for a photo's path, None for most.
+    `legacy_vector` returns the vector float32 [D] that an older cache has for a photo's path, None for most.
     """
 
     image_dir: Path
-    engine: BackboneRunner
-    copier: Distorter = NO_DISTORTIONS
-    recall: Callable[[str], np.ndarray | None] = lambda path: None
+    runner: BackboneRunner
+    distorter: Distorter = NO_DISTORTIONS
+    legacy_vector: Callable[[str], np.ndarray | None] = lambda path: None
 
-    def pictures(self, names: Sequence[str]) -> list[np.ndarray]:
-        """Return what the backbone is shown of some pictures, uint8 [H, W, 3] each, to look at; no unreadable ones."""
-        outcomes = [o for name in names for o in _process_photo([0], [name], self, find=lambda key: None, run=None)]
-        return [outcome.pixels for outcome in outcomes if outcome.pixels is not None]
+    def index_name(self, variant: Variant) -> str:
+        """Return what the index of the store calls a variant."""
+        return index_name(variant.path, self.distorter.identity(variant.copy))
+
+    def pixels(self, variants: Iterable[Variant]) -> list[np.ndarray]:
+        """Return the backbone's input for variants, uint8 [H, W, 3] each; unreadable photos are left out."""
+        images = []
+        for path, group in itertools.groupby(variants, key=lambda variant: variant.path):
+            photo = read_photo(self.image_dir, path)
+            with contextlib.suppress(ImageError):
+                decode_photo = _decoder(photo)
+                images += [make_pixels(photo, variant.copy, self, decode_photo) for variant in group]
+        return images
 
 
-def missing(names: Sequence[str], *, image_dir: Path, store: Store) -> tuple[ComputeResult, list[int]]:
-    """Return what the store already knows of some pictures, and the indices of those whose photos must be read.
+def missing(
+    variants: Sequence[Variant], *, extractor: FeatureExtractor, store: Store
+) -> tuple[ComputeResult, list[int]]:
+    """Return what the store has of some variants, and the indices of those whose photos must be read.
 
     Args:
-        names: As in `views`, those of one photo side by side.
-        image_dir: The image folder.
+        variants: Those of one photo side by side.
+        extractor: Would compute them.
         store: Where bottlenecks are.
     """
-    rows = np.full(len(names), _NO_ROW, np.int64)
+    rows = np.full(len(variants), NO_ROW, np.int64)
     rejected: dict[str, str] = {}
     todo = []
-    last, stamp = "", None  # the copies of one photo follow each other: one look at its file serves them all
-    for index, known in enumerate(store.lookup(image_dir, names)):
-        path = variants.photo_of(names[index])
-        if path != last and known is not None:
-            last, stamp = path, _stamp(image_dir, path)
-        if known is None or stamp != known.stamp:
+    last_path, stamp = "", None  # one stat call serves all copies of a photo, which follow each other
+    records = store.lookup(extractor.image_dir, map(extractor.index_name, variants))
+    for index, ((path, _), record) in enumerate(zip(variants, records, strict=True)):
+        if path != last_path and record is not None:
+            last_path, stamp = path, _stamp(extractor.image_dir, path)
+        if record is None or stamp != record.stamp:
             todo.append(index)
-        elif known.row is None:
-            rejected[path] = known.reason or ""
+        elif record.row is None:
+            rejected[path] = record.reason or ""
         else:
-            rows[index] = known.row
+            rows[index] = record.row
     return ComputeResult(rows, rejected), todo
 
 
 def compute(
-    names: Sequence[str],
+    variants: Sequence[Variant],
     todo: Sequence[int],
     *,
-    source: FeatureExtractor,
+    extractor: FeatureExtractor,
     store: Store,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> ComputeResult:
-    """Return where the bottlenecks of some pictures are, after computing those that the store lacks.
+    """Return the rows of some variants in the store, after computing those that it lacks.
 
     Args:
-        names: As in `views`, those of one photo side by side.
-        todo: Indices of the pictures to make, from `missing`.
-        source: What makes them.
-        store: Gets what is computed, as it comes.
-        advance: Called with the pictures done and the pictures in all.
+        variants: Those of one photo side by side.
+        todo: Indices of the variants to compute, from `missing`.
+        extractor: Computes them.
+        store: Gets the vectors as soon as they are computed.
+        advance: Called with the variants done and the variants in all.
 
     Raises:
         StoreError: The store cannot be written.
     """
-    rows = np.full(len(names), _NO_ROW, np.int64)
+    rows = np.full(len(variants), NO_ROW, np.int64)
     rejected: dict[str, str] = {}
-    computed = recalled = done = 0
-    for outcomes in compute_results(names, todo, source, store.find):
-        entries = [outcome.entry for outcome in outcomes]
-        for outcome, row in zip(outcomes, store.put(source.image_dir, entries), strict=True):
+    reading = running = storing = 0.0
+    computed = legacy = done = 0
+    for results in compute_results(variants, todo, extractor, store.find):
+        started = time.perf_counter()
+        stored_rows = store.put(extractor.image_dir, [result.entry for result in results])
+        storing += time.perf_counter() - started
+        for result, row in zip(results, stored_rows, strict=True):
             if row is None:
-                rejected[variants.photo_of(names[outcome.index])] = outcome.entry.reason or ""
+                rejected[variants[result.position].path] = result.entry.reason or ""
             else:
-                rows[outcome.index] = row
-            recalled += outcome.recalled
-            computed += outcome.entry.vector is not None and not outcome.recalled
-        done += len(outcomes)
+                rows[result.position] = row
+            legacy += result.legacy
+            computed += result.entry.vector is not None and not result.legacy
+            reading += result.reading
+            running += result.running
+        done += len(results)
         advance(done, len(todo))
-    return ComputeResult(rows, rejected, computed, recalled, len(todo))
-
-
-def _stamp(image_dir: Path, path: str) -> Stamp | None:
-    try:
-        return Stamp.of((image_dir / path).stat())
-    except OSError:
-        return None
+    return ComputeResult(rows, rejected, computed, legacy, len(todo), StageSeconds(reading, running, storing))
 
 
 def compute_results(
-    names: Sequence[str], todo: Sequence[int], source: FeatureExtractor, find: Find
+    variants: Sequence[Variant], todo: Sequence[int], extractor: FeatureExtractor, find: Find
 ) -> Iterator[list[VariantResult]]:
-    """Yield finished outcomes in the order in which they are done, in lots worth a transaction.
+    """Yield results in the order in which they are done, in batches that are worth a transaction.
 
     Args:
-        names: As in `views`, those of one photo side by side.
-        todo: Indices of the pictures to make.
-        source: What makes them.
-        find: Tells which pictures need not be made, by their keys.
+        variants: Those of one photo side by side.
+        todo: Indices of the variants to compute.
+        extractor: Computes them.
+        find: Returns the row of a key, None for a variant that must be computed.
     """
     if not todo:
         return
-    engine = source.engine
-    jobs = (list(group) for _, group in itertools.groupby(todo, key=lambda index: variants.photo_of(names[index])))
+    runner = extractor.runner
+    jobs = (list(group) for _, group in itertools.groupby(todo, key=lambda index: variants[index].path))
 
     def open_worker() -> Callable[[list[int]], list[VariantResult]]:
-        run = None if engine.batched else engine.runner()
-        return lambda job: _process_photo(job, [names[index] for index in job], source, find, run)
+        run = None if runner.batched else runner.runner()
+        return lambda job: _process_photo(job, [variants[index] for index in job], extractor, find, run=run)
 
-    # Runners in threads make small vectors, which may pile up until the writer wakes; pixels for batches may not.
-    waiting = BATCH * 2 if engine.batched else len(todo)
-    threads = min(engine.threads, len(todo))
-    with _uncollected(), workers.worker_pool(open_worker, jobs, threads=threads, waiting=waiting) as results:
-        if not engine.batched:
+    # Threads that run the backbone leave small vectors, of which many may wait for the writer; pixels may not.
+    waiting = BATCH * 2 if runner.batched else len(todo)
+    threads = min(runner.threads, len(todo))
+    with workers.worker_pool(open_worker, jobs, threads=threads, waiting=waiting) as results:
+        if not runner.batched:
             yield from workers.batches(results, seconds=_COMMIT_SECONDS)
             return
-        for lot in workers.batches(results, count=BATCH):
-            yield _run_batch(lot, engine)
+        for batch in workers.batches(results, count=BATCH):
+            yield _run_batch(batch, runner)
 
 
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Spare what exists now the garbage collector, which would walk a million examples again and again."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-def _process_photo(
-    indices: Sequence[int], names: Sequence[str], source: FeatureExtractor, find: Find, run: RunOne | None
-) -> list[VariantResult]:
-    """Return the outcomes of pictures of one photo, with their vectors, or with pixels for a batch if `run` is None."""
-    engine, path = source.engine, variants.photo_of(names[0])
+def read_photo(image_dir: Path, path: str) -> Photo:
+    """Return a photo's file, or why it cannot be read."""
     stamp = Stamp(0, 0, 0)
     try:
-        file = os.open(f"{source.image_dir}/{path}", _OPEN_FLAGS)
+        file = os.open(f"{image_dir}/{path}", _OPEN_FLAGS)
         try:
             status = os.fstat(file)
             stamp = Stamp.of(status)
             data = _read(file, status)
         finally:
             os.close(file)
-        content = hashlib.sha256(data).digest()
-        outcomes = []
-        canvas: np.ndarray | None = None
-        for index, name in zip(indices, names, strict=True):
-            copy = variants.copy_of(name)
-            key = hashlib.sha256(content + copy.encode()).digest() if copy else content
-            if find(key) is not None:
-                outcomes.append(VariantResult(index, Entry(name, stamp, key)))
-                continue
-            if not copy and (vector := source.recall(path)) is not None:
-                outcomes.append(VariantResult(index, Entry(name, stamp, key, vector), recalled=True))
-                continue
-            height, width = source.copier.canvas(name, height=engine.height, width=engine.width)
-            if canvas is None or canvas.shape[:2] != (height, width):
-                canvas = decode(data, height=height, width=width)
-            pixels = source.copier.picture(name, canvas, content=content, height=engine.height, width=engine.width)
-            vector = None if run is None else run(pixels)
-            outcomes.append(VariantResult(index, Entry(name, stamp, key, vector), pixels if run is None else None))
     except (OSError, ImageError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        return [VariantResult(i, Entry(name, stamp, reason=reason)) for i, name in zip(indices, names, strict=True)]
-    return outcomes
+        return Photo(stamp, reason=_reason(error))
+    return Photo(stamp, data, hashlib.sha256(data).digest())
+
+
+def variant_key(content: bytes, distortion: str) -> bytes:
+    """Return the store's key of a variant, from the SHA-256 of the photo's file and `Distorter.identity`."""
+    return hashlib.sha256(content + distortion.encode()).digest() if distortion else content
+
+
+def make_pixels(
+    photo: Photo, copy: str, extractor: FeatureExtractor, decode_photo: Callable[[int, int], np.ndarray]
+) -> np.ndarray:
+    """Return the backbone's input for one copy of a photo, uint8 [H, W, 3]; `decode_photo` decodes to a size.
+
+    Raises:
+        ImageError: The photo cannot be decoded.
+    """
+    height, width = extractor.runner.backbone.input.size
+    canvas = decode_photo(*extractor.distorter.canvas_size(copy, height=height, width=width))
+    return extractor.distorter.distort(canvas, copy, content=photo.content, height=height, width=width)
+
+
+def _decoder(photo: Photo) -> Callable[[int, int], np.ndarray]:
+    """Return what decodes a photo to (height, width), once for each size."""
+    if photo.reason is not None:
+        raise ImageError(photo.reason)
+    return functools.cache(lambda height, width: decode(photo.data, height=height, width=width))
+
+
+def _process_photo(
+    indices: Sequence[int], variants: Sequence[Variant], extractor: FeatureExtractor, find: Find, *, run: RunOne | None
+) -> list[VariantResult]:
+    """Return the results of variants of one photo: with vectors, or with pixels for a batch where `run` is None."""
+    started = time.perf_counter()
+    photo = read_photo(extractor.image_dir, variants[0].path)
+    results = []
+    try:
+        decode_photo = _decoder(photo)
+        for index, variant in zip(indices, variants, strict=True):
+            key = variant_key(photo.content, extractor.distorter.identity(variant.copy))
+            entry = Entry(extractor.index_name(variant), photo.stamp, key)
+            if find(key) is not None:
+                results.append(VariantResult(index, entry))
+            elif not variant.copy and (vector := extractor.legacy_vector(variant.path)) is not None:
+                results.append(_with_vector(VariantResult(index, entry, legacy=True), vector))
+            else:
+                results.append(VariantResult(index, entry, make_pixels(photo, variant.copy, extractor, decode_photo)))
+    except (OSError, ImageError) as error:
+        entries = [Entry(extractor.index_name(variant), photo.stamp, reason=_reason(error)) for variant in variants]
+        return [VariantResult(index, entry) for index, entry in zip(indices, entries, strict=True)]
+    decoded = time.perf_counter()
+    if run is not None:
+        results = [r if r.pixels is None else _with_vector(r, run(r.pixels)) for r in results]
+    first = results[0]._replace(reading=decoded - started, running=time.perf_counter() - decoded)
+    return [first, *results[1:]]
+
+
+def _run_batch(results: list[VariantResult], runner: BackboneRunner) -> list[VariantResult]:
+    """Return results with the vectors of those that have pixels, which are run together."""
+    pixels = [result.pixels for result in results if result.pixels is not None]
+    if not pixels:
+        return results
+    started = time.perf_counter()
+    vectors = iter(runner.run_batch(np.stack(pixels)))
+    results = [result if result.pixels is None else _with_vector(result, next(vectors)) for result in results]
+    return [results[0]._replace(running=time.perf_counter() - started), *results[1:]]
+
+
+def _with_vector(result: VariantResult, vector: np.ndarray) -> VariantResult:
+    entry = result.entry
+    return result._replace(entry=Entry(entry.name, entry.stamp, entry.key, vector), pixels=None)
+
+
+def _stamp(image_dir: Path, path: str) -> Stamp | None:
+    try:
+        return Stamp.of(os.stat(f"{image_dir}/{path}"))  # noqa: PTH116 (a Path for each of a million files is slow)
+    except OSError:
+        return None
+
+
+def _reason(error: OSError | ImageError) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _read(file: int, status: os.stat_result) -> bytes:
@@ -236,15 +322,3 @@ def _read(file: int, status: os.stat_result) -> bytes:
             break
         parts.append(more)
     return b"".join(parts)
-
-
-def _run_batch(outcomes: list[VariantResult], engine: BackboneRunner) -> list[VariantResult]:
-    waiting = [outcome for outcome in outcomes if outcome.pixels is not None]
-    if not waiting:
-        return outcomes
-    vectors = engine.run_batch(np.stack([outcome.pixels for outcome in waiting if outcome.pixels is not None]))
-    done = [
-        replace(outcome, entry=replace(outcome.entry, vector=vector), pixels=None)
-        for outcome, vector in zip(waiting, vectors, strict=True)
-    ]
-    return [outcome for outcome in outcomes if outcome.pixels is None] + done

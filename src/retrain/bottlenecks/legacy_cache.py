@@ -1,4 +1,4 @@
-"""Bottlenecks that the original `retrain.py` kept: one text file of numbers for each photo."""
+"""Reads the bottlenecks of the original `retrain.py`: one text file of numbers for each photo."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-STORE_MARK = "index.sqlite"  # a folder with this is a store of ours
+STORE_FILE = "index.sqlite"  # in every store of ours, and in no folder of the original's
 
 
 @dataclass
@@ -15,7 +15,7 @@ class LegacyCache:
     """The text files of one network that belong to photos of one folder.
 
     `files` maps a photo's path below the image folder to its file; `dimension` is the count of numbers in the first
-    readable one. `refused` has the photos whose files were looked into and not used, by reason; threads add to it.
+    readable one. `refused` has the photos whose files were read and not used, by reason; threads add to it.
     """
 
     image_dir: Path
@@ -23,8 +23,8 @@ class LegacyCache:
     dimension: int
     refused: dict[str, set[str]] = field(default_factory=dict)
 
-    def recall(self, path: str) -> np.ndarray | None:
-        """Return a photo's vector, float32 [dimension]; None where there is none that can be trusted."""
+    def vector(self, path: str) -> np.ndarray | None:
+        """Return a photo's vector, float32 [dimension]; None without a file that can be trusted."""
         file = self.files.get(path)
         if file is None:
             return None
@@ -44,12 +44,12 @@ def find(bottleneck_dir: Path, image_dir: Path, paths: Sequence[str], network: s
     They are `<bottleneck_dir>/<class folder>/<photo's name>_<network>.txt`, and hold numbers with commas between.
 
     Args:
-        bottleneck_dir: As the original was given it.
+        bottleneck_dir: The original's --bottleneck_dir.
         image_dir: The image folder.
         paths: Photos below it.
         network: The architecture's name, or a TF-Hub handle.
     """
-    if not _holds_others(bottleneck_dir):
+    if not _has_other_folders(bottleneck_dir):
         return None
     ending = "_" + re.sub(r"://|[/:\\]", "~", network) + ".txt"
     listed: dict[str, set[str]] = {}
@@ -65,10 +65,10 @@ def find(bottleneck_dir: Path, image_dir: Path, paths: Sequence[str], network: s
     return LegacyCache(image_dir, files, len(first)) if first is not None else None
 
 
-def _holds_others(bottleneck_dir: Path) -> bool:
-    """Return whether there are folders other than stores, so that a million photos need not be looked up."""
+def _has_other_folders(bottleneck_dir: Path) -> bool:
+    """Return whether there are folders other than stores; without any, a million photos need not be looked up."""
     try:
-        return any(folder.is_dir() and not (folder / STORE_MARK).exists() for folder in bottleneck_dir.iterdir())
+        return any(folder.is_dir() and not (folder / STORE_FILE).exists() for folder in bottleneck_dir.iterdir())
     except OSError:
         return False
 
@@ -84,6 +84,6 @@ def _read(file: Path) -> np.ndarray | None:
     """Return the numbers in a file, float32 [n]; None if they are not all finite numbers."""
     try:
         vector = np.array(file.read_text("ascii").split(","), np.float32)
-    except (OSError, ValueError):  # not text, or no numbers
+    except (OSError, ValueError):  # not text, or not numbers
         return None
     return vector if np.isfinite(vector).all() else None

@@ -1,25 +1,25 @@
 """From photos to bottlenecks: everything that comes before the training of one backbone's head."""
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from retrain.backbones import runner
 from retrain.backbones.catalogue import BackboneSpec
 from retrain.backbones.loading import Backbone, load_backbone
-from retrain.backbones.sources import BackboneSource, locate
-from retrain.bottlenecks import computing, legacy_cache
-from retrain.bottlenecks.computing import FeatureExtractor
+from retrain.backbones.runner import BackboneRunner
+from retrain.backbones.sources import BackboneSource
+from retrain.bottlenecks import computing
+from retrain.bottlenecks.computing import ComputeResult, FeatureExtractor, StageSeconds
 from retrain.bottlenecks.legacy_cache import LegacyCache
-from retrain.bottlenecks.reading import Reader
+from retrain.bottlenecks.reading import BottleneckReader
 from retrain.bottlenecks.store import Store
-from retrain.data import distortions, variants
+from retrain.data import distortions
 from retrain.data.dataset import Dataset, without
 from retrain.data.split import Split
-from retrain.data.variants import Distorter, Variants
+from retrain.data.variants import Distorter, Variant, Variants, list_variants
+from retrain.errors import plural
 from retrain.terminal import Terminal
 
 _NAMED_AT_MOST = 10
@@ -27,122 +27,170 @@ _SHEET_ROWS, _SHEET_COPIES = 8, 8  # photos on the contact sheet of distortions,
 
 
 @dataclass(frozen=True)
+class PreparationSettings:
+    """Where stores are, how training photos are distorted, and how batches are spread over processors.
+
+    `copies` is the number of distorted copies of each training photo, 0 for the photos themselves; `distribution` is
+    as in `devices.strategy`.
+    """
+
+    bottleneck_dir: Path
+    distorter: Distorter
+    copies: int = 0
+    distribution: str = "none"
+
+
+@dataclass(frozen=True)
 class PreparedDataset:
-    """The readable part of a data set, its pictures, what runs on them, and where their bottlenecks are."""
+    """The readable part of a data set and its variants, what reads and computes their bottlenecks, and the backbone.
+
+    `folder` holds the store; `rejected` maps unreadable photos to the reason.
+    """
 
     dataset: Dataset
-    views: Variants
-    read: Reader
-    source: FeatureExtractor
+    variants: Variants
+    read: BottleneckReader
+    extractor: FeatureExtractor
     backbone: Backbone
-    recipe: BackboneSource
+    backbone_source: BackboneSource
     folder: Path
     rejected: dict[str, str]
 
 
+@dataclass(frozen=True)
+class _Features:
+    """The readable part of a data set with its variants, where their bottlenecks are, and what it took to get them."""
+
+    dataset: Dataset
+    variants: Variants
+    rows: np.ndarray
+    rejected: dict[str, str]
+    computed: int
+    legacy: int
+    seconds: StageSeconds
+
+
+def match_legacy_cache(
+    spec: BackboneSpec, legacy: LegacyCache | None, *, photos: int, bottleneck_dir: Path, terminal: Terminal
+) -> BackboneSpec:
+    """Return the backbone cut where the original cut it, if most photos have the original's bottlenecks.
+
+    Args:
+        spec: The backbone's row.
+        legacy: The original's cache, None where there is none.
+        photos: How many photos there are.
+        bottleneck_dir: Where the cache is.
+        terminal: Prints what was chosen and why.
+    """
+    if legacy is None or 2 * len(legacy.files) <= photos or legacy.dimension != spec.original_dimension:
+        return spec
+    terminal.say(
+        f"{bottleneck_dir} holds the original's bottlenecks, outputs of {spec.original_target}: training on those. "
+        f"To train on ours, pass --bottleneck_tensor={spec.target}."
+    )
+    return replace(spec, target=spec.original_target)
+
+
 def prepare(
     dataset: Dataset,
-    spec: BackboneSpec,
+    source: BackboneSource,
+    settings: PreparationSettings,
+    legacy: LegacyCache | None,
     *,
-    network: str,
-    own_tensor: bool,
-    bottleneck_dir: Path,
-    model_dir: Path,
-    weights: str | None,
-    seed: int,
-    copier: Distorter,
-    copies: int,
-    distribution: str,
-    check: Callable[[BackboneSource], None],
     terminal: Terminal,
     opened: ExitStack,
 ) -> PreparedDataset:
-    """Return all pictures of a data set with their bottlenecks, computed where the store lacks them.
+    """Return all variants of a data set with their bottlenecks, computed where the store lacks them.
 
     Args:
         dataset: The photos.
-        spec: The backbone's row.
-        network: The backbone's name as the user gave it, which the original named its files by.
-        own_tensor: Whether the user chose the bottleneck; otherwise the original's may be used where it is cached.
-        bottleneck_dir: Where stores are.
-        model_dir: Where downloaded backbones are.
-        weights: As in `backbone.locate`.
-        seed: Of random weights.
-        copier: Makes distorted copies.
-        copies: How many of each training photo, 0 for the photos themselves.
-        distribution: As in `devices.strategy`.
-        check: Refuses a backbone that will not do, before anything is computed with it.
-        terminal: Told of progress and results.
+        source: The backbone's weights, from `families.locate`.
+        settings: Where and how.
+        legacy: The original's cache, None where there is none.
+        terminal: Prints progress and results.
         opened: Closes the store when it is closed itself.
 
     Raises:
-        RetrainError: Something that the user can mend.
+        RetrainError: Something that the user can fix.
     """
-    paths = [example.path for example in dataset.examples]
-    old = legacy_cache.find(bottleneck_dir, dataset.image_dir, paths, network)
-    if old and not own_tensor and 2 * len(old.files) > len(paths) and old.dimension == spec.original_dimension:
-        terminal.say(
-            f"{bottleneck_dir} holds the original's bottlenecks, outputs of {spec.original_target}: training on "
-            f"those. --bottleneck_tensor={spec.target} trains on ours."
-        )
-        spec = replace(spec, target=spec.original_target)
-    advance = terminal.progress("Downloading the backbone", "B")
-    recipe = locate(spec, model_dir=model_dir, weights=weights, seed=seed, advance=advance)
-    check(recipe)
-    folder = bottleneck_dir / recipe.folder_name
-    backbone = load_backbone(recipe, folder)
+    folder = settings.bottleneck_dir / source.folder_name
+    backbone = load_backbone(source, folder)
     terminal.detail(
-        f"{backbone.architecture}: {backbone.width} x {backbone.height} px at node {backbone.source}, "
-        f"(pixel - {backbone.mean:g}) / {backbone.std:g}; {backbone.dimension} features at node {backbone.target}."
+        f"{backbone.architecture}: node {backbone.input}; {backbone.dimension} features at node {backbone.target}."
     )
-    engine = runner.open_runner(backbone, terminal.warn, distribution=distribution)
-    source = FeatureExtractor(dataset.image_dir, engine, copier)
-    if old and old.dimension == backbone.dimension:
-        source = replace(source, recall=old.recall)
+    backbone_runner = BackboneRunner(backbone, terminal.warn, distribution=settings.distribution)
+    extractor = FeatureExtractor(dataset.image_dir, backbone_runner, settings.distorter)
+    if legacy and legacy.dimension == backbone.dimension:
+        extractor = replace(extractor, legacy_vector=legacy.vector)
     store = opened.enter_context(Store(folder, dimension=backbone.dimension))
-    left, shown, read, rejected, recalled = _filled(dataset, store, source, copies, terminal)
-    if old:
-        _say_what_was_recalled(old, recalled, bottleneck_dir, backbone.dimension, terminal)
-    return PreparedDataset(left, shown, read, source, backbone, recipe, folder, rejected)
+    features = _fill(dataset, store, extractor, copies=settings.copies, terminal=terminal)
+    _report_features(features, store, settings.copies, terminal)
+    if legacy:
+        _report_legacy_cache(legacy, features.legacy, settings.bottleneck_dir, terminal)
+        if legacy.dimension != backbone.dimension:
+            terminal.warn(
+                f"{len(legacy.files)} of the original's .txt files in {settings.bottleneck_dir} hold "
+                f"{legacy.dimension} numbers each, and this backbone gives {backbone.dimension}: not used."
+            )
+    read = BottleneckReader(features.variants.rows, features.rows, extractor=extractor, store=store)
+    return PreparedDataset(
+        features.dataset, features.variants, read, extractor, backbone, source, folder, features.rejected
+    )
 
 
 def contact_sheet(prepared: PreparedDataset) -> np.ndarray:
-    """Return rows of training images, uint8 [h, w, 3], each followed by its first distorted copies."""
+    """Return a sheet of training images, uint8 [h, w, 3], one a row, each followed by its first distorted copies."""
     first = {e.class_id: e.path for e in reversed(prepared.dataset.examples) if e.split is Split.TRAINING}
-    rows = []
-    for path in list(first.values())[:_SHEET_ROWS]:
-        names = [prepared.source.copier.name(path, str(number)) for number in range(_SHEET_COPIES)]
-        rows.append(prepared.source.pictures([path, *names]))
+    copies = ["", *map(str, range(_SHEET_COPIES))]
+    rows = [
+        prepared.extractor.pixels([Variant(path, copy) for copy in copies])
+        for path in list(first.values())[:_SHEET_ROWS]
+    ]
     return distortions.contact_sheet(rows)
 
 
-def _filled(
-    dataset: Dataset, store: Store, source: FeatureExtractor, copies: int, terminal: Terminal
-) -> tuple[Dataset, Variants, Reader, dict[str, str], int]:
-    """Return the readable images, their pictures, what reads them, what was rejected, and how many were recalled."""
-    left, rejected = dataset, dict[str, str]()
-    computed = recalled = 0
+def _fill(dataset: Dataset, store: Store, extractor: FeatureExtractor, *, copies: int, terminal: Terminal) -> _Features:
+    """Return the bottlenecks of the readable images, after computing those that the store lacks."""
+    readable, rejected = dataset, dict[str, str]()
+    passes: list[ComputeResult] = []
     while True:
-        shown = variants.list_variants(left, source.copier, copies=copies)
-        known, todo = computing.missing(shown.names, image_dir=dataset.image_dir, store=store)
+        variants = list_variants(readable, copies=copies)
+        stored, todo = computing.missing(variants.rows, extractor=extractor, store=store)
         advance = terminal.progress("Bottlenecks", "image")
-        found = computing.compute(shown.names, todo, source=source, store=store, advance=advance)
-        computed, recalled = computed + found.computed, recalled + found.recalled
-        bad = known.rejected | found.rejected
-        rejected |= bad
-        if not bad:
+        passes.append(computing.compute(variants.rows, todo, extractor=extractor, store=store, advance=advance))
+        unreadable = stored.rejected | passes[-1].rejected
+        rejected |= unreadable
+        if not unreadable:
             break
-        _warn_of_rejected(bad, terminal)
-        # A class may have lost its training images; then others take their place, and are looked at again.
-        left = without(left, list(bad))
-    for note in left.notes:
+        _warn_of_rejected(unreadable, terminal)
+        # A class that lost its training images gets others from another split, which may need to be computed.
+        readable = without(readable, list(unreadable))
+    for note in readable.notes:
         if note not in dataset.notes:
             terminal.warn(note)
-    skipped = f", {len(rejected)} file(s) skipped" if rejected else ""
-    distorted = f" ({copies} distorted copies of each training image)" if copies else ""
-    terminal.say(f"{len(shown.names)} bottlenecks in {store.folder}: {computed} computed now{skipped}{distorted}.")
-    read = Reader(shown.names, np.maximum(known.rows, found.rows), source=source, store=store)
-    return left, shown, read, rejected, recalled
+    return _Features(
+        readable,
+        variants,
+        np.maximum(stored.rows, passes[-1].rows),
+        rejected,
+        computed=sum(result.computed for result in passes),
+        legacy=sum(result.legacy for result in passes),
+        seconds=StageSeconds(*map(sum, zip(*(result.seconds for result in passes), strict=True))),
+    )
+
+
+def _report_features(features: _Features, store: Store, copies: int, terminal: Terminal) -> None:
+    photos = len(features.dataset.examples)
+    cached = len(features.rows) - features.computed
+    distorted = f" ({copies} distorted copies of each training photo)" if copies else ""
+    counts = f"{features.computed} computed, {cached} from the cache" if features.computed else "all from the cache"
+    skipped = f"; {plural(len(features.rejected), 'file')} skipped" if features.rejected else ""
+    terminal.say(f"Features for {plural(photos, 'photo')}{distorted}: {counts}{skipped}.")
+    seconds = features.seconds
+    terminal.detail(
+        f"Reading and decoding took {seconds.reading:.1f} s and running the backbone {seconds.running:.1f} s, in all "
+        f"threads together; storing took {seconds.storing:.1f} s. The cache is {store.folder}."
+    )
 
 
 def _warn_of_rejected(rejected: dict[str, str], terminal: Terminal) -> None:
@@ -154,15 +202,8 @@ def _warn_of_rejected(rejected: dict[str, str], terminal: Terminal) -> None:
         terminal.warn(f"Skipped {more} more; the report names them all.")
 
 
-def _say_what_was_recalled(
-    old: LegacyCache, recalled: int, bottleneck_dir: Path, dimension: int, terminal: Terminal
-) -> None:
-    if recalled:
-        terminal.say(f"{recalled} bottlenecks read from the original's .txt files in {bottleneck_dir}.")
-    for reason, photos in sorted(old.refused.items()):
-        terminal.warn(f"{len(photos)} of the original's .txt files in {bottleneck_dir} are {reason}: computed anew.")
-    if old.dimension != dimension:
-        terminal.warn(
-            f"{len(old.files)} of the original's .txt files in {bottleneck_dir} hold {old.dimension} numbers "
-            f"each, and this backbone gives {dimension}: not used."
-        )
+def _report_legacy_cache(legacy: LegacyCache, used: int, bottleneck_dir: Path, terminal: Terminal) -> None:
+    if used:
+        terminal.say(f"{used} features read from the original's .txt files in {bottleneck_dir}.")
+    for reason, photos in sorted(legacy.refused.items()):
+        terminal.warn(f"{len(photos)} of the original's .txt files in {bottleneck_dir} are {reason}: not used.")

@@ -1,112 +1,92 @@
-"""Reads bottlenecks: those that are stored, those that are made when they are asked for, and both together."""
+"""Reads bottlenecks: from the store, or computed when they are asked for."""
 
 from collections.abc import Callable, Sequence
+from typing import Self
 
 import numpy as np
 
 from retrain.bottlenecks import computing
-from retrain.bottlenecks.computing import FeatureExtractor
+from retrain.bottlenecks.computing import NO_ROW, FeatureExtractor
 from retrain.bottlenecks.store import DamagedVectorsError, Store
-from retrain.data import variants
+from retrain.data.variants import Variant, VariantColumns
 from retrain.errors import StoreError
 
-Gather = Callable[[np.ndarray], np.ndarray]  # int64 [n] indices of examples -> float32 [n, D]
+Gather = Callable[[np.ndarray], np.ndarray]  # int64 [n] indices of variants -> float32 [n, D]
 
 
-class Reader:
-    """Reads bottlenecks of pictures from a store, and computes damaged ones again."""
+class BottleneckReader:
+    """Reads bottlenecks of variants: int64 [n] indices -> float32 [n, D].
 
-    def __init__(self, names: Sequence[str], rows: np.ndarray, *, source: FeatureExtractor, store: Store) -> None:
-        """Read the pictures whose names and rows (int64 [N]) these are; `source` mends damage."""
-        self._names, self._rows = names, rows.copy()
-        self._source, self._store = source, store
+    Two kinds of misses have two policies. A stored vector that is damaged is computed again and stored. A variant
+    without a row in the store is computed at every read and never stored.
+    """
 
-    def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """Return the bottlenecks float32 [n, D] of pictures, int64 [n] indices.
+    def __init__(
+        self, variants: Sequence[Variant], rows: np.ndarray, *, extractor: FeatureExtractor, store: Store
+    ) -> None:
+        """Read variants with these rows of the store, int64 [V], `NO_ROW` for none; `extractor` computes misses."""
+        self._variants, self._rows = variants, rows.copy()
+        self._extractor, self._store = extractor, store
+
+    def with_copies(self, indices: np.ndarray, copies: Sequence[str]) -> Self:
+        """Return a reader of the same variants and, behind them, of one distorted copy of each photo at `indices`.
+
+        Args:
+            indices: int64 [n], of variants.
+            copies: Which copy of each, n names as in `Variant`; they are computed at every read.
+        """
+        paths = [variant.path for variant in self._variants]
+        variants = VariantColumns(
+            [*paths, *(paths[index] for index in indices.tolist())],
+            [*(variant.copy for variant in self._variants), *copies],
+        )
+        rows = np.concatenate([self._rows, np.full(len(indices), NO_ROW, np.int64)])
+        return type(self)(variants, rows, extractor=self._extractor, store=self._store)
+
+    def __call__(self, indices: np.ndarray) -> np.ndarray:
+        """Return the bottlenecks float32 [n, D] of variants, int64 [n] indices.
 
         Raises:
-            StoreError: A damaged one could not be computed again.
+            StoreError: A photo whose bottleneck must be computed cannot be read any more.
         """
+        stored = self._rows[indices] != NO_ROW
+        if stored.all():
+            return self._read(indices)
+        computed = compute_now([self._variants[index] for index in indices[~stored].tolist()], self._extractor)
+        vectors = np.empty((len(indices), computed.shape[1]), np.float32)
+        vectors[~stored] = computed
+        if stored.any():
+            vectors[stored] = self._read(indices[stored])
+        return vectors
+
+    def _read(self, indices: np.ndarray) -> np.ndarray:
         try:
-            return self._store.read(self._rows[pictures])
+            return self._store.read(self._rows[indices])
         except DamagedVectorsError as damage:
             self._repair(damage.rows)
-        return self._store.read(self._rows[pictures])
+        return self._store.read(self._rows[indices])
 
     def _repair(self, rows: np.ndarray) -> None:
         self._store.forget(rows)
         todo = np.flatnonzero(np.isin(self._rows, rows)).tolist()
-        again = computing.compute(self._names, todo, source=self._source, store=self._store)
-        if again.rejected:
-            path, reason = next(iter(again.rejected.items()))
-            raise StoreError(f"the bottleneck of {path} was damaged and its image is gone: {reason}. Run again.")
-        self._rows[todo] = again.rows[todo]
+        result = computing.compute(self._variants, todo, extractor=self._extractor, store=self._store)
+        if result.rejected:
+            path, reason = next(iter(result.rejected.items()))
+            raise StoreError(f"the bottleneck of {path} is damaged and its image cannot be read: {reason}. Run again.")
+        self._rows[todo] = result.rows[todo]
 
 
-class LiveReader:
-    """Makes bottlenecks of pictures when they are asked for, and stores none."""
+def compute_now(variants: Sequence[Variant], extractor: FeatureExtractor) -> np.ndarray:
+    """Return the bottlenecks float32 [n, D] of variants without storing them.
 
-    def __init__(self, names: Sequence[str], source: FeatureExtractor) -> None:
-        """Make those of the pictures whose names these are."""
-        self._names, self._source = names, source
-
-    def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """Return the bottlenecks float32 [n, D] of pictures, int64 [n] indices.
-
-        Raises:
-            StoreError: A photo cannot be read any more.
-        """
-        names = [self._names[picture] for picture in pictures.tolist()]
-        vectors: dict[int, np.ndarray] = {}
-        for outcomes in computing.compute_results(names, range(len(names)), self._source, find=lambda key: None):
-            for outcome in outcomes:
-                if outcome.entry.vector is None:
-                    gone = variants.photo_of(names[outcome.index])
-                    raise StoreError(f"{gone} cannot be read any more: {outcome.entry.reason}. Run again.")
-                vectors[outcome.index] = outcome.entry.vector
-        return np.stack([vectors[index] for index in range(len(names))])
-
-
-class FreshReader:
-    """Reads bottlenecks of pictures, and makes those of pictures that are drawn once and never stored.
-
-    Indices from `len(names)` on stand for the draws of a training: each is a new copy of the photo drawn.
+    Raises:
+        StoreError: A photo cannot be read any more.
     """
-
-    def __init__(
-        self,
-        reader: Reader,
-        names: Sequence[str],
-        drawn: np.ndarray,
-        *,
-        source: FeatureExtractor,
-        copy: Callable[[int], str] = lambda draw: f"draw {draw}",
-    ) -> None:
-        """Read stored pictures by `reader`, and make the others.
-
-        Args:
-            reader: Reads the pictures `names`.
-            names: As in `views`.
-            drawn: int64 [n], indices of `names` in the order of the draws.
-            source: Makes pictures.
-            copy: Which copy a draw is, a new one by default.
-        """
-        self._reader, self._names, self._drawn, self._source, self._copy = reader, names, drawn, source, copy
-
-    def __call__(self, pictures: np.ndarray) -> np.ndarray:
-        """Return the bottlenecks float32 [n, D] of pictures and draws, int64 [n].
-
-        Raises:
-            StoreError: A photo cannot be read any more.
-        """
-        fresh = pictures >= len(self._names)
-        if not fresh.any():
-            return self._reader(pictures)
-        draws = (pictures[fresh] - len(self._names)).tolist()
-        names = [self._source.copier.name(self._names[self._drawn[draw]], self._copy(draw)) for draw in draws]
-        made = LiveReader(names, self._source)(np.arange(len(names)))
-        vectors = np.empty((len(pictures), made.shape[1]), np.float32)
-        vectors[fresh] = made
-        if not fresh.all():
-            vectors[~fresh] = self._reader(pictures[~fresh])
-        return vectors
+    vectors: dict[int, np.ndarray] = {}
+    for results in computing.compute_results(variants, range(len(variants)), extractor, find=lambda key: None):
+        for result in results:
+            if result.entry.vector is None:
+                path = variants[result.position].path
+                raise StoreError(f"{path} cannot be read any more: {result.entry.reason}. Run again.")
+            vectors[result.position] = result.entry.vector
+    return np.stack([vectors[index] for index in range(len(variants))])

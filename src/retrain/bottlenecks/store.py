@@ -1,7 +1,7 @@
 """Bottlenecks on disk, keyed by what produced them; knows vectors and files, never models.
 
 A store is a folder of three files. `vectors.f32` holds row i, float32 [D], at byte 4 D i; `checksums.u32` holds
-its checksum at byte 4 i; `index.sqlite` maps the key of an image's content to its row, and remembers which file
+its checksum at byte 4 i; `index.sqlite` maps the key of an image's content to its row, and records which file
 (by size and times) had which content, so that an unchanged file need not be read again. Both arrays are mapped
 into memory: a million vectors cost address space, not memory.
 
@@ -10,9 +10,10 @@ loses what was in flight and nothing else, and two runs can fill one store at on
 """
 
 import io
+import itertools
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from retrain.errors import StoreError
+from retrain.errors import StoreError, plural
 
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID;
@@ -41,7 +42,7 @@ KEY_BYTES = 16  # of the SHA-256: two of a billion images share them with a prob
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What tells an unchanged file without reading it: bytes, and the times of content and inode in ns."""
+    """What identifies an unchanged file without reading it: its bytes, and the times of content and inode in ns."""
 
     size: int
     modified: int
@@ -55,7 +56,7 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """What the store remembers of a file: its row, or the reason why it has none."""
+    """A file as the store last saw it: its row, or the reason why it has none."""
 
     stamp: Stamp
     row: int | None
@@ -64,7 +65,10 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file's result for `Store.put`: a key and its vector (None if the store has it), or a reason."""
+    """One result for `Store.put`: a key and its vector (None if the store has it), or a reason.
+
+    `name` is from `index_name`.
+    """
 
     name: str
     stamp: Stamp
@@ -74,11 +78,16 @@ class Entry:
 
 
 class DamagedVectorsError(StoreError):
-    """Rows whose checksum does not match; `rows` says which. They are misses: forget and compute them again."""
+    """Rows whose checksum does not match, int64 `rows`. They are misses: forget and compute them again."""
 
     def __init__(self, rows: np.ndarray) -> None:
-        super().__init__(f"{len(rows)} damaged bottleneck(s)")
+        super().__init__(plural(len(rows), "damaged bottleneck"))
         self.rows = rows
+
+
+def index_name(path: str, distortion: str = "") -> str:
+    """Return the name of a photo, or of a distorted copy, in the index; no path holds the NUL between the two."""
+    return f"{path}\0{distortion}" if distortion else path
 
 
 class Store:
@@ -94,7 +103,7 @@ class Store:
         self.dimension = dimension
         self._vectors_path, self._checksums_path = folder / "vectors.f32", folder / "checksums.u32"
         with ExitStack() as opened:
-            with _reported(folder):
+            with _store_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 self._index = opened.enter_context(closing(_connect(folder / "index.sqlite")))
                 self._index.executescript(_SCHEMA)
@@ -113,22 +122,22 @@ class Store:
     ) -> None:
         self._opened.close()
 
-    def lookup(self, folder: Path, names: Sequence[str]) -> Iterator[FileRecord | None]:
-        """Yield what is remembered of each file, None where nothing is.
+    def lookup(self, folder: Path, names: Iterable[str]) -> Iterator[FileRecord | None]:
+        """Yield the record of each file, None for files that the store has never seen.
 
         Args:
             folder: The image folder.
-            names: Paths relative to it; the more sorted, the faster.
+            names: From `index_name`; the more sorted, the faster.
         """
-        for start in range(0, len(names), _NAMES_AT_ONCE):
-            encoded = [os.fsencode(name) for name in names[start : start + _NAMES_AT_ONCE]]
-            found = self._remembered(folder, encoded)
+        remaining = iter(names)
+        while encoded := [os.fsencode(name) for name in itertools.islice(remaining, _NAMES_AT_ONCE)]:
+            records = self._records(folder, encoded)
             for name in encoded:
-                hit = found.get(name)
-                yield FileRecord(Stamp(*hit[:3]), hit[3], hit[4]) if hit else None
+                row = records.get(name)
+                yield FileRecord(Stamp(*row[:3]), row[3], row[4]) if row else None
 
-    def _remembered(self, folder: Path, encoded: Sequence[bytes]) -> dict[bytes, tuple[Any, ...]]:
-        with _reported(self.folder):
+    def _records(self, folder: Path, encoded: Sequence[bytes]) -> dict[bytes, tuple[Any, ...]]:
+        with _store_errors(self.folder):
             rows = self._index.execute(
                 "SELECT name, size, modified, changed, row, reason FROM files"
                 " WHERE folder = ? AND name BETWEEN ? AND ?",
@@ -139,7 +148,7 @@ class Store:
     def find(self, key: bytes) -> int | None:
         """Return the row of a key, None where the store has none."""
         # The connection is serialised by SQLite itself.
-        with _reported(self.folder):
+        with _store_errors(self.folder):
             hit = self._finder.execute("SELECT row FROM vectors WHERE key = ?", (key[:KEY_BYTES],)).fetchone()
         return None if hit is None else int(hit[0])
 
@@ -149,7 +158,7 @@ class Store:
         Raises:
             StoreError: The disk is full, or the store cannot be written.
         """
-        with _reported(self.folder):
+        with _store_errors(self.folder):
             new = [entry.vector for entry in entries if entry.vector is not None]
             first = self._reserve(len(new)) if new else 0
             if new:
@@ -166,7 +175,7 @@ class Store:
             return np.zeros((0, self.dimension), np.float32)
         if int(rows.max()) >= len(self._stored):
             self._map()
-        missing = np.unique(rows[rows >= len(self._stored)])  # the file was cut short behind our back
+        missing = np.unique(rows[rows >= len(self._stored)])  # the file was cut short since
         if len(missing):
             raise DamagedVectorsError(missing)
         vectors: np.ndarray = np.take(self._stored, rows, axis=0)
@@ -175,7 +184,7 @@ class Store:
 
     def forget(self, rows: np.ndarray) -> None:
         """Drop rows from the index, so that their images are computed again."""
-        with _reported(self.folder), self._transaction():
+        with _store_errors(self.folder), self._transaction():
             for row in rows.tolist():
                 self._index.execute("DELETE FROM vectors WHERE row = ?", (row,))
                 self._index.execute("DELETE FROM files WHERE row = ?", (row,))
@@ -192,8 +201,7 @@ class Store:
         todo = np.flatnonzero(~self._verified[rows])
         if not len(todo):
             return
-        found = _checksums(vectors[todo] if len(todo) < len(rows) else vectors)
-        bad = found != self._sums[rows[todo]]
+        bad = _checksums(vectors[todo] if len(todo) < len(rows) else vectors) != self._sums[rows[todo]]
         self._verified[rows[todo[~bad]]] = True
         if bad.any():
             raise DamagedVectorsError(np.unique(rows[todo[bad]]))
@@ -212,17 +220,17 @@ class Store:
             (self._checksums_file, 4 * first, checksums),
         ):
             file.seek(offset)
-            left = memoryview(np.ascontiguousarray(data).tobytes())
-            while left:  # an unbuffered file may take less than it is given
-                left = left[file.write(left) :]
+            unwritten = memoryview(np.ascontiguousarray(data).tobytes())
+            while unwritten:  # an unbuffered file may write only a part
+                unwritten = unwritten[file.write(unwritten) :]
 
     def _enter(self, folder_id: int, entries: Sequence[Entry], row: int) -> list[int | None]:
-        """Commit written rows, which begin at `row`, and what is remembered of their files."""
+        """Commit written rows, which begin at `row`, and the records of their files; return the row of each entry."""
         rows: list[int | None] = []
         with self._transaction():
             for entry in entries:
                 if entry.vector is not None:
-                    # Another run may have stored the same image meanwhile: its row stays, ours is never read.
+                    # Another run may have stored the same image meanwhile: its row is kept, ours is never read.
                     self._index.execute("INSERT OR IGNORE INTO vectors VALUES (?, ?)", (entry.key[:KEY_BYTES], row))
                     row += 1
                 rows.append(None if entry.reason is not None else self._row_of(entry.key))
@@ -275,19 +283,19 @@ def _open_to_update(path: Path) -> io.FileIO:
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
-    # Commits survive a kill; only a power cut may take back the last ones, which costs their images again.
+    # Commits survive a kill; a power cut may undo the last ones, whose images are then computed again.
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
 
 
 @contextmanager
-def _reported(folder: Path) -> Iterator[None]:
-    """Turn what the disk and SQLite say into one line about the folder."""
+def _store_errors(folder: Path) -> Iterator[None]:
+    """Turn errors of the disk and of SQLite into one line about the folder."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise StoreError(
             f"cannot use the bottleneck folder {folder}: {reason}. Check its permissions and the free disk space, "
-            f"delete it to start afresh, or give another --bottleneck_dir."
+            f"delete it to start afresh, or choose another --bottleneck_dir."
         ) from error

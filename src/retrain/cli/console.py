@@ -1,37 +1,25 @@
-"""Runs a command: its errors become one line and an exit code, and its libraries keep quiet."""
+"""Runs a command: errors become one line and an exit code, and libraries are silent unless the process crashes."""
 
+import atexit
 import logging
 import os
+import select
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
 from retrain.errors import RetrainError, UsageError, printable
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
-
-
-def quieten(*, verbose: bool) -> None:
-    """Keep TensorFlow and its libraries from talking; must come before TensorFlow is imported."""
-    if verbose:
-        return
-    logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")
-    # C++ code writes to the descriptor whatever TF_CPP_MIN_LOG_LEVEL says; Python keeps the real one for itself.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    real = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    sys.stderr = real
+_KEPT_BYTES, _KEPT_LINES = 65536, 40  # of what libraries write; a pipe holds no more bytes at once
 
 
 def run(name: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
     """Run a command on the process's arguments and exit with its code; this is where its errors become one line."""
-    for stream in (sys.stdout, sys.stderr):
-        # A file name that the terminal's encoding lacks must not end the run.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    _open_standard_streams()
     try:
         code = main(sys.argv[1:])
     except UsageError as error:
@@ -42,7 +30,7 @@ def run(name: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
         code = FAILED
     except KeyboardInterrupt:
         print(
-            f"\n{name}: interrupted. What was finished is kept; the same command can be given again.",
+            f"\n{name}: interrupted. Finished work is kept; run the same command again to resume.",
             file=sys.stderr,
         )
         code = INTERRUPTED
@@ -50,3 +38,72 @@ def run(name: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
     sys.exit(code)
+
+
+def quieten(*, verbose: bool) -> None:
+    """Silence TensorFlow and its libraries unless `verbose`; call it before they are imported."""
+    if verbose:
+        return
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if hasattr(os, "fork"):
+        _hold_back_native_messages()
+
+
+def _open_standard_streams() -> None:
+    """Open to nowhere what the caller closed (`2>&-`), and let no file name end the run that an encoding lacks."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _hold_back_native_messages() -> None:
+    """Lead descriptor 2 to a process that shows what was written there only if this process crashes.
+
+    C++ code writes to the descriptor whatever TF_CPP_MIN_LOG_LEVEL says; Python keeps the real one for itself. After
+    an abort nothing runs in a process, so that another one has to print its last messages.
+    """
+    sys.stderr.flush()
+    real = os.dup(2)
+    messages, written = os.pipe()
+    # No command inherits `alive` and nothing is written to it: `ended` is readable once this process is gone.
+    ended, alive = os.pipe()
+    watcher = os.fork()
+    if watcher == 0:
+        os.close(alive)
+        _watch(messages, ended, real)
+    os.dup2(written, 2)
+    for descriptor in (messages, written, ended):
+        os.close(descriptor)
+    sys.stderr = os.fdopen(real, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
+    atexit.register(_dismiss, watcher)
+
+
+def _watch(messages: int, ended: int, real: int) -> NoReturn:
+    """Read `messages` until `ended` is readable, print the last of them to `real`, and exit."""
+    try:
+        os.setsid()  # Ctrl-C, and `kill` on the command's process group, are not meant for this process
+        os.set_blocking(messages, False)
+        kept, ready = b"", [messages]
+        while ended not in ready:
+            ready = select.select([messages, ended], [], [])[0]
+            with suppress(BlockingIOError):
+                kept = (kept + os.read(messages, _KEPT_BYTES))[-_KEPT_BYTES:]
+        lines = kept.decode("utf-8", "backslashreplace").splitlines()[-_KEPT_LINES:]
+        if lines:
+            text = "\n".join(["The process ended unexpectedly. Its last messages:", *map(printable, lines), ""])
+            os.write(real, text.encode())
+    finally:
+        os._exit(0)
+
+
+def _dismiss(watcher: int) -> None:
+    """End the watcher of a process that ends as it should."""
+    with suppress(OSError):
+        os.kill(watcher, signal.SIGKILL)
+        os.waitpid(watcher, 0)

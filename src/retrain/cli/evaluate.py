@@ -1,4 +1,4 @@
-"""What `evaluate` does and prints."""
+"""`evaluate`: prints how good a model is on a folder of photos."""
 
 import csv
 import io
@@ -6,17 +6,22 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from retrain.cli import flags
-from retrain.cli.console import DONE, quieten
+from retrain.cli import flags, lean_tensorflow
+from retrain.cli.console import DONE, quieten, run
 from retrain.errors import printable
 
 if TYPE_CHECKING:
     from retrain.evaluation.folder import FolderEvaluation
 
-_COLUMNS_AT_MOST = 12  # classes in a confusion matrix that is still read on a terminal
+_COLUMNS_AT_MOST = 12  # classes in a confusion matrix that can be read on a terminal
 _ROWS_AT_MOST = 20
+
+
+def command() -> NoReturn:
+    """Run `evaluate` on the process's arguments and exit with its code."""
+    run("evaluate", main)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,56 +30,57 @@ def main(arguments: Sequence[str]) -> int:
     Raises:
         RetrainError: Something that the user can mend.
     """
-    given = flags.parse(flags.evaluate_parser(), arguments)
-    graph = given.model or given.graph
-    quieten(verbose=given.verbose)
+    args = flags.parse(flags.evaluate_parser(), arguments)
+    graph = args.model or args.graph
+    quieten(verbose=args.verbose)
     from retrain import files
-    from retrain.data.split import Split
+    from retrain.data.split import Split, SplitRule
     from retrain.evaluation.folder import evaluate
     from retrain.inference import loading as model_loading
     from retrain.terminal import Terminal
 
-    if given.predictions:
-        files.check_writable(given.predictions)
-    found = evaluate(
-        model_loading.load(graph, labels=given.labels, own=flags.own_metadata(given)),
-        given.image_dir,
-        split=None if given.split == flags.ALL else Split(given.split),
-        validation_percentage=given.validation_percentage,
-        testing_percentage=given.testing_percentage,
+    if args.predictions:
+        files.check_writable(args.predictions)
+    overrides = flags.metadata_overrides(args)
+    lean_tensorflow.install_for(model_loading.file_to_load(graph, overrides))
+    result = evaluate(
+        model_loading.load(graph, labels=args.labels, overrides=overrides),
+        args.image_dir,
+        split=None if args.split == flags.ALL else Split(args.split),
+        rule=SplitRule(args.validation_percentage, args.testing_percentage),
         advance=Terminal().progress("Evaluating", "image"),
     )
-    for name in found.unknown:
+    for name in result.unknown:
         print(printable(f"evaluate: the model has no class for the folder {name!r}, left out"), file=sys.stderr)
-    for path, reason in found.rejected.items():
+    for path, reason in result.rejected.items():
         print(printable(f"evaluate: {path}: {reason}, left out"), file=sys.stderr)
-    if given.predictions:
-        files.write_result(given.predictions, _predictions(found).encode("utf-8", "surrogateescape"))
-    if given.json:
-        print(json.dumps(_as_json(found, graph=graph, image_dir=given.image_dir, split=given.split)))
+    if args.predictions:
+        files.write_result(args.predictions, _predictions(result).encode("utf-8", "surrogateescape"))
+    if args.json:
+        print(json.dumps(_as_json(result, graph=graph, image_dir=args.image_dir, split=args.split)))
     else:
-        print("\n".join(printable(line) for line in _lines(found, split=given.split)))
+        print("\n".join(printable(line) for line in _lines(result, split=args.split)))
     return DONE
 
 
-def _lines(found: "FolderEvaluation", *, split: str) -> list[str]:
-    figures = found.figures
+def _lines(result: "FolderEvaluation", *, split: str) -> list[str]:
+    figures = result.figures
     low, high = figures.interval.low, figures.interval.high
     rows = [
-        f"Accuracy: {figures.accuracy:g} (N={len(found.labels)}, 95% interval {low:.1%} to {high:.1%})",
+        f"Accuracy: {figures.accuracy:g} (N={len(result.labels)}, 95% interval {low:.1%} to {high:.1%})",
         f"Cross Entropy: {figures.cross_entropy:g}",
     ]
     if split != flags.ALL:
         rows.append(f"These are the {split} images of the folder; --split all takes every image.")
-    shown = [i for i, own in enumerate(figures.classes) if own.count or figures.confusion[:, i].any()]
-    names = [found.names[i] for i in shown]
+    used = [i for i, scores in enumerate(figures.classes) if scores.count or figures.confusion[:, i].any()]
+    names = [result.names[i] for i in used]
     width = max(len(name) for name in [*names, "class"])
     rows += ["", f"{'class':<{width}}  images  precision  recall      F1"]
-    for name, own in zip(names, (figures.classes[i] for i in shown), strict=True):
-        shares = (_percent(own.precision, 9), _percent(own.recall, 6), _percent(own.f1, 6))
-        rows.append(f"{name:<{width}}  {own.count:>6}  {'  '.join(shares)}")
-    rows += ["", *_confusion(found, shown)]
-    wrong = found.misclassified
+    for name, scores in zip(names, (figures.classes[i] for i in used), strict=True):
+        percentages = (_percent(scores.precision, 9), _percent(scores.recall, 6), _percent(scores.f1, 6))
+        rows.append(f"{name:<{width}}  {scores.count:>6}  {'  '.join(percentages)}")
+    rows += ["", *_confusion(result, used)]
+    wrong = result.misclassified
     if wrong:
         rows += ["", f"Misclassified ({len(wrong)}):"]
         rows += [f"{row.path}  {row.predicted} (score={row.score:.5f}, true label {row.true})" for row in wrong]
@@ -85,54 +91,54 @@ def _percent(value: float, width: int) -> str:
     return " " * width if value != value else f"{value:>{width}.1%}"
 
 
-def _confusion(found: "FolderEvaluation", shown: Sequence[int]) -> list[str]:
-    """Return the confusion matrix, or, of too many classes for a terminal, what was confused most often."""
-    confusion, names = found.figures.confusion, found.names
-    if len(shown) > _COLUMNS_AT_MOST:
-        pairs = [(int(confusion[i, j]), i, j) for i in shown for j in shown if i != j and confusion[i, j]]
+def _confusion(result: "FolderEvaluation", class_ids: Sequence[int]) -> list[str]:
+    """Return the confusion matrix, or, of too many classes for a terminal, its largest errors."""
+    confusion, names = result.figures.confusion, result.names
+    if len(class_ids) > _COLUMNS_AT_MOST:
+        pairs = [(int(confusion[i, j]), i, j) for i in class_ids for j in class_ids if i != j and confusion[i, j]]
         worst = sorted(pairs, key=lambda pair: (-pair[0], pair))[:_ROWS_AT_MOST]
-        return ["Most often confused:", *(f"{names[i]} taken for {names[j]}: {count}" for count, i, j in worst)]
-    width = max(len(names[i]) for i in shown)
-    columns = [max(len(names[j]), 4) for j in shown]
-    head = "  ".join(f"{names[j]:>{column}}" for j, column in zip(shown, columns, strict=True))
-    rows = [f"{'true':<{width}}  {head}  <- taken for"]
-    for i in shown:
-        cells = "  ".join(f"{confusion[i, j]:>{column}}" for j, column in zip(shown, columns, strict=True))
+        return ["Most often confused:", *(f"{names[i]} predicted as {names[j]}: {count}" for count, i, j in worst)]
+    width = max(len(names[i]) for i in class_ids)
+    columns = [max(len(names[j]), 4) for j in class_ids]
+    head = "  ".join(f"{names[j]:>{column}}" for j, column in zip(class_ids, columns, strict=True))
+    rows = [f"{'true':<{width}}  {head}  <- predicted"]
+    for i in class_ids:
+        cells = "  ".join(f"{confusion[i, j]:>{column}}" for j, column in zip(class_ids, columns, strict=True))
         rows.append(f"{names[i]:<{width}}  {cells}")
     return rows
 
 
-def _as_json(found: "FolderEvaluation", *, graph: Path, image_dir: Path, split: str) -> Any:
+def _as_json(result: "FolderEvaluation", *, graph: Path, image_dir: Path, split: str) -> Any:
     from dataclasses import asdict
 
     from retrain.evaluation.report import without_nan
 
-    figures = found.figures
+    figures = result.figures
     return without_nan(
         {
             "model": str(graph),
             "image_dir": str(image_dir),
             "split": split,
-            "images": len(found.labels),
+            "images": len(result.labels),
             "accuracy": figures.accuracy,
             "interval": asdict(figures.interval),
             "cross_entropy": figures.cross_entropy,
-            "classes": [{"name": n, **asdict(c)} for n, c in zip(found.names, figures.classes, strict=True)],
+            "classes": [{"name": n, **asdict(c)} for n, c in zip(result.names, figures.classes, strict=True)],
             "confusion": figures.confusion.tolist(),
-            "misclassified": [asdict(row) for row in found.misclassified],
-            "unknown_classes": list(found.unknown),
-            "rejected": found.rejected,
+            "misclassified": [asdict(row) for row in result.misclassified],
+            "unknown_classes": list(result.unknown),
+            "rejected": result.rejected,
         }
     )
 
 
-def _predictions(found: "FolderEvaluation") -> str:
-    """Return what the model said of each image as CSV: path, true and predicted class, score, all probabilities."""
+def _predictions(result: "FolderEvaluation") -> str:
+    """Return the predictions as CSV: path, true and predicted class, score, all probabilities."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "true", "predicted", "score", *found.names])
-    for path, row, true in zip(found.paths, found.probabilities, found.labels, strict=True):
+    writer.writerow(["image", "true", "predicted", "score", *result.names])
+    for path, row, true in zip(result.paths, result.probabilities, result.labels, strict=True):
         predicted = int(row.argmax())
         scores = [f"{value:.6f}" for value in row]
-        writer.writerow([path, found.names[true], found.names[predicted], scores[predicted], *scores])
+        writer.writerow([path, result.names[true], result.names[predicted], scores[predicted], *scores])
     return text.getvalue()

@@ -1,4 +1,4 @@
-"""What `label_image` does and prints."""
+"""`label_image`: prints the best classes of each image, and sorts images by them."""
 
 import csv
 import itertools
@@ -7,11 +7,12 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from retrain.cli import flags
-from retrain.cli.console import DONE, FAILED, quieten
+from retrain.cli import flags, lean_tensorflow
+from retrain.cli.console import DONE, FAILED, quieten, run
 from retrain.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -20,78 +21,100 @@ if TYPE_CHECKING:
 _COLUMNS = ("image", "rank", "label", "score", "error")
 
 
+def command() -> NoReturn:
+    """Run `label_image` on the process's arguments and exit with its code."""
+    run("label_image", main)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Print the best classes of each image and return the exit code, 1 if an image could not be read.
 
     Raises:
         RetrainError: Something that the user can mend.
     """
-    given = flags.parse(flags.label_image_parser(), arguments)
-    _check(given)
-    quieten(verbose=given.verbose)
-    if given.describe:
-        from retrain.data import image_files
-        from retrain.inference import description, prediction
-        from retrain.inference import loading as model_loading
+    args = flags.parse(flags.label_image_parser(), arguments)
+    _check(args)
+    quieten(verbose=args.verbose)
+    if args.describe:
+        from retrain.inference import description
 
-        for line in description.describe_model(given.graph, labels=given.labels, own=flags.own_metadata(given)):
+        overrides = flags.metadata_overrides(args)
+        for line in description.describe_model(args.graph, labels=args.labels, overrides=overrides):
             print(printable(line))
         return DONE
-    words = ([given.image] if given.image else []) + given.images
+    inputs = _inputs(([args.image] if args.image else []) + args.images)
+    from retrain.inference import loading as model_loading
+    from retrain.inference import prediction
+
+    overrides = flags.metadata_overrides(args)
+    lean_tensorflow.install_for(model_loading.file_to_load(args.graph, overrides))
+    model = model_loading.load(args.graph, labels=args.labels, overrides=overrides)
+    if args.verbose:
+        print(f"label_image: {printable(str(args.graph))}: {model.metadata.summary()}", file=sys.stderr)
+    results = prediction.label(model, inputs.paths, k=args.top_k, min_score=args.min_score)
+    return _print_results(results, args, inputs)
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """The images to label, their number, 0 where it is unknown, and whether they are the one file that was named."""
+
+    paths: Iterable[Path]
+    count: int
+    single: bool
+
+
+def _inputs(words: Sequence[str]) -> _Inputs:
     if not words:
         raise UsageError("no image given. Name image files, folders or patterns, or - for a list on standard input.")
+    from retrain.data import image_files
 
-    named = image_files.expand_paths([word for word in words if word != image_files.STANDARD_INPUT])
-    images: Iterable[Path] = named
+    paths = image_files.expand_paths([word for word in words if word != image_files.STANDARD_INPUT])
     if image_files.STANDARD_INPUT in words:
-        images = itertools.chain(named, image_files.read_paths(sys.stdin))
-    model = model_loading.load(given.graph, labels=given.labels, own=flags.own_metadata(given))
-    if given.verbose:
-        print(f"label_image: {printable(str(given.graph))}: {model.metadata.summary()}", file=sys.stderr)
-    single = images is named and named == [Path(word) for word in words]
-    results = prediction.label(model, images, k=given.top_k, min_score=given.min_score)
-    return _show(results, given, total=len(named) if images is named else 0, single=single and len(named) == 1)
+        return _Inputs(itertools.chain(paths, image_files.read_paths(sys.stdin)), 0, single=False)
+    return _Inputs(paths, len(paths), single=len(words) == 1 and paths == [Path(words[0])])
 
 
-def _check(given: Namespace) -> None:
-    if given.top_k < 1:
-        raise UsageError(f"--top_k is {given.top_k}; it must be at least 1.")
-    if not 0 <= given.min_score <= 1:
-        raise UsageError(f"--min_score is {given.min_score:g}; it must be 0 to 1.")
-    if given.link and not given.sort_into:
-        raise UsageError("--link says how --sort_into sorts. Give --sort_into a folder.")
-    if given.sort_into:
+def _check(args: Namespace) -> None:
+    if args.top_k < 1:
+        raise UsageError(f"--top_k is {args.top_k}; it must be at least 1.")
+    if not 0 <= args.min_score <= 1:
+        raise UsageError(f"--min_score is {args.min_score:g}; it must be 0 to 1.")
+    if args.link and not args.sort_into:
+        raise UsageError("--link goes with --sort_into. Give --sort_into a folder.")
+    if args.sort_into:
         from retrain.inference import sorting
 
-        sorting.check(given.sort_into, [Path(word) for word in given.images])
+        sorting.check(args.sort_into, [Path(word) for word in args.images])
 
 
-def _show(results: "Iterable[Prediction]", given: Namespace, *, total: int, single: bool) -> int:
+def _print_results(results: "Iterable[Prediction]", args: Namespace, inputs: _Inputs) -> int:
     """Print the results as they come, sort their images, and return the exit code."""
-    show = _printer(given, single=single)
-    advance = _progress(total) if total != 1 else lambda done: None
+    print_result = _printer(args, single=inputs.single)
+    advance = _progress(inputs.count) if inputs.count != 1 else lambda done: None
     code, sorted_images, unsure = DONE, 0, 0
     for done, result in enumerate(results, 1):
-        show(result)
+        print_result(result)
         if result.error:
             code = FAILED
             print(f"label_image: {printable(str(result.path))}: {result.error}", file=sys.stderr)
         elif not result.ranked:
             unsure += 1
-        elif given.sort_into:
+        elif args.sort_into:
             from retrain.inference import sorting
 
-            sorting.put(result.path, result.ranked[0].label, given.sort_into, link=given.link)
+            sorting.put(result.path, result.ranked[0].label, args.sort_into, link=args.link)
             sorted_images += 1
         advance(done)
-    if given.sort_into:
-        below = f"; {unsure} scored below {given.min_score:g} and stayed where they are" if unsure else ""
-        print(f"label_image: {sorted_images} image(s) sorted into {given.sort_into}{below}", file=sys.stderr)
+    if args.sort_into:
+        images = "1 image" if sorted_images == 1 else f"{sorted_images} images"
+        below = f"; {unsure} scored below {args.min_score:g} and stayed in place" if unsure else ""
+        print(f"label_image: {images} sorted into {args.sort_into}{below}", file=sys.stderr)
     return code
 
 
 def _progress(total: int) -> Callable[[int], None]:
-    """Return what shows how many images are done, where the answers themselves do not show it."""
+    """Return a function that shows how many images are done, unless the results on the terminal show it."""
     if sys.stdout.isatty():
         return lambda done: None
     from retrain.terminal import Terminal
@@ -100,10 +123,10 @@ def _progress(total: int) -> Callable[[int], None]:
     return lambda done: advance(done, total)
 
 
-def _printer(given: Namespace, *, single: bool) -> "Callable[[Prediction], None]":
-    if given.json:
+def _printer(args: Namespace, *, single: bool) -> "Callable[[Prediction], None]":
+    if args.json:
         return _print_json
-    if given.csv:
+    if args.csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(_COLUMNS)
         return lambda result: _print_rows(result, writer)
@@ -125,15 +148,15 @@ def _print_rows(result: "Prediction", writer: Any) -> None:
 
 
 def _print_timed() -> "Callable[[Prediction], None]":
-    """Return what prints the classes of one image as the codelab does."""
+    """Return a function that prints the classes of one image as the codelab does."""
     started = time.perf_counter()
 
-    def show(result: "Prediction") -> None:
+    def print_result(result: "Prediction") -> None:
         if not result.error:
             print(f"\nEvaluation time (1-image): {time.perf_counter() - started:.3f}s\n")
             _print_ranked(result)
 
-    return show
+    return print_result
 
 
 def _print_block(result: "Prediction") -> None:

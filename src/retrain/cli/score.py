@@ -1,4 +1,4 @@
-"""Scores one model file on images: the child process of `evaluation.fresh_process`, told what by JSON."""
+"""Scores a model file on images, as the child process that `evaluation.fresh_process` sends a JSON request to."""
 
 import json
 import sys
@@ -8,53 +8,63 @@ from pathlib import Path
 
 import numpy as np
 
-from retrain.cli import console
+from retrain.cli import console, lean_tensorflow
 from retrain.errors import ExportError
 from retrain.formats import saved_model
-from retrain.formats.table import runtime
+from retrain.formats.table import format_of
 from retrain.inference import loading as model_loading
 from retrain.inference import prediction
 
-_WARM, _TIMED = 5, 30  # runs before the clock counts, and those that it counts
+_WARM_UP_RUNS, _TIMED_RUNS = 5, 30
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the probabilities of images to the file named, print milliseconds an image, and return the exit code.
+    """Save the probabilities of images to a file, print the milliseconds per image as JSON, and return the exit code.
+
+    Args:
+        arguments: The .npy file to write.
 
     Raises:
         RetrainError: The model or an image cannot be read.
     """
-    asked = json.load(sys.stdin)
+    request = json.load(sys.stdin)
     console.quieten(verbose=False)
-    model, images = Path(asked["model"]), [Path(image) for image in asked["images"]]
-    rows = []
-    if asked["encoded"]:
-        encoded = saved_model.Encoded(model)
-        rows = [encoded(image.read_bytes()) for image in images]
-        milliseconds = _milliseconds(encoded, [image.read_bytes() for image in images[:_TIMED]])
-    else:
-        classifier = runtime(model).load(model, model_loading.describe(model))
-        for scored in prediction.predict_probabilities(classifier, images):
-            if scored.probabilities is None:
-                raise ExportError(f"{scored.path}: {scored.error}")
-            rows.append(scored.probabilities)
-        milliseconds = _milliseconds(
-            lambda pixels: classifier(pixels[None]), [prediction.pixels(classifier, image) for image in images[:_TIMED]]
-        )
-    np.save(arguments[0], np.stack(rows))
+    score = _score_encoded if request["encoded"] else _score
+    probabilities, milliseconds = score(Path(request["model"]), [Path(image) for image in request["images"]])
+    np.save(arguments[0], probabilities)
     sys.stdout.write(json.dumps({"milliseconds": milliseconds}))
     return console.DONE
 
 
-def _milliseconds(run: Callable[..., object], given: Sequence[object]) -> float:
-    """Return the median time of a run, in milliseconds."""
+def _score(model: Path, images: Sequence[Path]) -> tuple[np.ndarray, float]:
+    """Return the probabilities float32 [N, C] of decoded images, and the milliseconds per image."""
+    lean_tensorflow.install_for(model)
+    classifier = format_of(model).load(model, model_loading.describe(model))
+    rows = []
+    for scored in prediction.predict_probabilities(classifier, images):
+        if scored.probabilities is None:
+            raise ExportError(f"{scored.path}: {scored.error}")
+        rows.append(scored.probabilities)
+    batches = [prediction.pixels(classifier, image)[None] for image in images[:_TIMED_RUNS]]
+    return np.stack(rows), _median_milliseconds(classifier, batches)
+
+
+def _score_encoded(model: Path, images: Sequence[Path]) -> tuple[np.ndarray, float]:
+    """Return the same for a SavedModel that decodes the image files itself."""
+    classify = saved_model.ImageFileModel(model)
+    rows = [classify(image.read_bytes()) for image in images]
+    samples = [image.read_bytes() for image in images[:_TIMED_RUNS]]
+    return np.stack(rows), _median_milliseconds(classify, samples)
+
+
+def _median_milliseconds(run: Callable[..., object], samples: Sequence[object]) -> float:
     times = []
-    for number in range(_WARM + _TIMED):
+    for number in range(_WARM_UP_RUNS + _TIMED_RUNS):
         started = time.perf_counter()
-        run(given[number % len(given)])
+        run(samples[number % len(samples)])
         times.append(time.perf_counter() - started)
-    return float(np.median(times[_WARM:]) * 1000)
+    return float(np.median(times[_WARM_UP_RUNS:]) * 1000)
 
 
 if __name__ == "__main__":
-    console.run("scoring", main)
+    console.run("score", main)

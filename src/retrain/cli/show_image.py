@@ -1,14 +1,63 @@
-"""Whose photo it is: captions from the licence file that lies with a set of photos."""
+"""`show_image`: shows photos with the names of those who took them."""
 
+import argparse
+import os
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
+
+from retrain.cli import console, flags
+from retrain.errors import ImageError, first_line, printable
 
 _LICENCE = "LICENSE.txt"
 
 
-def caption(image: Path) -> str:
-    """Return "daisy/1.jpg CC-BY by A Name" for a photo; its name alone where no LICENSE.txt above it names it.
+def command() -> NoReturn:
+    """Run `show_image` on the process's arguments and exit with its code."""
+    console.run("show_image", main)
 
-    Each line of such a file holds a path below it, who made the photo, and after " - " where it was found.
+
+def main(arguments: Sequence[str]) -> int:
+    """Show each photo with its caption and return the exit code.
+
+    Raises:
+        ImageError: A file is missing or is no image.
+    """
+    parser = argparse.ArgumentParser(prog="show_image", description="Shows photos with their captions.")
+    parser.add_argument("images", nargs="+", type=Path)
+    for image in flags.parse(parser, arguments).images:
+        show_image(image)
+    return console.DONE
+
+
+def show_image(image: str | Path) -> None:
+    """Show a photo in a notebook or in the desktop's viewer, and print its caption.
+
+    Raises:
+        ImageError: The file is missing or is no image.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(image) as opened:
+            if "IPython" in sys.modules:
+                from IPython.display import display
+
+                display(opened.convert("RGB"))
+            elif sys.platform != "linux" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+                opened.show()
+            else:
+                opened.verify()  # without a screen, the caption is all that can be shown
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's decoders raise any of them
+        raise ImageError(f"cannot show {image}: {first_line(error)}. Name a photo.") from error
+    print(printable(caption(Path(image))))
+
+
+def caption(image: Path) -> str:
+    """Return "daisy/1.jpg CC-BY by A Name" from the LICENSE.txt above a photo; else its file name.
+
+    Each line of such a file holds a path below it, who made the photo, and after " - " where it comes from.
     """
     for folder in image.absolute().parents:
         licence = folder / _LICENCE

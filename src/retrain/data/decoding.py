@@ -1,4 +1,4 @@
-"""Image bytes to `uint8 [H, W, 3]`: decode, EXIF rotation, resize."""
+"""Decodes image files with Pillow to uint8 [H, W, 3]: draft, resize, EXIF orientation."""
 
 from io import BytesIO
 
@@ -11,7 +11,9 @@ from retrain.errors import ImageError, first_line
 MAX_PIXELS = 2**30 // 12  # 89 million decoded pixels, Pillow's own limit: beyond it lie mistakes and attacks
 RESIZE_RECIPE = "pillow-draft-bilinear-1"  # part of the fingerprint: change it when the pixels change
 _FORMATS = ("PNG", "GIF", "BMP", "WEBP", "TIFF")
-_UPRIGHT = {  # EXIF orientation -> what turns the stored picture upright
+# EXIF orientation -> what turns the image upright. ImageOps.exif_transpose reads the tag of the resized image, which
+# has lost it for TIFF and for transparent images, and turning before resizing costs the large image.
+_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -27,7 +29,7 @@ def decode(data: bytes, *, height: int, width: int) -> np.ndarray:
     """Return the pixels of an encoded image as uint8 [height, width, 3], RGB, 0 to 255.
 
     Reads JPEG, PNG, GIF (first frame), BMP, WebP and TIFF, recognised by content. The aspect ratio is not
-    kept, as in the original. Training, evaluation and labelling all call this one function.
+    kept, as in the original. Training, evaluation and labelling all call this function.
 
     Args:
         data: The whole file.

@@ -1,6 +1,8 @@
-"""The same image decoding as operations of TensorFlow, for graphs that take whole image files."""
+"""Decodes images with operations of TensorFlow, as `decoding` does with Pillow, for graphs that take image files."""
 
 from typing import Any
+
+from retrain.data.image_files import JPEG_MAGIC
 
 _EXIF = b"Exif\0\0"
 _HEAD_BYTES = 2**16  # a JPEG's EXIF segment is no longer, and comes first
@@ -9,8 +11,25 @@ _ENTRY_BYTES = 12  # of a tag in EXIF
 _TAGS_AT_MOST = 64
 
 
-def exif_orientation(data: Any) -> Any:
-    """Return how a JPEG's EXIF says that its camera was held, int32 1 to 8; 1, upright, where it says nothing.
+def decode(data: Any, *, height: int, width: int) -> Any:
+    """Return the pixels of a whole image file, float32 [height, width, 3], RGB, whole numbers 0 to 255.
+
+    Args:
+        data: string [], a file of any format that TensorFlow decodes.
+        height: Rows of the result.
+        width: Columns of the result.
+    """
+    import tensorflow as tf
+
+    jpeg = tf.equal(tf.strings.substr(data, 0, len(JPEG_MAGIC)), JPEG_MAGIC)
+    image = tf.cond(jpeg, lambda: tf.io.decode_jpeg(data, channels=3), lambda: _decode_on_white(data))
+    upright = _turn_upright(tf.ensure_shape(image, [None, None, 3]), _exif_orientation(data))
+    small = tf.image.resize(upright, [height, width], antialias=True)
+    return tf.clip_by_value(tf.round(small), 0, 255)
+
+
+def _exif_orientation(data: Any) -> Any:
+    """Return a JPEG's EXIF orientation, int32 1 to 8; 1, upright, if it has none.
 
     https://www.cipa.jp/std/documents/e/DC-X008-Translation-2023-E.pdf, sections 4.5 and 4.6.4.
     """
@@ -18,7 +37,7 @@ def exif_orientation(data: Any) -> Any:
 
     head = tf.cast(tf.io.decode_raw(tf.strings.substr(data, 0, _HEAD_BYTES), tf.uint8), tf.int32)
     size = tf.size(head)
-    # Zeros behind it: every place that is looked at exists.
+    # Padded with zeros, so that every offset below exists.
     head = tf.concat([head, tf.zeros([len(_EXIF)], tf.int32)], 0)
     here = tf.reduce_all([tf.equal(head[i : i + size], byte) for i, byte in enumerate(_EXIF)], axis=0)
     start = tf.argmax(here, output_type=tf.int32) + len(_EXIF)
@@ -29,7 +48,7 @@ def exif_orientation(data: Any) -> Any:
     little = tf.equal(byte(0), ord("I"))
 
     def number(place: Any) -> Any:
-        """Return the two bytes at a place as a number."""
+        """Return the 16-bit number at an offset."""
         first, second = byte(place), byte(place + 1)
         return tf.where(little, first + 256 * second, 256 * first + second)
 
@@ -38,12 +57,12 @@ def exif_orientation(data: Any) -> Any:
     entries = tags + 2 + _ENTRY_BYTES * tf.range(tf.minimum(number(tags), _TAGS_AT_MOST))
     values = tf.boolean_mask(number(entries + 8), tf.equal(number(entries), _ORIENTATION_TAG))
     value = tf.reduce_max(tf.concat([values, [1]], 0))
-    told = tf.reduce_any(here) & tf.equal(head[0], 0xFF) & (value <= 8)
-    return tf.where(told, value, 1)
+    valid = tf.reduce_any(here) & tf.equal(head[0], 0xFF) & (value <= 8)
+    return tf.where(valid, value, 1)
 
 
-def decode_on_white(data: Any) -> Any:
-    """Return a picture that is no JPEG, uint8 [h, w, 3], on a white ground where it is transparent."""
+def _decode_on_white(data: Any) -> Any:
+    """Return an image other than a JPEG as uint8 [h, w, 3]; transparent parts show white."""
     import tensorflow as tf
 
     image = tf.io.decode_image(data, expand_animations=False)
@@ -56,7 +75,7 @@ def decode_on_white(data: Any) -> Any:
     return tf.cast(tf.broadcast_to(flat, [tf.shape(image)[0], tf.shape(image)[1], 3]), tf.uint8)
 
 
-def turn_upright(image: Any, orientation: Any) -> Any:
+def _turn_upright(image: Any, orientation: Any) -> Any:
     """Return an image [h, w, 3] turned as its EXIF orientation, int32 1 to 8, asks for."""
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Distortions: a training image cropped, scaled, turned, mirrored or lightened, at random from a seed."""
+"""Distorts training images at random: crop, scale, flip, rotation, shift, shear, zoom and brightness."""
 
 import hashlib
 import json
@@ -15,10 +15,10 @@ _RECIPE = 1  # raise it when the same seed gives other pixels
 
 @dataclass(frozen=True)
 class Distortions:
-    """What may happen to a training image; rotation and shear in degrees, all else in percent of the image.
+    """How far a training image may be distorted: rotation and shear in degrees, all else in percent of the image.
 
     Crop, scale, brightness and flip are those of the original `retrain.py`; rotation, shift, shear and zoom those of
-    Keras' ImageDataGenerator, with the nearest pixels where the image moved away from.
+    Keras' ImageDataGenerator, which repeats the pixels at the edge where nothing else is left.
     """
 
     flip_left_right: bool = False
@@ -31,7 +31,7 @@ class Distortions:
     random_zoom: float = 0
 
     def __bool__(self) -> bool:
-        """Return whether anything happens at all."""
+        """Return whether any distortion is on."""
         return self != Distortions()
 
     @property
@@ -49,16 +49,16 @@ class Distortions:
         """Return a distorted image, uint8 [height, width, 3].
 
         Args:
-            canvas: The whole image in the size that `canvas` says, uint8.
+            canvas: The whole image, decoded to the size from `canvas`, uint8.
             height: Rows of the result.
             width: Columns of the result.
             seed: Any bytes; the same ones give the same distortion.
         """
         rng = np.random.default_rng(np.frombuffer(hashlib.sha256(seed).digest(), np.uint32))
-        image = self._cropped(Image.fromarray(canvas), (width, height), rng)
+        image = self._crop(Image.fromarray(canvas), (width, height), rng)
         if self.flip_left_right and rng.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        image = self._moved(image, rng)
+        image = self._warp(image, rng)
         pixels = np.asarray(image)
         if self.random_brightness:
             factor = np.float32(1 + rng.uniform(-1, 1) * self.random_brightness / 100)
@@ -66,7 +66,7 @@ class Distortions:
             pixels = np.clip(np.rint(pixels * factor), 0, 255).astype(np.uint8)
         return pixels
 
-    def _cropped(self, image: Image.Image, size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
+    def _crop(self, image: Image.Image, size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
         """Return a random part of the image: the original's margin to crop from, times its random scale."""
         if not self.random_crop and not self.random_scale:
             return image
@@ -76,7 +76,7 @@ class Distortions:
         box = (left, top, min(left + width, image.width), min(top + height, image.height))
         return image.resize(size, Image.Resampling.BILINEAR, box=box)
 
-    def _moved(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    def _warp(self, image: Image.Image, rng: np.random.Generator) -> Image.Image:
         """Return the image rotated, shifted, sheared and zoomed about its centre."""
         if not (self.random_rotation or self.random_shift or self.random_shear or self.random_zoom):
             return image

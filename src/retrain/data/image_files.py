@@ -1,4 +1,4 @@
-"""Which files are images, and which image files the words of a command name."""
+"""Which files are images, and which image files the arguments of a command name."""
 
 import glob
 import os
@@ -16,12 +16,12 @@ _MAGIC = (JPEG_MAGIC, b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
 
 def has_image_magic(head: bytes) -> bool:
-    """Return whether a file that begins with `head` (`MAGIC_BYTES` of it) is of a format that retrain reads."""
+    """Return whether a file whose first `MAGIC_BYTES` are `head` has a format that retrain reads."""
     return head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
 
 def is_image(path: Path) -> bool:
-    """Return whether a file begins like an image; False as well where it cannot be read."""
+    """Return whether a file begins like an image; False if it cannot be read."""
     try:
         with path.open("rb") as file:
             return has_image_magic(file.read(MAGIC_BYTES))
@@ -35,38 +35,38 @@ _URL_AS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def expand_paths(words: Sequence[str]) -> list[Path]:
-    """Return the files that some words name: a file itself, a folder's image files at any depth, a pattern's files.
+    """Return the image files that arguments name: a file, a folder's image files at any depth, or a pattern's files.
 
-    A word that names nothing that exists stands for itself: who reads it will say that it is not there.
+    A file that does not exist is returned too: reading it reports that it is missing.
 
     Raises:
         UsageError: A URL, or a pattern or folder without images.
         DatasetError: A folder that cannot be read.
     """
-    found: list[Path] = []
+    paths: list[Path] = []
     for word in words:
         if _URL.match(word):
-            raise UsageError(f"{word} is a URL, and only files are read. Download it first, with `curl -O {word}` say.")
+            raise UsageError(f"{word} is a URL, and only files are read. Download it first: curl -O {word}")
         path = Path(word)
         if path.exists() or not glob.has_magic(word):
-            own = _images_of(path)
+            images = _images_of(path)
         else:
-            own = [image for match in sorted(glob.glob(word, recursive=True)) for image in _images_of(Path(match))]
-        if not own:
+            images = [image for match in sorted(glob.glob(word, recursive=True)) for image in _images_of(Path(match))]
+        if not images:
             raise UsageError(f"no image files in {word}. Image files end in {', '.join(EXTENSIONS)}.")
-        found += own
-    return found
+        paths += images
+    return paths
 
 
 def read_paths(lines: TextIO) -> Iterator[Path]:
-    """Yield the paths in a text, one a line, as soon as each line is there; empty lines are passed over."""
+    """Yield the paths in a text, one a line, as soon as each line arrives; empty lines are skipped."""
     for line in lines:
         if word := line.rstrip("\r\n"):
             yield Path(word)
 
 
 def unreadable_reason(path: Path, error: OSError) -> str:
-    """Return why a file cannot be read, in words for who named it."""
+    """Return why a file cannot be read, for a message to the user."""
     if isinstance(error, FileNotFoundError) and _URL_AS_PATH.match(str(path)):
         return "a URL, and only files are read. Download it first"
     return error.strerror or str(error)
@@ -76,13 +76,13 @@ def _images_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     names = list(files_below(path))
-    # As in training: where no name looks like an image's, the files themselves are looked at.
+    # As in training: if no name looks like an image's, the files' contents decide.
     images = [name for name in names if name.lower().endswith(EXTENSIONS)] or [n for n in names if is_image(path / n)]
     return [path / name for name in images]
 
 
 def files_below(folder: Path) -> Iterator[str]:
-    """Yield the paths of all visible files below a folder, relative to it, "/"-separated, a folder's own files sorted.
+    """Yield the paths of all visible files below a folder, relative to it, "/"-separated, sorted within each folder.
 
     Raises:
         DatasetError: A folder cannot be read.

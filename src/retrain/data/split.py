@@ -3,6 +3,8 @@
 import hashlib
 import re
 import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 
 from retrain.errors import UsageError
@@ -18,46 +20,57 @@ class Split(StrEnum):
     TESTING = "testing"
 
 
-def assign_split(key: str, *, validation_percentage: float, testing_percentage: float) -> Split:
-    """Return the split that owns `key`, the same on every machine and every run.
+@dataclass(frozen=True, slots=True)
+class SplitRule:
+    """How images are split: the percentages held out for validation and for testing, 0 to 100.
 
-    The name is hashed, not drawn at random: adding images never moves an old one, so last week's test image
-    cannot become a training image today. The formula is that of the original `retrain.py`, except that the
-    key is relative to the image folder, so that moving the folder changes nothing.
-
-    Args:
-        key: Path relative to the image folder, "/"-separated. Text from "_nohash_" on is ignored, which keeps
-            near-duplicates in one split.
-        validation_percentage: Share held out for tuning, 0 to 100.
-        testing_percentage: Share held out for the final report, 0 to 100.
+    Raises:
+        UsageError: Percentages that are out of range or leave nothing to train on.
     """
-    percentage = hash_percentage(key)
-    if percentage < validation_percentage:
-        return Split.VALIDATION
-    if percentage < validation_percentage + testing_percentage:
-        return Split.TESTING
-    return Split.TRAINING
+
+    validation: float = 10
+    testing: float = 10
+
+    def __post_init__(self) -> None:
+        for flag, value in (("--validation_percentage", self.validation), ("--testing_percentage", self.testing)):
+            if not 0 <= value <= 100:
+                raise UsageError(f"{flag} is {value:g}; it must lie between 0 and 100.")
+        if self.validation + self.testing >= 100:
+            raise UsageError(
+                f"--validation_percentage {self.validation:g} and --testing_percentage {self.testing:g} leave no "
+                f"training data; together they must stay below 100."
+            )
+
+    def assign(self, key: str) -> Split:
+        """Return the split that owns `key`, the same on every machine and every run.
+
+        The name is hashed, not drawn at random: adding images never moves an old one, so last week's test image
+        cannot become a training image today. The formula is that of the original `retrain.py`, except that the
+        key is relative to the image folder, so that moving the folder changes nothing.
+
+        Args:
+            key: Path relative to the image folder, "/"-separated. Text from "_nohash_" on is ignored, which keeps
+                near-duplicates in one split.
+        """
+        percentage = hash_percentage(key)
+        if percentage < self.validation:
+            return Split.VALIDATION
+        if percentage < self.validation + self.testing:
+            return Split.TESTING
+        return Split.TRAINING
+
+
+DEFAULT_SPLIT = SplitRule()
 
 
 def hash_percentage(key: str) -> float:
     """Return where `key` falls between 0 and 100: its SHA-1, as the original `retrain.py` computes it."""
     grouped = re.sub(r"_nohash_.*$", "", key, flags=re.DOTALL)
-    # macOS hands out decomposed file names and Linux composed ones: the same photo must hash alike on both.
+    # macOS lists file names decomposed and Linux composed: the same photo must hash alike on both.
     text = unicodedata.normalize("NFC", grouped).encode("utf-8", "surrogateescape")
     return int(hashlib.sha1(text).hexdigest(), 16) % _HASH_BUCKETS * (100.0 / (_HASH_BUCKETS - 1))
 
 
-def check_percentages(validation: float, testing: float) -> None:
-    """Refuse percentages that are negative or leave nothing to train on.
-
-    Raises:
-        UsageError: Names the flag and its value.
-    """
-    for flag, value in (("--validation_percentage", validation), ("--testing_percentage", testing)):
-        if not 0 <= value <= 100:
-            raise UsageError(f"{flag} is {value:g}; it must lie between 0 and 100.")
-    if validation + testing >= 100:
-        raise UsageError(
-            f"--validation_percentage {validation:g} and --testing_percentage {testing:g} leave no training data; "
-            f"together they must stay below 100."
-        )
+def nearest_to_training(keys: Iterable[str]) -> str:
+    """Return the key with the highest hash: the first to join the training images if more images are trained on."""
+    return max(keys, key=hash_percentage)

@@ -1,10 +1,9 @@
-"""The pictures that a training looks at: photos as they are, and distorted copies of the training photos.
+"""Variants: photos as they are, and distorted copies of the training photos."""
 
-Each picture has a name: the photo's path below the image folder, for a copy followed by a NUL and by which one it is.
-"""
-
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, overload
 
 import numpy as np
 
@@ -12,74 +11,97 @@ from retrain.data.dataset import Dataset
 from retrain.data.distortions import Distortions
 from retrain.data.split import Split
 
-_MARK = "\0"  # no file name holds it
+
+class Variant(NamedTuple):
+    """A photo's path below the image folder, and which distorted copy of it; "" is the photo itself."""
+
+    path: str
+    copy: str = ""
+
+
+@dataclass(frozen=True)
+class VariantColumns(Sequence[Variant]):
+    """Variants kept as two columns, because a million small objects are slow to make and to garbage-collect."""
+
+    paths: Sequence[str]
+    copies: Sequence[str]
+
+    @overload
+    def __getitem__(self, index: int) -> Variant: ...
+    @overload
+    def __getitem__(self, index: slice) -> "VariantColumns": ...
+    def __getitem__(self, index: int | slice) -> "Variant | VariantColumns":
+        if isinstance(index, slice):
+            return VariantColumns(self.paths[index], self.copies[index])
+        return Variant(self.paths[index], self.copies[index])
+
+    def __iter__(self) -> Iterator[Variant]:
+        return map(Variant, self.paths, self.copies)
+
+    def __len__(self) -> int:
+        return len(self.paths)
 
 
 @dataclass(frozen=True)
 class Variants:
-    """All pictures of a training.
+    """All variants of a training.
 
-    `labels` int64 [V] are their class ids; `members` has the indices of each split, int64: those of training are the
-    training photos, or their distorted copies.
+    `labels` int64 [V] are their class ids. `members` has the indices of each split, int64: those of training are the
+    training photos, or their distorted copies. The variants of one photo are side by side.
     """
 
-    names: Sequence[str]
+    rows: Sequence[Variant]
     labels: np.ndarray
     members: dict[Split, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Distorter:
-    """Makes distorted copies of photos; all follow from `seed`, the photo's content and which copy it is."""
+    """Makes distorted copies; each follows from `seed`, the photo's content and which copy it is."""
 
     distortions: Distortions
     seed: int
 
-    def name(self, path: str, copy: str) -> str:
-        """Return the name of one copy of a photo."""
-        return f"{path}{_MARK}{self.distortions.tag}/{self.seed}/{copy}"
+    @functools.cached_property
+    def _prefix(self) -> str:
+        return f"{self.distortions.tag}/{self.seed}/"
 
-    def canvas(self, name: str, *, height: int, width: int) -> tuple[int, int]:
-        """Return the rows and columns to decode a picture's photo to."""
-        return self.distortions.canvas(height=height, width=width) if copy_of(name) else (height, width)
+    def identity(self, copy: str) -> str:
+        """Return what tells a copy from those of other distortions and seeds; "" for the photo itself."""
+        return self._prefix + copy if copy else ""
 
-    def picture(self, name: str, canvas: np.ndarray, *, content: bytes, height: int, width: int) -> np.ndarray:
-        """Return a picture, uint8 [height, width, 3], from its photo in the size of `canvas`, uint8.
+    def canvas_size(self, copy: str, *, height: int, width: int) -> tuple[int, int]:
+        """Return the rows and columns to decode the photo to, for a copy of height x width."""
+        return self.distortions.canvas(height=height, width=width) if copy else (height, width)
+
+    def distort(self, canvas: np.ndarray, copy: str, *, content: bytes, height: int, width: int) -> np.ndarray:
+        """Return the pixels of a copy, uint8 [height, width, 3]; those of the photo itself are `canvas`.
 
         Args:
-            name: Which picture.
-            canvas: The photo.
+            canvas: The photo, decoded to `canvas_size`, uint8.
+            copy: Which copy.
             content: The SHA-256 of the photo's file.
-            height: Rows of the picture.
-            width: Columns of the picture.
+            height: Rows of the result.
+            width: Columns of the result.
         """
-        which = copy_of(name)
-        if not which:
+        if not copy:
             return canvas
-        return self.distortions.apply(canvas, height=height, width=width, seed=content + which.encode())
+        return self.distortions.apply(canvas, height=height, width=width, seed=content + self.identity(copy).encode())
 
 
-def list_variants(dataset: Dataset, copier: Distorter, *, copies: int) -> Variants:
-    """Return the pictures of a data set: every photo, or `copies` of each training photo and all others as they are."""
-    names: list[str] = []
+def list_variants(dataset: Dataset, *, copies: int) -> Variants:
+    """Return the variants of a data set: `copies` of each training photo and all other photos, or with 0 all photos."""
+    numbers = [str(number) for number in range(copies)]
+    paths: list[str] = []
+    chosen: list[str] = []
     labels: list[int] = []
     members: dict[Split, list[int]] = {split: [] for split in Split}
     for example in dataset.examples:
-        own = [example.path]
-        if copies and example.split is Split.TRAINING:
-            own = [copier.name(example.path, str(number)) for number in range(copies)]
-        members[example.split] += range(len(names), len(names) + len(own))
-        names += own
-        labels += [example.class_id] * len(own)
-    places = {split: np.array(indices, np.int64) for split, indices in members.items()}
-    return Variants(names, np.array(labels, np.int64), places)
-
-
-def photo_of(name: str) -> str:
-    """Return the path of the photo that a picture shows."""
-    return name.partition(_MARK)[0]
-
-
-def copy_of(name: str) -> str:
-    """Return which distorted copy a picture is, "" for the photo itself."""
-    return name.partition(_MARK)[2]
+        photo_copies = numbers if numbers and example.split is Split.TRAINING else [""]
+        count = len(photo_copies)
+        members[example.split] += range(len(paths), len(paths) + count)
+        paths += [example.path] * count
+        chosen += photo_copies
+        labels += [example.class_id] * count
+    indices = {split: np.array(rows, np.int64) for split, rows in members.items()}
+    return Variants(VariantColumns(paths, chosen), np.array(labels, np.int64), indices)

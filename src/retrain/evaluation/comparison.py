@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from retrain.errors import ExportError
-from retrain.evaluation import fresh_process, metrics
+from retrain.evaluation import metrics
+from retrain.evaluation.fresh_process import FileScores, score_file
 from retrain.files import size_of
-from retrain.formats import table as format_table
-from retrain.formats.table import FORMATS, ExportSource
+from retrain.formats import table as formats
+from retrain.formats.classifier import ExportSource
+
+GRAPH = "frozen graph"
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class FormatResult:
     """What one exported file is worth.
 
     `accuracy` is that on the test images, None without any. `agreement` is the share of the images that the frozen
-    graph gives the same class, `apart` the number of those whose difference its tolerance does not explain.
+    graph gives the same class, `disagreements` the number of those whose difference its tolerance does not explain.
     `allowed` says what a difference may be; `bytes` counts the file, or all files of a folder.
     """
 
@@ -28,8 +31,107 @@ class FormatResult:
     milliseconds: float
     accuracy: float | None
     agreement: float
-    apart: int
+    disagreements: int
     allowed: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The images that formats are compared on.
+
+    `labels` int64 [N] are their class ids, None where they say nothing of the accuracy. `max_drop` is how much accuracy
+    a format may lose, 0 to 1.
+    """
+
+    images: Sequence[Path]
+    labels: np.ndarray | None
+    max_drop: float
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was written: the frozen graph that all is compared with, the other files, and what is wrong with them."""
+
+    graph: FormatResult
+    formats: list[FormatResult]
+    problems: list[str]
+
+
+def export_and_compare(
+    names: Sequence[str],
+    source: ExportSource,
+    graph: Path,
+    comparison: Comparison,
+    *,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> ExportReport:
+    """Return what the formats of a classifier are worth, after writing them.
+
+    Args:
+        names: Keys of `formats.table.EXPORTS`.
+        source: The classifier.
+        graph: Its frozen graph; the others are written beside it.
+        comparison: What to compare on.
+        advance: Called with the formats done and the formats in all.
+
+    Raises:
+        ExportError: The frozen graph cannot be read back; what befalls another format is among the problems.
+    """
+    expected = score_file(graph, comparison.images)
+    results: list[FormatResult] = []
+    problems = []
+    for done, name in enumerate(names, 1):
+        export = formats.EXPORTS[name]
+        try:
+            path = formats.write(name, source, graph)
+            scores = score_file(path, comparison.images)
+            results.append(compare(name, path, scores, expected, comparison, tolerance=export.tolerance))
+            if export.decodes:
+                scores = score_file(path, comparison.images, encoded=True)
+                results += _compare_decoded(f"{name}, image files", path, scores, expected, comparison)
+        except ExportError as error:  # costs this format only
+            problems.append(str(error).rstrip("."))
+        advance(done, len(names))
+    reference = replace(compare(GRAPH, graph, expected, expected, comparison, tolerance=None), allowed="")
+    return ExportReport(reference, results, problems + find_problems(reference, results, max_drop=comparison.max_drop))
+
+
+def _compare_decoded(
+    name: str, path: Path, scores: FileScores, expected: FileScores, comparison: Comparison
+) -> list[FormatResult]:
+    """Compare on those images only that a model decoded, none for none: TensorFlow does not decode TIFF."""
+    rows = np.isfinite(scores.probabilities).all(axis=1)
+    if not rows.any():
+        return []
+    labels = None if comparison.labels is None else comparison.labels[rows]
+    scores, expected = (replace(each, probabilities=each.probabilities[rows]) for each in (scores, expected))
+    return [compare(name, path, scores, expected, replace(comparison, labels=labels), tolerance=None)]
+
+
+def compare(
+    name: str, path: Path, scores: FileScores, expected: FileScores, comparison: Comparison, *, tolerance: float | None
+) -> FormatResult:
+    """Return what a file is worth.
+
+    Args:
+        name: Of its format.
+        path: The file.
+        scores: What it makes of the images.
+        expected: What the frozen graph makes of them.
+        comparison: Their labels, and how much accuracy may be lost.
+        tolerance: How far a probability may be off, None where the accuracy alone counts.
+    """
+    ours, theirs = scores.probabilities, expected.probabilities
+    return FormatResult(
+        name,
+        path,
+        size_of(path),
+        scores.milliseconds,
+        None if comparison.labels is None else metrics.accuracy(ours, comparison.labels),
+        float(np.mean(ours.argmax(axis=1) == theirs.argmax(axis=1))),
+        0 if tolerance is None else len(find_disagreements(ours, theirs, tolerance)),
+        f"{comparison.max_drop:.1%} less accuracy" if tolerance is None else f"ties of {tolerance:g}",
+    )
 
 
 def find_disagreements(scored: np.ndarray, expected: np.ndarray, tolerance: float) -> np.ndarray:
@@ -49,63 +151,29 @@ def find_disagreements(scored: np.ndarray, expected: np.ndarray, tolerance: floa
     return np.flatnonzero(apart | ~np.isfinite(scored).all(axis=1))
 
 
-def compare(
-    name: str,
-    path: Path,
-    scored: np.ndarray,
-    expected: np.ndarray,
-    labels: np.ndarray | None,
-    *,
-    milliseconds: float,
-    tolerance: float | None,
-    max_drop: float,
-) -> FormatResult:
-    """Return what a file is worth whose probabilities are `scored`, where the frozen graph's are `expected`.
-
-    Args:
-        name: Of its format.
-        path: The file.
-        scored: float32 [N, C].
-        expected: float32 [N, C].
-        labels: int64 [N], class ids; None where the images say nothing of the accuracy.
-        milliseconds: What an image takes.
-        tolerance: How far a probability may be off, None where the accuracy alone counts.
-        max_drop: How much accuracy it may lose, 0 to 1.
-    """
-    return FormatResult(
-        name,
-        path,
-        size_of(path),
-        milliseconds,
-        None if labels is None else metrics.accuracy(scored, labels),
-        float(np.mean(scored.argmax(axis=1) == expected.argmax(axis=1))),
-        0 if tolerance is None else len(find_disagreements(scored, expected, tolerance)),
-        f"{max_drop:.1%} less accuracy" if tolerance is None else f"ties of {tolerance:g}",
-    )
-
-
-def find_problems(graph: FormatResult, checked: Sequence[FormatResult], *, max_drop: float) -> list[str]:
+def find_problems(graph: FormatResult, results: Sequence[FormatResult], *, max_drop: float) -> list[str]:
     """Return what is wrong with exported files, a sentence each.
 
     Args:
         graph: The frozen graph.
-        checked: The files.
+        results: The other files.
         max_drop: How much accuracy each may lose, 0 to 1.
     """
-    found = []
-    for row in checked:
+    problems = []
+    for row in results:
         lost = 0.0 if row.accuracy is None or graph.accuracy is None else graph.accuracy - row.accuracy
-        if row.apart:
-            found.append(f"{row.name} gives {row.apart} image(s) another class than the frozen graph")
+        if row.disagreements:
+            images = "1 image" if row.disagreements == 1 else f"{row.disagreements} images"
+            problems.append(f"{row.name} gives {images} another class than the frozen graph")
         elif lost > max_drop + 1e-9:
-            found.append(f"{row.name} loses {lost:.1%} accuracy, more than --max_accuracy_drop {max_drop:g}")
-    return found
+            problems.append(f"{row.name} loses {lost:.1%} accuracy, more than --max_accuracy_drop {max_drop:g}")
+    return problems
 
 
-def table(graph: FormatResult, checked: Sequence[FormatResult]) -> list[str]:
-    """Return what the files are worth as lines: a head, the frozen graph, and one for each file."""
+def table(graph: FormatResult, results: Sequence[FormatResult]) -> list[str]:
+    """Return what the files are worth as lines: a heading, the frozen graph, and one for each file."""
     rows = [("format", "file", "bytes", "ms/image", "test accuracy", "agreement", "allowed")]
-    for row in (graph, *checked):
+    for row in (graph, *results):
         accuracy = "-" if row.accuracy is None else f"{row.accuracy:.1%}"
         agreement = "-" if row is graph else f"{row.agreement:.1%}"
         rows.append(
@@ -117,73 +185,3 @@ def table(graph: FormatResult, checked: Sequence[FormatResult]) -> list[str]:
         "  ".join(row[i].ljust(width) if i in texts else row[i].rjust(width) for i, width in enumerate(widths)).rstrip()
         for row in rows
     ]
-
-
-GRAPH = "frozen graph"
-ENCODED = "saved_model, image files"  # which it decodes itself
-
-
-@dataclass(frozen=True)
-class ExportReport:
-    """What was written: the frozen graph that all is compared with, the other files, and what is wrong with them."""
-
-    graph: FormatResult
-    checked: list[FormatResult]
-    problems: list[str]
-
-
-def export_and_compare(
-    names: Sequence[str],
-    found: ExportSource,
-    *,
-    images: Sequence[Path],
-    labels: np.ndarray | None,
-    max_drop: float,
-    advance: Callable[[int, int], None] = lambda done, total: None,
-) -> ExportReport:
-    """Return what the formats of a classifier are worth, after writing them.
-
-    Args:
-        names: Keys of `exportable.FORMATS`.
-        found: The classifier.
-        images: Image files to compare on.
-        labels: int64 [N], their class ids; None where they say nothing of the accuracy.
-        max_drop: How much accuracy a format may lose, 0 to 1.
-        advance: Called with the formats done and the formats in all.
-
-    Raises:
-        ExportError: The frozen graph cannot be read back; what befalls another format is among the problems.
-    """
-    expected = fresh_process.score_file(found.graph, images)
-
-    everything = np.ones(len(images), bool)
-
-    def checked(
-        name: str, path: Path, scored: fresh_process.FileScores, tolerance: float | None, known: np.ndarray = everything
-    ) -> FormatResult:
-        return compare(
-            name,
-            path,
-            scored.probabilities[known],
-            expected.probabilities[known],
-            None if labels is None else labels[known],
-            milliseconds=scored.milliseconds,
-            tolerance=tolerance,
-            max_drop=max_drop,
-        )
-
-    rows: list[FormatResult] = []
-    problems = []
-    for done, name in enumerate(names, 1):
-        try:
-            path = format_table.write(name, found)
-            rows.append(checked(name, path, fresh_process.score_file(path, images), FORMATS[name].tolerance))
-            if name == "saved_model":
-                encoded = fresh_process.score_file(path, images, encoded=True)
-                known = np.isfinite(encoded.probabilities).all(axis=1)  # TensorFlow does not decode TIFF
-                rows += [checked(ENCODED, path, encoded, None, known)] if known.any() else []
-        except ExportError as error:  # costs this format only
-            problems.append(str(error).rstrip("."))
-        advance(done, len(names))
-    graph = replace(checked(GRAPH, found.graph, expected, None), allowed="")
-    return ExportReport(graph, rows, problems + find_problems(graph, rows, max_drop=max_drop))

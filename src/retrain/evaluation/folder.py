@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from retrain.data.dataset import scan
-from retrain.data.split import Split
+from retrain.data.split import DEFAULT_SPLIT, Split, SplitRule
 from retrain.errors import DatasetError
 from retrain.evaluation import metrics
 from retrain.evaluation.metrics import Figures, Misclassified, misclassified
@@ -49,29 +49,22 @@ def evaluate(
     image_dir: Path,
     *,
     split: Split | None = Split.TESTING,
-    validation_percentage: float = 10,
-    testing_percentage: float = 10,
+    rule: SplitRule = DEFAULT_SPLIT,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> FolderEvaluation:
     """Return what a model makes of a folder of class folders.
 
     Args:
-        model: From `label.load`.
+        model: From `inference.loading.load`.
         image_dir: The image folder, split as for training.
         split: The part to look at, None for all.
-        validation_percentage: As in training.
-        testing_percentage: As in training.
+        rule: How the folder is split, as in training.
         advance: Called with the images done and the images in all.
 
     Raises:
         DatasetError: No image to look at, or no folder that the model has a class for.
     """
-    dataset = scan(
-        image_dir,
-        validation_percentage=validation_percentage,
-        testing_percentage=testing_percentage,
-        least_classes=1,
-    )
+    dataset = scan(image_dir, rule, least_classes=1)
     names = model.metadata.labels
     ids = _class_ids(dataset.class_names, names)
     unknown = tuple(name for name in dataset.class_names if name not in ids)
@@ -83,13 +76,13 @@ def evaluate(
     wanted = [e for e in dataset.examples if split in (None, e.split) and dataset.class_names[e.class_id] in ids]
     paths, rows, labels = [], [], []
     rejected: dict[str, str] = {}
-    scored = prediction.predict_probabilities(model, [dataset.image_dir / example.path for example in wanted])
-    for done, (example, found) in enumerate(zip(wanted, scored, strict=True), 1):
-        if found.probabilities is None:
-            rejected[example.path] = found.error or ""
+    predictions = prediction.predict_probabilities(model, [dataset.image_dir / example.path for example in wanted])
+    for done, (example, image) in enumerate(zip(wanted, predictions, strict=True), 1):
+        if image.probabilities is None:
+            rejected[example.path] = image.error or ""
         else:
             paths.append(example.path)
-            rows.append(found.probabilities)
+            rows.append(image.probabilities)
             labels.append(ids[dataset.class_names[example.class_id]])
         advance(done, len(wanted))
     if not rows:
@@ -104,8 +97,8 @@ def _class_ids(class_names: tuple[str, ...], labels: tuple[str, ...]) -> dict[st
     """Return folder name -> class id; the original wrote labels in lower case, with spaces for all signs."""
     exact = {name: number for number, name in enumerate(labels)}
     legacy = {_legacy(name): number for number, name in enumerate(labels)}
-    found = {name: exact.get(name, legacy.get(_legacy(name))) for name in class_names}
-    return {name: number for name, number in found.items() if number is not None}
+    ids = {name: exact.get(name, legacy.get(_legacy(name))) for name in class_names}
+    return {name: class_id for name, class_id in ids.items() if class_id is not None}
 
 
 def _legacy(name: str) -> str:

@@ -26,23 +26,23 @@ def score_file(model: Path, images: Sequence[Path], *, encoded: bool = False) ->
     """Return what a fresh process makes of images with a model file.
 
     Args:
-        model: A file or folder that `classifier.runtime` reads.
+        model: A file or folder that `formats.table` knows.
         images: Image files.
         encoded: Whether to give a SavedModel the files as they are, which it decodes itself.
 
     Raises:
         ExportError: The process failed; says why.
     """
-    asked = json.dumps({"model": str(model), "encoded": encoded, "images": [str(image) for image in images]})
+    request = json.dumps({"model": str(model), "encoded": encoded, "images": [str(image) for image in images]})
     with TemporaryDirectory() as folder:
         out = Path(folder) / "probabilities.npy"
         # -P: a file named retrain.py in the current folder must not hide the package.
-        words = [sys.executable, "-P", "-m", "retrain.scoring", str(out)]
+        words = [sys.executable, "-P", "-m", "retrain.cli.score", str(out)]
         # Of a GPU, the training may hold a part of the memory still.
         env = {**os.environ, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
         done = subprocess.run(
             words,
-            input=asked,
+            input=request,
             capture_output=True,
             encoding="utf-8",
             errors="replace",

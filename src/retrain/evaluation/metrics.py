@@ -75,8 +75,8 @@ def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
         probabilities: float32 [N, C], rows that sum to 1.
         labels: int64 [N], class ids in [0, C).
     """
-    own = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(own, _SMALLEST)).mean())
+    of_label = probabilities[np.arange(len(labels)), labels]
+    return float(-np.log(np.maximum(of_label, _SMALLEST)).mean())
 
 
 def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -9,7 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
+
+from retrain.data.dataset import Dataset
+from retrain.data.split import Split
 from retrain.errors import ExportError, printable
+from retrain.evaluation import metrics
 from retrain.evaluation.comparison import FormatResult
 from retrain.evaluation.metrics import ClassFigures, Interval, Misclassified
 from retrain.history import Evaluation
@@ -23,7 +28,7 @@ class Report:
 
     `settings` are those that were not left at their defaults. `counts` has the numbers of training, validation and
     testing images for each class. `test_accuracy` is that of the written graph, None without test images.
-    `confusion[i][j]` counts images of class i taken for class j.
+    `confusion[i][j]` counts images of class i that were predicted as class j.
     """
 
     architecture: str
@@ -44,6 +49,68 @@ class Report:
     notes: Sequence[str]
     measured: Sequence[Evaluation] = field(default_factory=list)
     exports: Sequence[FormatResult] = ()
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What a run was asked for; `settings` are those that were not left at their defaults."""
+
+    architecture: str
+    steps: int
+    learning_rate: float
+    random_seed: int
+    settings: dict[str, object]
+
+
+@dataclass(frozen=True)
+class TestScores:
+    """What the written graph makes of the test photos.
+
+    `paths` are below the image folder; `probabilities` float32 [n, C]; `labels` int64 [n] are their class ids.
+    """
+
+    paths: Sequence[str]
+    probabilities: np.ndarray
+    labels: np.ndarray
+
+
+def make_report(
+    run: RunSettings,
+    dataset: Dataset,
+    test: TestScores,
+    *,
+    rejected: dict[str, str],
+    history: Sequence[Evaluation],
+    exports: Sequence[FormatResult],
+) -> Report:
+    """Return the report of a run.
+
+    Args:
+        run: What it was asked for.
+        dataset: The photos that could be read.
+        test: What the written graph makes of the test photos.
+        rejected: Photos that could not be read, with the reason.
+        history: The evaluations of the training.
+        exports: What the exported files are worth.
+    """
+    count, names = len(test.labels), dataset.class_names
+    confusion = metrics.confusion_matrix(test.probabilities, test.labels)
+    return Report(
+        **vars(run),
+        class_names=names,
+        counts=np.stack([dataset.counts(split) for split in Split], axis=1).tolist(),
+        test_accuracy=metrics.accuracy(test.probabilities, test.labels) if count else None,
+        test_cross_entropy=metrics.cross_entropy(test.probabilities, test.labels) if count else None,
+        test_interval=metrics.wilson_interval(int(confusion.trace()), count),
+        test_count=count,
+        class_figures=metrics.class_figures(confusion),
+        confusion=confusion.tolist(),
+        misclassified=metrics.misclassified(test.paths, names, test.probabilities, test.labels),
+        rejected=rejected,
+        notes=dataset.notes,
+        measured=history,
+        exports=exports,
+    )
 
 
 def closing_lines(report: Report, *, misclassified: bool) -> list[str]:
@@ -202,7 +269,7 @@ def _confusion_table(report: Report) -> str:
         most = max(1, sum(row))
         cells = "".join(f'<td style="background:rgba(42,111,176,{0.7 * n / most:.2f})">{n or ""}' for n in row)
         rows.append(f"<tr><td>{_text(name)}{cells}")
-    return f"<h2>What was taken for what</h2><table>{head}{''.join(rows)}</table>"
+    return f"<h2>Confusion matrix</h2><table>{head}{''.join(rows)}</table>"
 
 
 def _export_table(exports: Sequence[FormatResult]) -> str:
@@ -222,7 +289,7 @@ def _gallery(misclassified: Sequence[Misclassified], image_dir: Path, folder: Pa
         return ""
     figures = "".join(
         f'<figure><img loading=lazy alt="" src="{_link(image_dir / row.path, folder)}"><figcaption>'
-        f"{_text(row.path)}: taken for <b>{_text(row.predicted)}</b> ({row.score:.2f})</figcaption></figure>"
+        f"{_text(row.path)}: predicted <b>{_text(row.predicted)}</b> ({row.score:.2f})</figcaption></figure>"
         for row in misclassified[:_SHOWN_AT_MOST]
     )
     return f"<h2>Misclassified test images ({len(misclassified)})</h2>{figures}"

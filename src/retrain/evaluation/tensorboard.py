@@ -40,8 +40,8 @@ class Summaries:
 
         Args:
             folder: Gets a folder for each run.
-            runs: Folders below it, one for each curve of a chart; the first shows graph and pictures.
-            head_every: Steps from one picture of the head to the next.
+            runs: Folders below it, one for each curve of a chart; the first shows graph and images.
+            head_every: Steps from one summary of the head to the next.
             scope: First part of the head's names.
             part: Names files that go beside those of a training.
             clock: Seconds since 1970.
@@ -88,7 +88,7 @@ class Summaries:
 
         self._write(self._first, 0, summary=Summary.FromString(summary.SerializeToString()))
 
-    def picture(self, tag: str, pixels: np.ndarray) -> None:
+    def image(self, tag: str, pixels: np.ndarray) -> None:
         """Show an image, uint8 [h, w, 3], on the images page."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
@@ -113,7 +113,7 @@ class Summaries:
         self._writers[run].flush()
 
     def wants_head(self, step: int) -> bool:
-        """Return whether enough steps have passed for another picture of the head."""
+        """Return whether enough steps have passed for another summary of the head."""
         return step >= self._next_head
 
     def head(
@@ -167,9 +167,9 @@ def write_hparams(folder: Path, trials: Mapping[str, Mapping[str, float | str]])
     from tensorboard.plugins.hparams import summary_v2 as hp
 
     metrics = [
-        hp.Metric(tag, group=run, display_name=f"{run} {shown}")
+        hp.Metric(tag, group=run, display_name=f"{run} {name}")
         for run in (VALIDATION, TRAIN)
-        for tag, shown in (("accuracy_1", "accuracy"), ("cross_entropy_1", "cross entropy"))
+        for tag, name in (("accuracy_1", "accuracy"), ("cross_entropy_1", "cross entropy"))
     ]
     flags = list(dict.fromkeys(flag for values in trials.values() for flag in values))
     with Summaries(folder, runs=(".",), part=".hparams") as summaries:
@@ -205,21 +205,21 @@ def sketch(graph_def: GraphDef, *, scope: str) -> GraphDef:
         graph_def: A graph that retrain exported; it is not changed.
         scope: Names the scope, for a backbone whose nodes have none in common.
     """
-    drawn = type(graph_def)()
-    drawn.CopyFrom(graph_def)
-    for node in drawn.node:
+    sketched = type(graph_def)()
+    sketched.CopyFrom(graph_def)
+    for node in sketched.node:
         if node.op == "Const" and node.attr["value"].ByteSize() > _SMALL_BYTES:
             del node.attr["value"]
-    bottlenecks = [n for n in drawn.node if n.name.endswith("BottleneckInputPlaceholder") and n.input]
-    inside = {n.name for n in needed_nodes(drawn, [n.input[0] for n in bottlenecks]) if n.op != "Placeholder"}
+    bottlenecks = [n for n in sketched.node if n.name.endswith("BottleneckInputPlaceholder") and n.input]
+    inside = {n.name for n in needed_nodes(sketched, [n.input[0] for n in bottlenecks]) if n.op != "Placeholder"}
     inside = {name for name in inside if name.partition("/")[0] not in {node_name(n.input[0]) for n in bottlenecks}}
     if len({name.partition("/")[0] for name in inside}) > 1:
         prefix = "".join(c if c.isalnum() else "_" for c in scope)
-        for node in drawn.node:
+        for node in sketched.node:
             node.input[:] = [f"{prefix}/{name}" if node_name(name) in inside else name for name in node.input]
             if node.name in inside:
                 node.name = f"{prefix}/{node.name}"
-    return drawn
+    return sketched
 
 
 def summarise(summaries: Summaries, result: ChunkResult) -> None:

@@ -1,38 +1,19 @@
-"""What every loaded model offers, whatever its format."""
+"""What all formats share: a loaded classifier, what it is made of, and what each is written from."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from retrain.errors import GraphError, first_line
+from retrain.head import Head, softmax
 from retrain.metadata import Metadata
+from retrain.preprocessing import InputSpec
 
 _ROUNDED = 1e-3  # how far from [0, 1] a score may be by rounding
-
-
-@dataclass(frozen=True)
-class ModelStats:
-    """What a model is made of: how many operations or layers of each kind, and how many numbers it has learnt."""
-
-    operations: Counter[str]
-    parameters: int
-
-
-def as_probabilities(scores: np.ndarray) -> np.ndarray:
-    """Return the scores float32 [N, C] of any classifier as values in [0, 1].
-
-    What lies in [0, 1] is left as it is: it comes from a softmax, or from one sigmoid for each class. Anything else
-    is unnormalised, as a classifier gives it that was trained on logits, and goes through a softmax.
-    """
-    if scores.size == 0 or (scores.min() >= -_ROUNDED and scores.max() <= 1 + _ROUNDED):
-        return scores
-    powers: np.ndarray = np.exp(scores - scores.max(axis=1, keepdims=True))
-    powers /= powers.sum(axis=1, keepdims=True)
-    return powers
 
 
 class Classifier(Protocol):
@@ -50,6 +31,55 @@ class Classifier(Protocol):
 
     def for_thread(self) -> "Classifier":
         """Return the same classifier for use in another thread at the same time."""
+
+
+@dataclass(frozen=True)
+class ModelStats:
+    """How many operations or layers of each kind a model has, and how many parameters."""
+
+    operations: Counter[str]
+    parameters: int
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """A trained head and the frozen backbone below it, which a format joins into one file.
+
+    `graph` is the backbone's frozen graph, from `input` to the bottleneck node `target`; `litert` is the same as a
+    LiteRT model, None where there is none. `output` names the softmax, `scope` the first part of the head's nodes.
+    """
+
+    graph: Path
+    litert: Path | None
+    input: InputSpec
+    target: str
+    head: Head
+    output: str
+    scope: str
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """A classifier as it was written: its frozen graph, parsed once for all other formats.
+
+    `sha256` is that of the graph's file; `sample_images` gives training images, uint8 [H, W, 3] each.
+    """
+
+    graph_def: Any
+    metadata: Metadata
+    sha256: str
+    sample_images: Callable[[], Sequence[np.ndarray]]
+
+
+def as_probabilities(scores: np.ndarray) -> np.ndarray:
+    """Return the scores float32 [N, C] of any classifier as values in [0, 1].
+
+    What lies in [0, 1] is left as it is: it comes from a softmax, or from one sigmoid for each class. Anything else
+    is unnormalised, as a classifier gives it that was trained on logits, and goes through a softmax.
+    """
+    if scores.size == 0 or (scores.min() >= -_ROUNDED and scores.max() <= 1 + _ROUNDED):
+        return scores
+    return softmax(scores)
 
 
 def does_not_run(model: Path, shape: Sequence[int], error: BaseException) -> GraphError:

@@ -11,17 +11,55 @@ from typing import Any
 import numpy as np
 
 from retrain.errors import GraphError, first_line
-from retrain.formats.classifier import ModelStats, as_probabilities, does_not_run
+from retrain.files import write_result
+from retrain.formats.classifier import ExportSource, ModelStats, as_probabilities, does_not_run
 from retrain.formats.keras_layers import LayerBuilder
-from retrain.graphs import editing, nodes
+from retrain.graphs.editing import to_portable
+from retrain.graphs.nodes import GraphDef
 from retrain.metadata import METADATA_FILE, Metadata
-from retrain.preprocessing import scale_pixels
+from retrain.preprocessing import InputSpec
 
-SUFFIXES = (".keras", ".h5")
+INPUT = "image"
+
+
+def write(source: ExportSource, path: Path) -> None:
+    """Write a classifier as a `.keras` file with its metadata inside.
+
+    The model takes RGB pixels 0 to 255, [N, height, width, 3], scales them itself, and gives probabilities [N, C].
+
+    Raises:
+        ExportError: The graph has an operation that this has no layer for, or the file cannot be written.
+    """
+    model = build_model(source.graph_def, source.metadata)
+    spec = replace(source.metadata.input, node=INPUT, mean=0.0, std=1.0)
+    metadata = replace(source.metadata, input=spec, output=model.layers[-1].name, bottleneck=None)
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "model.keras"
+        model.save(file)
+        data = io.BytesIO(file.read_bytes())
+    with zipfile.ZipFile(data, "a") as archive:
+        archive.writestr(zipfile.ZipInfo(METADATA_FILE), metadata.to_json())
+    write_result(path, data.getvalue())
+
+
+def build_model(graph_def: GraphDef, metadata: Metadata) -> Any:
+    """Return a frozen graph as a Keras model, layer by layer, on pixels 0 to 255.
+
+    Raises:
+        ExportError: It has an operation that this has no layer for.
+    """
+    import keras
+
+    spec = metadata.input
+    image = keras.Input((spec.height, spec.width, 3), name=INPUT)
+    std = spec.std or 1.0
+    scaled = keras.layers.Rescaling(1 / std, -(spec.mean or 0.0) / std, name="scale")(image)
+    builder = LayerBuilder(to_portable(graph_def), scaled, source=spec.node or "", output=metadata.output or "")
+    return keras.Model(image, builder.result, name="retrain")
 
 
 def describe(path: Path) -> Metadata:
-    """Return what a Keras model tells of itself: by retrain's file in it, or by its layers.
+    """Return what a Keras model says of itself: by retrain's file in it, or by its layers.
 
     Raises:
         GraphError: Not a Keras model of one image and one vector.
@@ -35,9 +73,7 @@ def describe(path: Path) -> Metadata:
     model = load_model(path)
     _, height, width, _ = model.input_shape
     mean, std = (0.0, 1.0) if scales_pixels(model) else (None, None)
-    return Metadata(
-        input=model.inputs[0].name, output=model.layers[-1].name, height=height, width=width, mean=mean, std=std
-    )
+    return Metadata(input=InputSpec(model.inputs[0].name, height, width, mean, std), output=model.layers[-1].name)
 
 
 def load_model(path: Path) -> Any:
@@ -60,6 +96,14 @@ def load_model(path: Path) -> Any:
     return model
 
 
+def scales_pixels(model: Any) -> bool:
+    """Return whether a model brings pixels 0 to 255 into its own range by itself."""
+    import keras
+
+    scaling = (keras.layers.Rescaling, keras.layers.Normalization)
+    return any(isinstance(layer, scaling) for layer in model._flatten_layers(include_self=False))
+
+
 def stats(path: Path) -> ModelStats:
     """Return what a Keras model is made of: its layers.
 
@@ -70,18 +114,27 @@ def stats(path: Path) -> ModelStats:
     return ModelStats(Counter(type(layer).__name__ for layer in model.layers), model.count_params())
 
 
+def load(path: Path, metadata: Metadata) -> "KerasModel":
+    """Return the classifier in a Keras file; `metadata` as in `formats.table.Format.load`.
+
+    Raises:
+        GraphError: Not a classifier of images.
+    """
+    return KerasModel(path, metadata)
+
+
 class KerasModel:
     """A classifier in a Keras file."""
 
-    def __init__(self, path: Path, described: Metadata) -> None:
-        """Load the model; `described` comes from `describe`, with the user's own values filled in.
+    def __init__(self, path: Path, metadata: Metadata) -> None:
+        """Load the model.
 
         Raises:
             GraphError: Not a classifier of images.
         """
         import tensorflow as tf
 
-        self.metadata, self._path = described, path
+        self.metadata, self._path = metadata, path
         model = load_model(path)
         self.class_count: int | None = model.output_shape[-1]
         # One trace for every number of images: a call of the model itself would run layer by layer.
@@ -92,59 +145,10 @@ class KerasModel:
         import tensorflow as tf
 
         try:
-            return as_probabilities(self._run(tf.constant(scale_pixels(pixels, self.metadata))).numpy())
+            return as_probabilities(self._run(tf.constant(self.metadata.input.scale(pixels))).numpy())
         except (ValueError, tf.errors.OpError) as error:
             raise does_not_run(self._path, pixels.shape, error) from error
 
     def for_thread(self) -> "KerasModel":
         """Return this classifier: it serves many threads."""
         return self
-
-
-def scales_pixels(model: Any) -> bool:
-    """Return whether a model brings pixels 0 to 255 into its own range by itself."""
-    import keras
-
-    own = (keras.layers.Rescaling, keras.layers.Normalization)
-    return any(isinstance(layer, own) for layer in model._flatten_layers(include_self=False))
-
-
-INPUT = "image"
-
-
-def to_keras(graph: nodes.GraphDef, told: Metadata) -> bytes:
-    """Return a frozen graph as a `.keras` file with its metadata inside.
-
-    The model takes RGB pixels 0 to 255, [N, height, width, 3], scales them itself, and gives probabilities [N, C].
-
-    Args:
-        graph: A frozen graph.
-        told: What it says of itself.
-
-    Raises:
-        ExportError: It has an operation that this has no layer for.
-    """
-    model = build_model(graph, told)
-    described = replace(told, input=INPUT, output=model.layers[-1].name, bottleneck=None, mean=0.0, std=1.0)
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "model.keras"
-        model.save(file)
-        data = io.BytesIO(file.read_bytes())
-    with zipfile.ZipFile(data, "a") as archive:
-        archive.writestr(zipfile.ZipInfo(METADATA_FILE), described.to_json())
-    return data.getvalue()
-
-
-def build_model(graph: nodes.GraphDef, told: Metadata) -> Any:
-    """Return a frozen graph as a Keras model, layer by layer, on pixels 0 to 255.
-
-    Raises:
-        ExportError: It has an operation that this has no layer for.
-    """
-    import keras
-
-    image = keras.Input((told.height, told.width, 3), name=INPUT)
-    std = told.std or 1.0
-    scaled = keras.layers.Rescaling(1 / std, -(told.mean or 0.0) / std, name="scale")(image)
-    built = LayerBuilder(editing.to_portable(graph), scaled, source=told.input or "", output=told.output or "")
-    return keras.Model(image, built.result, name="retrain")

@@ -35,9 +35,9 @@ class LayerBuilder:
     """Makes layers for the nodes of a graph, each from those of the nodes that it reads; `result` is the last one's."""
 
     def __init__(self, graph: nodes.GraphDef, image: Any, *, source: str, output: str) -> None:
-        self._shapes = _reshaped_to(graph, source)
+        self._shapes = _output_shapes(graph, source)
         # Shapes are known now; what computes them while a graph runs needs no layers.
-        graph = editing.extract(_without_shapes(graph), [output])
+        graph = editing.extract(_without_shape_inputs(graph), [output])
         self._nodes = {node.name: node for node in graph.node}
         self._readers: dict[str, list[Any]] = {}
         for node in graph.node:
@@ -48,10 +48,10 @@ class LayerBuilder:
         for name in nodes.topological_order(graph):
             node = self._nodes[name]
             if node.op != "Const" and name not in self._values:
-                self._values[name] = self._built(node)
+                self._values[name] = self._layer_for(node)
         self.result = self._values[output]
 
-    def _built(self, node: Any) -> Any:
+    def _layer_for(self, node: Any) -> Any:
         build: dict[str, Callable[[Any], Any]] = {
             "Conv2D": self._convolution,
             "DepthwiseConv2dNative": self._convolution,
@@ -93,10 +93,10 @@ class LayerBuilder:
         return self._arrays[name]
 
     def _weights(self, node: Any, index: int) -> np.ndarray:
-        found = self._constant(node, index)
-        if found is None:
+        weights = self._constant(node, index)
+        if weights is None:
             raise ExportError(f"--export keras needs the weights of {node.name} to be constants, and they are not.")
-        return found
+        return weights
 
     def _bias(self, node: Any) -> tuple[Any, np.ndarray] | None:
         """Return the node that alone reads another and adds a number to each of its channels, and the numbers."""
@@ -104,14 +104,14 @@ class LayerBuilder:
         if len(readers) != 1 or readers[0].op not in ("BiasAdd", "Add", "AddV2"):
             return None
         sides = [i for i in (0, 1) if nodes.node_name(readers[0].input[i]) != node.name]
-        found = self._constant(readers[0], sides[0]) if len(sides) == 1 else None
-        return None if found is None or found.ndim != 1 else (readers[0], found)
+        bias = self._constant(readers[0], sides[0]) if len(sides) == 1 else None
+        return None if bias is None or bias.ndim != 1 else (readers[0], bias)
 
-    def _weighted(self, node: Any, layer: Any, kernel: np.ndarray, taken: Any) -> Any:
+    def _with_bias(self, node: Any, layer: Any, kernel: np.ndarray, layer_input: Any) -> Any:
         """Return what a layer with a kernel gives, its bias included where it has one."""
         bias = self._bias(node)
         layer.use_bias = bias is not None
-        result = layer(taken)
+        result = layer(layer_input)
         layer.set_weights([kernel] if bias is None else [kernel, bias[1]])
         if bias is not None:
             self._values[bias[0].name] = result
@@ -120,19 +120,19 @@ class LayerBuilder:
     def _convolution(self, node: Any) -> Any:
         import keras
 
-        kernel, taken = self._weights(node, 1), self._input(node)
+        kernel, layer_input = self._weights(node, 1), self._input(node)
         (_, *strides, _), (_, *dilations, _) = node.attr["strides"].list.i, node.attr["dilations"].list.i or [1] * 4
         padding = node.attr["padding"].s.decode().lower()
         if padding == "explicit":
             around = list(node.attr["explicit_paddings"].list.i)
-            taken, padding = keras.layers.ZeroPadding2D((around[2:4], around[4:6]))(taken), "valid"
-        options = {"strides": strides, "padding": padding, "dilation_rate": dilations, "name": _name(node)}
+            layer_input, padding = keras.layers.ZeroPadding2D((around[2:4], around[4:6]))(layer_input), "valid"
+        options = {"strides": strides, "padding": padding, "dilation_rate": dilations, "name": _layer_name(node)}
         if node.op == "Conv2D":
-            groups = taken.shape[-1] // kernel.shape[2]
+            groups = layer_input.shape[-1] // kernel.shape[2]
             layer = keras.layers.Conv2D(kernel.shape[3], kernel.shape[:2], groups=groups, **options)
         else:
             layer = keras.layers.DepthwiseConv2D(kernel.shape[:2], depth_multiplier=kernel.shape[3], **options)
-        return self._weighted(node, layer, kernel, taken)
+        return self._with_bias(node, layer, kernel, layer_input)
 
     def _dense(self, node: Any) -> Any:
         import keras
@@ -140,12 +140,14 @@ class LayerBuilder:
         matrix = self._weights(node, 1)
         if node.attr["transpose_b"].b:
             matrix = matrix.T
-        return self._weighted(node, keras.layers.Dense(matrix.shape[1], name=_name(node)), matrix, self._input(node))
+        return self._with_bias(
+            node, keras.layers.Dense(matrix.shape[1], name=_layer_name(node)), matrix, self._input(node)
+        )
 
     def _normalised(self, node: Any) -> Any:
         import keras
 
-        layer = keras.layers.BatchNormalization(epsilon=node.attr["epsilon"].f or 1e-4, name=_name(node))
+        layer = keras.layers.BatchNormalization(epsilon=node.attr["epsilon"].f or 1e-4, name=_layer_name(node))
         result = layer(self._input(node))
         layer.set_weights([self._weights(node, index) for index in (1, 2, 3, 4)])
         return result
@@ -155,7 +157,7 @@ class LayerBuilder:
 
         (_, *size, _), (_, *strides, _) = node.attr["ksize"].list.i, node.attr["strides"].list.i
         layer = getattr(keras.layers, _POOLS[node.op])
-        return layer(size, strides=strides, padding=node.attr["padding"].s.decode().lower(), name=_name(node))(
+        return layer(size, strides=strides, padding=node.attr["padding"].s.decode().lower(), name=_layer_name(node))(
             self._input(node)
         )
 
@@ -163,7 +165,7 @@ class LayerBuilder:
         import keras
 
         if _UNARY[node.op] is None:
-            return keras.layers.Activation(node.op.lower(), name=_name(node))(self._input(node))
+            return keras.layers.Activation(node.op.lower(), name=_layer_name(node))(self._input(node))
         if node.op == "Erfc":
             return 1 - keras.ops.erf(self._input(node))
         more = [node.attr["alpha"].f] if node.op == "LeakyRelu" else []
@@ -173,7 +175,7 @@ class LayerBuilder:
         import keras
 
         sides = [self._constant(node, index) for index in (0, 1)]
-        values = [self._input(node, i) if side is None else _plain(side) for i, side in enumerate(sides)]
+        values = [self._input(node, i) if side is None else _as_number(side) for i, side in enumerate(sides)]
         if node.op == "SquaredDifference":
             return keras.ops.square(keras.ops.subtract(*values))
         return getattr(keras.ops, _BINARY[node.op])(*values)
@@ -182,18 +184,18 @@ class LayerBuilder:
         import keras
 
         axes = sorted(int(axis) for axis in np.atleast_1d(self._weights(node, 1)))
-        keep, taken = bool(node.attr["keep_dims"].b), self._input(node)
+        keep, layer_input = bool(node.attr["keep_dims"].b), self._input(node)
         if node.op == "Mean" and axes == [1, 2]:
-            return keras.layers.GlobalAveragePooling2D(keepdims=keep, name=_name(node))(taken)
-        return getattr(keras.ops, _REDUCING[node.op])(taken, axis=axes, keepdims=keep)
+            return keras.layers.GlobalAveragePooling2D(keepdims=keep, name=_layer_name(node))(layer_input)
+        return getattr(keras.ops, _REDUCING[node.op])(layer_input, axis=axes, keepdims=keep)
 
     def _reshaped(self, node: Any) -> Any:
         import keras
 
-        shape, taken = self._shapes[node.name], self._input(node)
-        if shape[0] == -1 and np.prod(shape[1:]) == np.prod(taken.shape[1:]):
-            return keras.layers.Reshape(shape[1:], name=_name(node))(taken)
-        return keras.ops.reshape(taken, shape)
+        shape, layer_input = self._shapes[node.name], self._input(node)
+        if shape[0] == -1 and np.prod(shape[1:]) == np.prod(layer_input.shape[1:]):
+            return keras.layers.Reshape(shape[1:], name=_layer_name(node))(layer_input)
+        return keras.ops.reshape(layer_input, shape)
 
     def _sliced(self, node: Any) -> Any:
         """Return a part of a tensor, by the masks of a StridedSlice.
@@ -222,7 +224,7 @@ class LayerBuilder:
 
         axis = int(self._weights(node, len(node.input) - 1))
         parts = [self._input(node, index) for index in range(len(node.input) - 1)]
-        return keras.layers.Concatenate(axis, name=_name(node))(parts)
+        return keras.layers.Concatenate(axis, name=_layer_name(node))(parts)
 
     def _stacked(self, node: Any) -> Any:
         import keras
@@ -239,7 +241,9 @@ class LayerBuilder:
 
         around = self._weights(node, 1).tolist()
         if len(around) == 4 and around[0] == around[3] == [0, 0]:
-            return keras.layers.ZeroPadding2D((tuple(around[1]), tuple(around[2])), name=_name(node))(self._input(node))
+            return keras.layers.ZeroPadding2D((tuple(around[1]), tuple(around[2])), name=_layer_name(node))(
+                self._input(node)
+            )
         return keras.ops.pad(self._input(node), around)
 
     def _rounded(self, node: Any) -> Any:
@@ -259,7 +263,7 @@ class LayerBuilder:
         return steps * scale + low
 
 
-def _without_shapes(graph: nodes.GraphDef) -> nodes.GraphDef:
+def _without_shape_inputs(graph: nodes.GraphDef) -> nodes.GraphDef:
     """Return the graph with nothing read for the shapes of Reshape nodes."""
     plain = type(graph)()
     plain.CopyFrom(graph)
@@ -269,25 +273,27 @@ def _without_shapes(graph: nodes.GraphDef) -> nodes.GraphDef:
     return plain
 
 
-def _reshaped_to(graph: nodes.GraphDef, source: str) -> dict[str, tuple[int, ...]]:
+def _output_shapes(graph: nodes.GraphDef, source: str) -> dict[str, tuple[int, ...]]:
     """Return the shape that each node that reshapes gives, -1 for what grows with the number of images."""
     import tensorflow as tf
 
     names = [node.name for node in graph.node if node.op in ("Reshape", "Squeeze")]
     with tf.Graph().as_default() as opened, tf.compat.v1.Session(graph=opened) as session:
         tf.graph_util.import_graph_def(graph, name="")
-        taken = opened.get_tensor_by_name(f"{source}:0")
-        fetched = [tf.shape(opened.get_tensor_by_name(f"{name}:0")) for name in names]
-        one, two = (session.run(fetched, {taken: np.zeros((n, *taken.shape[1:]), np.float32)}) for n in (1, 2))
+        layer_input = opened.get_tensor_by_name(f"{source}:0")
+        shapes = [tf.shape(opened.get_tensor_by_name(f"{name}:0")) for name in names]
+        one, two = (
+            session.run(shapes, {layer_input: np.zeros((n, *layer_input.shape[1:]), np.float32)}) for n in (1, 2)
+        )
     pairs = zip(names, one, two, strict=True)
     return {name: tuple(np.where(a == b, a, -1).tolist()) for name, a, b in pairs}
 
 
-def _plain(value: np.ndarray) -> Any:
+def _as_number(value: np.ndarray) -> Any:
     """Return a constant as a number where it is one: it goes into the file's JSON."""
     return float(value.reshape(-1)[0]) if value.size == 1 else value
 
 
-def _name(node: Any) -> str:
+def _layer_name(node: Any) -> str:
     """Return a node's name as Keras allows it for a layer."""
     return str(node.name).replace("/", "_")

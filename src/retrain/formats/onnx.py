@@ -8,17 +8,75 @@ from typing import Any
 import numpy as np
 
 from retrain.errors import ExportError, GraphError, first_line, printable
-from retrain.formats.classifier import ModelStats, as_probabilities, does_not_run
+from retrain.files import check_writable, write_result
+from retrain.formats.classifier import ExportSource, ModelStats, as_probabilities, does_not_run
 from retrain.graphs import editing, nodes
 from retrain.metadata import METADATA_NOTE, Metadata
-from retrain.preprocessing import scale_pixels
+from retrain.preprocessing import InputSpec
 
-SUFFIX = ".onnx"
-_INSTALL = "Install it with: pip install 'retrain[onnx]'"
+INPUT, OUTPUT = "image", "probabilities"
+_OPSET = 17  # known to TensorRT 8.6, OpenVINO 2023 and ONNX Runtime 1.12, and all that came since
+
+
+def check(path: Path) -> None:
+    """Fail now, not after the training, where a model cannot be written or the converter is missing.
+
+    Raises:
+        ExportError: Says what to do.
+    """
+    check_writable(path)
+    try:
+        import onnxruntime  # noqa: F401
+        import tf2onnx  # noqa: F401
+    except Exception as error:  # releases of onnx and numpy that do not go together raise AttributeError and others
+        raise ExportError(
+            f"--export onnx needs tf2onnx and onnxruntime ({first_line(error)}). "
+            f"Install them: pip install --upgrade tf2onnx onnxruntime"
+        ) from error
+
+
+def write(source: ExportSource, path: Path) -> None:
+    """Write a classifier as an ONNX model with its metadata inside.
+
+    It takes `image`, uint8 [N, height, width, 3], RGB, and scales it itself; it gives `probabilities`, float32 [N, C].
+
+    Raises:
+        ExportError: The graph has an operation that ONNX has not, or the file cannot be written.
+    """
+    import tensorflow as tf
+    import tf2onnx
+    from onnx import helper
+
+    metadata, spec = source.metadata, source.metadata.input
+    with tf.Graph().as_default() as joined:
+        image = tf.compat.v1.placeholder(tf.uint8, [None, spec.height, spec.width, 3], name=INPUT)
+        (result,) = tf.graph_util.import_graph_def(
+            _without_erfc(editing.to_portable(source.graph_def)),
+            {spec.node: (tf.cast(image, tf.float32) - spec.mean) / spec.std},
+            [nodes.tensor_name(metadata.output or "")],
+            name="network",
+        )
+        tf.identity(result, name=OUTPUT)
+    try:
+        model, _ = tf2onnx.convert.from_graph_def(
+            joined.as_graph_def(),
+            name="retrain",
+            input_names=[f"{INPUT}:0"],
+            output_names=[f"{OUTPUT}:0"],
+            opset=_OPSET,
+        )
+    except Exception as error:  # the converter raises anything from ValueError to KeyError
+        raise ExportError(f"ONNX has no form for this network: {first_line(error)[:200]}.") from error
+    _rename(model, {f"{INPUT}:0": INPUT, f"{OUTPUT}:0": OUTPUT})
+    model.producer_name, model.producer_version = "retrain", metadata.retrain_version or ""
+    described = replace(metadata, input=replace(spec, node=INPUT, mean=0.0, std=1.0), output=OUTPUT, bottleneck=None)
+    labels = "\n".join(map(printable, metadata.labels))
+    helper.set_model_props(model, {METADATA_NOTE: described.to_json(), "labels": labels})
+    write_result(path, model.SerializeToString(deterministic=True))
 
 
 def describe(path: Path) -> Metadata:
-    """Return what an ONNX model tells of itself: by retrain's note, or by its input and output.
+    """Return what an ONNX model says of itself: by retrain's note, or by its input and output.
 
     Raises:
         GraphError: Not an ONNX model of one image and one vector, or ONNX Runtime is not installed.
@@ -27,11 +85,11 @@ def describe(path: Path) -> Metadata:
     notes = session.get_modelmeta().custom_metadata_map
     if METADATA_NOTE in notes:
         return Metadata.from_json(notes[METADATA_NOTE])
-    taken, given = session.get_inputs()[0], session.get_outputs()[0]
-    sides = taken.shape[2:4] if _channels_first(taken) else taken.shape[1:3]
+    image, scores = session.get_inputs()[0], session.get_outputs()[0]
+    sides = image.shape[2:4] if _channels_first(image) else image.shape[1:3]
     height, width = (side if isinstance(side, int) else None for side in sides)
-    mean, std = (0.0, 1.0) if taken.type == "tensor(uint8)" else (None, None)
-    return Metadata(input=taken.name, output=given.name, height=height, width=width, mean=mean, std=std)
+    mean, std = (0.0, 1.0) if image.type == "tensor(uint8)" else (None, None)
+    return Metadata(input=InputSpec(image.name, height, width, mean, std), output=scores.name)
 
 
 def stats(path: Path) -> ModelStats:
@@ -43,37 +101,46 @@ def stats(path: Path) -> ModelStats:
     try:
         import onnx
     except ImportError as error:
-        raise GraphError(f"{path} needs the package onnx. {_INSTALL}") from error
+        raise GraphError(f"{path} needs the package onnx. Install it: pip install onnx") from error
     graph = onnx.load(path).graph
     floats = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
     return ModelStats(Counter(node.op_type for node in graph.node), sum(int(np.prod(tensor.dims)) for tensor in floats))
 
 
+def load(path: Path, metadata: Metadata) -> "OnnxModel":
+    """Return the classifier in an ONNX file; `metadata` as in `formats.table.Format.load`.
+
+    Raises:
+        GraphError: Not a classifier of images.
+    """
+    return OnnxModel(path, metadata)
+
+
 class OnnxModel:
     """A classifier in an ONNX file."""
 
-    def __init__(self, path: Path, described: Metadata) -> None:
-        """Load the model; `described` comes from `describe`, with the user's own values filled in.
+    def __init__(self, path: Path, metadata: Metadata) -> None:
+        """Load the model.
 
         Raises:
             GraphError: Not a classifier of images.
         """
-        self.metadata, self._path = described, path
+        self.metadata, self._path = metadata, path
         self._session = _session(path)
-        self._taken = self._session.get_inputs()[0]
+        self._image = self._session.get_inputs()[0]
         outputs = {output.name: output.shape for output in self._session.get_outputs()}
-        if described.output not in outputs:
+        if metadata.output not in outputs:
             raise GraphError(f"{path} gives {', '.join(outputs)}. Name one with --output_layer.")
-        count = outputs[described.output][-1] if outputs[described.output] else None
+        count = outputs[metadata.output][-1] if outputs[metadata.output] else None
         self.class_count: int | None = count if isinstance(count, int) else None
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Return probabilities float32 [N, C] for images uint8 [N, H, W, 3]."""
-        values = pixels if self._taken.type == "tensor(uint8)" else scale_pixels(pixels, self.metadata)
-        if _channels_first(self._taken):
+        values = pixels if self._image.type == "tensor(uint8)" else self.metadata.input.scale(pixels)
+        if _channels_first(self._image):
             values = np.ascontiguousarray(values.transpose(0, 3, 1, 2))
         try:
-            (result,) = self._session.run([self.metadata.output], {self._taken.name: values})
+            (result,) = self._session.run([self.metadata.output], {self._image.name: values})
         except Exception as error:  # ONNX Runtime has its own family of errors, in a private module
             raise does_not_run(self._path, pixels.shape, error) from error
         return as_probabilities(result)
@@ -89,7 +156,7 @@ def _session(path: Path) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise GraphError(f"{path} needs ONNX Runtime. {_INSTALL}") from error
+        raise GraphError(f"{path} needs ONNX Runtime. Install it: pip install onnxruntime") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # it would write what is an error line of ours to the terminal itself
     try:
@@ -102,73 +169,8 @@ def _session(path: Path) -> Any:
     return session
 
 
-def _channels_first(taken: Any) -> bool:
-    return bool(taken.shape[1] == 3 and taken.shape[3] != 3)
-
-
-INPUT, OUTPUT = "image", "probabilities"
-_OPSET = 17  # known to TensorRT 8.6, OpenVINO 2023 and ONNX Runtime 1.12, and all that came since
-
-
-def check_installed() -> None:
-    """Fail now, not after the training, where the converter is missing.
-
-    Raises:
-        ExportError: Says how to install it.
-    """
-    try:
-        import onnxruntime  # noqa: F401
-        import tf2onnx  # noqa: F401
-    except Exception as error:  # releases of onnx and numpy that do not go together raise AttributeError and others
-        raise ExportError(
-            f"--export onnx needs tf2onnx and onnxruntime ({first_line(error)}). "
-            f"Install them: pip install --upgrade 'retrain[onnx]'"
-        ) from error
-
-
-def to_onnx(graph: nodes.GraphDef, told: Metadata) -> bytes:
-    """Return a frozen graph as an ONNX model with its metadata inside.
-
-    It takes `image`, uint8 [N, height, width, 3], RGB, and scales it itself; it gives `probabilities`, float32 [N, C].
-
-    Args:
-        graph: A frozen graph.
-        told: What it says of itself.
-
-    Raises:
-        ExportError: It has an operation that ONNX has not.
-    """
-    import tensorflow as tf
-    import tf2onnx
-    from onnx import helper
-
-    with tf.Graph().as_default() as joined:
-        image = tf.compat.v1.placeholder(tf.uint8, [None, told.height, told.width, 3], name=INPUT)
-        values = (tf.cast(image, tf.float32) - told.mean) / told.std
-        (result,) = tf.graph_util.import_graph_def(
-            _without_erfc(editing.to_portable(graph)),
-            {told.input: values},
-            [nodes.tensor_name(told.output or "")],
-            name="network",
-        )
-        tf.identity(result, name=OUTPUT)
-    try:
-        model, _ = tf2onnx.convert.from_graph_def(
-            joined.as_graph_def(),
-            name="retrain",
-            input_names=[f"{INPUT}:0"],
-            output_names=[f"{OUTPUT}:0"],
-            opset=_OPSET,
-        )
-    except Exception as error:  # the converter raises anything from ValueError to KeyError
-        raise ExportError(f"ONNX has no form for this network: {first_line(error)[:200]}.") from error
-    _rename(model, {f"{INPUT}:0": INPUT, f"{OUTPUT}:0": OUTPUT})
-    model.producer_name, model.producer_version = "retrain", told.retrain_version or ""
-    described = replace(told, input=INPUT, output=OUTPUT, bottleneck=None, mean=0.0, std=1.0)
-    helper.set_model_props(
-        model, {METADATA_NOTE: described.to_json(), "labels": "\n".join(map(printable, told.labels))}
-    )
-    return model.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
+def _channels_first(image: Any) -> bool:
+    return bool(image.shape[1] == 3 and image.shape[3] != 3)
 
 
 def _without_erfc(graph: nodes.GraphDef) -> nodes.GraphDef:

@@ -5,6 +5,10 @@ from typing import Any
 from retrain.graphs.nodes import GraphDef, node_name
 from retrain.preprocessing import InputSpec
 
+_OPERANDS = {"Identity": 0, "Mul": 1, "Sub": 1, "Add": 1, "AddV2": 1, "RealDiv": 1, "Div": 1}  # beside the image
+_ORDERED = ("Sub", "RealDiv", "Div")
+_RANGES = {(-1.0, 1.0): (127.5, 127.5), (0.0, 1.0): (0.0, 255.0), (0.0, 255.0): (0.0, 1.0)}  # min, max: mean, std
+
 
 def detect_input(graph_def: GraphDef) -> InputSpec:
     """Return what the graph itself tells about its image input.
@@ -19,9 +23,9 @@ def detect_input(graph_def: GraphDef) -> InputSpec:
         return InputSpec("Mul", 299, 299, 128.0, 128.0)
     images = [node for node in graph_def.node if node.op == "Placeholder" and _could_be_image(node)]
     if len(images) != 1:
-        return InputSpec(None)
+        return InputSpec()
     height, width = _placeholder_size(images[0])
-    mean, std = _range_used(nodes, images[0].name) or (None, None)
+    mean, std = _pixel_range(nodes, images[0].name) or (None, None)
     if mean is None and any(name.startswith("MobilenetV1/") for name in nodes):
         mean, std = 127.5, 127.5
     elif mean is None and images[0].name == "Placeholder":
@@ -56,35 +60,40 @@ def _could_be_image(node: Any) -> bool:
     return not known or (len(shape.dim) == 4 and shape.dim[3].size in (3, -1))
 
 
-def _range_used(nodes: dict[str, Any], image: str) -> tuple[float, float] | None:
+def _pixel_range(nodes: dict[str, Any], image: str) -> tuple[float, float] | None:
     """Return the mean and std that a graph wants its pixels in, from what it does to them before anything else."""
-    scale, last = 1.0, image
-    while (reader := _only_reader(nodes, last)) is not None:
-        others = [_scalar(nodes, tensor) for tensor in reader.input if node_name(tensor) != last]
-        if reader.op == "FakeQuantWithMinMaxVars" and last == image and len(others) == 2 and None not in others:
-            return _RANGES.get((round(others[0] or 0.0, 1), round(others[1] or 0.0, 1)))
-        if reader.op not in _OPERANDS or len(others) != _OPERANDS[reader.op] or None in others:
-            break
-        if reader.op in _ORDERED and (node_name(reader.input[0]) != last or others[0] == 0):
-            break
-        factor = others[0] if others and others[0] is not None else 1.0
-        scale *= factor if reader.op == "Mul" else 1 / factor if reader.op in ("RealDiv", "Div") else 1.0
-        last = reader.name
+    first = _only_reader(nodes, image)
+    if first is not None and first.op == "FakeQuantWithMinMaxVars":
+        low, high = (_scalar(nodes, tensor) for tensor in first.input[1:3])
+        return None if low is None or high is None else _RANGES.get((round(low, 1), round(high, 1)))
+    factor = _scaling(nodes, image)
     # What comes out must lie in [-1, 1] or [0, 1]; so pixels that go in reach from 0 to 1, or from 0 to 255.
-    return (0.0, 255.0) if abs(scale - 2.0) < 0.1 else (0.0, 1.0) if 0 < scale < 0.02 else None
+    return (0.0, 255.0) if abs(factor - 2.0) < 0.1 else (0.0, 1.0) if 0 < factor < 0.02 else None
 
 
-_OPERANDS = {"Identity": 0, "Mul": 1, "Sub": 1, "Add": 1, "AddV2": 1, "RealDiv": 1, "Div": 1}  # beside the image
-_ORDERED = ("Sub", "RealDiv", "Div")
+def _scaling(nodes: dict[str, Any], image: str) -> float:
+    """Return the product of all factors that scale an image right behind its node."""
+    product, last = 1.0, image
+    while (reader := _only_reader(nodes, last)) is not None and (factor := _factor(nodes, reader, last)) is not None:
+        product, last = product * factor, reader.name
+    return product
+
+
+def _factor(nodes: dict[str, Any], reader: Any, image: str) -> float | None:
+    """Return the factor by which a node scales `image`, None for one that does more than scale and shift."""
+    others = [_scalar(nodes, tensor) for tensor in reader.input if node_name(tensor) != image]
+    if len(others) != _OPERANDS.get(reader.op) or None in others:
+        return None
+    if reader.op in _ORDERED and (node_name(reader.input[0]) != image or others[0] == 0):
+        return None
+    operand = others[0] if others and others[0] is not None else 1.0
+    return operand if reader.op == "Mul" else 1 / operand if reader.op in ("RealDiv", "Div") else 1.0
 
 
 def _only_reader(nodes: dict[str, Any], name: str) -> Any:
     """Return the one node that reads another's values, None for several or none."""
     readers = [n for n in nodes.values() if name in map(node_name, n.input) and n.op not in ("Shape", "NoOp")]
     return readers[0] if len(readers) == 1 else None
-
-
-_RANGES = {(-1.0, 1.0): (127.5, 127.5), (0.0, 1.0): (0.0, 255.0), (0.0, 255.0): (0.0, 1.0)}  # min, max: mean, std
 
 
 def _scalar(nodes: dict[str, Any], tensor: str) -> float | None:

@@ -6,28 +6,28 @@ from typing import Any
 from retrain.errors import GraphError, did_you_mean
 from retrain.graphs.folding import fold_constants
 from retrain.graphs.nodes import GraphDef, all_nodes, needed_nodes, node_name, tensor_name
+from retrain.preprocessing import InputSpec
 
 
-def cut(graph_def: GraphDef, *, source: str, target: str, height: int | None, width: int | None) -> GraphDef:
-    """Return the part of a graph between two tensors, with a float32 placeholder in place of `source`.
+def cut(graph_def: GraphDef, spec: InputSpec, *, target: str) -> GraphDef:
+    """Return the part of a graph between two nodes, with a float32 placeholder in place of the first.
 
     Args:
         graph_def: A frozen graph; it is not changed.
-        source: Node that takes the images; the placeholder gets its name and the shape [None, height, width, 3].
+        spec: Its node takes the images; the placeholder gets its name and the shape [None, height, width, 3].
         target: Node to keep together with all that it needs.
-        height: Rows of an image.
-        width: Columns of an image.
 
     Raises:
         GraphError: One of both nodes is not there; names similar ones.
     """
     import tensorflow as tf
 
+    source = spec.node or ""
     names = [node.name for node in graph_def.node]
     for wanted in (source, target):
         if wanted not in names:
             raise GraphError(f"the graph has no node {wanted!r}.{did_you_mean(wanted, names)}")
-    shape = tf.TensorShape([None, height, width, 3])
+    shape = tf.TensorShape([None, spec.height, spec.width, 3])
     cut_graph = tf.compat.v1.GraphDef(versions=graph_def.versions, library=graph_def.library)
     for node in graph_def.node:
         if node.name == source:

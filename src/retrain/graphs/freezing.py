@@ -1,8 +1,4 @@
-"""Freezes networks into graphs from pixels to bottlenecks.
-
-All but the last return a `Frozen`: one GraphDef without variables and functions, whose input node takes
-float32 [N, height, width, 3] and whose bottleneck node gives float32 [N, D].
-"""
+"""Freezes networks into graphs from pixels to bottlenecks: one GraphDef without variables and functions."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +6,7 @@ from typing import Any
 
 from retrain.errors import GraphError, first_line
 from retrain.graphs import editing, folding, nodes
+from retrain.preprocessing import InputSpec
 
 INPUT = "input"
 BOTTLENECK = "bottleneck"
@@ -17,25 +14,21 @@ BOTTLENECK = "bottleneck"
 
 @dataclass(frozen=True)
 class FrozenGraph:
-    """A frozen backbone: the GraphDef, its input node and its bottleneck node, and the image size it takes."""
+    """A frozen backbone: images go in as `input` says; node `target` gives float32 [N, dimension]."""
 
     graph_def: Any
-    source: str
+    input: InputSpec
     target: str
-    height: int
-    width: int
     dimension: int
 
 
-def from_graph_def(graph_def: Any, *, source: str, target: str, height: int, width: int) -> FrozenGraph:
+def from_graph_def(graph_def: Any, spec: InputSpec, *, target: str) -> FrozenGraph:
     """Return the part of a frozen graph between two nodes, ending in a flat bottleneck.
 
     Args:
         graph_def: A checked GraphDef.
-        source: Node that takes the images.
+        spec: What its input node takes, in a known size.
         target: Node whose output becomes the bottleneck; [N, h, w, D] is averaged over h and w.
-        height: Rows of an image.
-        width: Columns of an image.
 
     Raises:
         GraphError: One of both nodes is not there, or the output is no vector per image.
@@ -43,10 +36,10 @@ def from_graph_def(graph_def: Any, *, source: str, target: str, height: int, wid
     import tensorflow as tf
 
     last = nodes.node_name(target)
-    part = editing.cut(graph_def, source=source, target=last, height=height, width=width)
+    part = editing.cut(graph_def, spec, target=last)
     with tf.Graph().as_default() as graph:
         try:
-            tf.import_graph_def(folding.simplify(part, keep=[source, last]), name="")
+            tf.import_graph_def(folding.simplify(part, keep=[spec.node or "", last]), name="")
         except (ValueError, tf.errors.OpError) as error:
             raise GraphError(f"TensorFlow cannot read the graph: {first_line(error)}.") from error
         try:
@@ -54,11 +47,11 @@ def from_graph_def(graph_def: Any, *, source: str, target: str, height: int, wid
         except (KeyError, ValueError) as error:
             raise GraphError(f"the graph has no tensor {target!r}: {first_line(error)}.") from error
         flat = _flat(tensor)
-        return FrozenGraph(graph.as_graph_def(), source, flat.op.name, height, width, int(flat.shape[1]))
+        return FrozenGraph(graph.as_graph_def(), spec, flat.op.name, int(flat.shape[1]))
 
 
 def from_keras(model: Any, *, preprocess: Callable[[Any], Any] | None = None) -> FrozenGraph:
-    """Return a Keras model as a frozen graph, batch normalisation in inference mode.
+    """Return a Keras model as a frozen graph, batch normalisation in inference mode, the pixels' range unknown.
 
     Args:
         model: A Keras 3 model of one image input with a known size, float32 [N, height, width, 3].
@@ -91,7 +84,7 @@ def from_function(function: Callable[[Any], Any], height: int, width: int) -> Fr
     frozen = convert_variables_to_constants_v2(concrete)
     graph_def = frozen.graph.as_graph_def()
     target = BOTTLENECK if any(n.name == BOTTLENECK for n in graph_def.node) else frozen.outputs[0].op.name
-    return from_graph_def(graph_def, source=INPUT, target=target, height=height, width=width)
+    return from_graph_def(graph_def, InputSpec(INPUT, height, width), target=target)
 
 
 def _flat(tensor: Any) -> Any:

@@ -30,16 +30,16 @@ def to_8_bit_weights(graph_def: nodes.GraphDef) -> nodes.GraphDef:
     import tensorflow as tf
 
     shrunk = _scaled_per_channel(graph_def)
-    for node, values in list(_weights(shrunk)):
-        numbers, low, step = _steps(values, 8)
+    for node, weights in list(_weights(shrunk)):
+        numbers, low, step = _steps(weights, 8)
         name = node.name
         quantized = nodes.constant_node(f"{name}/quantized", numbers.astype(np.uint8), tf.quint8)
-        limits = [(f"{name}/min", low), (f"{name}/max", low + 255 * step)]
-        ends = [nodes.constant_node(end, np.array(value, np.float32)) for end, value in limits]
-        shrunk.node.extend([quantized, *ends])
+        values = {f"{name}/min": low, f"{name}/max": low + 255 * step}
+        limits = [nodes.constant_node(limit, np.array(value, np.float32)) for limit, value in values.items()]
+        shrunk.node.extend([quantized, *limits])
         node.Clear()
         node.name, node.op = name, "Dequantize"
-        node.input[:] = [quantized.name, *(end.name for end in ends)]
+        node.input[:] = [quantized.name, *(limit.name for limit in limits)]
         node.attr["T"].type, node.attr["mode"].s = tf.quint8.as_datatype_enum, b"MIN_COMBINED"
     return shrunk
 
@@ -54,13 +54,13 @@ def round_layers(graph_def: nodes.GraphDef, *, bits: int) -> nodes.GraphDef:
     for node in result.node:
         node.input[:] = [f"{name}/rounded" if name in layers else name for name in node.input]
     for name in sorted(layers):
-        ends = [nodes.constant_node(f"{name}/{end}", np.array(0, np.float32)) for end in ("min", "max")]
+        limits = [nodes.constant_node(f"{name}/{limit}", np.array(0, np.float32)) for limit in ("min", "max")]
         added = result.node.add(name=f"{name}/rounded", op="QuantizeAndDequantizeV2")
-        added.input[:] = [name, *(end.name for end in ends)]
-        added.attr["T"].type = ends[0].attr["dtype"].type
+        added.input[:] = [name, *(limit.name for limit in limits)]
+        added.attr["T"].type = limits[0].attr["dtype"].type
         added.attr["num_bits"].i = bits
         added.attr["range_given"].b = False
-        result.node.extend(ends)
+        result.node.extend(limits)
     return result
 
 

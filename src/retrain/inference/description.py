@@ -3,61 +3,64 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from retrain import files
-from retrain.formats.table import runtime
-from retrain.inference import loading as model_loading
+from retrain.files import size_of
+from retrain.formats.table import format_of
+from retrain.inference.loading import describe
 from retrain.metadata import Metadata
+from retrain.preprocessing import InputSpec
 
-_SHOWN_LABELS = 20
+_MAX_LABELS = 20  # that are listed
 
 
-def describe_model(path: Path, *, labels: Path | None = None, own: Metadata | None = None) -> list[str]:
+def describe_model(path: Path, *, labels: Path | None = None, overrides: Metadata | None = None) -> list[str]:
     """Return what a model is, one line for each thing: input, size, range, output, labels, operations, size, origin.
 
     Args:
-        path: A model of any format in `classifier`.
+        path: A model of any format in `formats.table`.
         labels: A labels file.
-        own: What the user says, which goes before what the model tells.
+        overrides: What the user says, which goes before what the model says.
 
     Raises:
         GraphError: Not a model of these kinds, or refused.
     """
-    told = model_loading.describe(path, labels=labels, own=own)
-    return [f"{name + ':':<12} {value}" for name, value in _rows(path, told)]
+    metadata = describe(path, labels=labels, overrides=overrides)
+    return [f"{name + ':':<12} {value}" for name, value in _rows(path, metadata)]
 
 
-def _rows(path: Path, told: Metadata) -> Iterator[tuple[str, str]]:
-    found = runtime(path)
+def _rows(path: Path, metadata: Metadata) -> Iterator[tuple[str, str]]:
+    model_format, spec, names = format_of(path), metadata.input, metadata.labels
     yield "file", str(path)
-    yield "kind", found.kind
-    yield "input", told.input or _missing("--input_layer")
-    sized = told.width and told.height
-    size = f"{told.width} x {told.height} px" if sized else _missing("--input_height and --input_width")
+    yield "kind", model_format.kind
+    yield "input", spec.node or _missing("--input_layer")
+    size = f"{spec.width} x {spec.height} px" if all(spec.size) else _missing("--input_height and --input_width")
     yield "size", size
-    yield "range", _range(told)
-    yield "output", told.output or _missing("--output_layer")
-    shown = ", ".join(told.labels[:_SHOWN_LABELS]) + (", ..." if len(told.labels) > _SHOWN_LABELS else "")
-    yield "labels", f"{len(told.labels)}: {shown}" if told.labels else _missing("--labels")
-    anatomy = found.anatomy(path)
-    listed = ", ".join(f"{count} {name}" for name, count in anatomy.operations.most_common())
-    yield "operations", f"{anatomy.operations.total()}: {listed}"
-    yield "parameters", f"{anatomy.parameters:,}"
-    yield "bytes", f"{files.size_of(path):,}"
-    yield "trained by", _origin(told)
+    yield "range", _range(spec)
+    yield "output", metadata.output or _missing("--output_layer")
+    listed = ", ".join(names[:_MAX_LABELS]) + (", ..." if len(names) > _MAX_LABELS else "")
+    yield "labels", f"{len(names)}: {listed}" if names else _missing("--labels")
+    stats = model_format.stats(path)
+    operations = ", ".join(f"{count} {name}" for name, count in stats.operations.most_common())
+    yield "operations", f"{stats.operations.total()}: {operations}"
+    yield "parameters", f"{stats.parameters:,}"
+    yield "bytes", f"{size_of(path):,}"
+    yield "trained by", _origin(metadata)
 
 
-def _range(told: Metadata) -> str:
-    if told.mean is None or told.std is None:
+def _range(spec: InputSpec) -> str:
+    if spec.mean is None or spec.std is None:
         return _missing("--input_mean and --input_std")
-    low, high = (0 - told.mean) / told.std, (255 - told.mean) / told.std
-    return f"{low:g} to {high:g}: (pixel - {told.mean:g}) / {told.std:g}"
+    low, high = (0 - spec.mean) / spec.std, (255 - spec.mean) / spec.std
+    return f"{low:g} to {high:g}: (pixel - {spec.mean:g}) / {spec.std:g}"
 
 
-def _origin(told: Metadata) -> str:
-    if told.retrain_version is None:
+def _origin(metadata: Metadata) -> str:
+    if metadata.retrain_version is None:
         return "not known: not written by retrain"
-    accuracy = "" if told.test_accuracy is None else f", test accuracy {told.test_accuracy:.1%}"
-    return f"retrain {told.retrain_version} on {told.architecture}, TensorFlow {told.tensorflow_version}{accuracy}"
+    accuracy = "" if metadata.test_accuracy is None else f", test accuracy {metadata.test_accuracy:.1%}"
+    versions = (
+        f"retrain {metadata.retrain_version} on {metadata.architecture}, TensorFlow {metadata.tensorflow_version}"
+    )
+    return versions + accuracy
 
 
 def _missing(flag: str) -> str:

@@ -60,8 +60,8 @@ def predict_probabilities(model: Classifier, paths: Iterable[Path]) -> Iterator[
     waiting = [model]  # the first thread runs the model itself
 
     def open_worker() -> Callable[[Path], ImagePrediction]:
-        own = waiting.pop() if waiting else model.for_thread()
-        return lambda path: _scored(own, path)
+        classifier = waiting.pop() if waiting else model.for_thread()
+        return lambda path: _predict(classifier, path)
 
     yield from workers.map_in_order(open_worker, paths, threads=threads, waiting=_AHEAD)
 
@@ -76,13 +76,12 @@ def label(model: Classifier, paths: Iterable[Path], *, k: int = 5, min_score: fl
         min_score: 0 to 1.
     """
     names = model.metadata.labels
-    for scored in predict_probabilities(model, paths):
-        found = scored.probabilities
-        if found is None:
-            yield Prediction(scored.path, error=scored.error)
+    for image in predict_probabilities(model, paths):
+        if image.probabilities is None:
+            yield Prediction(image.path, error=image.error)
             continue
-        best = [ClassScore(names[i], float(found[i])) for i in top_k(found, k)]
-        yield Prediction(scored.path, tuple(ranked for ranked in best if ranked.score >= min_score))
+        best = [ClassScore(names[i], float(image.probabilities[i])) for i in top_k(image.probabilities, k)]
+        yield Prediction(image.path, tuple(score for score in best if score.score >= min_score))
 
 
 def pixels(model: Classifier, path: Path) -> np.ndarray:
@@ -92,14 +91,15 @@ def pixels(model: Classifier, path: Path) -> np.ndarray:
         OSError: The file cannot be read.
         ImageError: It is no image.
     """
-    return decode(path.read_bytes(), height=model.metadata.height or 0, width=model.metadata.width or 0)
+    height, width = model.metadata.input.size
+    return decode(path.read_bytes(), height=height, width=width)
 
 
-def _scored(model: Classifier, path: Path) -> ImagePrediction:
+def _predict(model: Classifier, path: Path) -> ImagePrediction:
     try:
-        picture = pixels(model, path)
+        image = pixels(model, path)
     except OSError as error:
         return ImagePrediction(path, error=image_files.unreadable_reason(path, error))
     except ImageError as error:
         return ImagePrediction(path, error=str(error))
-    return ImagePrediction(path, model(picture[None])[0])
+    return ImagePrediction(path, model(image[None])[0])

@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from retrain.backbones import runner
-from retrain.backbones.keras_networks import keras_network
+from retrain.backbones.families import trainable_network
+from retrain.backbones.keras_networks import freeze
 from retrain.backbones.loading import Backbone, load_backbone, write_backbone
+from retrain.backbones.runner import BackboneRunner
 from retrain.bottlenecks import computing
 from retrain.bottlenecks.computing import FeatureExtractor
 from retrain.bottlenecks.preparation import PreparedDataset
-from retrain.bottlenecks.reading import FreshReader, LiveReader, Reader
+from retrain.bottlenecks.reading import BottleneckReader, Gather, compute_now
 from retrain.bottlenecks.store import Store
 from retrain.data.split import Split
+from retrain.data.variants import Variant
 from retrain.errors import StoreError
 from retrain.graphs import freezing
 from retrain.head import Head
@@ -36,9 +38,9 @@ class FineTunedBackbone:
     """A fine-tuned backbone, frozen, with its head and what reads its bottlenecks."""
 
     backbone: Backbone
-    source: FeatureExtractor
+    extractor: FeatureExtractor
     head: Head
-    read: LiveReader
+    read: Gather
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def fine_tune(
         RetrainError: Something that the user can mend.
     """
     with plan.strategy.scope():
-        network = keras_network(prepared.recipe)
+        network = trainable_network(prepared.backbone_source)
         layers = trainable_layers.split_network(network.model, plan.start)
         training = JointTraining(layers, trained.head, trained.scale, plan, warn=terminal.warn)
     data = _frozen_part_outputs(prepared, network, layers, plan, terminal=terminal, opened=opened)
@@ -103,14 +105,12 @@ def _frozen_part_outputs(
     opened: ExitStack,
 ) -> FineTuningData:
     """Return what the trained layers take for every photo of the fine-tuning, computed once and stored."""
-    reader = _FrozenPartReader(
-        prepared, network, layers, copies=plan.copies, seed=plan.seed, terminal=terminal, opened=opened
-    )
+    reader = _FrozenPartReader(prepared, network, layers, plan, terminal=terminal, opened=opened)
     rng = np.random.default_rng(plan.seed)
     batches = sampling.sample_batches(rng, reader.labels, reader.training, (plan.steps, plan.batch_size))
     return FineTuningData(
         reader.gather(batches),
-        reader.numbered(batches),
+        reader.rows(batches),
         reader.labels[batches],
         reader.validation,
         reader.labels[reader.validation],
@@ -121,8 +121,8 @@ def _identity(prepared: PreparedDataset, head: Head, layer: str, plan: FineTunin
     """Return the fingerprint of everything that decides a fine-tuning."""
     arrays = [array.tobytes() for dense in head.layers for array in (dense.weights, dense.biases)]
     return identity_of(
-        prepared.recipe.fingerprint, layer, plan.recipe, plan.steps, plan.batch_size, plan.copies, plan.seed,
-        prepared.source.copier.distortions.tag, prepared.dataset.examples, arrays,
+        prepared.backbone_source.fingerprint, layer, plan.recipe, plan.steps, plan.batch_size, plan.copies, plan.seed,
+        prepared.extractor.distorter.distortions.tag, prepared.dataset.examples, arrays,
     )  # fmt: skip
 
 
@@ -131,20 +131,22 @@ def _freeze(
 ) -> FineTunedBackbone:
     """Return the fine-tuned network as a backbone in a folder of its own, removed at the end."""
     folder = Path(opened.enter_context(TemporaryDirectory(dir=prepared.folder, prefix="fine_tuned_")))
-    frozen = freezing.from_keras(network.model, preprocess=network.preprocess)
-    original = prepared.backbone
-    backbone = write_backbone(frozen, folder, architecture=original.architecture, mean=original.mean, std=original.std)
-    engine = runner.open_runner(backbone, terminal.warn, distribution=prepared.source.engine.distribution)
-    source = FeatureExtractor(prepared.source.image_dir, engine)
-    names = [example.path for example in prepared.dataset.examples]
-    return FineTunedBackbone(backbone, source, head, LiveReader(names, source))
+    backbone = write_backbone(freeze(network), folder, architecture=prepared.backbone.architecture)
+    engine = BackboneRunner(backbone, terminal.warn, distribution=prepared.extractor.runner.distribution)
+    extractor = FeatureExtractor(prepared.extractor.image_dir, engine)
+    examples = prepared.dataset.examples
+
+    def read(indices: np.ndarray) -> np.ndarray:
+        return compute_now([Variant(examples[index].path) for index in indices.tolist()], extractor)
+
+    return FineTunedBackbone(backbone, extractor, head, read)
 
 
 class _FrozenPartReader:
-    """What the frozen part of a network makes of pictures: stored photos, and distorted copies made when drawn."""
+    """Reads the output of a network's frozen part: stored for photos, computed at each read for distorted copies."""
 
     def __init__(
-        self, prepared: PreparedDataset, network: Any, cut: TrainableLayers, *, copies: int, seed: int,
+        self, prepared: PreparedDataset, network: Any, layers: TrainableLayers, plan: FineTuningPlan, *,
         terminal: Terminal, opened: ExitStack,
     ) -> None:  # fmt: skip
         examples = prepared.dataset.examples
@@ -153,44 +155,50 @@ class _FrozenPartReader:
             np.array([n for n, example in enumerate(examples) if example.split is split], np.int64)
             for split in (Split.TRAINING, Split.VALIDATION)
         )
-        self._names = [example.path for example in examples]
-        self._distorted, self._copies, self._seed = bool(prepared.source.copier.distortions), copies, seed
-        folder = prepared.folder / f"below_{cut.name}"
-        recipe = replace(prepared.recipe, spec=network.spec)
-        backbone = load_backbone(recipe, folder, frozen=lambda: _below(network, cut))
-        engine = runner.open_runner(backbone, terminal.warn, distribution=prepared.source.engine.distribution)
-        self._source = FeatureExtractor(prepared.source.image_dir, engine, prepared.source.copier)
+        self._distorted, self._copies, self._seed = (
+            bool(prepared.extractor.distorter.distortions),
+            plan.copies,
+            plan.seed,
+        )
+        folder = prepared.folder / f"below_{layers.name}"
+        backbone = load_backbone(prepared.backbone_source, folder, build=lambda source: _below(network, layers))
+        engine = BackboneRunner(backbone, terminal.warn, distribution=prepared.extractor.runner.distribution)
+        extractor = replace(prepared.extractor, runner=engine, legacy_vector=lambda path: None)
         store = opened.enter_context(Store(folder, dimension=backbone.dimension))
-        kept = self.validation if self._distorted else np.concatenate([self.training, self.validation])
-        wanted = [self._names[number] for number in np.sort(kept)]
-        known, todo = computing.missing(wanted, image_dir=self._source.image_dir, store=store)
+        photos = [Variant(example.path) for example in examples]
+        splits = {Split.VALIDATION} if self._distorted else {Split.TRAINING, Split.VALIDATION}
+        stored = [n for n, example in enumerate(examples) if example.split in splits]
+        wanted = [photos[n] for n in stored]
+        known, todo = computing.missing(wanted, extractor=extractor, store=store)
         advance = terminal.progress("Below the tail", "image")
-        found = computing.compute(wanted, todo, source=self._source, store=store, advance=advance)
-        if found.rejected:
-            path, reason = next(iter(found.rejected.items()))
+        result = computing.compute(wanted, todo, extractor=extractor, store=store, advance=advance)
+        if result.rejected:
+            path, reason = next(iter(result.rejected.items()))
             raise StoreError(f"{path} cannot be read any more: {reason}. Run again.")
-        rows = np.full(len(examples), -1, np.int64)
-        rows[np.sort(kept)] = np.maximum(known.rows, found.rows)
-        self._stored = Reader(self._names, rows, source=self._source, store=store)
+        rows = np.full(len(photos), computing.NO_ROW, np.int64)
+        rows[stored] = np.maximum(known.rows, result.rows)
+        self._photos = BottleneckReader(photos, rows, extractor=extractor, store=store)
 
-    def numbered(self, drawn: np.ndarray) -> np.ndarray:
-        """Return what stands for each draw: the photo, or a number beyond all photos for a distorted copy."""
+    def rows(self, drawn: np.ndarray) -> np.ndarray:
+        """Return the rows to `gather` for each draw: the photo, or behind all photos a distorted copy."""
         if not self._distorted:
             return drawn
-        return len(self._names) + np.arange(drawn.size).reshape(drawn.shape)
+        return len(self.labels) + np.arange(drawn.size).reshape(drawn.shape)
 
-    def gather(self, drawn: np.ndarray) -> FreshReader:
-        """Return what gives, for `numbered` draws and for photos, what the frozen part makes of them."""
+    def gather(self, drawn: np.ndarray) -> BottleneckReader:
+        """Return a reader of all photos, and behind them of the distorted copies that are drawn."""
         photos = drawn.ravel()
+        if not self._distorted:
+            return self._photos
         if not self._copies:
-            return FreshReader(self._stored, self._names, photos, source=self._source)
+            return self._photos.with_copies(photos, [f"draw {number}" for number in range(len(photos))])
         chosen = np.random.default_rng([self._seed, 2]).integers(self._copies, size=len(photos))
-        return FreshReader(self._stored, self._names, photos, source=self._source, copy=lambda draw: str(chosen[draw]))
+        return self._photos.with_copies(photos, [str(number) for number in chosen])
 
 
-def _below(network: Any, cut: TrainableLayers) -> freezing.FrozenGraph:
+def _below(network: Any, layers: TrainableLayers) -> freezing.FrozenGraph:
     """Return the frozen part as a graph from pixels to all that the tail takes, flat, one behind the other."""
-    below = trainable_layers.frozen_part(network.model, cut)
+    below = trainable_layers.frozen_part(network.model, layers)
     _, height, width, _ = network.model.input_shape
 
     def flat(pixels: Any) -> Any:
@@ -198,7 +206,8 @@ def _below(network: Any, cut: TrainableLayers) -> freezing.FrozenGraph:
 
         taken = below(network.preprocess(pixels) if network.preprocess else pixels, training=False)
         tensors = taken if isinstance(taken, list) else [taken]
-        pairs = zip(tensors, cut.sizes, strict=True)
+        pairs = zip(tensors, layers.sizes, strict=True)
         return tf.concat([tf.reshape(tensor, [-1, size]) for tensor, size in pairs], axis=1)
 
-    return freezing.from_function(flat, height, width)
+    frozen = freezing.from_function(flat, height, width)
+    return replace(frozen, input=frozen.input.filled_from(network.input))

@@ -1,31 +1,30 @@
 """Converts frozen graphs to LiteRT models: as they are, with float16 weights, or in 8-bit arithmetic throughout."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from retrain.errors import BackboneError, first_line
-from retrain.graphs import editing, reading
-from retrain.metadata import Metadata
-from retrain.preprocessing import scale_pixels
+from retrain.graphs import editing
+from retrain.graphs.nodes import GraphDef
+from retrain.preprocessing import InputSpec
 
 
-def to_float32(graph: Path, *, source: str, target: str) -> bytes:
-    """Return the LiteRT model of the part of a graph file between two nodes: one float32 image in, one vector out.
+def to_float32(graph_def: GraphDef, spec: InputSpec, *, target: str) -> bytes:
+    """Return the LiteRT model of the part of a graph from its image to a node: one float32 image in, one vector out.
 
     Raises:
         BackboneError: The graph has an operation that LiteRT's built-in ones do not cover.
     """
-    return _converted(graph, source, target, lambda converter: None)
+    return _convert(graph_def, spec, target, lambda converter: None)
 
 
-def to_float16(graph: Path, *, source: str, target: str) -> bytes:
+def to_float16(graph_def: GraphDef, spec: InputSpec, *, target: str) -> bytes:
     """Return the same with its weights as float16, which take half the bytes and become float32 when it is loaded.
 
     Raises:
-        BackboneError: As for `convert`.
+        BackboneError: As for `to_float32`.
     """
     import tensorflow as tf
 
@@ -33,47 +32,46 @@ def to_float16(graph: Path, *, source: str, target: str) -> bytes:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]
 
-    return _converted(graph, source, target, halve)
+    return _convert(graph_def, spec, target, halve)
 
 
-def to_int8(graph: Path, *, source: str, target: str, told: Metadata, pictures: Sequence[np.ndarray]) -> bytes:
+def to_int8(graph_def: GraphDef, spec: InputSpec, *, target: str, images: Sequence[np.ndarray]) -> bytes:
     """Return the same in 8-bit arithmetic from its uint8 pixels to its uint8 scores.
 
-    Weights have one range for each output channel, and what flows between layers one that the pictures show
-    (Jacob et al., "Quantization and training of neural networks for efficient integer-arithmetic-only inference",
-    2018). Black and white go in first, so that the range of the input is that of pixels and these go in as they are.
+    Weights have one range for each output channel, and activations one that the images show (Jacob et al.,
+    "Quantization and training of neural networks for efficient integer-arithmetic-only inference", 2018). Black and
+    white go in first, so that the range of the input is that of pixels and these go in as they are.
 
     Args:
-        graph: A frozen graph file.
-        source: Its input node.
+        graph_def: A frozen graph.
+        spec: What its input node takes.
         target: Its output node.
-        told: What goes in at `source`: `(pixel - mean) / std`.
-        pictures: uint8 [H, W, 3] each, a hundred or more from the training images.
+        images: uint8 [H, W, 3] each, a hundred or more from the training images.
 
     Raises:
-        BackboneError: As for `convert`.
+        BackboneError: As for `to_float32`.
     """
     import tensorflow as tf
 
-    ends = [np.full_like(pictures[0], value) for value in (0, 255)]
+    limits = [np.full_like(images[0], value) for value in (0, 255)]
 
-    def shown() -> Any:
-        for picture in [*ends, *pictures]:
-            yield [scale_pixels(picture[None], told)]
+    def representative_images() -> Any:
+        for image in [*limits, *images]:
+            yield [spec.scale(image[None])]
 
-    def quantise(converter: Any) -> None:
+    def quantize(converter: Any) -> None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = shown
+        converter.representative_dataset = representative_images
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.uint8
 
-    return _converted(graph, source, target, quantise)
+    return _convert(graph_def, spec, target, quantize)
 
 
-def _converted(graph: Path, source: str, target: str, adjust: Callable[[Any], None]) -> bytes:
+def _convert(graph_def: GraphDef, spec: InputSpec, target: str, adjust: Callable[[Any], None]) -> bytes:
     import tensorflow as tf
 
-    network = editing.as_function(editing.to_portable(reading.read_graph(graph)), source=source, target=target)
+    network = editing.as_function(editing.to_portable(graph_def), source=spec.node or "", target=target)
     network.inputs[0].set_shape([1, *network.inputs[0].shape[1:]])
     converter = tf.lite.TFLiteConverter.from_concrete_functions([network])
     adjust(converter)

@@ -8,7 +8,6 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from retrain.head import Head
 
 _IDENTIFIER = b"TFL3"
 _LARGEST_FACTOR = 0.02  # that brings pixels 0 to 255 to [-1, 1] or [0, 1]
-_FULLY_CONNECTED_OPTIONS, _SOFTMAX_OPTIONS = 8, 9  # members of the union BuiltinOptions
 
 
 def add_head(backbone: bytes, head: Head, *, output: str) -> bytes:
@@ -37,20 +35,21 @@ def add_head(backbone: bytes, head: Head, *, output: str) -> bytes:
         # LiteRT keeps the weights of a dense layer as [C, D].
         matrix = _add_tensor(schema, model, names.weights, layer.weights.T.shape, np.ascontiguousarray(layer.weights.T))
         vector = _add_tensor(schema, model, names.biases, layer.biases.shape, layer.biases)
-        taken, logits = logits, _add_tensor(schema, model, names.scope, (1, len(layer.biases)))
+        layer_input, logits = logits, _add_tensor(schema, model, names.scope, (1, len(layer.biases)))
         dense = schema.FullyConnectedOptionsT()
         if layer is not head.last:
             dense.fusedActivationFunction = schema.ActivationFunctionType.RELU
-        _add_operator(
-            schema, model, schema.BuiltinOperator.FULLY_CONNECTED, [taken, matrix, vector], logits,
-            _FULLY_CONNECTED_OPTIONS, dense,
-        )  # fmt: skip
+        operator = schema.OperatorT()
+        operator.inputs, operator.outputs = [layer_input, matrix, vector], [logits]
+        operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.FullyConnectedOptions, dense
+        _add_operator(schema, model, schema.BuiltinOperator.FULLY_CONNECTED, operator)
     probabilities = _add_tensor(schema, model, output, (1, len(head.last.biases)))
     softmax = schema.SoftmaxOptionsT()
     softmax.beta = 1.0
-    _add_operator(
-        schema, model, schema.BuiltinOperator.SOFTMAX, [logits], probabilities, _SOFTMAX_OPTIONS, softmax
-    )  # fmt: skip
+    operator = schema.OperatorT()
+    operator.inputs, operator.outputs = [logits], [probabilities]
+    operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.SoftmaxOptions, softmax
+    _add_operator(schema, model, schema.BuiltinOperator.SOFTMAX, operator)
     graph.outputs = [probabilities]
     for signature in model.signatureDefs or []:
         signature.outputs[0].name = output
@@ -77,21 +76,19 @@ def add_metadata(model: bytes, notes: dict[str, bytes]) -> bytes:
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """The first input and the first output of a model; `scale` is 0 where the input is not quantised."""
+    """The first input or output of a model; `scale` is 0 where it is not quantised."""
 
-    input: str
-    output: str
+    name: str
     shape: tuple[int, ...]
     dtype: type
     scale: float
     zero_point: int
 
 
-def read_metadata(model: Path) -> dict[str, bytes]:
-    """Return the metadata in a model file by name.
+def read_metadata(model: bytes) -> dict[str, bytes]:
+    """Return the metadata in a model by name.
 
     Raises:
-        OSError: It cannot be read.
         ValueError: Not a LiteRT model.
     """
     with _opened(model) as opened:
@@ -103,36 +100,36 @@ def read_metadata(model: Path) -> dict[str, bytes]:
         }
 
 
-def io_tensors(model: Path) -> TensorInfo:
-    """Return what goes into a model file and what comes out.
+def io_tensors(model: bytes) -> tuple[TensorInfo, TensorInfo]:
+    """Return the first input and the first output of a model.
 
     Raises:
-        OSError: It cannot be read.
         ValueError: Not a LiteRT model.
     """
-    from ai_edge_litert import schema_py_generated as schema
-
-    kinds = {schema.TensorType.UINT8: np.uint8, schema.TensorType.INT8: np.int8}
     with _opened(model) as opened:
         graph = opened.Subgraphs(0)
-        taken, given = graph.Tensors(graph.Inputs(0)), graph.Tensors(graph.Outputs(0))
-        quantization = taken.Quantization()
-        quantised = quantization is not None and quantization.ScaleLength() == 1
-        return TensorInfo(
-            taken.Name().decode(),
-            given.Name().decode(),
-            tuple(taken.ShapeAsNumpy().tolist()) if taken.ShapeLength() else (),
-            kinds.get(taken.Type(), np.float32),
-            float(quantization.Scale(0)) if quantised else 0.0,
-            int(quantization.ZeroPoint(0)) if quantised else 0,
-        )
+        return _tensor_info(graph.Tensors(graph.Inputs(0))), _tensor_info(graph.Tensors(graph.Outputs(0)))
 
 
-def scales_pixels(model: Path) -> bool:
+def _tensor_info(tensor: Any) -> TensorInfo:
+    from ai_edge_litert import schema_py_generated as schema
+
+    dtypes = {schema.TensorType.UINT8: np.uint8, schema.TensorType.INT8: np.int8}
+    quantization = tensor.Quantization()
+    quantised = quantization is not None and quantization.ScaleLength() == 1
+    return TensorInfo(
+        tensor.Name().decode(),
+        tuple(tensor.ShapeAsNumpy().tolist()) if tensor.ShapeLength() else (),
+        dtypes.get(tensor.Type(), np.float32),
+        float(quantization.Scale(0)) if quantised else 0.0,
+        int(quantization.ZeroPoint(0)) if quantised else 0,
+    )
+
+
+def scales_pixels(model: bytes) -> bool:
     """Return whether a model begins with bringing pixels 0 to 255 into its own range, as Keras' Rescaling does.
 
     Raises:
-        OSError: It cannot be read.
         ValueError: Not a LiteRT model.
     """
     from ai_edge_litert import schema_py_generated as schema
@@ -152,35 +149,21 @@ def scales_pixels(model: Path) -> bool:
         return bool(np.all(np.abs(factors) < _LARGEST_FACTOR))
 
 
-@contextlib.contextmanager
-def _opened(model: Path) -> Iterator[Any]:
-    """Open a model file to look around in it; whatever a damaged one leads to becomes a ValueError."""
+def count_operations(model: bytes) -> Counter[str]:
+    """Return how many operators of each kind a model holds."""
     from ai_edge_litert import schema_py_generated as schema
 
-    data = model.read_bytes()
-    if data[4:8] != _IDENTIFIER:
-        raise ValueError("not a LiteRT model")
-    try:
-        yield schema.Model.GetRootAsModel(data, 0)
-    except Exception as error:  # offsets that lead nowhere end in anything from struct.error to AttributeError
-        raise ValueError("a damaged LiteRT model") from error
-
-
-def count_operations(model: Path) -> Counter[str]:
-    """Return how many operators of each kind a model file holds."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    opened = schema.ModelT.InitFromPackedBuf(model.read_bytes())
+    opened = schema.ModelT.InitFromPackedBuf(model)
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
     codes = [names.get(code.builtinCode, "CUSTOM") for code in opened.operatorCodes]
     return Counter(codes[operator.opcodeIndex] for graph in opened.subgraphs for operator in graph.operators)
 
 
-def count_parameters(model: Path) -> int:
-    """Return how many numbers the constant tensors of a model file hold, those of shapes and axes left out."""
+def count_parameters(model: bytes) -> int:
+    """Return how many numbers the constant tensors of a model hold, those of shapes and axes left out."""
     from ai_edge_litert import schema_py_generated as schema
 
-    opened = schema.ModelT.InitFromPackedBuf(model.read_bytes())
+    opened = schema.ModelT.InitFromPackedBuf(model)
     shapes = (schema.TensorType.INT32, schema.TensorType.INT64)
     return sum(
         int(np.prod(tensor.shape))
@@ -188,6 +171,19 @@ def count_parameters(model: Path) -> int:
         for tensor in graph.tensors
         if opened.buffers[tensor.buffer].data is not None and tensor.type not in shapes
     )
+
+
+@contextlib.contextmanager
+def _opened(model: bytes) -> Iterator[Any]:
+    """Open a model to look around in it; whatever a damaged one leads to becomes a ValueError."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    if model[4:8] != _IDENTIFIER:
+        raise ValueError("not a LiteRT model")
+    try:
+        yield schema.Model.GetRootAsModel(model, 0)
+    except Exception as error:  # offsets that lead nowhere end in anything from struct.error to AttributeError
+        raise ValueError("a damaged LiteRT model") from error
 
 
 def _add_buffer(schema: Any, model: Any, content: np.ndarray | None = None) -> int:
@@ -207,20 +203,17 @@ def _add_tensor(schema: Any, model: Any, name: str, shape: tuple[int, ...], cont
     return len(tensors) - 1
 
 
-def _add_operator(
-    schema: Any, model: Any, operation: int, inputs: list[int], output: int, options_type: int, options: Any
-) -> None:
+def _add_operator(schema: Any, model: Any, operation: int, operator: Any) -> None:
+    """Add an operator at the end of a model, and its kind to the model's list where it is the first of it."""
     codes = model.operatorCodes
-    known = [index for index, code in enumerate(codes) if code.builtinCode == operation]
-    if not known:
+    indices = [index for index, code in enumerate(codes) if code.builtinCode == operation]
+    if not indices:
         code = schema.OperatorCodeT()
         code.builtinCode = code.deprecatedBuiltinCode = operation
         code.version = 1
         codes.append(code)
-        known = [len(codes) - 1]
-    operator = schema.OperatorT()
-    operator.opcodeIndex, operator.inputs, operator.outputs = known[0], inputs, [output]
-    operator.builtinOptionsType, operator.builtinOptions = options_type, options
+        indices = [len(codes) - 1]
+    operator.opcodeIndex = indices[0]
     model.subgraphs[0].operators.append(operator)
 
 

@@ -26,60 +26,54 @@ _NAME, _TYPE = 0, 2
 
 @dataclass(frozen=True)
 class ClassifierMetadata:
-    """What the metadata tell of an image classifier: labels, () for none; mean and std of its pixels, None for none."""
+    """What the metadata say of an image classifier: pixels go in as `(pixel - mean) / std`, quantised or not.
+
+    `labels` are () and `mean` and `std` None where the metadata have none. `integer` tells that input and scores are
+    whole numbers, 0 to 255.
+    """
 
     labels: tuple[str, ...] = ()
     mean: float | None = None
     std: float | None = None
+    name: str = ""
+    output: str = ""
+    integer: bool = False
 
 
-@dataclass(frozen=True)
-class Described:
-    """What the metadata of an image classifier say: pixels go in as `(pixel - mean) / std`, quantised or not.
-
-    `whole_numbers` tells that its input and its scores are whole numbers, 0 to 255.
-    """
-
-    name: str
-    output: str
-    mean: float
-    std: float
-    whole_numbers: bool
-
-
-def pack(described: Described) -> bytes:
-    """Return the metadata of an image classifier whose labels are in `LABELS_FILE`."""
+def pack(metadata: ClassifierMetadata) -> bytes:
+    """Return the metadata of an image classifier whose labels are in `LABELS_FILE`, as a flatbuffer."""
     import flatbuffers
 
     builder = flatbuffers.Builder(1024)
-    taken_range = ((0 - described.mean) / described.std, (255 - described.mean) / described.std)
-    given_range = (0.0, 1.0)
-    if described.whole_numbers:
-        taken_range = given_range = (0.0, 255.0)
+    mean, std = metadata.mean or 0.0, metadata.std or 1.0
+    input_range, output_range = ((0 - mean) / std, (255 - mean) / std), (0.0, 1.0)
+    if metadata.integer:
+        input_range = output_range = (0.0, 255.0)
     properties = _table(builder, 2, {0: ("int8", _RGB)})
     content = _table(builder, 3, {0: ("uint8", _IMAGE), 1: ("offset", properties)})
-    normalization = _table(
-        builder, 2, {0: ("offset", _floats(builder, described.mean)), 1: ("offset", _floats(builder, described.std))}
-    )
+    normalization = _table(builder, 2, {0: ("offset", _floats(builder, mean)), 1: ("offset", _floats(builder, std))})
     unit = _table(builder, 2, {0: ("uint8", _NORMALIZATION), 1: ("offset", normalization)})
     image = {
         3: ("offset", content),
         4: ("offset", _offsets(builder, [unit])),
-        5: ("offset", _range(builder, *taken_range)),
+        5: ("offset", _range(builder, *input_range)),
     }
-    taken = _named(builder, 7, "image", "The photo: RGB, the aspect ratio is not kept.", image)
-    words = "Class names, one a line, in the order of the scores."
-    labels = _named(builder, 5, LABELS_FILE, words, {_TYPE: ("int8", _AXIS_LABELS)})
+    input_tensor = _named(builder, 7, "image", "The photo: RGB, the aspect ratio is not kept.", image)
+    description = "Class names, one a line, in the order of the scores."
+    labels = _named(builder, 5, LABELS_FILE, description, {_TYPE: ("int8", _AXIS_LABELS)})
     scores = {
-        5: ("offset", _range(builder, *given_range)),
+        5: ("offset", _range(builder, *output_range)),
         _FILES: ("offset", _offsets(builder, [labels])),
     }
-    given = _named(builder, 7, described.output, "How likely each class is; all together 1.", scores)
-    ends = {_INPUTS: ("offset", _offsets(builder, [taken])), _OUTPUTS: ("offset", _offsets(builder, [given]))}
-    subgraph = _table(builder, 10, ends)
+    output_tensor = _named(builder, 7, metadata.output, "How likely each class is; all together 1.", scores)
+    tensors = {
+        _INPUTS: ("offset", _offsets(builder, [input_tensor])),
+        _OUTPUTS: ("offset", _offsets(builder, [output_tensor])),
+    }
+    subgraph = _table(builder, 10, tensors)
     parser = builder.CreateString(_PARSER)
-    last = {_SUBGRAPHS: ("offset", _offsets(builder, [subgraph])), 7: ("offset", parser)}
-    root = _named(builder, 8, described.name, "Names what is in a photo.", last)
+    fields = {_SUBGRAPHS: ("offset", _offsets(builder, [subgraph])), 7: ("offset", parser)}
+    root = _named(builder, 8, metadata.name, "Names what is in a photo.", fields)
     builder.Finish(root, file_identifier=_IDENTIFIER)
     return bytes(builder.Output())
 
@@ -95,7 +89,7 @@ def add_labels_file(model: bytes, labels: Sequence[str]) -> bytes:
 
 
 def unpack(metadata: bytes, model: bytes) -> ClassifierMetadata:
-    """Return what a model's metadata tell of it as a classifier of one image.
+    """Return what a model's metadata say of it as a classifier of one image.
 
     Args:
         metadata: What is stored under `NOTE`.
@@ -105,19 +99,16 @@ def unpack(metadata: bytes, model: bytes) -> ClassifierMetadata:
         ValueError: Damaged metadata.
     """
     try:
-        root = _root(metadata)
-        subgraph = next(_tables(root, _SUBGRAPHS))
+        subgraph = next(_tables(_root(metadata), _SUBGRAPHS))
         mean = std = None
-        for taken in _tables(subgraph, _INPUTS):
-            for unit in _tables(taken, _PROCESS_UNITS):
+        for tensor in _tables(subgraph, _INPUTS):
+            for unit in _tables(tensor, _PROCESS_UNITS):
                 if _byte(unit, 0) == _NORMALIZATION and (options := _child(unit, 1)) is not None:
                     mean, std = _same(options, 0), _same(options, 1)
-        files = [file for given in _tables(subgraph, _OUTPUTS) for file in _tables(given, _FILES)]
+        files = [file for tensor in _tables(subgraph, _OUTPUTS) for file in _tables(tensor, _FILES)]
         names = [_string(file, _NAME) for file in files if _byte(file, _TYPE) == _AXIS_LABELS]
         return ClassifierMetadata(_labels(model, names[0]) if names else (), mean, std)
-    except (StopIteration, TypeError, IndexError, KeyError, zipfile.BadZipFile, UnicodeError) as error:
-        raise ValueError("damaged TFLite metadata") from error
-    except Exception as error:  # offsets that lead nowhere end in struct.error and others
+    except Exception as error:  # offsets that lead nowhere end in struct.error, StopIteration and others
         raise ValueError("damaged TFLite metadata") from error
 
 

@@ -1,70 +1,127 @@
 """LiteRT classifiers: writes them, and runs them image by image on one core, without TensorFlow."""
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
-from retrain.errors import GraphError, first_line
-from retrain.formats.classifier import ModelStats, as_probabilities, does_not_run
+from retrain.errors import ExportError, GraphError, first_line
+from retrain.files import sha256_of, write_result
+from retrain.formats.classifier import ExportSource, ModelStats, TrainedClassifier, as_probabilities, does_not_run
 from retrain.formats.litert import conversion, flatbuffer
-from retrain.formats.litert import metadata as litert_metadata
-from retrain.head import Head
+from retrain.formats.litert import metadata as standard
 from retrain.metadata import METADATA_NOTE, Metadata
+from retrain.preprocessing import InputSpec
 
-SUFFIX = ".tflite"
-_FULL_RANGE = {np.uint8: 0, np.int8: 128}  # what is taken from a pixel where a model takes pixels as they are
+_FULL_RANGE = {
+    np.uint8: 0,
+    np.int8: 128,
+}  # what makes a pixel of a model's whole number, where it takes pixels as they are
+
+
+def join(classifier: TrainedClassifier, metadata: Metadata, *, sha256: str) -> bytes:
+    """Return a classifier as a float32 model: its converted backbone and the head.
+
+    Args:
+        classifier: Has a LiteRT model of its backbone.
+        metadata: What the frozen graph of the same classifier says of itself.
+        sha256: That of the graph's file, so that the model is never taken for another's.
+    """
+    backbone = classifier.litert.read_bytes() if classifier.litert else b""
+    return _with_metadata(flatbuffer.add_head(backbone, classifier.head, output=classifier.output), metadata, sha256)
+
+
+def check_written(source: ExportSource, path: Path) -> None:
+    """Refuse where the float32 model is missing, which is written with every graph that LiteRT has a form for.
+
+    Raises:
+        ExportError: It is missing, or belongs to another graph.
+    """
+    if _graph_sha256(path) != source.sha256:
+        raise ExportError("LiteRT has no form for this network. Leave tflite out of --export.")
+
+
+def write_float16(source: ExportSource, path: Path) -> None:
+    """Write a model whose weights are kept as float16, half the bytes; it computes in float32.
+
+    Raises:
+        BackboneError: The graph has an operation that LiteRT has not.
+        ExportError: The file cannot be written.
+    """
+    metadata = source.metadata
+    model = conversion.to_float16(source.graph_def, metadata.input, target=metadata.output or "")
+    write_result(path, _with_metadata(model, replace(metadata, test_accuracy=None), source.sha256))
+
+
+def write_int8(source: ExportSource, path: Path) -> None:
+    """Write a model in 8-bit arithmetic that takes pixels as they are, uint8, and gives uint8 scores.
+
+    Raises:
+        BackboneError: As for `write_float16`.
+        ExportError: As for `write_float16`.
+    """
+    metadata, images = source.metadata, source.sample_images()
+    model = conversion.to_int8(source.graph_def, metadata.input, target=metadata.output or "", images=images)
+    write_result(path, _with_metadata(model, replace(metadata, test_accuracy=None), source.sha256))
 
 
 def describe(path: Path) -> Metadata:
-    """Return what a LiteRT model tells of itself: by retrain's note, or by the standard metadata and its tensors.
+    """Return what a LiteRT model says of itself: by retrain's note, or by the standard metadata and its tensors.
 
     Raises:
         GraphError: Not a LiteRT model.
     """
     try:
-        notes = flatbuffer.read_metadata(path)
+        model = path.read_bytes()
+        notes = flatbuffer.read_metadata(model)
         if METADATA_NOTE in notes:
             return Metadata.from_json(notes[METADATA_NOTE])
-        told = litert_metadata.ClassifierMetadata()
-        if litert_metadata.NOTE in notes:
-            told = litert_metadata.unpack(notes[litert_metadata.NOTE], path.read_bytes())
-        ends = flatbuffer.io_tensors(path)
-        if told.mean is None and flatbuffer.scales_pixels(path):
-            told = replace(told, mean=0.0, std=1.0)
+        metadata = standard.ClassifierMetadata()
+        if standard.NOTE in notes:
+            metadata = standard.unpack(notes[standard.NOTE], model)
+        image, scores = flatbuffer.io_tensors(model)
+        mean, std = metadata.mean, metadata.std
+        if mean is None and flatbuffer.scales_pixels(model):
+            mean, std = 0.0, 1.0
     except OSError as error:
         raise GraphError(f"cannot read the model {path}: {error.strerror}. --graph names another.") from error
     except ValueError as error:
         raise GraphError(f"{path} is not a LiteRT model ({first_line(error)}).") from error
-    mean, std = told.mean, told.std
-    if ends.scale and ends.dtype in _FULL_RANGE:
-        mean, std = ends.zero_point + _FULL_RANGE[ends.dtype], 1 / ends.scale
-    height, width = (ends.shape[1], ends.shape[2]) if len(ends.shape) == 4 else (None, None)
-    return Metadata(told.labels, ends.input, ends.output, height=height, width=width, mean=mean, std=std)
+    if image.scale and image.dtype in _FULL_RANGE:
+        mean, std = image.zero_point + _FULL_RANGE[image.dtype], 1 / image.scale
+    height, width = image.shape[1:3] if len(image.shape) == 4 else (None, None)
+    return Metadata(metadata.labels, InputSpec(image.name, height, width, mean, std), scores.name)
 
 
 def is_form_of(model: Path, graph: Path) -> bool:
     """Return whether a LiteRT model is there and was written with this very frozen graph, not with an earlier one."""
     try:
-        return describe(model).graph_sha256 == hashlib.sha256(graph.read_bytes()).hexdigest()
-    except (GraphError, OSError):
+        return _graph_sha256(model) == sha256_of(graph)
+    except OSError:
         return False
 
 
 def stats(path: Path) -> ModelStats:
     """Return what a LiteRT model is made of."""
-    return ModelStats(flatbuffer.count_operations(path), flatbuffer.count_parameters(path))
+    model = path.read_bytes()
+    return ModelStats(flatbuffer.count_operations(model), flatbuffer.count_parameters(model))
+
+
+def load(path: Path, metadata: Metadata) -> "LiteRTModel":
+    """Return the classifier in a LiteRT file; `metadata` as in `formats.table.Format.load`.
+
+    Raises:
+        GraphError: It does not run here.
+    """
+    return LiteRTModel(path, metadata)
 
 
 class Runner:
     """Runs one image at a time through a LiteRT model; each thread needs its own."""
 
-    def __init__(self, model: Path, *, mean: float, std: float) -> None:
-        """Load a model of one image and one vector that takes `(pixel - mean) / std`, quantised or not.
+    def __init__(self, model: Path, spec: InputSpec) -> None:
+        """Load a model of one image and one vector that takes what `spec` says, quantised or not.
 
         Raises:
             ValueError: Not such a model.
@@ -74,15 +131,16 @@ class Runner:
 
         self._interpreter = Interpreter(model_path=str(model), num_threads=1)
         self._interpreter.allocate_tensors()
-        (taken,) = self._interpreter.get_input_details()
-        (given,) = self._interpreter.get_output_details()
-        if len(taken["shape"]) != 4 or taken["shape"][0] != 1 or taken["shape"][3] != 3:
-            raise ValueError(f"it takes {taken['shape'].tolist()} and not one RGB image")
-        self._taken, self._given = taken["index"], given["index"]
-        self.size = int(given["shape"][-1])
-        self._values = np.empty(taken["shape"], np.float32)
+        (image,) = self._interpreter.get_input_details()
+        (vector,) = self._interpreter.get_output_details()
+        if len(image["shape"]) != 4 or image["shape"][0] != 1 or image["shape"][3] != 3:
+            raise ValueError(f"it takes {image['shape'].tolist()} and not one RGB image")
+        self._image, self._vector = image["index"], vector["index"]
+        self.size = int(vector["shape"][-1])
+        self._values = np.empty(image["shape"], np.float32)
+        mean, std = spec.mean or 0.0, spec.std or 1.0
         self._mean, self._factor = np.float32(mean), np.float32(1 / std)
-        self._input, self._output = _Quantised(taken), _Quantised(given)
+        self._input, self._output = _Quantization(image), _Quantization(vector)
         pixels_as_they_are = self._input.dtype is np.uint8 and self._input.takes(mean=mean, std=std)
         self._set = self._set_pixels if pixels_as_they_are else self._set_scaled
 
@@ -94,29 +152,29 @@ class Runner:
         """
         self._set(pixels)
         self._interpreter.invoke()
-        return self._output.real(self._interpreter.get_tensor(self._given).reshape(-1))
+        return self._output.real(self._interpreter.get_tensor(self._vector).reshape(-1))
 
     def _set_pixels(self, pixels: np.ndarray) -> None:
-        self._interpreter.set_tensor(self._taken, pixels[None])
+        self._interpreter.set_tensor(self._image, pixels[None])
 
     def _set_scaled(self, pixels: np.ndarray) -> None:
         np.subtract(pixels, self._mean, out=self._values[0])
         self._values *= self._factor
-        self._interpreter.set_tensor(self._taken, self._input.whole(self._values))
+        self._interpreter.set_tensor(self._image, self._input.whole(self._values))
 
 
 class LiteRTModel:
     """A classifier in a LiteRT file; a thread that shares it needs its own, from `for_thread`."""
 
-    def __init__(self, path: Path, described: Metadata) -> None:
-        """Load the model; `described` comes from `describe`, with the user's own values filled in.
+    def __init__(self, path: Path, metadata: Metadata) -> None:
+        """Load the model.
 
         Raises:
             GraphError: It does not run here.
         """
-        self.metadata, self._path = described, path
+        self.metadata, self._path = metadata, path
         try:
-            self._run = Runner(path, mean=described.mean or 0.0, std=described.std or 1.0)
+            self._run = Runner(path, metadata.input)
         except (ValueError, RuntimeError) as error:
             raise GraphError(f"{path} is not an image classifier that LiteRT runs: {first_line(error)}.") from error
         self.class_count: int | None = self._run.size
@@ -133,7 +191,7 @@ class LiteRTModel:
         return LiteRTModel(self._path, self.metadata)
 
 
-class _Quantised:
+class _Quantization:
     """How a tensor's whole numbers stand for real ones: `(whole - zero_point) * scale`; floats stand for themselves."""
 
     def __init__(self, details: dict[str, Any]) -> None:
@@ -160,61 +218,27 @@ class _Quantised:
         return reals
 
 
-def float32(graph: Path, *, backbone: Path, head: Head, told: Metadata) -> bytes:
-    """Return a model in float32: a converted backbone and the head.
-
-    Args:
-        graph: The frozen graph of the same classifier, which the model names by its SHA-256, so that it is never
-            taken for another's.
-        backbone: The backbone as a LiteRT model.
-        head: Takes the bottlenecks.
-        told: What the graph says of itself.
-    """
-    return _described(flatbuffer.add_head(backbone.read_bytes(), head, output=told.output or ""), graph, told)
+def _graph_sha256(model: Path) -> str | None:
+    """Return the SHA-256 of the frozen graph that a LiteRT model was written with; None for any other file."""
+    try:
+        return describe(model).graph_sha256
+    except GraphError:
+        return None
 
 
-def float16(graph: Path, *, told: Metadata) -> bytes:
-    """Return a model whose weights are kept as float16, half the bytes; it computes in float32.
-
-    Raises:
-        BackboneError: The graph has an operation that LiteRT has not.
-    """
-    model = conversion.to_float16(graph, source=told.input or "", target=told.output or "")
-    return _described(model, graph, replace(told, test_accuracy=None))  # which is the graph's
-
-
-def int8(graph: Path, *, told: Metadata, pictures: Sequence[np.ndarray]) -> bytes:
-    """Return a model in 8-bit arithmetic that takes pixels as they are, uint8, and gives uint8 scores.
-
-    Args:
-        graph: A frozen graph file.
-        told: What it says of itself.
-        pictures: uint8 [H, W, 3] each, from the training images.
-
-    Raises:
-        BackboneError: As for `float16`.
-    """
-    ends = {"source": told.input or "", "target": told.output or ""}
-    model = conversion.to_int8(graph, told=told, pictures=pictures, **ends)
-    return _described(model, graph, replace(told, test_accuracy=None))  # as above
-
-
-def _described(model: bytes, graph: Path, told: Metadata) -> bytes:
-    """Return a model with what it is inside: retrain's own note, and the standard metadata with the labels."""
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "model.tflite"
-        file.write_bytes(model)
-        ends = flatbuffer.io_tensors(file)
-    own = replace(told, input=ends.input, output=ends.output, bottleneck=None)
-    own = replace(own, graph_sha256=hashlib.sha256(graph.read_bytes()).hexdigest())
-    if ends.scale:  # (pixel - zero_point) * scale goes in: what is quantised of it is the pixel itself
-        own = replace(own, mean=float(ends.zero_point), std=1 / ends.scale)
-    standard = litert_metadata.Described(
-        name=f"retrain, {told.architecture}",
-        output=told.output or "",
-        mean=told.mean or 0.0,
-        std=told.std or 1.0,
-        whole_numbers=bool(ends.scale),
+def _with_metadata(model: bytes, metadata: Metadata, sha256: str) -> bytes:
+    """Return a model with retrain's own note inside, and the standard metadata with the labels."""
+    image, scores = flatbuffer.io_tensors(model)
+    spec = replace(metadata.input, node=image.name)
+    if image.scale:  # (pixel - zero_point) * scale goes in: what is quantised of it is the pixel itself
+        spec = replace(spec, mean=float(image.zero_point), std=1 / image.scale)
+    note = replace(metadata, input=spec, output=scores.name, bottleneck=None, graph_sha256=sha256)
+    described = standard.ClassifierMetadata(
+        name=f"retrain, {metadata.architecture}",
+        output=metadata.output or "",
+        mean=metadata.input.mean,
+        std=metadata.input.std,
+        integer=bool(image.scale),
     )
-    notes = {METADATA_NOTE: own.to_json().encode(), litert_metadata.NOTE: litert_metadata.pack(standard)}
-    return litert_metadata.add_labels_file(flatbuffer.add_metadata(model, notes), told.labels)
+    notes = {METADATA_NOTE: note.to_json().encode(), standard.NOTE: standard.pack(described)}
+    return standard.add_labels_file(flatbuffer.add_metadata(model, notes), metadata.labels)

@@ -1,11 +1,16 @@
 """Networks of every kind of layer that keras.applications has, in every format."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from builders import export_source, graph_model
+from conftest import write_graph
 
-from retrain.formats import frozen_graph, saved_model
+from retrain.errors import ExportError
+from retrain.formats import frozen_graph
 from retrain.formats import keras as keras_format
-from retrain.formats import onnx as onnx_format
+from retrain.formats import table as formats
 from retrain.graphs import freezing, reading
 from retrain.metadata import METADATA_NODE, Metadata
 
@@ -58,13 +63,13 @@ def graph(request, tmp_path):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.set_weights([np.random.default_rng(1).uniform(0.5, 2, w.shape) for w in layer.get_weights()])
     frozen = freezing.from_keras(model)
-    told = Metadata(LABELS, frozen.source, "final_result", height=SIZE, width=SIZE, mean=0.0, std=51.0)
+    metadata = Metadata(LABELS, replace(frozen.input, mean=0.0, std=51.0), "final_result")
     matrix = np.random.default_rng(2).normal(size=(frozen.dimension, len(LABELS))).astype(np.float32)
     with tf.Graph().as_default() as joined:
         tf.import_graph_def(frozen.graph_def, name="")
         features = joined.get_tensor_by_name(f"{frozen.target}:0")
         tf.nn.softmax(tf.matmul(features, tf.constant(matrix)), name="final_result")
-        tf.constant(told.to_json(), name=METADATA_NODE)
+        tf.constant(metadata.to_json(), name=METADATA_NODE)
         path = tmp_path / "g.pb"
         path.write_bytes(joined.as_graph_def().SerializeToString())
     return path
@@ -76,20 +81,11 @@ def pictures():
 
 @pytest.mark.parametrize("form", ["keras", "onnx", "saved_model"])
 def test_other_formats_give_the_probabilities_of_the_graph(graph, tmp_path, form):
-    told = frozen_graph.describe(graph)
-    expected = frozen_graph.GraphModel(graph, told)(pictures())
+    expected = graph_model(graph)(pictures())
     assert np.ptp(expected) > 0.05
-    path = tmp_path / f"m.{form}"
-    if form == "keras":
-        path.write_bytes(keras_format.to_keras(reading.read_graph(graph), told))
-        model = keras_format.KerasModel(path, keras_format.describe(path))
-    elif form == "onnx":
-        path.write_bytes(onnx_format.to_onnx(reading.read_graph(graph), told))
-        model = onnx_format.OnnxModel(path, onnx_format.describe(path))
-    else:
-        saved_model.write(path, reading.read_graph(graph), told)
-        model = saved_model.SavedModel(path, saved_model.describe(path))
-    assert model(pictures()) == pytest.approx(expected, abs=1e-4)
+    path = formats.write(form, export_source(graph), graph)
+    row = formats.format_of(path)
+    assert row.load(path, row.describe(path))(pictures()) == pytest.approx(expected, abs=1e-4)
 
 
 def test_no_functions_and_no_empty_attributes_are_left(graph):
@@ -99,9 +95,18 @@ def test_no_functions_and_no_empty_attributes_are_left(graph):
 
 
 def test_keras_layers_are_used_wherever_there_are_weights(graph):
-    told = frozen_graph.describe(graph)
-    model = keras_format.build_model(reading.read_graph(graph), told)
+    source = export_source(graph)
+    model = keras_format.build_model(source.graph_def, source.metadata)
     parameters = frozen_graph.stats(graph).parameters
     # Constants of arithmetic, as epsilons and what normalisation multiplies with, are no weights.
     assert model.count_params() > 0.7 * parameters
     assert model.trainable_weights
+
+
+def test_a_network_that_keras_has_no_layers_for_is_one_clear_error(tmp_path):
+    path = write_graph(
+        tmp_path / "g.pb",
+        lambda tf, picture: tf.nn.softmax(tf.reduce_mean(tf.nn.lrn(picture), [1, 2]), name="final_result"),
+    )
+    with pytest.raises(ExportError, match="no layer for the operation LRN"):
+        keras_format.write(export_source(path), tmp_path / "m.keras")

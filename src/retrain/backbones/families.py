@@ -1,0 +1,99 @@
+"""The families of backbones, one row each: what finds the weights, what freezes them, what trains them further."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from retrain.backbones import graph_files, hub, keras_networks
+from retrain.backbones.catalogue import BackboneSpec, Kind
+from retrain.backbones.keras_networks import Network
+from retrain.backbones.sources import BackboneSource, WeightsRequest
+from retrain.errors import BackboneError
+from retrain.graphs.freezing import FrozenGraph
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is done with the backbones of one kind.
+
+    `locate` finds the weights, after downloading them where needed; `freeze` makes them a graph; `trainable` makes
+    them a Keras network, None where they are frozen. `takes_weights` and `has_nodes` say whether --weights and
+    --input_layer go with them.
+    """
+
+    locate: Callable[[BackboneSpec, WeightsRequest], BackboneSource]
+    freeze: Callable[[BackboneSource], FrozenGraph]
+    trainable: Callable[[BackboneSource], Network] | None = None
+    takes_weights: bool = False
+    has_nodes: bool = False
+
+
+def _of_keras(
+    locate: Callable[[BackboneSpec, WeightsRequest], BackboneSource],
+    network: Callable[[BackboneSource], Network],
+    *,
+    takes_weights: bool = False,
+) -> Family:
+    return Family(locate, lambda source: keras_networks.freeze(network(source)), network, takes_weights)
+
+
+FAMILIES = {
+    Kind.BUNDLED: _of_keras(keras_networks.locate_bundled, keras_networks.bundled_network, takes_weights=True),
+    Kind.KERAS: _of_keras(keras_networks.locate_application, keras_networks.application_network, takes_weights=True),
+    Kind.KERAS_FILE: _of_keras(graph_files.locate_file, keras_networks.file_network),
+    Kind.ARCHIVE: Family(graph_files.locate_archive, graph_files.freeze_archive, has_nodes=True),
+    Kind.GRAPH_FILE: Family(graph_files.locate_file, graph_files.freeze_file, has_nodes=True),
+    Kind.SAVED_MODEL: Family(graph_files.locate_file, hub.freeze),
+    Kind.HUB: Family(hub.locate, hub.freeze),
+}
+
+
+def locate(spec: BackboneSpec, request: WeightsRequest) -> BackboneSource:
+    """Return where the weights of a backbone are, after downloading what it needs.
+
+    Args:
+        spec: A row, with the user's own sizes and tensors filled in.
+        request: Where they may come from.
+
+    Raises:
+        BackboneError: Weights that are not there or make no sense for this backbone.
+        DownloadError: No archive, and none to be had.
+    """
+    family = FAMILIES[spec.kind]
+    if request.weights is not None and not family.takes_weights:
+        raise BackboneError(f"--weights goes with keras: architectures and the bundled one, not {spec.architecture}.")
+    if spec.input.node is not None and not family.has_nodes:
+        raise BackboneError(f"--input_layer goes with frozen graphs, and {spec.architecture} is none. Leave it out.")
+    return family.locate(spec, request)
+
+
+def freeze(source: BackboneSource) -> FrozenGraph:
+    """Return a backbone as a frozen graph.
+
+    Raises:
+        RetrainError: It cannot be read, is refused, or does not say what is needed to run it.
+    """
+    return FAMILIES[source.spec.kind].freeze(source)
+
+
+def check_trainable(spec: BackboneSpec) -> None:
+    """Refuse a backbone that is no Keras network.
+
+    Raises:
+        BackboneError: Says which are.
+    """
+    if FAMILIES[spec.kind].trainable is None:
+        raise BackboneError(
+            f"{spec.architecture} is frozen and cannot be fine-tuned. These can: mobilenet_bundled, keras: "
+            f"architectures, and .keras files."
+        )
+
+
+def trainable_network(source: BackboneSource) -> Network:
+    """Return a backbone as a Keras model up to its bottleneck.
+
+    Raises:
+        BackboneError: It is no Keras network, or cannot be built or read.
+    """
+    check_trainable(source.spec)
+    trainable = FAMILIES[source.spec.kind].trainable
+    return trainable(source)  # type: ignore[misc]  # check_trainable has seen it

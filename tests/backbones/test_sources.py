@@ -1,0 +1,31 @@
+from retrain.backbones import catalogue, families
+from retrain.backbones.sources import WeightsRequest
+
+
+def test_anything_that_changes_a_bottleneck_changes_the_folder(tmp_path, codelab_data):
+    weights = tmp_path / "weights.h5"  # whatever it holds: it is read when the network is built
+    weights.write_bytes(b"weights")
+
+    def name(architecture, **options):
+        spec = catalogue.find(architecture)
+        return families.locate(spec, WeightsRequest(codelab_data / "models", **options)).folder_name
+
+    names = [
+        name("mobilenet_bundled"),
+        name("mobilenet_0.25_128"),
+        name("mobilenet_0.25_128_quantized"),
+        name("mobilenet_0.25_224"),
+        name("keras:MobileNetV2", weights=str(weights)),
+        name("keras:MobileNetV2", weights="random"),
+        name("keras:MobileNetV2", weights="random", seed=1),
+    ]
+    assert len(set(names)) == len(names)
+    assert name("mobilenet_bundled") == names[0]
+
+
+def test_a_copy_of_the_same_weights_shares_the_folder(tmp_path, codelab_data):
+    archive = codelab_data / "models" / "mobilenet_v1_0.25_128_frozen.tgz"
+    (tmp_path / archive.name).write_bytes(archive.read_bytes())
+    spec = catalogue.find("mobilenet_0.25_128")
+    here, there = (families.locate(spec, WeightsRequest(folder)) for folder in (codelab_data / "models", tmp_path))
+    assert here.folder_name == there.folder_name

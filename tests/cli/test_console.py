@@ -1,0 +1,81 @@
+"""Standard error of a command: libraries are silent, and a crash is not."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+NOISE = "F0000 00:00 the tensor has no shape"
+INTERRUPTED = "interrupted. Finished work is kept; run the same command again to resume."
+ANSWER = "The process ended unexpectedly. Its last messages:"
+
+
+def ended(tmp_path, last, shell=""):
+    """Run a quietened process that writes as Python and as a C++ library do, and then executes `last`."""
+    (tmp_path / "program.py").write_text(
+        "import ctypes, os, signal, subprocess, sys\n"
+        "from retrain.cli import console\n"
+        "def main(arguments):\n"
+        "    console.quieten(verbose=False)\n"
+        f"    os.write(2, b{NOISE!r} + bytes([10]))\n"
+        "    print('said by Python', file=sys.stderr)\n"
+        f"    {last}\n"
+        "    return 0\n"
+        "console.run('program', main)\n"
+    )
+    return subprocess.run(
+        ["bash", "-c", f"exec {sys.executable} program.py {shell}"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("last", "code"),
+    [("os.abort()", -6), ("ctypes.string_at(0)", -11), ("os.kill(os.getpid(), signal.SIGKILL)", -9)],
+)
+def test_a_crash_shows_the_last_messages_of_the_libraries(tmp_path, last, code):
+    done = ended(tmp_path, last)
+    assert done.returncode == code
+    assert done.stderr.splitlines() == ["said by Python", ANSWER, NOISE]
+
+
+def test_of_much_noise_a_crash_shows_the_end(tmp_path):
+    done = ended(tmp_path, "[os.write(2, b'%d' % n + b'x' * 1000 + bytes([10])) for n in range(1000)]; os.abort()")
+    lines = done.stderr.splitlines()
+    assert lines[1] == ANSWER
+    assert [line.rstrip("x") for line in lines[2:]] == [str(number) for number in range(960, 1000)]
+
+
+@pytest.mark.parametrize(
+    ("last", "code", "said"),
+    [
+        ("pass", 0, []),
+        ("return 3", 3, []),
+        ("from retrain.errors import UsageError; raise UsageError('no')", 2, ["program: no"]),
+        ("raise KeyboardInterrupt", 130, ["", f"program: {INTERRUPTED}"]),
+    ],
+)
+def test_an_orderly_end_shows_nothing_of_the_libraries(tmp_path, last, code, said):
+    done = ended(tmp_path, last)
+    assert done.returncode == code
+    assert done.stderr.splitlines() == ["said by Python", *said]
+
+
+def test_a_child_that_lives_on_holds_nobody_up(tmp_path):
+    """It inherits descriptor 2, which must keep neither the last messages nor their reader waiting."""
+    child = "subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'], stdout=subprocess.DEVNULL)"
+    done = ended(tmp_path, f"print({child}.pid, flush=True); os.abort()")
+    os.kill(int(done.stdout), signal.SIGKILL)  # it is still there
+    assert done.stderr.splitlines()[-1] == NOISE
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "0<&- 2>&-", "0<&- 1>&- 2>&-"])
+def test_a_closed_standard_error_stays_closed_and_costs_nothing(tmp_path, closed):
+    done = ended(tmp_path, "open('done', 'w').close()", closed)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (tmp_path / "done").exists()
+    assert ended(tmp_path, "os.abort()", closed).returncode == -6
