@@ -181,7 +181,7 @@ def _finish(chosen: Candidate, terminal: Terminal) -> Report:
         prepared.dataset,
         TestScores(paths, written.probabilities, test.labels),
         rejected=prepared.rejected,
-        history=chosen.measured,
+        history=chosen.history,
         exports=[exported.graph, *exported.formats] if exported else [],
     )
     write_report(report, config.output_graph, prepared.dataset.image_dir)
