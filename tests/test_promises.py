@@ -7,7 +7,7 @@ from retrain.backbones.sources import BackboneSource
 from retrain.data.dataset import Example
 from retrain.data.distortions import Distortions
 from retrain.data.split import Split
-from retrain.training.joint_training import identity_of
+from retrain.training.checkpoints import identity_of
 from retrain.training.recipe import HeadRecipe
 
 

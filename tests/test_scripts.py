@@ -63,6 +63,18 @@ def test_sample_photos_follow_the_seed(tmp_path):
     assert all(is_jpeg.startswith(b"\xff\xd8\xff") for is_jpeg in photos["one"])
 
 
+# A module, a script without flags, and one that runs as a module alone.
+OTHERS = {"rival", "download_flowers", "benchmark"}
+SCRIPTS = [path for path in sorted((ROOT / "scripts").glob("*.py")) if path.stem not in OTHERS]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_every_script_runs_as_a_module_and_as_a_file(path, tmp_path):
+    module = command("python", "-m", f"scripts.{path.stem}", "--help", cwd=ROOT).stdout
+    assert module.startswith("usage: ")
+    assert command("python", path, "--help", cwd=tmp_path).stdout == module
+
+
 def test_make_help_lists_every_target():
     shown = command("make", "--no-print-directory", "help", cwd=ROOT, env={"MAKEFLAGS": ""}).stdout
     targets = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)[0].split()

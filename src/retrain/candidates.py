@@ -1,6 +1,7 @@
 """One combination of settings, trained: its head, on the network as it is or as it was fine-tuned."""
 
 import math
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,24 +17,25 @@ from retrain.config import RetrainConfig
 from retrain.data import distortions
 from retrain.data.distortions import Distortions
 from retrain.data.split import Split
-from retrain.evaluation.tensorboard import TRAIN, VALIDATION, Summaries, summarise
+from retrain.evaluation.tensorboard import TRAIN, VALIDATION, Summaries, summarise, summarise_evaluations
 from retrain.export import ClassifierWriter
 from retrain.formats import frozen_graph
 from retrain.head import Head
-from retrain.history import ChunkResult, Evaluation, best_of, evaluations_of
+from retrain.history import ChunkResult, Evaluation
 from retrain.sweep import Trial
 from retrain.terminal import Terminal
 from retrain.training import head_training, sampling
-from retrain.training.fine_tuning import fine_tune
-from retrain.training.head_training import TrainedHead
-from retrain.training.joint_training import Tuning
-from retrain.training.recipe import HeadRecipe
+from retrain.training.fine_tuning import FineTunedBackbone, FineTuningResult, fine_tune
+from retrain.training.head_training import TrainedHead, TrainingData
+from retrain.training.recipe import FineTuningPlan, HeadRecipe, TrainingPlan
 from retrain.training.sampling import SamplingPlan
+
+_FINE_TUNING_EVALUATIONS = 20  # at least
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A trained head with all that it takes to export it, and every evaluation on its way.
+    """A trained head with everything needed to export it, and all evaluations of its training.
 
     `read` gives bottlenecks of the backbone that the head sits on.
     """
@@ -43,14 +45,14 @@ class Candidate:
     artefacts: ClassifierWriter
     head: Head
     read: Gather
-    measured: list[Evaluation]
+    history: Sequence[Evaluation]
     summaries_dir: Path
 
 
 def train_candidate(
     config: RetrainConfig, trial: Trial, prepared: PreparedDataset, strategy: Any, terminal: Terminal, opened: ExitStack
 ) -> Candidate:
-    """Return what one combination of settings comes to."""
+    """Return one combination of settings, trained."""
     scope = frozen_graph.HUB_HEAD_SCOPE if config.tfhub_module else frozen_graph.HEAD_SCOPE
     artefacts = ClassifierWriter(
         prepared.extractor.runner, prepared.dataset.class_names, config.final_tensor_name, scope
@@ -62,81 +64,178 @@ def train_candidate(
             summaries.image("distortions/first_column_undistorted", preparation.contact_sheet(prepared))
         if trial.name:
             terminal.say(f"Training {trial.name}.")
-        trained, measured = _train(config, prepared, artefacts, summaries, terminal, shown=not trial.name)
-        found = Candidate(config, prepared, artefacts, trained.head, prepared.read, measured, folder)
+        display = _Display(summaries, terminal, print_evaluations=not trial.name)
+        trained = _train(config, prepared, artefacts, display)
+        candidate = Candidate(config, prepared, artefacts, trained.head, prepared.read, trained.history, folder)
         if config.fine_tune_from is None:
-            return found
-        return _fine_tuned(found, trained, strategy, summaries, terminal, opened, shown=not trial.name)
+            return candidate
+        return _fine_tuned(candidate, trained, strategy, display, opened)
+
+
+@dataclass(frozen=True)
+class _Display:
+    """Shows a training while it runs, on TensorBoard and, unless it is one of many, on the terminal."""
+
+    summaries: Summaries
+    terminal: Terminal
+    print_evaluations: bool
+
+    def chunk(self, result: ChunkResult) -> None:
+        """Show a chunk of the head's training."""
+        summarise(self.summaries, result)
+        for row in result.evaluations:
+            self._print(row)
+
+    def fine_tuning(self, row: Evaluation, after: int) -> None:
+        """Show an evaluation of the fine-tuning that follows `after` steps of the head's training."""
+        row = _later(row, after)
+        summarise_evaluations(self.summaries, TRAIN, [row])
+        summarise_evaluations(self.summaries, VALIDATION, [row])
+        if not math.isnan(row.train_accuracy):  # the first one is the head's own, which was printed
+            self._print(row)
+
+    def _print(self, row: Evaluation) -> None:
+        if self.print_evaluations:
+            self.terminal.say_all(row.lines())
+
+
+def _train(
+    config: RetrainConfig, prepared: PreparedDataset, artefacts: ClassifierWriter, display: _Display
+) -> TrainedHead:
+    """Return the trained head, with a checkpoint of it and of the intermediate steps written."""
+    variants = prepared.variants
+    training, plan = variants.members[Split.TRAINING], _training_plan(config, prepared)
+    samples = sampling.sample_training(variants.labels, training, variants.members[Split.VALIDATION], plan)
+    checkpoint_steps = set(samples.checkpoint_steps.tolist())
+
+    def report(result: ChunkResult) -> None:
+        display.chunk(result)
+        step = int(result.steps[-1])
+        if step in checkpoint_steps:
+            display.terminal.say(f"Save intermediate result to : {intermediate_path(config, step)}")
+            artefacts.write_graph(intermediate_path(config, step), result.head)
+            artefacts.write_checkpoint(config.checkpoint_path, result.head, step + 1)
+
+    gather, labels, samples = _fresh(config, prepared, samples)
+    data = TrainingData(gather, labels, training, len(prepared.dataset.class_names))
+    trained = head_training.train(data, samples, _recipe(config), plan, report=report)
+    if plan.patience is not None:
+        _say_which_was_kept(trained, plan.steps, display.terminal)
+    artefacts.write_checkpoint(config.checkpoint_path, trained.head, trained.step + 1)
+    return trained
+
+
+def _fresh(
+    config: RetrainConfig, prepared: PreparedDataset, samples: SamplingPlan
+) -> tuple[Gather, np.ndarray, SamplingPlan]:
+    """Return a reader, labels and samples; where no copies are stored, every sample is a new distorted copy."""
+    variants = prepared.variants
+    if config.distortion_copies or not prepared.extractor.distorter.distortions:
+        return prepared.read, variants.labels, samples
+    photos = samples.batches.ravel()
+    read = prepared.read.with_copies(photos, [f"draw {number}" for number in range(len(photos))])
+    rows = len(variants.labels) + np.arange(len(photos))
+    labels = np.concatenate([variants.labels, variants.labels[photos]])
+    return read, labels, replace(samples, batches=rows.reshape(samples.batches.shape))
+
+
+def _say_which_was_kept(trained: TrainedHead, steps: int, terminal: Terminal) -> None:
+    last = trained.history[-1].step
+    (best,) = [row for row in trained.history if row.step == trained.step]
+    early = f"Stopped after step {last}. " if last < steps - 1 else ""
+    terminal.say(
+        f"{early}Kept the weights of step {best.step}, where the validation accuracy was best "
+        f"({best.validation_accuracy:.1%})."
+    )
 
 
 def _fine_tuned(
-    found: Candidate,
-    trained: TrainedHead,
-    strategy: Any,
-    summaries: Summaries,
-    terminal: Terminal,
-    opened: ExitStack,
-    *,
-    shown: bool,
+    candidate: Candidate, trained: TrainedHead, strategy: Any, display: _Display, opened: ExitStack
 ) -> Candidate:
     """Return the candidate with its network fine-tuned, or as it is where that was no improvement."""
-    config, prepared = found.config, found.prepared
-    measured, count = list(found.measured), len(prepared.variants.members[Split.VALIDATION])
-    before = steps_of(config, prepared)
-
-    def report(row: Tuning) -> None:
-        values = (row.train_accuracy, row.train_cross_entropy, row.validation_accuracy, row.validation_cross_entropy)
-        entry = Evaluation(before + row.step, *values, count)
-        measured.append(entry)
-        step, scores = np.array([entry.step]), np.array(values)[:, None]
-        if row.step >= 0:
-            summaries.measures(TRAIN, step, scores[0], scores[1])
-        summaries.measures(VALIDATION, step, scores[2], scores[3])
-        if shown and row.step >= 0:
-            terminal.say_all(entry.lines())
-
-    refined = fine_tune(
+    config, prepared = candidate.config, candidate.prepared
+    steps = steps_of(config, prepared)
+    result = fine_tune(
         prepared,
-        trained.head,
-        trained.scale,
-        replace(_recipe(config), learning_rate=config.fine_tune_learning_rate),
+        trained,
+        _fine_tuning_plan(config, strategy),
+        terminal=display.terminal,
+        opened=opened,
+        report=lambda row: display.fine_tuning(row, steps),
+    )
+    display.terminal.say(_outcome(result, steps))
+    history = [*candidate.history, *(_later(row, steps) for row in result.history)]
+    if result.network is None:
+        return replace(candidate, history=history)
+    return replace(
+        candidate,
+        artefacts=replace(candidate.artefacts, runner=result.network.extractor.runner),
+        head=result.network.head,
+        read=_by_photo(prepared, result.network),
+        history=history,
+    )
+
+
+def _outcome(result: FineTuningResult, steps: int) -> str:
+    """Return the sentence about a fine-tuning after `steps` steps of the head's training."""
+    before, best = result.history[0], result.best
+    if result.network is None:
+        return (
+            f"Fine-tuning did not improve the validation accuracy of {before.validation_accuracy:.1%} (cross entropy "
+            f"{before.validation_cross_entropy:.4f}): the network is exported without it."
+        )
+    return (
+        f"Fine-tuning took the validation accuracy from {before.validation_accuracy:.1%} to "
+        f"{best.validation_accuracy:.1%} and the cross entropy from {before.validation_cross_entropy:.4f} to "
+        f"{best.validation_cross_entropy:.4f} (N={best.validation_count}), at step {steps + best.step}, whose weights "
+        f"are kept."
+    )
+
+
+def _by_photo(prepared: PreparedDataset, network: FineTunedBackbone) -> Gather:
+    """Return what gives the fine-tuned network's bottlenecks of photos, whose indices are those of all variants."""
+    photos = {example.path: number for number, example in enumerate(prepared.dataset.examples)}
+
+    def read(indices: np.ndarray) -> np.ndarray:
+        return network.read(
+            np.array([photos[prepared.variants.rows[index].path] for index in indices.tolist()], np.int64)
+        )
+
+    return read
+
+
+def _later(row: Evaluation, steps: int) -> Evaluation:
+    """Return an evaluation of the fine-tuning with its step counted from the start of the head's training."""
+    return replace(row, step=steps + row.step)
+
+
+def _training_plan(config: RetrainConfig, prepared: PreparedDataset) -> TrainingPlan:
+    """Return the length of the head's training and its evaluations."""
+    return TrainingPlan(
+        steps=steps_of(config, prepared),
+        batch_size=config.train_batch_size,
+        validation_batch_size=config.validation_batch_size,
+        eval_step_interval=config.eval_step_interval,
+        seed=config.random_seed,
+        patience=config.early_stopping_patience,
+        checkpoint_every=config.intermediate_store_frequency,
+    )
+
+
+def _fine_tuning_plan(config: RetrainConfig, strategy: Any) -> FineTuningPlan:
+    path = config.checkpoint_path
+    return FineTuningPlan(
         start=config.fine_tune_from or "",
+        recipe=replace(_recipe(config), learning_rate=config.fine_tune_learning_rate),
         steps=config.fine_tune_steps,
         batch_size=config.fine_tune_batch_size,
+        eval_step_interval=max(1, config.fine_tune_steps // _FINE_TUNING_EVALUATIONS),
         copies=config.distortion_copies,
         seed=config.random_seed,
         patience=config.early_stopping_patience,
+        checkpoint=path.with_name(f"{path.name}.fine_tuning{devices.worker_suffix(strategy)}.npz"),
         strategy=strategy,
-        checkpoint=_beside(config.checkpoint_path, f".fine_tuning{devices.worker_suffix(strategy)}.npz"),
-        terminal=terminal,
-        opened=opened,
-        report=report,
     )
-    head_alone, best = measured[len(found.measured)], best_of(measured[len(found.measured) :])
-    if refined is None:
-        terminal.say(
-            f"Fine-tuning did not better the validation accuracy of {head_alone.validation_accuracy:.1%} (cross "
-            f"entropy {head_alone.validation_cross_entropy:.4f}): the network is exported as it was."
-        )
-        return replace(found, measured=measured)
-    terminal.say(
-        f"Fine-tuning took the validation accuracy from {head_alone.validation_accuracy:.1%} to "
-        f"{best.validation_accuracy:.1%} and the cross entropy from {head_alone.validation_cross_entropy:.4f} to "
-        f"{best.validation_cross_entropy:.4f} (N={count}), at step {best.step}, whose weights are kept."
-    )
-    artefacts = replace(found.artefacts, runner=refined.extractor.runner)
-    photos = {example.path: number for number, example in enumerate(prepared.dataset.examples)}
-
-    def read(pictures: np.ndarray) -> np.ndarray:
-        return refined.read(
-            np.array([photos[prepared.variants.rows[number].path] for number in pictures.tolist()], np.int64)
-        )
-
-    return replace(found, artefacts=artefacts, head=refined.head, read=read, measured=measured)
-
-
-def _beside(path: Path, ending: str) -> Path:
-    return path.with_name(path.name + ending)
 
 
 def _recipe(config: RetrainConfig) -> HeadRecipe:
@@ -162,84 +261,6 @@ def steps_of(config: RetrainConfig, prepared: PreparedDataset) -> int:
         return config.how_many_training_steps
     photos = sum(prepared.dataset.counts(Split.TRAINING))
     return max(1, math.ceil(config.how_many_epochs * photos / config.train_batch_size))
-
-
-def _train(
-    config: RetrainConfig,
-    prepared: PreparedDataset,
-    artefacts: ClassifierWriter,
-    summaries: Summaries,
-    terminal: Terminal,
-    *,
-    shown: bool,
-) -> tuple[TrainedHead, list[Evaluation]]:
-    """Return the trained head and every evaluation on the way, after showing them as they come if `shown`."""
-    pictures = prepared.variants
-    drawn = sampling.plan(
-        pictures.labels,
-        pictures.members[Split.TRAINING],
-        pictures.members[Split.VALIDATION],
-        steps=steps_of(config, prepared),
-        batch_size=config.train_batch_size,
-        validation_batch_size=config.validation_batch_size,
-        eval_step_interval=config.eval_step_interval,
-        seed=config.random_seed,
-        stop_every=config.intermediate_store_frequency,
-    )
-    measured: list[Evaluation] = []
-    stops = set(drawn.stops.tolist())
-
-    def report(segment: ChunkResult) -> None:
-        summarise(summaries, segment)
-        for row in evaluations_of(segment, drawn.validation.shape[1]):
-            measured.append(row)
-            if shown:
-                terminal.say_all(row.lines())
-        step = int(segment.steps[-1])
-        if step in stops:
-            terminal.say(f"Save intermediate result to : {intermediate_path(config, step)}")
-            artefacts.write_graph(intermediate_path(config, step), segment.head)
-            artefacts.write_checkpoint(config.checkpoint_path, segment.head, step + 1)
-
-    gather, labels, drawn = _fresh(config, prepared, drawn)
-    trained = head_training.train(
-        gather,
-        labels,
-        pictures.members[Split.TRAINING],
-        drawn,
-        class_count=len(prepared.dataset.class_names),
-        recipe=_recipe(config),
-        seed=config.random_seed,
-        patience=config.early_stopping_patience,
-        report=report,
-    )
-    _say_what_was_kept(trained, len(drawn.batches), terminal)
-    artefacts.write_checkpoint(config.checkpoint_path, trained.head, trained.step + 1)
-    return trained, measured
-
-
-def _fresh(
-    config: RetrainConfig, prepared: PreparedDataset, drawn: SamplingPlan
-) -> tuple[Gather, np.ndarray, SamplingPlan]:
-    """Return a reader with the labels and the plan; where no copies are stored, every draw is a new distorted copy."""
-    pictures = prepared.variants
-    if config.distortion_copies or not prepared.extractor.distorter.distortions:
-        return prepared.read, pictures.labels, drawn
-    photos = drawn.batches.ravel()
-    read = prepared.read.with_copies(photos, [f"draw {number}" for number in range(len(photos))])
-    rows = len(pictures.labels) + np.arange(len(photos))
-    labels = np.concatenate([pictures.labels, pictures.labels[photos]])
-    return read, labels, replace(drawn, batches=rows.reshape(drawn.batches.shape))
-
-
-def _say_what_was_kept(trained: TrainedHead, steps: int, terminal: Terminal) -> None:
-    if trained.validation_accuracy is None:
-        return
-    early = f"Stopped after step {trained.last}. " if trained.last < steps - 1 else ""
-    terminal.say(
-        f"{early}Kept the weights of step {trained.step}, where the validation accuracy was best "
-        f"({trained.validation_accuracy:.1%})."
-    )
 
 
 def intermediate_path(config: RetrainConfig, step: int) -> Path:

@@ -1,6 +1,6 @@
-"""What a training measured on its way: evaluations, and all that one chunk of steps reports."""
+"""What a training measured on its way: evaluations, the best of them, and all that one chunk of steps reports."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,10 @@ import numpy as np
 
 if TYPE_CHECKING:  # values know no other leaf
     from retrain.head import Head
+
+
+# What an evaluation measures, in the order of its columns wherever it is stored.
+FIGURES = ("train_accuracy", "train_cross_entropy", "validation_accuracy", "validation_cross_entropy")
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,11 @@ class Evaluation:
     validation_accuracy: float
     validation_cross_entropy: float
     validation_count: int
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """Return what a better evaluation has more of: validation accuracy, then a smaller cross-entropy."""
+        return self.validation_accuracy, -self.validation_cross_entropy
 
     def lines(self) -> list[str]:
         """Return the evaluation in the words of the original."""
@@ -35,41 +44,49 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """What happened in one compiled call, for reports.
+    """What a chunk of steps measured, for reports.
 
-    `steps` int64 [S] and the training batch's `accuracy` and `cross_entropy`, float32 [S], before each update.
-    At the steps `evaluated` int64 [E], after the update: the same of the training batch (`train_*`) and of a
-    validation batch (`validation_*`, NaN without validation images), float32 [E]. `head` is what the segment
-    ended with, `batch` float32 [B, D] the bottlenecks of its last step.
+    `series` are curves of the training batch before each of `steps` int64 [S], float32 [S] by their names.
+    `evaluations` were made after their step. `head` is the one after the last step, and `batch` float32 [B, D] the
+    bottlenecks of that step.
     """
 
     steps: np.ndarray
-    accuracy: np.ndarray
-    cross_entropy: np.ndarray
-    evaluated: np.ndarray
-    train_accuracy: np.ndarray
-    train_cross_entropy: np.ndarray
-    validation_accuracy: np.ndarray
-    validation_cross_entropy: np.ndarray
+    series: dict[str, np.ndarray]
+    evaluations: Sequence[Evaluation]
     head: "Head"
     batch: np.ndarray
 
 
-def best_of(rows: Sequence[Evaluation]) -> Evaluation:
-    """Return the evaluation with the best validation accuracy; of equal ones that with the lower cross-entropy."""
-    return max(rows, key=lambda row: (row.validation_accuracy, -row.validation_cross_entropy))
+class History:
+    """The evaluations of a training so far, the best of them, and whether to stop early."""
+
+    def __init__(self, patience: int | None = None, evaluations: Iterable[Evaluation] = ()) -> None:
+        """Start with some evaluations; `patience` is how many without a better one end the training, None for none."""
+        self.evaluations: list[Evaluation] = []
+        self._patience, self._best = patience, 0
+        for row in evaluations:
+            self.add(row)
+
+    def add(self, row: Evaluation) -> bool:
+        """Add an evaluation, and return whether it is the best so far; of equal ones the first is."""
+        self.evaluations.append(row)
+        is_best = len(self.evaluations) == 1 or row.rank > self.best.rank
+        if is_best:
+            self._best = len(self.evaluations) - 1
+        return is_best
+
+    @property
+    def best(self) -> Evaluation:
+        """Return the best evaluation so far."""
+        return self.evaluations[self._best]
+
+    @property
+    def should_stop(self) -> bool:
+        """Return whether the last `patience` evaluations were no better than the best before them."""
+        return self._patience is not None and len(self.evaluations) - 1 - self._best >= self._patience
 
 
-def evaluations_of(segment: ChunkResult, validation_count: int) -> list[Evaluation]:
-    """Return the evaluations of a chunk of steps, each on `validation_count` photos."""
-    return [
-        Evaluation(
-            step=int(step),
-            train_accuracy=float(segment.train_accuracy[i]),
-            train_cross_entropy=float(segment.train_cross_entropy[i]),
-            validation_accuracy=float(segment.validation_accuracy[i]),
-            validation_cross_entropy=float(segment.validation_cross_entropy[i]),
-            validation_count=validation_count,
-        )
-        for i, step in enumerate(segment.evaluated)
-    ]
+def curves(rows: Sequence[Evaluation], run: str) -> dict[str, np.ndarray]:
+    """Return the curves of evaluations, float64 [E] by their names; `run` is "train" or "validation"."""
+    return {name: np.array([getattr(row, f"{run}_{name}") for row in rows]) for name in ("accuracy", "cross_entropy")}

@@ -19,8 +19,10 @@ def read(folder, run):
 
 def write(folder, seconds=1000):
     with Summaries(folder, clock=lambda: seconds) as summaries:
-        summaries.measures(TRAIN, np.arange(5), np.linspace(0, 1, 5), np.linspace(2, 1, 5))
-        summaries.measures(VALIDATION, np.array([0, 4]), np.array([0.5, 0.75]), np.array([1.5, 1.0]))
+        curves = {"accuracy": np.linspace(0, 1, 5), "cross_entropy": np.linspace(2, 1, 5)}
+        summaries.scalars(TRAIN, np.arange(5), curves)
+        curves = {"accuracy": np.array([0.5, 0.75]), "cross_entropy": np.array([1.5, 1.0])}
+        summaries.scalars(VALIDATION, np.array([0, 4]), curves)
         weights = np.arange(6, dtype=np.float32).reshape(3, 2)
         summaries.head(4, weights=weights, biases=np.zeros(2), logits=np.ones((4, 2)), activations=np.full((4, 2), 0.5))
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: the cut changes nothing, the tail learns, a killed run goes on, and devices share the work."""
+"""Fine-tuning: splitting changes nothing, upper layers learn, a killed run resumes, and devices share the work."""
 
 import io
 import json
@@ -21,8 +21,9 @@ from retrain.graphs import nodes, reading
 from retrain.pipeline import retrain
 from retrain.terminal import Terminal
 from retrain.training import trainable_layers
-from retrain.training.joint_training import JointTraining
-from retrain.training.recipe import HeadRecipe
+from retrain.training.checkpoints import TrainingCheckpoint
+from retrain.training.joint_training import FineTuningData, JointTraining
+from retrain.training.recipe import FineTuningPlan, HeadRecipe
 
 SIZE = 16
 
@@ -45,9 +46,9 @@ def small_network(seed=0):
     return keras.Model(image, keras.layers.GlobalAveragePooling2D(name="pool")(x))
 
 
-def below(model, cut, pixels):
-    taken = trainable_layers.frozen_part(model, cut)(pixels, training=False)
-    parts = taken if isinstance(taken, list) else [taken]
+def below(model, layers, pixels):
+    output = trainable_layers.frozen_part(model, layers)(pixels, training=False)
+    parts = output if isinstance(output, list) else [output]
     return np.concatenate([np.asarray(part).reshape(len(pixels), -1) for part in parts], axis=1)
 
 
@@ -63,15 +64,15 @@ def pictures(count, seed=0):
 @pytest.mark.parametrize("start", ["1", "3", "stem", "block1", "block1_conv2", "block1_add", "scale"])
 def test_the_two_parts_of_a_network_do_what_the_whole_does(start):
     model = small_network()
-    cut = trainable_layers.split_network(model, start)
+    layers = trainable_layers.split_network(model, start)
     images, _ = pictures(4)
     whole = np.asarray(model(images, training=False))
-    assert np.asarray(cut.bottlenecks(below(model, cut, images))) == pytest.approx(whole, abs=1e-5)
+    assert np.asarray(layers.bottlenecks(below(model, layers, images))) == pytest.approx(whole, abs=1e-5)
 
 
 def test_a_residual_connection_over_the_cut_is_taken_along():
-    cut = trainable_layers.split_network(small_network(), "block1_conv2")
-    assert sorted(cut.shapes) == [(8, 8, 8), (8, 8, 8)]
+    layers = trainable_layers.split_network(small_network(), "block1_conv2")
+    assert sorted(layers.shapes) == [(8, 8, 8), (8, 8, 8)]
 
 
 @pytest.mark.parametrize(("start", "words"), [("blok1", "Similar ones: block1"), ("0", "layers"), ("99", "layers")])
@@ -87,30 +88,25 @@ def test_layers_are_listed_from_the_top_with_their_sizes():
     assert "584" in next(line for line in lines if "block1_conv1" in line)
 
 
-def tuning(seed=0, steps=60, strategy=None, distribution="none", **options):
-    """Return a fine-tuning of the small network on stripes, and its arguments for `run`."""
-    strategy = strategy or devices.strategy(distribution)
+def tuning(*, steps=60, patience=None, distribution="none", start="block1", folder=Path()):
+    """Return a fine-tuning of the small network on stripes, and what its `run` takes."""
+    strategy = devices.strategy(distribution)
+    recipe = HeadRecipe(learning_rate=0.05, optimizer="momentum")
+    plan = FineTuningPlan(
+        start=start, recipe=recipe, steps=steps, batch_size=16, eval_step_interval=10, copies=0, seed=0,
+        patience=patience, checkpoint=folder / "c.npz", strategy=strategy,
+    )  # fmt: skip
     with strategy.scope():
         model = small_network()
-        cut = trainable_layers.split_network(model, options.pop("start", "block1"))
-        images, labels = pictures(80)
-        flat = below(model, cut, images)
+        layers = trainable_layers.split_network(model, start)
         scale = head.Standardisation(np.zeros(8, np.float32), np.ones(8, np.float32))
-        start = head.linear(np.zeros((8, 2), np.float32), np.zeros(2, np.float32))
-        recipe = HeadRecipe(learning_rate=0.05, optimizer="momentum", **options)
-        made = JointTraining(cut, start, scale, recipe, steps=steps, seed=seed, strategy=strategy, warn=WARNED.append)
+        zeros = head.linear(np.zeros((8, 2), np.float32), np.zeros(2, np.float32))
+        training = JointTraining(layers, zeros, scale, plan, warn=WARNED.append)
+    images, labels = pictures(80)
+    flat = below(model, layers, images)
     batches = np.random.default_rng(1).integers(60, size=(steps, 16))
-    given = {
-        "gather": lambda rows: flat[rows],
-        "batches": batches,
-        "truths": labels[batches],
-        "held_out": (np.arange(60, 80), labels[60:]),
-        "every": 10,
-        "patience": None,
-        "identity": "me",
-        "report": lambda row: None,
-    }
-    return made, cut, given
+    data = FineTuningData(lambda rows: flat[rows], batches, labels[batches], np.arange(60, 80), labels[60:])
+    return training, data, TrainingCheckpoint(plan.checkpoint, "me", WARNED.append)
 
 
 WARNED: list[str] = []
@@ -120,128 +116,133 @@ def weights(made):
     return [variable.numpy() for variable in made._trained]
 
 
-def test_the_tail_learns_what_the_head_alone_cannot(tmp_path):
-    made, _, given = tuning()
+def ignore(row):
+    """Report an evaluation to nobody."""
+
+
+def test_the_upper_layers_learn_what_the_head_alone_cannot(tmp_path):
+    made, data, checkpoint = tuning(folder=tmp_path)
     rows = []
-    best = made.run(**{**given, "report": rows.append}, checkpoint=tmp_path / "c.npz")
+    history = made.run(data, checkpoint, rows.append)
+    assert rows == history.evaluations
     assert rows[0].step == -1
     assert rows[0].validation_accuracy <= 0.6
-    assert best.validation_accuracy >= 0.95
+    assert history.best.validation_accuracy >= 0.95
     assert [row.step for row in rows[1:]] == [9, 19, 29, 39, 49, 59]
-    assert not (tmp_path / "c.npz").exists()
+    assert not checkpoint.path.exists()
 
 
 def test_batch_normalisation_and_frozen_layers_stay_as_they_are(tmp_path):
-    strategy = devices.strategy("none")
-    model = small_network()
-    before = {w.path: w.numpy() for w in model.weights}
-    cut = trainable_layers.split_network(model, "stem")
-    images, labels = pictures(80)
-    scale = head.Standardisation(np.zeros(8, np.float32), np.ones(8, np.float32))
-    start = head.linear(np.zeros((8, 2), np.float32), np.zeros(2, np.float32))
-    made = JointTraining(
-        cut, start, scale, HeadRecipe(learning_rate=0.05), steps=5, seed=0, strategy=strategy, warn=print
-    )
-    flat = below(model, cut, images)
-    _, _, given = tuning(steps=5)
-    made.run(
-        **{**given, "gather": lambda rows: flat[rows], "truths": labels[given["batches"]]}, checkpoint=tmp_path / "c"
-    )
-    changed = {
-        w.path.split("/")[-1] + " " + w.path.split("/")[-2]
-        for w in model.weights
-        if (w.numpy() != before[w.path]).any()
-    }
-    assert not any("moving" in name for name in changed)
-    frozen = trainable_layers.split_network(small_network(), "block1").model.weights
-    assert all("stem" not in w.path for w in frozen)
+    made, data, checkpoint = tuning(steps=5, start="stem", folder=tmp_path)
+    before = {w.path: w.numpy() for w in made._layers.model.weights}
+    made.run(data, checkpoint, ignore)
+    changed = {w.path for w in made._layers.model.weights if (w.numpy() != before[w.path]).any()}
+    assert any("stem" in path for path in changed)
+    assert not any("moving" in path for path in changed)
+    assert not any("stem" in w.path for w in trainable_layers.split_network(small_network(), "block1").model.weights)
 
 
 class KilledError(Exception):
     pass
 
 
-def test_a_killed_run_goes_on_where_it_was(tmp_path):
-    whole, _, given = tuning()
-    expected = whole.run(**given, checkpoint=tmp_path / "other.npz")
-    first, _, given = tuning()
-    read = []
+def killed(folder):
+    """Run a fine-tuning that is killed after some steps, and return the path of its checkpoint."""
+    made, data, checkpoint = tuning(folder=folder)
+    reads = []
 
     def gather(rows):
-        read.append(len(rows))
-        if len(read) > 40:
+        reads.append(len(rows))
+        if len(reads) > 40:
             raise KilledError
-        return given["gather"](rows)
+        return data.gather(rows)
 
     with pytest.raises(KilledError):
-        first.run(**{**given, "gather": gather}, checkpoint=tmp_path / "c.npz")
-    assert (tmp_path / "c.npz").exists()
-    again, _, given = tuning(seed=0)
+        made.run(replace(data, gather=gather), checkpoint, ignore)
+    return checkpoint.path
+
+
+def test_a_killed_run_resumes_where_it_was(tmp_path):
+    (tmp_path / "whole").mkdir()
+    whole, data, checkpoint = tuning(folder=tmp_path / "whole")
+    expected = whole.run(data, checkpoint, ignore)
+    assert killed(tmp_path).exists()
+    again, data, checkpoint = tuning(folder=tmp_path)
     rows = []
-    found = again.run(**{**given, "report": rows.append}, checkpoint=tmp_path / "c.npz")
-    assert any("goes on after step" in line for line in WARNED)
+    WARNED.clear()
+    history = again.run(data, checkpoint, rows.append)
+    assert len(WARNED) == 1
+    assert "resumes after step" in WARNED[0]
     assert [row.step for row in rows] == [-1, 9, 19, 29, 39, 49, 59]
-    assert found == expected
+    assert history.best == expected.best
     for one, other in zip(weights(again), weights(whole), strict=True):
         assert one == pytest.approx(other, abs=1e-5)
 
 
+def test_a_checkpoint_keeps_its_keys_and_five_figures_an_evaluation(tmp_path):
+    """A run that an older version began resumes."""
+    with np.load(killed(tmp_path), allow_pickle=False) as file:
+        assert {name.rstrip("0123456789") for name in file.files} == {
+            "identity", "done", "history", "best_", "now_", "rule_",
+        }  # fmt: skip
+        assert file["history"].shape == (int(file["done"]) // 10 + 1, 5)
+        assert file["history"][:, 0].tolist() == [-1, *range(9, int(file["done"]), 10)]
+
+
 @pytest.mark.parametrize("content", [b"", b"rubbish", None])
 def test_a_damaged_or_foreign_checkpoint_costs_nothing(tmp_path, content):
-    made, _, given = tuning(steps=10)
+    made, data, checkpoint = tuning(steps=10, folder=tmp_path)
     if content is None:
-        np.savez(tmp_path / "c.npz", identity=np.array("somebody else"))
+        np.savez(checkpoint.path, identity=np.array("somebody else"))
     else:
-        (tmp_path / "c.npz").write_bytes(content)
-    assert made.run(**given, checkpoint=tmp_path / "c.npz").step >= -1
+        checkpoint.path.write_bytes(content)
+    assert [row.step for row in made.run(data, checkpoint, ignore).evaluations] == [-1, 9]
 
 
-def test_weights_that_became_worse_are_not_kept(tmp_path):
-    made, _, given = tuning(steps=20)
-    made.run(**given, checkpoint=tmp_path / "c.npz")
+@pytest.mark.parametrize("rate", [1e-30, 3.0])
+def test_weights_that_are_not_better_are_not_kept(tmp_path, rate):
+    made, data, checkpoint = tuning(steps=20, folder=tmp_path)
+    made.run(data, checkpoint, ignore)
     before = weights(made)
-    worse, _, given = tuning(steps=20)
+    worse, data, checkpoint = tuning(steps=20, folder=tmp_path)
     for variable, value in zip(worse._trained, before, strict=True):
         variable.assign(value)
-    worse._optimizer.learning_rate = 3.0
-    rows = []
-    best = worse.run(**{**given, "report": rows.append}, checkpoint=tmp_path / "c.npz")
-    assert best.rank == max(row.rank for row in rows)
-    if best.step == -1:
-        assert all(np.array_equal(a, b) for a, b in zip(weights(worse), before, strict=True))
+    worse._optimizer.learning_rate = rate
+    history = worse.run(data, checkpoint, ignore)
+    assert history.best is history.evaluations[0]
+    assert all(np.array_equal(a, b) for a, b in zip(weights(worse), before, strict=True))
 
 
 def test_patience_ends_a_fine_tuning_that_gains_nothing_more(tmp_path):
-    made, _, given = tuning(steps=400)
-    rows = []
-    made.run(**{**given, "report": rows.append, "patience": 2}, checkpoint=tmp_path / "c.npz")
-    best = max(range(len(rows)), key=lambda n: rows[n].rank)
-    assert len(rows) == best + 1 + 2 or len(rows) == 41
+    made, data, checkpoint = tuning(steps=400, patience=2, folder=tmp_path)
+    made._optimizer.learning_rate = 1e-30  # no step changes anything: the head's own evaluation stays the best
+    history = made.run(data, checkpoint, ignore)
+    assert [row.step for row in history.evaluations] == [-1, 9, 19]
 
 
 def test_a_diverging_fine_tuning_says_which_flag_to_change(tmp_path):
-    made, _, given = tuning(steps=20)
+    made, data, checkpoint = tuning(steps=20, folder=tmp_path)
     made._optimizer.learning_rate = 1e30
-    with pytest.raises(TrainingError, match="--fine_tune_learning_rate"):
-        made.run(**given, checkpoint=tmp_path / "c.npz")
+    with pytest.raises(TrainingError, match="NaN or infinite. Try a smaller --fine_tune_learning_rate"):
+        made.run(data, checkpoint, ignore)
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same(tmp_path):
     import tensorflow as tf
 
-    whole, _, given = tuning(steps=10)
-    whole.run(**given, checkpoint=tmp_path / "c.npz")
-    made, cut, given = tuning(steps=10)
-    real = made._compiled_gradients
+    whole, data, checkpoint = tuning(steps=10, folder=tmp_path)
+    whole.run(data, checkpoint, ignore)
+    made, data, checkpoint = tuning(steps=10, folder=tmp_path)
+    real = made._accumulator._gradients
 
     def small(batch, count, seed):
         if len(batch[0]) > 4:
             raise tf.errors.ResourceExhaustedError(None, None, "out of memory")
         return real(batch, count, seed)
 
-    made._compiled_gradients = small
+    made._accumulator._gradients = small
     WARNED.clear()
-    made.run(**given, checkpoint=tmp_path / "c.npz")
+    made.run(data, checkpoint, ignore)
     assert WARNED == [
         "A batch of 16 images does not fit into the memory: taking 8 at a time.",
         "A batch of 16 images does not fit into the memory: taking 4 at a time.",
@@ -251,21 +252,21 @@ def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same(tmp_path):
 
 
 TWO_DEVICES = """
-import sys; sys.path.insert(0, {tests!r})
+import sys; sys.path[:0] = [{tests!r}, {tests!r} + "/training"]
 import numpy as np, tensorflow as tf
 from pathlib import Path
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from training.test_fine_tuning import tuning, weights
+from training.test_fine_tuning import ignore, tuning, weights
 from retrain.backbones import devices
 from retrain.backbones.loading import Backbone
 from retrain.backbones.runner import TensorFlowRunner
 from retrain.preprocessing import InputSpec
 found = {{}}
 for distribution, replicas in (("none", 1), ("mirrored", 2)):
-    made, _, given = tuning(steps=25, distribution=distribution)
-    assert made._strategy.num_replicas_in_sync == replicas
-    made.run(**given, checkpoint=Path({folder!r}) / "c.npz")
+    made, data, checkpoint = tuning(steps=25, distribution=distribution, folder=Path({folder!r}))
+    assert made._plan.strategy.num_replicas_in_sync == replicas
+    made.run(data, checkpoint, ignore)
     found[distribution] = weights(made)
 for one, two in zip(*found.values(), strict=True):
     np.testing.assert_allclose(one, two, atol=2e-5)
@@ -355,8 +356,8 @@ def test_a_fine_tuning_that_makes_it_worse_is_not_exported(stripes, tmp_path):
     plain, _ = here(stripes, tmp_path, fine_tune_from=None)
     before = (tmp_path / "g.pb").read_bytes()
     found, shown = here(stripes, tmp_path, fine_tune_learning_rate=1e-30)
-    assert "did not better the validation accuracy" in shown
-    assert "exported as it was" in shown
+    assert "did not improve the validation accuracy" in shown
+    assert "exported without it" in shown
     assert (tmp_path / "g.pb").read_bytes() == before
     assert found.test_accuracy == plain.test_accuracy
 

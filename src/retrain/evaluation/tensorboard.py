@@ -12,7 +12,7 @@ from PIL import Image
 
 from retrain.errors import ExportError
 from retrain.graphs.nodes import GraphDef, needed_nodes, node_name
-from retrain.history import ChunkResult
+from retrain.history import ChunkResult, Evaluation, curves
 
 TRAIN, VALIDATION = "train", "validation"
 SUFFIX = ".retrain"  # marks event files of ours: only those are replaced
@@ -98,16 +98,17 @@ class Summaries:
         image = Summary.Image(height=height, width=width, colorspace=colours, encoded_image_string=encoded.getvalue())
         self._write(self._first, 0, summary=Summary(value=[Summary.Value(tag=tag, image=image)]))
 
-    def measures(self, run: str, steps: np.ndarray, accuracy: np.ndarray, cross_entropy: np.ndarray) -> None:
-        """Add accuracy (0 to 1) and cross-entropy (nats), float32 [S], at steps int64 [S] of a run."""
+    def scalars(self, run: str, steps: np.ndarray, series: Mapping[str, np.ndarray]) -> None:
+        """Add curves, float [S] by their names, at steps int64 [S] of a run; tags are the original's, `name`_1."""
         from tensorboard.compat.proto.event_pb2 import Event
 
         event = Event(wall_time=self._clock())
-        accuracy_value = event.summary.value.add(tag="accuracy_1")
-        loss_value = event.summary.value.add(tag="cross_entropy_1")
+        values = [event.summary.value.add(tag=f"{name}_1") for name in series]
         # One event, written again and again: making one costs more than filling it in.
-        for step, right, loss in zip(steps.tolist(), accuracy.tolist(), cross_entropy.tolist(), strict=True):
-            event.step, accuracy_value.simple_value, loss_value.simple_value = step, right, loss
+        for step, *row in zip(steps.tolist(), *(curve.tolist() for curve in series.values()), strict=True):
+            event.step = step
+            for value, figure in zip(values, row, strict=True):
+                value.simple_value = figure
             self._writers[run].write(event.SerializeToString())
         self._writers[run].flush()
 
@@ -221,17 +222,23 @@ def sketch(graph_def: GraphDef, *, scope: str) -> GraphDef:
     return sketched
 
 
-def summarise(summaries: Summaries, segment: ChunkResult) -> None:
-    """Show what happened in one compiled call on TensorBoard."""
-    summaries.measures(TRAIN, segment.steps, segment.accuracy, segment.cross_entropy)
-    if not np.isnan(segment.validation_accuracy).all():
-        summaries.measures(VALIDATION, segment.evaluated, segment.validation_accuracy, segment.validation_cross_entropy)
-    step = int(segment.steps[-1])
+def summarise(summaries: Summaries, result: ChunkResult) -> None:
+    """Show on TensorBoard what a chunk of steps measured."""
+    summaries.scalars(TRAIN, result.steps, result.series)
+    summarise_evaluations(summaries, VALIDATION, result.evaluations)
+    step = int(result.steps[-1])
     if summaries.wants_head(step):
         summaries.head(
             step,
-            weights=segment.head.last.weights,
-            biases=segment.head.last.biases,
-            logits=segment.head.logits(segment.batch),
-            activations=segment.head.probabilities(segment.batch),
+            weights=result.head.last.weights,
+            biases=result.head.last.biases,
+            logits=result.head.logits(result.batch),
+            activations=result.head.probabilities(result.batch),
         )
+
+
+def summarise_evaluations(summaries: Summaries, run: str, rows: Sequence[Evaluation]) -> None:
+    """Show the curves of a run's evaluations on TensorBoard; those without images are left out."""
+    series = curves(rows, run)
+    if not np.isnan(series["accuracy"]).all():
+        summaries.scalars(run, np.array([row.step for row in rows]), series)

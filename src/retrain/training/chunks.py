@@ -1,11 +1,11 @@
-"""A training divided into compiled calls, and the bottlenecks that each of them needs.
+"""A training divided into chunks of steps, and the bottlenecks that each of them needs.
 
 All draws are made before the first step (`sampling`), so that the bottlenecks that will be needed are known, and are
 gathered in few passes.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -18,99 +18,104 @@ from retrain.training.sampling import SamplingPlan
 
 SHARED_BYTES = 64 * 2**20  # as many bottlenecks as this are gathered once for all steps
 CHUNK_BYTES = 28 * 2**20  # of more, so many at a time; blocks from 32 MB on come fresh from the kernel, page by page
-_REPORTS = 20  # compiled calls a training is divided into
+_CHUNKS = 20  # at least so many, so that reports come in time
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """The steps of one compiled call.
+    """Some steps of a training.
 
-    `drawn` int64 [S, B] and `held_out` int64 [E or 1, V] are the examples of the steps and of the evaluations, each
-    of which ends before step `ends`. Either all parts share the bottlenecks of `examples`, standardised, and `batches`
-    and `validation` are places in it; or `examples` is None, and raw bottlenecks come in the order of the steps.
+    `batches` int64 [S, B] and `validation` int64 [E or 1, V] are the examples of the steps and of the evaluations;
+    each evaluation comes after as many steps of the chunk as `evaluated_after` int32 [E] says. Either all chunks share
+    the bottlenecks of `examples`, standardised, in which `batch_rows` and `validation_rows` are the places of those
+    examples; or `examples` is None, and raw bottlenecks come in the order of the steps.
     """
 
-    first: int
-    drawn: np.ndarray
-    held_out: np.ndarray
-    ends: np.ndarray
-    examples: np.ndarray | None
+    first_step: int
     batches: np.ndarray
     validation: np.ndarray
+    evaluated_after: np.ndarray
+    examples: np.ndarray | None
+    batch_rows: np.ndarray
+    validation_rows: np.ndarray
+
+    @property
+    def last_step(self) -> int:
+        """Return the last of its steps."""
+        return self.first_step + len(self.batches) - 1
 
 
-def into_chunks(drawn: SamplingPlan, *, row_bytes: int) -> list[Chunk]:
-    """Return the training in parts of whole evaluations.
+def into_chunks(samples: SamplingPlan, *, row_bytes: int) -> list[Chunk]:
+    """Return the training in chunks that end with an evaluation.
 
-    Where all bottlenecks that are needed fit `SHARED_BYTES`, the parts share them; otherwise each needs about
-    `PART_BYTES` of its own, or what one evaluation takes.
+    Where all bottlenecks that are needed fit `SHARED_BYTES`, the chunks share them; otherwise each needs about
+    `CHUNK_BYTES` of its own, or those of one evaluation.
     """
-    examples: np.ndarray | None = _distinct(drawn.batches, drawn.validation)
-    calls = _REPORTS
+    examples: np.ndarray | None = _distinct(samples.batches, samples.validation)
+    chunks = _CHUNKS
     if examples is not None and len(examples) * row_bytes > SHARED_BYTES:
         examples = None
-        calls = max(_REPORTS, -(-(drawn.batches.size + drawn.validation.size) * row_bytes // CHUNK_BYTES))
-    each = max(1, len(drawn.evaluated) // calls)
-    count, stops = len(drawn.evaluated), np.searchsorted(drawn.evaluated, drawn.stops) + 1
-    edges = np.unique(np.concatenate([np.arange(0, count, each), stops, [count]])).tolist()
-    parts = []
-    for start, end in itertools.pairwise(edges):
-        evaluated = drawn.evaluated[start:end]
-        first = 0 if start == 0 else int(drawn.evaluated[start - 1]) + 1
-        steps = drawn.batches[first : int(evaluated[-1]) + 1]
-        held_out = drawn.validation[start:end] if len(drawn.validation) > 1 else drawn.validation
-        parts.append(
-            Chunk(
-                first,
-                steps,
-                held_out,
-                (evaluated - first + 1).astype(np.int32),
-                examples,
-                _places(examples, steps),
-                _places(examples, held_out),
-            )
-        )
-    return parts
+        chunks = max(_CHUNKS, -(-(samples.batches.size + samples.validation.size) * row_bytes // CHUNK_BYTES))
+    count = len(samples.evaluation_steps)
+    checkpoints = np.searchsorted(samples.evaluation_steps, samples.checkpoint_steps) + 1
+    edges = np.unique(np.concatenate([np.arange(0, count, max(1, count // chunks)), checkpoints, [count]])).tolist()
+    return [_chunk(samples, start, end, examples) for start, end in itertools.pairwise(edges)]
 
 
-def _distinct(*drawn: np.ndarray) -> np.ndarray:
+def _chunk(samples: SamplingPlan, start: int, end: int, examples: np.ndarray | None) -> Chunk:
+    """Return the steps from one evaluation to another."""
+    evaluations = samples.evaluation_steps[start:end]
+    first = 0 if start == 0 else int(samples.evaluation_steps[start - 1]) + 1
+    batches = samples.batches[first : int(evaluations[-1]) + 1]
+    validation = samples.validation[start:end] if len(samples.validation) > 1 else samples.validation
+    after = (evaluations - first + 1).astype(np.int32)
+    return Chunk(first, batches, validation, after, examples, _rows(examples, batches), _rows(examples, validation))
+
+
+def _distinct(*indices: np.ndarray) -> np.ndarray:
     """Return the sorted distinct values of arrays of small whole numbers, without sorting millions of them."""
-    seen = np.zeros(1 + max((int(array.max()) for array in drawn if array.size), default=-1), bool)
-    for array in drawn:
+    seen = np.zeros(1 + max((int(array.max()) for array in indices if array.size), default=-1), bool)
+    for array in indices:
         seen[array] = True
     return np.flatnonzero(seen)
 
 
-def _places(examples: np.ndarray | None, drawn: np.ndarray) -> np.ndarray:
-    """Return where `drawn` stands in sorted `examples`, int32; without them nothing needs a place."""
+def _rows(examples: np.ndarray | None, indices: np.ndarray) -> np.ndarray:
+    """Return the places of indices in sorted `examples`, int32; without examples there are none."""
     if examples is None:
-        return np.zeros((len(drawn), 0), np.int32)
-    return np.searchsorted(examples, drawn).astype(np.int32)
+        return np.zeros((len(indices), 0), np.int32)
+    return np.searchsorted(examples, indices).astype(np.int32)
 
 
 def with_bottlenecks(
-    parts: Sequence[Chunk], gather: Gather, scale: Standardisation
+    chunks: Sequence[Chunk], gather: Gather, scale: Standardisation, convert: Callable[[np.ndarray], Any]
 ) -> Iterator[tuple[Chunk, Any, Any]]:
-    """Yield each part with the bottlenecks of its steps and of its evaluations; the next are gathered meanwhile."""
-    import tensorflow as tf
+    """Yield each chunk with the bottlenecks of its steps and of its evaluations; the next are gathered meanwhile.
 
-    def tensor(examples: np.ndarray) -> Any:
+    Args:
+        chunks: All chunks of a training.
+        gather: Reads bottlenecks.
+        scale: Standardises bottlenecks that chunks share.
+        convert: Makes of an array what the training computes with, once for each array.
+    """
+
+    def read(examples: np.ndarray) -> Any:
         vectors = gather(examples.ravel())
-        return tf.constant(vectors.reshape(*examples.shape, vectors.shape[1]))
+        return convert(vectors.reshape(*examples.shape, vectors.shape[1]))
 
-    if parts[0].examples is not None:
-        vectors = tf.constant(scale.standardised(gather(parts[0].examples)))
-        yield from ((part, vectors, vectors) for part in parts)
+    if chunks[0].examples is not None:
+        vectors = convert(scale.standardised(gather(chunks[0].examples)))
+        yield from ((chunk, vectors, vectors) for chunk in chunks)
         return
-    same = tensor(parts[0].held_out) if parts[0].held_out is parts[-1].held_out else None
-    with ThreadPoolExecutor(1) as ahead:
+    same = read(chunks[0].validation) if chunks[0].validation is chunks[-1].validation else None
+    with ThreadPoolExecutor(1) as pool:
 
-        def submit(part: Chunk) -> Future[tuple[Any, Any]]:
-            return ahead.submit(lambda: (tensor(part.drawn), tensor(part.held_out) if same is None else same))
+        def submit(chunk: Chunk) -> Future[tuple[Any, Any]]:
+            return pool.submit(lambda: (read(chunk.batches), read(chunk.validation) if same is None else same))
 
-        waiting = submit(parts[0])
-        for part, following in zip(parts, [*parts[1:], None], strict=True):
-            ready = waiting.result()
+        pending = submit(chunks[0])
+        for chunk, following in zip(chunks, [*chunks[1:], None], strict=True):
+            ready = pending.result()
             if following is not None:
-                waiting = submit(following)
-            yield part, *ready
+                pending = submit(following)
+            yield chunk, *ready

@@ -1,6 +1,6 @@
-"""From a trained head to a fine-tuned network: cut, store what the frozen part gives, tune, freeze the whole again."""
+"""From a trained head to a fine-tuned network: split it, store what the frozen part gives, train, freeze the whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,14 +22,15 @@ from retrain.data.split import Split
 from retrain.data.variants import Variant
 from retrain.errors import StoreError
 from retrain.graphs import freezing
-from retrain.head import Head, Standardisation
+from retrain.head import Head
+from retrain.history import Evaluation
 from retrain.terminal import Terminal
-from retrain.training import joint_training, sampling, trainable_layers
-from retrain.training.joint_training import JointTraining, Tuning
-from retrain.training.recipe import HeadRecipe
+from retrain.training import sampling, trainable_layers
+from retrain.training.checkpoints import TrainingCheckpoint, identity_of
+from retrain.training.head_training import TrainedHead
+from retrain.training.joint_training import FineTuningData, JointTraining
+from retrain.training.recipe import FineTuningPlan
 from retrain.training.trainable_layers import TrainableLayers
-
-_EVALUATIONS = 20  # of a fine-tuning, about
 
 
 @dataclass(frozen=True)
@@ -42,83 +43,93 @@ class FineTunedBackbone:
     read: Gather
 
 
+@dataclass(frozen=True)
+class FineTuningResult:
+    """All evaluations of a fine-tuning, the first before its first step, and the best of them.
+
+    `network` is the fine-tuned one at the best evaluation, None where fine-tuning was no improvement.
+    """
+
+    history: Sequence[Evaluation]
+    best: Evaluation
+    network: FineTunedBackbone | None
+
+
 def fine_tune(
     prepared: PreparedDataset,
-    head: Head,
-    scale: Standardisation,
-    recipe: HeadRecipe,
+    trained: TrainedHead,
+    plan: FineTuningPlan,
     *,
-    start: str,
-    steps: int,
-    batch_size: int,
-    copies: int,
-    seed: int,
-    patience: int | None,
-    strategy: Any,
-    checkpoint: Path,
     terminal: Terminal,
     opened: ExitStack,
-    report: Callable[[Tuning], None],
-) -> FineTunedBackbone | None:
-    """Return the network fine-tuned from a layer on, with its head; None where that was no improvement.
+    report: Callable[[Evaluation], None],
+) -> FineTuningResult:
+    """Return how the network does fine-tuned from a layer on, together with its head.
 
     Args:
-        prepared: The backbone, its pictures and its photos.
-        head: Trained on its bottlenecks.
-        scale: What the training scaled them by.
-        recipe: How to train; its learning rate is that of the fine-tuning.
-        start: As in `tails.tail`.
-        steps: Steps to train.
-        batch_size: Images a step.
-        copies: Distorted copies of each photo to draw from, 0 for a new one at every draw.
-        seed: Of all draws.
-        patience: As in `FineTuning.run`.
-        strategy: From `devices.strategy`.
-        checkpoint: A file that holds how far this got.
-        terminal: Told of what happens.
+        prepared: The backbone and its photos.
+        trained: The head, trained on the backbone's bottlenecks.
+        plan: Where to start, how long and how to train.
+        terminal: Where to print.
         opened: Closes stores, and removes the frozen result, when it is closed itself.
-        report: Told of every evaluation.
+        report: Gets every evaluation as it is made.
 
     Raises:
         RetrainError: Something that the user can mend.
     """
-    with strategy.scope():
+    with plan.strategy.scope():
         network = trainable_network(prepared.backbone_source)
-        cut = trainable_layers.split_network(network.model, start)
-        tuning = JointTraining(cut, head, scale, recipe, steps=steps, seed=seed, strategy=strategy, warn=terminal.warn)
-    pictures = _FrozenPartReader(prepared, network, cut, copies=copies, seed=seed, terminal=terminal, opened=opened)
-    drawn = sampling.plan(
-        pictures.labels, pictures.training, np.zeros(0, np.int64), steps=steps, batch_size=batch_size,
-        validation_batch_size=0, eval_step_interval=steps, seed=seed,
-    ).batches  # fmt: skip
+        layers = trainable_layers.split_network(network.model, plan.start)
+        training = JointTraining(layers, trained.head, trained.scale, plan, warn=terminal.warn)
+    data = _frozen_part_outputs(prepared, network, layers, plan, terminal=terminal, opened=opened)
     terminal.say(
-        f"Fine-tuning {network.model.name} from layer {cut.name} on, {cut.model.count_params():,} parameters; "
-        f"{sum(cut.sizes):,} numbers an image come from below."
+        f"Fine-tuning {network.model.name} from layer {layers.name} on: {layers.model.count_params():,} parameters, "
+        f"on {sum(layers.sizes):,} numbers an image from the frozen layers."
     )
-    own = joint_training.identity_of(
-        prepared.backbone_source.fingerprint, cut.name, recipe, steps, batch_size, copies, seed,
-        prepared.extractor.distorter.distortions.tag, prepared.dataset.examples, [a.tobytes() for a in _arrays(head)],
+    checkpoint = TrainingCheckpoint(
+        plan.checkpoint, _identity(prepared, trained.head, layers.name, plan), terminal.warn
+    )
+    history = training.run(data, checkpoint, report)
+    improved = history.best is not history.evaluations[0]
+    frozen = _freeze(prepared, network, training.head(), terminal, opened) if improved else None
+    return FineTuningResult(history.evaluations, history.best, frozen)
+
+
+def _frozen_part_outputs(
+    prepared: PreparedDataset,
+    network: Any,
+    layers: TrainableLayers,
+    plan: FineTuningPlan,
+    *,
+    terminal: Terminal,
+    opened: ExitStack,
+) -> FineTuningData:
+    """Return what the trained layers take for every photo of the fine-tuning, computed once and stored."""
+    reader = _FrozenPartReader(prepared, network, layers, plan, terminal=terminal, opened=opened)
+    rng = np.random.default_rng(plan.seed)
+    batches = sampling.sample_batches(rng, reader.labels, reader.training, (plan.steps, plan.batch_size))
+    return FineTuningData(
+        reader.gather(batches),
+        reader.rows(batches),
+        reader.labels[batches],
+        reader.validation,
+        reader.labels[reader.validation],
+    )
+
+
+def _identity(prepared: PreparedDataset, head: Head, layer: str, plan: FineTuningPlan) -> str:
+    """Return the fingerprint of everything that decides a fine-tuning."""
+    arrays = [array.tobytes() for dense in head.layers for array in (dense.weights, dense.biases)]
+    return identity_of(
+        prepared.backbone_source.fingerprint, layer, plan.recipe, plan.steps, plan.batch_size, plan.copies, plan.seed,
+        prepared.extractor.distorter.distortions.tag, prepared.dataset.examples, arrays,
     )  # fmt: skip
-    best = tuning.run(
-        pictures.gather(drawn),
-        pictures.rows(drawn),
-        pictures.labels[drawn],
-        (pictures.validation, pictures.labels[pictures.validation]),
-        every=max(1, steps // _EVALUATIONS),
-        patience=patience,
-        checkpoint=checkpoint,
-        identity=own,
-        report=report,
-    )
-    if best.step < 0:
-        return None
-    return _frozen(prepared, network, tuning.head(), terminal, opened)
 
 
-def _frozen(
+def _freeze(
     prepared: PreparedDataset, network: Any, head: Head, terminal: Terminal, opened: ExitStack
 ) -> FineTunedBackbone:
-    """Return the tuned network as a backbone in a folder of its own, gone at the end."""
+    """Return the fine-tuned network as a backbone in a folder of its own, removed at the end."""
     folder = Path(opened.enter_context(TemporaryDirectory(dir=prepared.folder, prefix="fine_tuned_")))
     backbone = write_backbone(freeze(network), folder, architecture=prepared.backbone.architecture)
     engine = BackboneRunner(backbone, terminal.warn, distribution=prepared.extractor.runner.distribution)
@@ -135,7 +146,7 @@ class _FrozenPartReader:
     """Reads the output of a network's frozen part: stored for photos, computed at each read for distorted copies."""
 
     def __init__(
-        self, prepared: PreparedDataset, network: Any, cut: TrainableLayers, *, copies: int, seed: int,
+        self, prepared: PreparedDataset, network: Any, layers: TrainableLayers, plan: FineTuningPlan, *,
         terminal: Terminal, opened: ExitStack,
     ) -> None:  # fmt: skip
         examples = prepared.dataset.examples
@@ -144,9 +155,13 @@ class _FrozenPartReader:
             np.array([n for n, example in enumerate(examples) if example.split is split], np.int64)
             for split in (Split.TRAINING, Split.VALIDATION)
         )
-        self._distorted, self._copies, self._seed = bool(prepared.extractor.distorter.distortions), copies, seed
-        folder = prepared.folder / f"below_{cut.name}"
-        backbone = load_backbone(prepared.backbone_source, folder, build=lambda source: _below(network, cut))
+        self._distorted, self._copies, self._seed = (
+            bool(prepared.extractor.distorter.distortions),
+            plan.copies,
+            plan.seed,
+        )
+        folder = prepared.folder / f"below_{layers.name}"
+        backbone = load_backbone(prepared.backbone_source, folder, build=lambda source: _below(network, layers))
         engine = BackboneRunner(backbone, terminal.warn, distribution=prepared.extractor.runner.distribution)
         extractor = replace(prepared.extractor, runner=engine, legacy_vector=lambda path: None)
         store = opened.enter_context(Store(folder, dimension=backbone.dimension))
@@ -181,9 +196,9 @@ class _FrozenPartReader:
         return self._photos.with_copies(photos, [str(number) for number in chosen])
 
 
-def _below(network: Any, cut: TrainableLayers) -> freezing.FrozenGraph:
+def _below(network: Any, layers: TrainableLayers) -> freezing.FrozenGraph:
     """Return the frozen part as a graph from pixels to all that the tail takes, flat, one behind the other."""
-    below = trainable_layers.frozen_part(network.model, cut)
+    below = trainable_layers.frozen_part(network.model, layers)
     _, height, width, _ = network.model.input_shape
 
     def flat(pixels: Any) -> Any:
@@ -191,12 +206,8 @@ def _below(network: Any, cut: TrainableLayers) -> freezing.FrozenGraph:
 
         taken = below(network.preprocess(pixels) if network.preprocess else pixels, training=False)
         tensors = taken if isinstance(taken, list) else [taken]
-        pairs = zip(tensors, cut.sizes, strict=True)
+        pairs = zip(tensors, layers.sizes, strict=True)
         return tf.concat([tf.reshape(tensor, [-1, size]) for tensor, size in pairs], axis=1)
 
     frozen = freezing.from_function(flat, height, width)
     return replace(frozen, input=frozen.input.filled_from(network.input))
-
-
-def _arrays(head: Head) -> list[np.ndarray]:
-    return [array for layer in head.layers for array in (layer.weights, layer.biases)]

@@ -1,36 +1,41 @@
-"""Plain gradient descent on a head of one layer, compiled: the original's training, and the fastest."""
-
-from typing import Any
+"""Plain gradient descent on a head of one layer, in numpy: the original's training, and the fastest."""
 
 import numpy as np
 
 from retrain.head import Head, Layer, Standardisation
 from retrain.training.chunks import Chunk
 
+# OpenBLAS computes up to so many products on one thread. Its threads cost more than they gain on heads as small as
+# these, and ten times the product itself where other processes use the processors.
+_ONE_THREAD = 2**18
+
 
 class SgdTrainer:
-    """The weights of a training that goes on from part to part; they start at zero.
+    """The weights of a training that continues from chunk to chunk; they start at zero.
 
     A linear head on standardised features needs no random start ("Big Transfer", Kolesnikov et al., 2020).
     """
 
-    def __init__(self, scale: Standardisation, *, class_count: int, learning_rate: float, shared: bool) -> None:
-        """Start a head of `class_count` classes; `shared` as in `Part`."""
-        import tensorflow as tf
+    def __init__(self, scale: Standardisation, *, class_count: int, learning_rate: float) -> None:
+        """Start a head of `class_count` classes."""
+        self._scale, self._learning_rate = scale, np.float32(learning_rate)
+        # [C, D], along the rows of the bottlenecks, which both products read faster.
+        self._weights = np.zeros((class_count, len(scale.mean)), np.float32)
+        self._biases = np.zeros(class_count, np.float32)
 
-        self._scale, self._shared = scale, shared
-        self._constants = [
-            tf.constant(values) for values in (scale.mean, 1 / scale.deviation**2, np.float32(learning_rate))
-        ]
-        self._weights, self._biases = tf.zeros([class_count, len(scale.mean)]), tf.zeros([class_count])
-        self._run = _compiled_steps(shared=shared)
+    @staticmethod
+    def convert(vectors: np.ndarray) -> np.ndarray:
+        """Return bottlenecks as `run` takes them."""
+        return vectors
 
-    def run(self, part: Chunk, vectors: Any, held_out: Any, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Train the steps of one part, and return what was measured.
+    def run(
+        self, chunk: Chunk, vectors: np.ndarray, held_out: np.ndarray, labels: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Train the steps of one chunk, and return what was measured.
 
         Args:
-            part: Which.
-            vectors: Bottlenecks of its steps, as in `parts.gathered`.
+            chunk: Which.
+            vectors: Bottlenecks of its steps, as in `chunks.with_bottlenecks`.
             held_out: Bottlenecks of its evaluations.
             labels: int64 [N], class ids of all examples.
 
@@ -38,93 +43,85 @@ class SgdTrainer:
             float32 [S, 2], accuracy and cross-entropy of each step's batch before it; and float32 [E, 4], both of the
             last training batch and of the validation batch at each evaluation.
         """
-        import tensorflow as tf
+        with np.errstate(all="ignore"):  # weights that are not finite are the caller's to report
+            return self._run(chunk, vectors, held_out, labels)
 
-        indices = [part.batches, part.validation, part.ends]
-        truths = [labels[part.drawn], labels[part.held_out]]
-        self._weights, self._biases, per_step, per_evaluation = self._run(
-            self._weights, self._biases, vectors, held_out, *map(tf.constant, indices + truths), *self._constants
-        )
-        return per_step.numpy(), per_evaluation.numpy()
+    def _run(
+        self, chunk: Chunk, vectors: np.ndarray, held_out: np.ndarray, labels: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        all_labels, rows = labels[chunk.batches], np.arange(chunk.batches.shape[1])
+        predictions = np.empty(all_labels.shape, np.int64)
+        true_logits, sums = np.empty(all_labels.shape, np.float32), np.empty(all_labels.shape, np.float32)
+        batch = np.empty((len(rows), self._weights.shape[1]), np.float32)
+        logits, gradient = np.empty((len(rows), len(self._biases)), np.float32), np.empty_like(self._weights)
+        evaluations: list[tuple[float, float, float, float]] = []
+        for step, batch_labels in enumerate(all_labels):
+            self._read(chunk, vectors, step, out=batch)
+            self._logits(batch, out=logits)
+            predictions[step] = logits.argmax(axis=1)
+            logits -= logits.max(axis=1, keepdims=True)
+            true_logits[step] = logits[rows, batch_labels]
+            np.exp(logits, out=logits)
+            logits.sum(axis=1, out=sums[step])
+            logits /= sums[step][:, None]
+            logits[rows, batch_labels] -= 1
+            logits *= self._learning_rate / np.float32(len(rows))
+            _multiply(logits.T, batch, out=gradient)
+            self._weights -= gradient
+            self._biases -= logits.sum(axis=0)
+            if step + 1 == chunk.evaluated_after[len(evaluations)]:
+                self._logits(batch, out=logits)
+                validation = self._validate(chunk, held_out, len(evaluations), labels)
+                evaluations.append((*measure(logits, batch_labels), *validation))
+        correct = (predictions == all_labels).mean(axis=1, dtype=np.float32)
+        losses = (np.log(sums) - true_logits).mean(axis=1)
+        return np.stack([correct, losses], axis=1), np.array(evaluations, np.float32)
 
     def head(self) -> Head:
-        """Return the head as it is now."""
-        layers = (Layer(np.ascontiguousarray(self._weights.numpy().T), self._biases.numpy()),)
-        return self._scale.folded(layers) if self._shared else Head(layers)
+        """Return the head as it is now, on raw bottlenecks."""
+        return self._scale.folded((Layer(np.ascontiguousarray(self._weights.T), self._biases.copy()),))
+
+    def _read(self, chunk: Chunk, vectors: np.ndarray, step: int, *, out: np.ndarray) -> None:
+        """Write the standardised bottlenecks of a step into `out`."""
+        if chunk.examples is not None:
+            np.take(vectors, chunk.batch_rows[step], axis=0, out=out, mode="clip")
+        else:
+            np.subtract(vectors[step], self._scale.mean, out=out)
+            out /= self._scale.deviation
+
+    def _logits(self, standardised: np.ndarray, *, out: np.ndarray) -> None:
+        _multiply(standardised, self._weights.T, out=out)
+        out += self._biases
+
+    def _validate(self, chunk: Chunk, held_out: np.ndarray, number: int, labels: np.ndarray) -> tuple[float, float]:
+        """Return accuracy and cross-entropy of an evaluation's validation batch."""
+        row = number % len(chunk.validation)
+        logits = np.empty((chunk.validation.shape[1], len(self._biases)), np.float32)
+        if chunk.examples is not None:
+            self._logits(held_out[chunk.validation_rows[row]], out=logits)
+        else:  # raw, and possibly a whole split: fold the weights rather than copy it
+            layer = self.head().last
+            _multiply(held_out[row], layer.weights, out=logits)
+            logits += layer.biases
+        return measure(logits, labels[chunk.validation[row]])
 
 
-def _compiled_steps(*, shared: bool) -> Any:
-    """Return the compiled loop over steps and evaluations.
+def measure(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Return accuracy, 0 to 1, and mean cross-entropy in nats of logits float32 [N, C]; NaN for N = 0."""
+    if not len(labels):
+        return np.nan, np.nan
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
+    return float((logits.argmax(axis=1) == labels).mean()), float(losses.mean())
 
-    Plain gradient descent on standardised bottlenecks, in as few operations as it takes: starting one costs more than
-    computing it. Bottlenecks that are not shared stay raw, since rewriting gigabytes takes longer than the steps:
-    with x' = (x - mean) / deviation and w' = w * deviation, a step of w' is the step g (x - mean) / variance of w.
-    The weights are [C, D], along the rows of the bottlenecks, which both products read faster.
-    """
-    import tensorflow as tf
 
-    def fetched(vectors: Any, places: Any, number: Any) -> Any:
-        return tf.gather(vectors, places[number]) if shared else vectors[number]
-
-    def losses_of(logits: Any, truths: Any) -> Any:
-        return tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=truths)
-
-    def measured(logits: Any, truths: Any) -> Any:
-        right = tf.cast(tf.equal(tf.argmax(logits, axis=1), truths), tf.float32)
-        return tf.stack([tf.reduce_mean(right), tf.reduce_mean(losses_of(logits, truths)[0])])
-
-    def run(
-        weights: Any,
-        biases: Any,
-        vectors: Any,
-        held_out: Any,
-        batches: Any,
-        validation: Any,
-        ends: Any,
-        truths: Any,
-        held_out_truths: Any,
-        mean: Any,
-        inverse_variance: Any,
-        rate: Any,
-    ) -> Any:
-        guessed = tf.TensorArray(tf.int64, tf.shape(truths)[0])
-        losses = tf.TensorArray(tf.float32, tf.shape(truths)[0])
-        per_evaluation = tf.TensorArray(tf.float32, tf.shape(ends)[0])
-        downhill = -rate / tf.cast(tf.shape(truths)[1], tf.float32)
-        column = tf.expand_dims(mean, 1)
-        step = tf.constant(0)
-        for evaluation in tf.range(tf.shape(ends)[0]):
-            while step < ends[evaluation]:
-                bottlenecks = fetched(vectors, batches, step)
-                logits = tf.matmul(bottlenecks, weights, transpose_b=True) + biases
-                loss, surplus = losses_of(logits, truths[step])
-                guessed = guessed.write(step, tf.argmax(logits, axis=1))
-                losses = losses.write(step, loss)
-                surplus *= downhill
-                total = tf.reduce_sum(surplus, axis=0)
-                change = tf.matmul(surplus, bottlenecks, transpose_a=True)
-                if not shared:
-                    change = (change - tf.expand_dims(total, 1) * mean) * inverse_variance
-                    total -= tf.squeeze(tf.matmul(change, column), 1)
-                weights += change
-                biases += total
-                step += 1
-            row = evaluation % tf.shape(held_out_truths)[0]
-            pairs = (
-                (fetched(vectors, batches, step - 1), truths[step - 1]),
-                (fetched(held_out, validation, row), held_out_truths[row]),
-            )
-            results = [measured(tf.matmul(x, weights, transpose_b=True) + biases, y) for x, y in pairs]
-            per_evaluation = per_evaluation.write(evaluation, tf.concat(results, axis=0))
-        right = tf.cast(tf.equal(guessed.stack(), truths), tf.float32)
-        per_step = tf.stack([tf.reduce_mean(right, axis=1), tf.reduce_mean(losses.stack(), axis=1)], axis=1)
-        return weights, biases, per_step, per_evaluation.stack()
-
-    def spec(rank: int, kind: Any) -> Any:
-        return tf.TensorSpec([None] * rank, kind)
-
-    real, place, class_id = tf.float32, tf.int32, tf.int64
-    rank = 2 if shared else 3
-    signature = [spec(2, real), spec(1, real), spec(rank, real), spec(rank, real), spec(2, place), spec(2, place)]
-    signature += [spec(1, place), spec(2, class_id), spec(2, class_id), spec(1, real), spec(1, real), spec(0, real)]
-    return tf.function(run, input_signature=signature)
+def _multiply(left: np.ndarray, right: np.ndarray, *, out: np.ndarray) -> None:
+    """Write left @ right into `out`, in blocks small enough for one thread."""
+    rows, columns = out.shape
+    if columns > rows:  # the longer side is divided
+        left, right, out = right.T, left.T, out.T
+        rows, columns = columns, rows
+    size = max(1, _ONE_THREAD // max(1, columns * left.shape[1]))
+    for start in range(0, rows, size):
+        block = slice(start, start + size)
+        np.matmul(left[block], right, out=out[block])

@@ -1,6 +1,6 @@
 """Trains a head on bottlenecks `float32 [N, D]` for N steps; arrays in, arrays out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,104 +8,108 @@ import numpy as np
 from retrain.bottlenecks.reading import Gather
 from retrain.errors import TrainingError
 from retrain.head import Head, Standardisation
-from retrain.history import ChunkResult
+from retrain.history import FIGURES, ChunkResult, Evaluation, History
 from retrain.training.chunks import Chunk, into_chunks, with_bottlenecks
 from retrain.training.gradient_descent import SgdTrainer
 from retrain.training.optimizers import OptimizerTrainer
-from retrain.training.recipe import HeadRecipe
+from retrain.training.recipe import HeadRecipe, TrainingPlan, divergence
 from retrain.training.sampling import SamplingPlan
 
 STATISTICS_EXAMPLES = 16_384  # mean and deviation of so many draws are exact to a hundredth of a deviation
+NUMPY_WEIGHTS = 2**16  # of larger heads, TensorFlow's threads multiply faster than one
 _STATISTICS_AT_ONCE = 1024
 _LEAST_VARIANCE = 1e-3  # added to each dimension's variance, as a share of the mean one
-_LEAST_DEVIATION = 1e-4  # of each dimension, as a share of its mean: float32 tells no less after a few sums
+_LEAST_DEVIATION = 1e-4  # of each dimension, as a share of its mean: float32 resolves no less after a few sums
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Bottlenecks and labels: `labels` int64 [N] are class ids of all examples, `training` int64 [T] their indices."""
+
+    gather: Gather
+    labels: np.ndarray
+    training: np.ndarray
+    class_count: int
 
 
 @dataclass(frozen=True)
 class TrainedHead:
-    """A trained head, the step whose weights it has, the last step that was taken, and how bottlenecks were scaled.
+    """A trained head, the step whose weights it has, and how bottlenecks were scaled for it.
 
-    `validation_accuracy` is that of `step` where early stopping chose it, None otherwise.
+    `history` are all evaluations, the last one after the last step that was trained.
     """
 
     head: Head
     step: int
-    last: int
     scale: Standardisation
-    validation_accuracy: float | None = None
+    history: Sequence[Evaluation] = ()
 
 
 def train(
-    gather: Gather,
-    labels: np.ndarray,
-    training: np.ndarray,
-    drawn: SamplingPlan,
-    *,
-    class_count: int,
+    data: TrainingData,
+    samples: SamplingPlan,
     recipe: HeadRecipe,
-    seed: int,
-    patience: int | None = None,
-    report: Callable[[ChunkResult], None] = lambda segment: None,
+    plan: TrainingPlan,
+    *,
+    report: Callable[[ChunkResult], None] = lambda result: None,
 ) -> TrainedHead:
     """Return the trained head.
 
     The last layer starts at zero: its first loss is ln(C).
 
     Args:
-        gather: Gives bottlenecks.
-        labels: int64 [N], class ids of all examples.
-        training: int64 [T], indices of the training examples, for the standardisation.
-        drawn: From `sampling.plan`.
-        class_count: C.
-        recipe: What to train, and how.
-        seed: Draws hidden layers and dropout, and the examples for the standardisation where there are more than
-            `STATISTICS_EXAMPLES`.
-        patience: Stop after so many evaluations without a better one, and keep the weights of the best: the most
-            accurate on validation images, or of equal ones that with the smaller cross-entropy. None to go on.
-        report: Called after each compiled call.
+        data: Bottlenecks and labels; those of `training` decide the standardisation.
+        samples: From `sampling.sample_training`.
+        recipe: The head and its optimizer.
+        plan: Seed and patience. The seed also decides hidden layers and dropout, and the examples for the
+            standardisation where there are more than `STATISTICS_EXAMPLES`.
+        report: Called after each chunk of steps.
 
     Raises:
-        TrainingError: The weights grew beyond all numbers, or there is nothing to validate on for `patience`.
+        TrainingError: The weights are no longer finite, or there is nothing to validate on for `patience`.
     """
-    if patience is not None and not drawn.validation.size:
-        raise TrainingError("--early_stopping_patience needs validation images, and there are none.")
-    if patience is not None:
-        drawn = replace(drawn, stops=drawn.evaluated)  # weights can be kept where a compiled call ends
-    scale = _standardisation(gather, training, seed)
-    parts = into_chunks(drawn, row_bytes=4 * len(scale.mean))
-    shared = parts[0].examples is not None
-    steps: SgdTrainer | OptimizerTrainer
-    if recipe.plain:
-        steps = SgdTrainer(scale, class_count=class_count, learning_rate=recipe.learning_rate, shared=shared)
-    else:
-        steps = OptimizerTrainer(
-            scale, recipe, class_count=class_count, shared=shared, steps=len(drawn.batches), seed=seed
-        )
-    best: tuple[float, float] | None = None
-    kept = TrainedHead(steps.head(), 0, 0, scale)
-    waited = 0
-    for part, vectors, held_out in with_bottlenecks(parts, gather, scale):
-        per_step, per_evaluation = steps.run(part, vectors, held_out, labels)
-        head = steps.head()
-        last = part.first + len(part.drawn) - 1
+    if plan.patience is not None:
+        if not samples.validation.size:
+            raise TrainingError("--early_stopping_patience needs validation images, and there are none.")
+        samples = replace(samples, checkpoint_steps=samples.evaluation_steps)  # weights are kept where a chunk ends
+    scale = _standardisation(data.gather, data.training, plan.seed)
+    chunks = into_chunks(samples, row_bytes=4 * len(scale.mean))
+    shared = chunks[0].examples is not None
+    trainer = _trainer(scale, recipe, plan, class_count=data.class_count, shared=shared)
+    history = History(plan.patience)
+    kept = TrainedHead(trainer.head(), 0, scale)
+    for chunk, vectors, held_out in with_bottlenecks(chunks, data.gather, scale, trainer.convert):
+        per_step, per_evaluation = trainer.run(chunk, vectors, held_out, data.labels)
+        head = trainer.head()
         if not head.is_finite():
-            raise TrainingError(
-                f"the training diverged before step {last + 1}: its weights are no numbers any "
-                f"more. Try a smaller --learning_rate than {recipe.learning_rate:g}."
-            )
-        batch = gather(part.drawn[-1]) if shared else vectors[-1].numpy()
-        report(_segment(part, per_step, per_evaluation, head, batch))
-        if patience is None:
-            kept = TrainedHead(head, last, last, scale)
-            continue
-        accuracy, loss = (float(value) for value in per_evaluation[-1, 2:])
-        if best is None or (accuracy, -loss) > best:
-            best, waited, kept = (accuracy, -loss), 0, TrainedHead(head, last, last, scale, accuracy)
-        else:
-            waited, kept = waited + 1, replace(kept, last=last)
-        if waited >= patience:
+            raise divergence("training", chunk.last_step, "--learning_rate", recipe.learning_rate)
+        evaluations = _evaluations(chunk, per_evaluation)
+        batch = data.gather(chunk.batches[-1]) if shared else np.asarray(vectors[-1])
+        series = {"accuracy": per_step[:, 0], "cross_entropy": per_step[:, 1]}
+        report(ChunkResult(chunk.first_step + np.arange(len(chunk.batches)), series, evaluations, head, batch))
+        is_best = [history.add(row) for row in evaluations][-1]
+        if is_best or plan.patience is None:
+            kept = TrainedHead(head, chunk.last_step, scale)
+        if history.should_stop:
             break
-    return kept
+    return replace(kept, history=history.evaluations)
+
+
+def _trainer(
+    scale: Standardisation, recipe: HeadRecipe, plan: TrainingPlan, *, class_count: int, shared: bool
+) -> SgdTrainer | OptimizerTrainer:
+    if recipe.is_plain_sgd and class_count * len(scale.mean) <= NUMPY_WEIGHTS:
+        return SgdTrainer(scale, class_count=class_count, learning_rate=recipe.learning_rate)
+    return OptimizerTrainer(scale, recipe, class_count=class_count, shared=shared, steps=plan.steps, seed=plan.seed)
+
+
+def _evaluations(chunk: Chunk, figures: np.ndarray) -> list[Evaluation]:
+    """Return the evaluations of a chunk from their figures, float32 [E, 4]."""
+    steps, count = chunk.first_step + chunk.evaluated_after - 1, chunk.validation.shape[1]
+    return [
+        Evaluation(step, **dict(zip(FIGURES, row, strict=True)), validation_count=count)
+        for step, row in zip(steps.tolist(), figures.tolist(), strict=True)
+    ]
 
 
 def _standardisation(gather: Gather, training: np.ndarray, seed: int) -> Standardisation:
@@ -128,20 +132,3 @@ def _standardisation(gather: Gather, training: np.ndarray, seed: int) -> Standar
     variance += _LEAST_VARIANCE * variance.mean() + (_LEAST_DEVIATION * mean) ** 2
     variance[variance == 0] = 1.0
     return Standardisation(mean.astype(np.float32), np.sqrt(variance).astype(np.float32))
-
-
-def _segment(
-    part: Chunk, per_step: np.ndarray, per_evaluation: np.ndarray, head: Head, batch: np.ndarray
-) -> ChunkResult:
-    return ChunkResult(
-        steps=part.first + np.arange(len(part.drawn)),
-        accuracy=per_step[:, 0],
-        cross_entropy=per_step[:, 1],
-        evaluated=part.first + part.ends - 1,
-        train_accuracy=per_evaluation[:, 0],
-        train_cross_entropy=per_evaluation[:, 1],
-        validation_accuracy=per_evaluation[:, 2],
-        validation_cross_entropy=per_evaluation[:, 3],
-        head=head,
-        batch=batch,
-    )

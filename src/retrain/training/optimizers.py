@@ -1,4 +1,4 @@
-"""Any optimizer on a head of any depth, compiled."""
+"""Any optimizer on a head of any depth, compiled by TensorFlow."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,40 +16,58 @@ def logits_of(variables: Sequence[Any], standardised: Any, *, dropout: float = 0
     Args:
         variables: Weights and biases of each layer in turn, Keras variables.
         standardised: float32 [N, D].
-        dropout: Share of what the layers take that is left out.
-        seed: int32 [2], which ones; None for none.
+        dropout: Dropout rate.
+        seed: int32 [2], decides what is dropped; None for no dropout.
     """
     import tensorflow as tf
 
     pairs = list(zip(variables[::2], variables[1::2], strict=True))
-    taken = standardised
+    layer_input = standardised
     for number, (weights, biases) in enumerate(pairs):
         if seed is not None and dropout and (number or len(pairs) == 1):
-            taken = tf.nn.experimental.stateless_dropout(taken, dropout, seed + [number, 0])
-        taken = tf.matmul(taken, weights.value) + biases.value
+            layer_input = tf.nn.experimental.stateless_dropout(layer_input, dropout, seed + [number, 0])
+        layer_input = tf.matmul(layer_input, weights.value) + biases.value
         if number < len(pairs) - 1:
-            taken = tf.nn.relu(taken)
-    return taken
+            layer_input = tf.nn.relu(layer_input)
+    return layer_input
 
 
-def losses_of(logits: Any, truths: Any, *, smoothing: float) -> Any:
-    """Return the cross-entropy of each row, float32 [N], with a share of each label spread over all classes."""
+def loss_of(variables: Sequence[Any], logits: Any, labels: Any, recipe: HeadRecipe, batch_size: Any) -> Any:
+    """Return what a training minimises: the mean cross-entropy with smoothed labels and the penalty of weights.
+
+    Args:
+        variables: As in `logits_of`.
+        logits: float32 [N, C].
+        labels: int64 [N].
+        recipe: How much of each.
+        batch_size: float32, N, or more where these are a share of a batch: the losses of all shares are summed.
+    """
     import tensorflow as tf
 
-    classes = logits.shape[-1]
-    targets = tf.one_hot(truths, classes) * (1 - smoothing) + smoothing / classes
-    return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+    if recipe.label_smoothing:
+        classes = logits.shape[-1]
+        targets = tf.one_hot(labels, classes) * (1 - recipe.label_smoothing) + recipe.label_smoothing / classes
+        losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+    else:
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    loss = tf.reduce_sum(losses) / batch_size
+    if recipe.l2:
+        share = tf.cast(tf.shape(labels)[0], tf.float32) / batch_size
+        loss += share * recipe.l2 * tf.add_n([tf.reduce_sum(weights.value**2) for weights in variables[::2]])
+    return loss
 
 
-def squares_of(variables: Sequence[Any]) -> Any:
-    """Return the sum of the squared weights of dense layers, biases left out."""
+def sums_of(logits: Any, labels: Any) -> Any:
+    """Return float32 [3]: how many predictions are correct, the sum of the cross-entropies, and the count."""
     import tensorflow as tf
 
-    return tf.add_n([tf.reduce_sum(weights.value**2) for weights in variables[::2]])
+    correct = tf.cast(tf.equal(tf.argmax(logits, axis=1), labels), tf.float32)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+    return tf.stack([tf.reduce_sum(correct), tf.reduce_sum(losses), tf.cast(tf.shape(labels)[0], tf.float32)])
 
 
 class OptimizerTrainer:
-    """The variables of a training that goes on from part to part.
+    """The variables of a training that continues from chunk to chunk.
 
     Hidden layers start as He et al. drew them ("Delving Deep into Rectifiers", 2015), the last layer at zero.
     """
@@ -57,36 +75,48 @@ class OptimizerTrainer:
     def __init__(
         self, scale: Standardisation, recipe: HeadRecipe, *, class_count: int, shared: bool, steps: int, seed: int
     ) -> None:
-        """Start a head of `class_count` classes; `shared` as in `Part`, `steps` those of the whole training."""
+        """Start a head of `class_count` classes.
+
+        Args:
+            scale: Standardises bottlenecks.
+            recipe: Layers, optimizer and regularisation.
+            class_count: C.
+            shared: Whether all chunks share their bottlenecks.
+            steps: Those of the whole training.
+            seed: Decides the first weights, and dropout.
+        """
         import keras
 
         self._scale, self._shared, self._recipe, self._seed = scale, shared, recipe, seed
         rng = np.random.default_rng([seed, 1])
         sizes = [len(scale.mean), *recipe.hidden_units, class_count]
         self._variables = []
-        for number, (taken, given) in enumerate(zip(sizes, sizes[1:], strict=False)):
-            spread = 0.0 if number == len(recipe.hidden_units) else np.sqrt(2 / taken)
-            start = rng.normal(size=(taken, given)).astype(np.float32) * np.float32(spread)
-            self._variables += [keras.Variable(start), keras.Variable(np.zeros(given, np.float32))]
-        self._optimizer = keras_optimizer(
-            recipe.optimizer, learning_rate=recipe.learning_rate, schedule=recipe.schedule, steps=steps
-        )
+        for number, shape in enumerate(zip(sizes, sizes[1:], strict=False)):
+            spread = 0.0 if number == len(recipe.hidden_units) else np.sqrt(2 / shape[0])
+            weights = rng.normal(size=shape).astype(np.float32) * np.float32(spread)
+            self._variables += [keras.Variable(weights), keras.Variable(np.zeros(shape[1], np.float32))]
+        self._optimizer = keras_optimizer(recipe, steps)
         self._optimizer.build(self._variables)
         self._run = self._compiled()
 
-    def run(self, part: Chunk, vectors: Any, held_out: Any, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Train the steps of one part, and return what was measured, as `LinearSteps.run` does."""
+    @staticmethod
+    def convert(vectors: np.ndarray) -> Any:
+        """Return bottlenecks as `run` takes them."""
         import tensorflow as tf
 
-        indices = [part.batches, part.validation, part.ends]
-        truths = [labels[part.drawn], labels[part.held_out]]
-        per_step, per_evaluation = self._run(
-            vectors, held_out, *map(tf.constant, indices + truths), tf.constant(part.first)
-        )
+        return tf.constant(vectors)
+
+    def run(self, chunk: Chunk, vectors: Any, held_out: Any, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Train the steps of one chunk, and return what was measured, as `SgdTrainer.run` does."""
+        import tensorflow as tf
+
+        rows = (chunk.batch_rows, chunk.validation_rows, chunk.evaluated_after)
+        arrays = (*rows, labels[chunk.batches], labels[chunk.validation], chunk.first_step)
+        per_step, per_evaluation = self._run((vectors, held_out, *map(tf.constant, arrays)))
         return per_step.numpy(), per_evaluation.numpy()
 
     def head(self) -> Head:
-        """Return the head as it is now."""
+        """Return the head as it is now, on raw bottlenecks."""
         values = [variable.numpy() for variable in self._variables]
         layers = tuple(Layer(w, b) for w, b in zip(values[::2], values[1::2], strict=True))
         return self._scale.folded(layers)
@@ -96,39 +126,35 @@ class OptimizerTrainer:
 
         mean, factor = tf.constant(self._scale.mean), tf.constant(1 / self._scale.deviation)
         recipe = self._recipe
-        trained = [variable.value for variable in self._variables]
+        tensors = [variable.value for variable in self._variables]
 
-        def fetched(vectors: Any, places: Any, number: Any) -> Any:
-            return tf.gather(vectors, places[number]) if self._shared else (vectors[number] - mean) * factor
+        def read(vectors: Any, rows: Any, number: Any) -> Any:
+            return tf.gather(vectors, rows[number]) if self._shared else (vectors[number] - mean) * factor
 
-        def measured(logits: Any, truths: Any) -> Any:
-            right = tf.cast(tf.equal(tf.argmax(logits, axis=1), truths), tf.float32)
-            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(truths, logits)
-            return tf.stack([tf.reduce_mean(right), tf.reduce_mean(loss)])
+        def measured(logits: Any, labels: Any) -> Any:
+            sums = sums_of(logits, labels)
+            return sums[:2] / sums[2]
 
-        def run(
-            vectors: Any, held_out: Any, batches: Any, validation: Any, ends: Any, truths: Any, held_truths: Any,
-            first: Any,
-        ) -> Any:  # fmt: skip
-            per_step = tf.TensorArray(tf.float32, tf.shape(truths)[0])
-            per_evaluation = tf.TensorArray(tf.float32, tf.shape(ends)[0])
+        def run(chunk: tuple[Any, ...]) -> Any:
+            vectors, held_out, batch_rows, validation_rows, evaluated_after, labels, validation_labels, first = chunk
+            per_step = tf.TensorArray(tf.float32, tf.shape(labels)[0])
+            per_evaluation = tf.TensorArray(tf.float32, tf.shape(evaluated_after)[0])
             step = tf.constant(0)
-            for evaluation in tf.range(tf.shape(ends)[0]):
-                while step < ends[evaluation]:
-                    bottlenecks = fetched(vectors, batches, step)
+            for evaluation in tf.range(tf.shape(evaluated_after)[0]):
+                while step < evaluated_after[evaluation]:
+                    bottlenecks = read(vectors, batch_rows, step)
                     with tf.GradientTape() as tape:
                         seed = tf.stack([self._seed, tf.cast(first, tf.int32) + step])
                         logits = logits_of(self._variables, bottlenecks, dropout=recipe.dropout, seed=seed)
-                        loss = tf.reduce_mean(losses_of(logits, truths[step], smoothing=recipe.label_smoothing))
-                        if recipe.l2:
-                            loss += recipe.l2 * squares_of(self._variables)
-                    per_step = per_step.write(step, measured(logits, truths[step]))
-                    self._optimizer.apply(tape.gradient(loss, trained), self._variables)
+                        size = tf.cast(tf.shape(labels)[1], tf.float32)
+                        loss = loss_of(self._variables, logits, labels[step], recipe, size)
+                    per_step = per_step.write(step, measured(logits, labels[step]))
+                    self._optimizer.apply(tape.gradient(loss, tensors), self._variables)
                     step += 1
-                row = evaluation % tf.shape(held_truths)[0]
+                row = evaluation % tf.shape(validation_labels)[0]
                 pairs = (
-                    (fetched(vectors, batches, step - 1), truths[step - 1]),
-                    (fetched(held_out, validation, row), held_truths[row]),
+                    (read(vectors, batch_rows, step - 1), labels[step - 1]),
+                    (read(held_out, validation_rows, row), validation_labels[row]),
                 )
                 results = [measured(logits_of(self._variables, x), y) for x, y in pairs]
                 per_evaluation = per_evaluation.write(evaluation, tf.concat(results, axis=0))

@@ -1,7 +1,10 @@
-"""What a head is and how it is trained: layers, optimizer, schedule, regularisation."""
+"""What a head is and how it is trained: layers, optimizer, schedule, regularisation, and the length of a training."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+from retrain.errors import TrainingError
 
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam")
 SCHEDULES = ("constant", "cosine")
@@ -9,13 +12,12 @@ SCHEDULES = ("constant", "cosine")
 
 @dataclass(frozen=True)
 class HeadRecipe:
-    """The shape of a head and the rule of its training.
+    """The shape of a head, its optimizer and its regularisation.
 
-    `hidden_units` are the widths of dense layers with ReLU in front of the last. `dropout` is the share of what the
-    last layer of all, and every one behind a hidden layer, takes that is left out at each step. `l2` times the sum
-    of the squared weights is added to the loss. `label_smoothing` is the share of each label that is spread evenly
-    over all classes. The learning rate is constant, or falls to 0 along half a cosine ("SGDR", Loshchilov and
-    Hutter, 2017).
+    `hidden_units` are the widths of dense layers with ReLU in front of the last. `dropout` is the dropout rate on the
+    input of the last layer and of every layer after a hidden one. `l2` times the sum of the squared weights is added
+    to the loss. `label_smoothing` is the share of each label that is spread evenly over all classes. The learning
+    rate is constant, or falls to 0 along half a cosine ("SGDR", Loshchilov and Hutter, 2017).
     """
 
     learning_rate: float = 0.01
@@ -27,25 +29,68 @@ class HeadRecipe:
     schedule: str = "constant"
 
     @property
-    def plain(self) -> bool:
+    def is_plain_sgd(self) -> bool:
         """Return whether this is the original's: one layer, plain gradient descent, nothing else."""
         return self == HeadRecipe(learning_rate=self.learning_rate)
 
 
-def keras_optimizer(name: str, *, learning_rate: float, schedule: str, steps: int) -> Any:
-    """Return an optimizer of Keras with its usual settings; momentum is 0.9.
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How long to train a head, on how much a step, and when to evaluate it.
 
-    Args:
-        name: One of `OPTIMIZERS`.
-        learning_rate: Of the first step.
-        schedule: One of `SCHEDULES`.
-        steps: Steps of the whole training, at the end of which the cosine reaches 0.
+    `validation_batch_size` is the number of examples of an evaluation, -1 for all of them, each once. The first and
+    the last step are evaluated, and every `eval_step_interval`-th between them. `seed` decides all random draws.
+    After `patience` evaluations without a better one the training stops, and the weights of the best are kept: the
+    most accurate on validation images, or of equal ones that with the smaller cross-entropy; None to go on.
+    After every `checkpoint_every` steps the head is wanted, and evaluated; 0 for never.
     """
+
+    steps: int
+    batch_size: int
+    validation_batch_size: int
+    eval_step_interval: int
+    seed: int
+    patience: int | None = None
+    checkpoint_every: int = 0
+
+
+@dataclass(frozen=True)
+class FineTuningPlan:
+    """How to fine-tune a network.
+
+    `start` names the first layer to train, as in `trainable_layers.split_network`; `recipe` holds for all layers
+    alike. `copies` are the distorted copies of each photo to sample from, 0 for a new one each time. `patience` is
+    that of `TrainingPlan`. `checkpoint` is a file that an interrupted run resumes from. `strategy` is a
+    tf.distribute.Strategy, from `devices.strategy`.
+    """
+
+    start: str
+    recipe: HeadRecipe
+    steps: int
+    batch_size: int
+    eval_step_interval: int
+    copies: int
+    seed: int
+    patience: int | None
+    checkpoint: Path
+    strategy: Any
+
+
+def keras_optimizer(recipe: HeadRecipe, steps: int) -> Any:
+    """Return an optimizer of Keras with its usual settings; momentum is 0.9, and a cosine reaches 0 after `steps`."""
     import keras
 
-    rate: Any = learning_rate
-    if schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(learning_rate, decay_steps=max(1, steps))
-    if name in ("sgd", "momentum"):
-        return keras.optimizers.SGD(rate, momentum=0.9 if name == "momentum" else 0.0)
-    return (keras.optimizers.RMSprop if name == "rmsprop" else keras.optimizers.Adam)(rate)
+    rate: Any = recipe.learning_rate
+    if recipe.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=max(1, steps))
+    if recipe.optimizer in ("sgd", "momentum"):
+        return keras.optimizers.SGD(rate, momentum=0.9 if recipe.optimizer == "momentum" else 0.0)
+    return (keras.optimizers.RMSprop if recipe.optimizer == "rmsprop" else keras.optimizers.Adam)(rate)
+
+
+def divergence(what: str, step: int, flag: str, learning_rate: float) -> TrainingError:
+    """Return the error of a training whose weights are no longer finite at a step."""
+    return TrainingError(
+        f"the {what} diverged before step {step + 1}: its weights are NaN or infinite. "
+        f"Try a smaller {flag} than {learning_rate:g}."
+    )

@@ -1,4 +1,4 @@
-"""Keras networks cut in two: layers that stay as they are, and the tail above them that is trained further."""
+"""Keras networks split in two: layers that stay frozen, and the layers above them that are trained further."""
 
 import difflib
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ from retrain.errors import UsageError
 class TrainableLayers:
     """The upper part of a network.
 
-    `below` are the tensors that it takes from the frozen part, `model` takes them and gives the bottleneck. In a
-    store they stand one behind the other, flat, in the lengths `sizes`.
+    `name` is that of its first layer. `inputs` are the tensors that it takes from the frozen part, and `model` computes
+    the bottleneck from them. The store keeps them flattened and concatenated; `sizes` are their lengths.
     """
 
     name: str
-    below: Sequence[Any]
+    inputs: Sequence[Any]
     model: Any
     shapes: Sequence[tuple[int, ...]]
 
@@ -29,19 +29,19 @@ class TrainableLayers:
         return [int(np.prod(shape)) for shape in self.shapes]
 
     def bottlenecks(self, flat: Any) -> Any:
-        """Return the bottlenecks of images, [N, D], from what the frozen part gave, float32 [N, sum of sizes].
+        """Return the bottlenecks [N, D] of images from the frozen part's flat output, float32 [N, sum of sizes].
 
         Batch normalisation and dropout are in inference mode.
         """
         import tensorflow as tf
 
         parts = tf.split(flat, self.sizes, axis=1)
-        taken = [tf.reshape(part, [-1, *shape]) for part, shape in zip(parts, self.shapes, strict=True)]
-        return self.model(taken[0] if len(taken) == 1 else taken, training=False)
+        tensors = [tf.reshape(part, [-1, *shape]) for part, shape in zip(parts, self.shapes, strict=True)]
+        return self.model(tensors[0] if len(tensors) == 1 else tensors, training=False)
 
 
 def split_network(model: Any, start: str) -> TrainableLayers:
-    """Return the tail of a network from a layer on, its weights shared with the network.
+    """Return a network's layers from one on, their weights shared with the network.
 
     Args:
         model: A Keras model of one image and one vector.
@@ -54,23 +54,23 @@ def split_network(model: Any, start: str) -> TrainableLayers:
 
     first = _index(model, start)
     inside = {id(layer) for layer in model.layers[first:]}
-    below: dict[int, Any] = {}
+    inputs: dict[int, Any] = {}
     for layer in model.layers[first:]:
         for node in layer._inbound_nodes:
             for tensor in node.input_tensors:
                 if id(tensor._keras_history.operation) not in inside:
-                    below[id(tensor)] = tensor
-    taken = list(below.values())
-    shapes = [tuple(int(size) for size in tensor.shape[1:]) for tensor in taken]
-    upper = keras.Model(taken[0] if len(taken) == 1 else taken, model.outputs[0])
-    return TrainableLayers(model.layers[first].name, taken, upper, shapes)
+                    inputs[id(tensor)] = tensor
+    tensors = list(inputs.values())
+    shapes = [tuple(int(size) for size in tensor.shape[1:]) for tensor in tensors]
+    upper = keras.Model(tensors[0] if len(tensors) == 1 else tensors, model.outputs[0])
+    return TrainableLayers(model.layers[first].name, tensors, upper, shapes)
 
 
-def frozen_part(model: Any, cut: TrainableLayers) -> Any:
-    """Return the Keras model of the layers below a tail."""
+def frozen_part(model: Any, layers: TrainableLayers) -> Any:
+    """Return the Keras model of the frozen layers, from the image to what the trainable ones take."""
     import keras
 
-    return keras.Model(model.inputs[0], list(cut.below))
+    return keras.Model(model.inputs[0], list(layers.inputs))
 
 
 def list_layers(model: Any) -> list[str]:
