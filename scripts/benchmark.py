@@ -29,6 +29,7 @@ from retrain.backbones.runner import BackboneRunner, TensorFlowRunner
 from retrain.backbones.sources import WeightsRequest
 from retrain.bottlenecks import computing
 from retrain.bottlenecks.computing import FeatureExtractor
+from retrain.bottlenecks.reading import Gather
 from retrain.bottlenecks.store import Entry, Stamp, Store
 from retrain.data.dataset import scan
 from retrain.data.decoding import decode
@@ -38,7 +39,9 @@ from retrain.formats import table as format_table
 from retrain.inference import loading as model_loading
 from retrain.inference import prediction
 from retrain.training import head_training, sampling
-from retrain.training.recipe import HeadRecipe
+from retrain.training.head_training import TrainingData
+from retrain.training.recipe import HeadRecipe, TrainingPlan, keras_optimizer
+from retrain.training.sampling import SamplingPlan
 
 
 @dataclass(frozen=True)
@@ -201,6 +204,22 @@ def train(bench: Bench) -> list[Row]:
     return rows
 
 
+def heads(bench: Bench) -> list[Row]:
+    """Measure another head's training, measured at every step, against Keras' `fit`, measured at every tenth."""
+    steps = 500 if bench.quick else 2000
+    rng = np.random.default_rng(0)
+    vectors, labels = rng.random((1100, 1001), np.float32), np.arange(1100) % 5
+    recipe = HeadRecipe(hidden_units=(256,), optimizer="adam", learning_rate=0.001)
+    plan = TrainingPlan(steps, batch_size=100, validation_batch_size=100, eval_step_interval=10, seed=0)
+    samples, data = _samples(lambda examples: vectors[examples], labels, plan)
+    ours = _best(lambda: head_training.train(data, samples, recipe, plan))
+    theirs = _best(lambda: _keras_fit(vectors, labels, samples, recipe), 2)
+    detail = f"{ours:.2f} s; Keras' {theirs:.2f} s"
+    return [
+        Row("other heads, ours over Keras' fit", f"adam, 256 hidden, {steps} steps", theirs / ours, "x", 1.5, 2, detail)
+    ]
+
+
 def commands(bench: Bench) -> list[Row]:
     """Measure whole commands in fresh processes."""
     rows = []
@@ -351,6 +370,7 @@ MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
     "fill": fill,
     "engines": engines,
     "train": train,
+    "heads": heads,
     "commands": commands,
     "growth": growth,
     "million": million,
@@ -477,29 +497,47 @@ def _train(bench: Bench, store: Store, rows_of: np.ndarray, labels: np.ndarray, 
     """Train on stored bottlenecks with the default batches and write the summaries, as the command does."""
     from retrain.evaluation.tensorboard import summarise
 
-    everything = np.arange(len(labels))
-    held_out, members = everything[::10], np.delete(everything, everything[::10])
-    drawn = sampling.plan(
-        labels,
-        members,
-        held_out,
-        steps=steps,
-        batch_size=100,
-        validation_batch_size=100,
-        eval_step_interval=10,
-        seed=0,
-    )
+    plan = TrainingPlan(steps, batch_size=100, validation_batch_size=100, eval_step_interval=10, seed=0)
+    samples, data = _samples(lambda examples: store.read(rows_of[examples]), labels, plan)
     with Summaries(bench.folder / "summaries", head_every=steps // 25) as summaries:
-        head_training.train(
-            lambda examples: store.read(rows_of[examples]),
-            labels,
-            members,
-            drawn,
-            class_count=int(labels.max()) + 1,
-            recipe=HeadRecipe(),
-            seed=0,
-            report=lambda segment: summarise(summaries, segment),
-        )
+        head_training.train(data, samples, HeadRecipe(), plan, report=lambda result: summarise(summaries, result))
+
+
+def _samples(gather: Gather, labels: np.ndarray, plan: TrainingPlan) -> tuple[SamplingPlan, TrainingData]:
+    """Return what a training samples, and from what: every tenth example is for validation."""
+    everything = np.arange(len(labels))
+    validation, training = everything[::10], np.delete(everything, everything[::10])
+    samples = sampling.sample_training(labels, training, validation, plan)
+    return samples, TrainingData(gather, labels, training, int(labels.max()) + 1)
+
+
+def _keras_fit(vectors: np.ndarray, labels: np.ndarray, samples: SamplingPlan, recipe: HeadRecipe) -> None:
+    """Train a head by Keras' `fit` on the same batches, evaluated every ten steps, and keep the best weights."""
+    import keras
+    import tensorflow as tf
+
+    standardised = tf.constant((vectors - vectors.mean(axis=0)) / vectors.std(axis=0))
+    hidden = [keras.layers.Dense(units, "relu") for units in recipe.hidden_units]
+    model = keras.Sequential([*hidden, keras.layers.Dense(int(labels.max()) + 1)])
+    model.compile(
+        keras_optimizer(recipe, len(samples.batches)),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        steps_per_execution=10,
+    )
+
+    def batch(examples: Any) -> tuple[Any, Any]:
+        return tf.gather(standardised, examples), tf.gather(labels, examples)
+
+    model.fit(
+        tf.data.Dataset.from_tensor_slices(samples.batches).map(batch),
+        steps_per_epoch=10,
+        epochs=len(samples.batches) // 10,
+        validation_data=batch(samples.validation[0]),
+        validation_batch_size=samples.validation.shape[1],
+        callbacks=[keras.callbacks.EarlyStopping("val_accuracy", patience=10**6, restore_best_weights=True)],
+        verbose=0,
+    )
 
 
 def _mean_colour_graph(path: Path, dimension: int) -> Path:
