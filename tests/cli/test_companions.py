@@ -19,6 +19,7 @@ def script(name, *words, code=0):
     )
 
 
+@pytest.mark.slow
 def test_count_ops_counts_all_and_by_name_and_by_type(graph):
     counts = nodes.count_operations(reading.read_graph(graph))
     assert int(script("count_ops", graph).stdout) == sum(counts.values())
@@ -27,6 +28,7 @@ def test_count_ops_counts_all_and_by_name_and_by_type(graph):
     assert script("count_ops", "gone.pb", code=1).stderr.startswith("count_ops: cannot read the graph gone.pb")
 
 
+@pytest.mark.slow
 def test_graph_pb2tb_writes_what_tensorboard_reads(graph, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -36,6 +38,7 @@ def test_graph_pb2tb_writes_what_tensorboard_reads(graph, tmp_path):
     assert "final_result" in {node.name for node in events.Graph().node}
 
 
+@pytest.mark.slow
 def test_quantize_graph_writes_a_graph_that_classifies_and_prints_what_it_costs(graph, tmp_path):
     for name, colour in (("red", (255, 0, 0)), ("blue", (0, 0, 255))):
         for number in range(30):
@@ -48,6 +51,7 @@ def test_quantize_graph_writes_a_graph_that_classifies_and_prints_what_it_costs(
     assert loading.load(tmp_path / "r.pb").metadata.test_accuracy is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -64,6 +68,7 @@ def test_quantize_graph_answers_what_it_does_not_offer_in_one_line(graph, tmp_pa
     assert not (tmp_path / "r.pb").exists()
 
 
+@pytest.mark.slow
 def test_flags_of_the_mode_that_is_not_offered_are_named_and_ignored(graph, tmp_path):
     done = script("quantize_graph", f"--input={graph}", f"--output={tmp_path}/r.pb", "--quantized_input")
     assert done.stderr == "quantize_graph: --quantized_input goes with --mode eightbit only; ignored\n"

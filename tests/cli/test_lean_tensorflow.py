@@ -27,11 +27,13 @@ def test_a_command_on_a_lone_graph_imports_no_keras(folder):
     assert answer.splitlines()[-1] == "False True"
 
 
+@pytest.mark.slow
 def test_what_is_missing_brings_the_whole_of_tensorflow(folder):
     answer = python(f"{LABEL}; import tensorflow as tf; print(tf.math.reduce_sum([1, 2]).numpy(), tf.__name__)", folder)
     assert answer.splitlines()[-1] == "3 tensorflow"
 
 
+@pytest.mark.slow
 def test_loading_a_graph_from_a_program_leaves_its_tensorflow_whole(folder):
     code = "from pathlib import Path; from retrain import load; load(Path('g.pb')); import tensorflow; "
     assert python(code + "print(tensorflow.__version__.count('.'))", folder).strip() == "2"

@@ -213,6 +213,7 @@ def test_weights_that_are_not_better_are_not_kept(tmp_path, rate):
     assert all(np.array_equal(a, b) for a, b in zip(weights(worse), before, strict=True))
 
 
+@pytest.mark.slow
 def test_patience_ends_a_fine_tuning_that_gains_nothing_more(tmp_path):
     made, data, checkpoint = tuning(steps=400, patience=2, folder=tmp_path)
     made._optimizer.learning_rate = 1e-30  # no step changes anything: the head's own evaluation stays the best
