@@ -8,16 +8,20 @@ import numpy as np
 
 from retrain.errors import ExportError, GraphError, first_line
 from retrain.files import sha256_of, write_result
-from retrain.formats.classifier import ExportSource, ModelStats, TrainedClassifier, as_probabilities, does_not_run
+from retrain.formats.classifier import (
+    Classifier,
+    ExportSource,
+    ModelStats,
+    TrainedClassifier,
+    as_probabilities,
+    does_not_run,
+)
 from retrain.formats.litert import conversion, flatbuffer
 from retrain.formats.litert import metadata as standard
 from retrain.metadata import METADATA_NOTE, Metadata
 from retrain.preprocessing import InputSpec
 
-_FULL_RANGE = {
-    np.uint8: 0,
-    np.int8: 128,
-}  # what makes a pixel of a model's whole number, where it takes pixels as they are
+_ZERO_PIXEL = {np.uint8: 0, np.int8: 128}  # added to a quantised value, gives the pixel
 
 
 def join(classifier: TrainedClassifier, metadata: Metadata, *, sha256: str) -> bytes:
@@ -25,53 +29,35 @@ def join(classifier: TrainedClassifier, metadata: Metadata, *, sha256: str) -> b
 
     Args:
         classifier: Has a LiteRT model of its backbone.
-        metadata: What the frozen graph of the same classifier says of itself.
-        sha256: That of the graph's file, so that the model is never taken for another's.
+        metadata: Those of the frozen graph of the same classifier.
+        sha256: That of the graph's file, which shows later that the model belongs to it.
     """
     backbone = classifier.litert.read_bytes() if classifier.litert else b""
     return _with_metadata(flatbuffer.add_head(backbone, classifier.head, output=classifier.output), metadata, sha256)
 
 
 def check_written(source: ExportSource, path: Path) -> None:
-    """Refuse where the float32 model is missing, which is written with every graph that LiteRT has a form for.
-
-    Raises:
-        ExportError: It is missing, or belongs to another graph.
-    """
+    """Refuse where the float32 model is missing, which is written with every graph that LiteRT has a form for."""
     if _graph_sha256(path) != source.sha256:
         raise ExportError("LiteRT has no form for this network. Leave tflite out of --export.")
 
 
 def write_float16(source: ExportSource, path: Path) -> None:
-    """Write a model whose weights are kept as float16, half the bytes; it computes in float32.
-
-    Raises:
-        BackboneError: The graph has an operation that LiteRT has not.
-        ExportError: The file cannot be written.
-    """
+    """Write a model whose weights are kept as float16, half the bytes; it computes in float32."""
     metadata = source.metadata
     model = conversion.to_float16(source.graph_def, metadata.input, target=metadata.output or "")
     write_result(path, _with_metadata(model, replace(metadata, test_accuracy=None), source.sha256))
 
 
 def write_int8(source: ExportSource, path: Path) -> None:
-    """Write a model in 8-bit arithmetic that takes pixels as they are, uint8, and gives uint8 scores.
-
-    Raises:
-        BackboneError: As for `write_float16`.
-        ExportError: As for `write_float16`.
-    """
+    """Write a model in 8-bit arithmetic that takes pixels as they are, uint8, and gives uint8 scores."""
     metadata, images = source.metadata, source.sample_images()
     model = conversion.to_int8(source.graph_def, metadata.input, target=metadata.output or "", images=images)
     write_result(path, _with_metadata(model, replace(metadata, test_accuracy=None), source.sha256))
 
 
 def describe(path: Path) -> Metadata:
-    """Return what a LiteRT model says of itself: by retrain's note, or by the standard metadata and its tensors.
-
-    Raises:
-        GraphError: Not a LiteRT model.
-    """
+    """Return retrain's metadata of a LiteRT model, or else what the standard metadata and its tensors show."""
     try:
         model = path.read_bytes()
         notes = flatbuffer.read_metadata(model)
@@ -88,8 +74,8 @@ def describe(path: Path) -> Metadata:
         raise GraphError(f"cannot read the model {path}: {error.strerror}. --graph names another.") from error
     except ValueError as error:
         raise GraphError(f"{path} is not a LiteRT model ({first_line(error)}).") from error
-    if image.scale and image.dtype in _FULL_RANGE:
-        mean, std = image.zero_point + _FULL_RANGE[image.dtype], 1 / image.scale
+    if image.scale and image.dtype in _ZERO_PIXEL:
+        mean, std = image.zero_point + _ZERO_PIXEL[image.dtype], 1 / image.scale
     height, width = image.shape[1:3] if len(image.shape) == 4 else (None, None)
     return Metadata(metadata.labels, InputSpec(image.name, height, width, mean, std), scores.name)
 
@@ -103,18 +89,9 @@ def is_form_of(model: Path, graph: Path) -> bool:
 
 
 def stats(path: Path) -> ModelStats:
-    """Return what a LiteRT model is made of."""
+    """Return the operators and parameters of a LiteRT model."""
     model = path.read_bytes()
     return ModelStats(flatbuffer.count_operations(model), flatbuffer.count_parameters(model))
-
-
-def load(path: Path, metadata: Metadata) -> "LiteRTModel":
-    """Return the classifier in a LiteRT file; `metadata` as in `formats.table.Format.load`.
-
-    Raises:
-        GraphError: It does not run here.
-    """
-    return LiteRTModel(path, metadata)
 
 
 class Runner:
@@ -163,21 +140,16 @@ class Runner:
         self._interpreter.set_tensor(self._image, self._input.whole(self._values))
 
 
-class LiteRTModel:
+class LiteRTModel(Classifier):
     """A classifier in a LiteRT file; a thread that shares it needs its own, from `for_thread`."""
 
     def __init__(self, path: Path, metadata: Metadata) -> None:
-        """Load the model.
-
-        Raises:
-            GraphError: It does not run here.
-        """
         self.metadata, self._path = metadata, path
         try:
             self._run = Runner(path, metadata.input)
         except (ValueError, RuntimeError) as error:
             raise GraphError(f"{path} is not an image classifier that LiteRT runs: {first_line(error)}.") from error
-        self.class_count: int | None = self._run.size
+        self.class_count = self._run.size
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Return probabilities float32 [N, C] for images uint8 [N, H, W, 3]."""
@@ -189,6 +161,9 @@ class LiteRTModel:
     def for_thread(self) -> "LiteRTModel":
         """Return the same classifier for another thread: an interpreter works for one at a time."""
         return LiteRTModel(self._path, self.metadata)
+
+
+load = LiteRTModel
 
 
 class _Quantization:
@@ -229,10 +204,10 @@ def _graph_sha256(model: Path) -> str | None:
 def _with_metadata(model: bytes, metadata: Metadata, sha256: str) -> bytes:
     """Return a model with retrain's own note inside, and the standard metadata with the labels."""
     image, scores = flatbuffer.io_tensors(model)
-    spec = replace(metadata.input, node=image.name)
+    mean, std = metadata.input.mean, metadata.input.std
     if image.scale:  # (pixel - zero_point) * scale goes in: what is quantised of it is the pixel itself
-        spec = replace(spec, mean=float(image.zero_point), std=1 / image.scale)
-    note = replace(metadata, input=spec, output=scores.name, bottleneck=None, graph_sha256=sha256)
+        mean, std = float(image.zero_point), 1 / image.scale
+    note = replace(metadata.with_io(image.name, scores.name, mean=mean, std=std), graph_sha256=sha256)
     described = standard.ClassifierMetadata(
         name=f"retrain, {metadata.architecture}",
         output=metadata.output or "",
