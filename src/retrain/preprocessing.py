@@ -48,6 +48,3 @@ class InputSpec:
             f"{known(self.node)}, {known(self.width)} x {known(self.height)} px, "
             f"(pixel - {known(self.mean)}) / {known(self.std)}"
         )
-
-
-UNKNOWN = InputSpec()
