@@ -1,4 +1,4 @@
-"""The export stage: joins head and backbone, writes the graph, reads it back, and compares it with what was trained."""
+"""The export stage: joins head and backbone, writes the graph, reads it back, and compares it with the training."""
 
 import importlib.metadata
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from retrain.graphs.reading import read_graph
 from retrain.head import Head
 from retrain.metadata import Metadata
 
-PARITY = 2e-3  # how far the written graph may be from what was trained, of a probability or the largest feature
+PARITY = 2e-3  # largest difference from the trained network, of a probability or relative to the largest feature
 _SCORED_AT_ONCE = 4096
 
 
@@ -39,14 +39,14 @@ class LabelledBottlenecks:
     labels: np.ndarray
 
     def score(self, probabilities: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-        """Return probabilities float32 [n, C]; the function gets a few thousand bottlenecks float32 [m, D] at a time."""
+        """Return probabilities float32 [n, C]; the function gets a few thousand bottlenecks [m, D] at a time."""
         starts = range(0, max(1, len(self.rows)), _SCORED_AT_ONCE)
         return np.concatenate([probabilities(self.read(self.rows[i : i + _SCORED_AT_ONCE])) for i in starts])
 
 
 @dataclass(frozen=True)
 class WrittenGraph:
-    """A frozen graph that was written and read back, and its own probabilities float32 [n, C] of the test photos."""
+    """A frozen graph that was written and read back, and its probabilities float32 [n, C] of the test photos."""
 
     graph_def: GraphDef
     metadata: Metadata

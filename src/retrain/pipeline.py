@@ -45,7 +45,7 @@ _SAMPLE_IMAGES = 200  # training images that show 8-bit arithmetic the range of 
 def retrain(
     config: RetrainConfig, terminal: Terminal | None = None, *, choices: Mapping[str, Sequence[Any]] | None = None
 ) -> Report:
-    """Return the report of a training: photos in, an exported graph that was loaded again and measured out.
+    """Train on a folder of photos, export a graph, read it back, and return the report of its accuracy.
 
     Args:
         config: All settings.
@@ -54,7 +54,7 @@ def retrain(
             that is best on the validation images is exported and measured on the test images.
 
     Raises:
-        RetrainError: Anything that the user can mend; nothing that was finished is lost by running again.
+        RetrainError: The user can fix it and run again; nothing that was finished is lost.
     """
     terminal = terminal or Terminal(quiet=True)
     trials = sweep.trials(choices or {})

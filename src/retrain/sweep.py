@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from retrain.evaluation.metrics import Interval
 
-# The flags that may be given several values, and how a run is named after them.
+# The flags that take several values, and the prefix of each in the name of a run.
 SWEEPABLE = {
     "architecture": "",
     "learning_rate": "LR_",

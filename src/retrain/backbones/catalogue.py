@@ -39,10 +39,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """One row: a backbone's name, the kind of its source, what it takes, and the node or layer that gives bottlenecks.
+    """One row: a backbone's name, the kind of its source, its input, and the node or layer that gives bottlenecks.
 
-    None stands for what only the file or module itself tells. `original_target` is what the original took for the
-    bottleneck, where ours is another, `original_dimension` its size.
+    None: read from the file or module itself. `original_target` is the bottleneck of the original, where ours is
+    another, `original_dimension` its size.
     """
 
     architecture: str
@@ -183,7 +183,7 @@ def _table() -> dict[str, BackboneSpec]:
 
 
 def _square(size: int, node: str | None = None) -> InputSpec:
-    """Return what a network takes whose pixels lie in [-1, 1]."""
+    """Return the input of a network whose pixels lie in [-1, 1]."""
     return InputSpec(node, size, size, 127.5, 127.5)
 
 

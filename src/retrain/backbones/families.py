@@ -1,4 +1,4 @@
-"""The families of backbones, one row each: what finds the weights, what freezes them, what trains them further."""
+"""The families of backbones, one row each: functions to locate, freeze and fine-tune their weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Locate = Callable[[BackboneSpec, WeightsRequest], BackboneSource]
 
 @dataclass(frozen=True)
 class Family:
-    """What is done with the backbones of one kind.
+    """The functions for backbones of one kind.
 
     `locate` finds the weights, after downloading them where needed; `freeze` makes them a graph; `trainable` makes
     them a Keras network, None where they are frozen. They raise what the functions below say. `takes_weights` and

@@ -93,7 +93,7 @@ def bundled(weights: Path, *, height: int, width: int) -> Any:
             arrays = {name: opened[name] for name in opened.files}
         alpha = arrays["conv1/kernel"].shape[-1] / _MOBILENET_STEM
     except (OSError, KeyError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise BackboneError(_not_of_the_layout(weights, "not an .npz file of that layout")) from error
+        raise _layout_error(weights, "not an .npz file of that layout") from error
     try:
         model = keras.applications.MobileNet(
             input_shape=(height, width, 3), alpha=alpha, include_top=False, weights=None, pooling="avg"
@@ -104,7 +104,7 @@ def bundled(weights: Path, *, height: int, width: int) -> Any:
         for variable in model.weights:
             variable.assign(arrays["/".join(variable.path.split("/")[-2:])].astype(np.float32))
     except (KeyError, ValueError) as error:
-        raise BackboneError(_not_of_the_layout(weights, first_line(error))) from error
+        raise _layout_error(weights, first_line(error)) from error
     return model
 
 
@@ -123,7 +123,7 @@ def _application(name: str, source: BackboneSource) -> Any:
     except ValueError as error:  # the network's own limits on the image size
         raise BackboneError(f"keras:{name} refuses {width} x {height} px images: {first_line(error)}.") from error
     except Exception as error:
-        raise BackboneError(_cannot_fetch(name, error)) from error
+        raise _download_error(name, error) from error
     return _with_weights_file(build, name, source.path, shape)
 
 
@@ -218,18 +218,18 @@ def _with_top(build: Any, file: Path, arguments: dict[str, Any]) -> Any:
     return model
 
 
-def _not_of_the_layout(weights: Path, problem: str) -> str:
-    return (
+def _layout_error(weights: Path, problem: str) -> BackboneError:
+    return BackboneError(
         f"{weights} does not hold the weights of a MobileNet v1 ({problem}). "
         f"scripts/pretrain_backbone.py writes such files."
     )
 
 
-def _cannot_fetch(name: str, error: Exception) -> str:
+def _download_error(name: str, error: Exception) -> BackboneError:
     url = re.search(r"https?://\S+", str(error))
     where = url[0].rstrip(":.,") if url else f"the official weights of keras:{name}"
     reason = re.sub(r".*?https?://\S+:?\s*(None -- )?", "", first_line(error)) or type(error).__name__
-    return (
+    return BackboneError(
         f"cannot download {where}: {reason}. Put the file into ~/.keras/models yourself or name it with --weights, "
         f"or use --architecture mobilenet_bundled, which needs no download."
     )

@@ -119,7 +119,7 @@ class TensorFlowRunner:
 def halving(
     run: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray, *, most: int, warn: Callable[[int], None]
 ) -> np.ndarray:
-    """Return what `run` makes of images, run `most` at a time, and half as many each time that they do not fit.
+    """Return the vectors of images, run `most` at a time, and half as many each time that they do not fit.
 
     Args:
         run: From uint8 [n, H, W, 3] to float32 [n, D]; raises ResourceExhaustedError where the memory is too small.

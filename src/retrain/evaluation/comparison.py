@@ -39,8 +39,8 @@ class FormatResult:
 class Comparison:
     """The images that formats are compared on.
 
-    `labels` int64 [N] are their class ids, None where they say nothing of the accuracy. `max_drop` is how much accuracy
-    a format may lose, 0 to 1.
+    `labels` int64 [N] are their class ids, None where the images are not for testing. `max_drop` is how much accuracy a
+    format may lose, 0 to 1.
     """
 
     images: Sequence[Path]

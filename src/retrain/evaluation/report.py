@@ -160,7 +160,7 @@ def _page(report: Report, image_dir: Path, folder: Path) -> str:
     sections = [
         f"<h1>Test accuracy {verdict}</h1>",
         f"<p>{html.escape(report.architecture)}, {report.steps} steps at learning rate {report.learning_rate:g}, "
-        f"seed {report.random_seed}.{_chosen(report.settings)}</p>",
+        f"seed {report.random_seed}.{_settings(report.settings)}</p>",
         *[f"<p class=note>{_text(note)}</p>" for note in report.notes],
         _curve(report.measured),
         _class_table(report),
@@ -172,7 +172,7 @@ def _page(report: Report, image_dir: Path, folder: Path) -> str:
     return f"<!doctype html><meta charset=utf-8><title>retrain</title><style>{_STYLE}</style>\n" + "\n".join(sections)
 
 
-def _chosen(settings: dict[str, object]) -> str:
+def _settings(settings: dict[str, object]) -> str:
     named = ", ".join(f"{name} {_value(value)}" for name, value in settings.items())
     return f" Settings: {html.escape(named)}." if settings else ""
 

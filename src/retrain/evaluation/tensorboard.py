@@ -44,7 +44,7 @@ class Summaries:
             runs: Folders below it, one for each curve of a chart; the first shows graph and images.
             head_every: Steps from one summary of the head to the next.
             scope: First part of the head's names.
-            part: Names files that go beside those of a training.
+            part: Suffix of event files that are kept apart from those of a training.
             clock: Seconds since 1970.
 
         Raises:
@@ -182,7 +182,7 @@ _SMALL_BYTES = 1024
 
 
 def sketch(graph_def: GraphDef, *, scope: str) -> GraphDef:
-    """Return a graph for a picture of it: large constants emptied, the backbone's nodes in one scope.
+    """Return a graph for the graph page: large constants emptied, the backbone's nodes in one scope.
 
     Args:
         graph_def: A graph that retrain exported; it is not changed.

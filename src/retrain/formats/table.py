@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Export:
     """One form in which a classifier is exported beside its frozen graph.
 
-    `ending` follows the graph's name without its own. `write` and `check` are functions of the format's module:
+    `ending` replaces that of the graph's name. `write` and `check` name functions of the format's module:
     `write(source, path)` writes it; `check(path)` refuses a target before the training, None where a path that can be
     written to is enough. `tolerance` is the largest accepted difference of a probability from the frozen graph's;
     classes closer than that count as tied. None: only accuracy is compared. `decodes` says that the model also decodes
@@ -60,7 +60,7 @@ class Format:
         """Return the classifier in a file; `metadata` come from `describe`, with the user's own values filled in.
 
         Raises:
-            GraphError: It does not run here, or has not what the metadata name.
+            GraphError: It does not run here, or lacks a node that the metadata name.
         """
         return self.function("load")(path, metadata)  # type: ignore[no-any-return]
 

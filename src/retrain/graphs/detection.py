@@ -100,7 +100,7 @@ def _scalar(nodes: dict[str, Any], tensor: str) -> float | None:
     """Return the one number in a constant, whatever Identity nodes are in between; None for anything else."""
     import tensorflow as tf
 
-    seen: set[str] = set()  # a stranger's graph may go round in a circle
+    seen: set[str] = set()  # a damaged graph may have a loop
     node = nodes.get(node_name(tensor))
     while node is not None and node.op == "Identity" and node.input and node.name not in seen:
         seen.add(node.name)

@@ -1,7 +1,7 @@
-"""Rewrites a frozen graph into the fewest and oldest operations that compute the same.
+"""Folds constants and batch normalisation in a frozen graph.
 
-Batch normalisation becomes part of the convolution before it, and what is left of it a multiplication and an
-addition, so that loaders of TensorFlow 1 know every operation and phones have fewer to run.
+Batch normalisation becomes part of the convolution before it, or else a multiplication and an addition, so that
+loaders of TensorFlow 1 know every operation and phones have fewer to run.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 from retrain.graphs import nodes
 from retrain.graphs.nodes import GraphDef, constant_node, node_name, with_nodes
 
-_PASSED_OVER = frozenset("Identity IdentityN CheckNumerics StopGradient PreventGradient Snapshot EnsureShape".split())
+_IDENTITIES = frozenset("Identity IdentityN CheckNumerics StopGradient PreventGradient Snapshot EnsureShape".split())
 _CONTROL_FLOW = frozenset("Switch Merge Enter Exit NextIteration LoopCond".split())
 _LINEAR = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
 _FUSED = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
@@ -30,12 +30,12 @@ class _Affine:
     offset: np.ndarray
 
     def then(self, other: "_Affine") -> "_Affine":
-        """Return what this one and then the other one make of x."""
+        """Return this one followed by the other."""
         return _Affine(self.scale * other.scale, self.offset * other.scale + other.offset)
 
 
 def simplify(graph_def: GraphDef, *, keep: Sequence[str]) -> GraphDef:
-    """Return a graph that gives the same, to rounding, with batch normalisation folded into convolutions.
+    """Return a graph of the same results, to rounding, with batch normalisation folded into convolutions.
 
     Args:
         graph_def: A frozen graph for inference; it is not changed. One with control flow is returned as it is.
@@ -43,15 +43,15 @@ def simplify(graph_def: GraphDef, *, keep: Sequence[str]) -> GraphDef:
     """
     if any(node.op in _CONTROL_FLOW for node in graph_def.node):
         return graph_def
-    return _Rewriter(fold_constants(_direct(graph_def, keep)), keep).rewritten()
+    return _Rewriter(fold_constants(_without_identities(graph_def, keep)), keep).rewritten()
 
 
-def _direct(graph_def: GraphDef, keep: Sequence[str]) -> GraphDef:
-    """Return the graph without nodes that only pass on what they get, and without control edges."""
-    passed = {n.name: n.input for n in graph_def.node if n.op in _PASSED_OVER and n.name not in keep and n.input}
+def _without_identities(graph_def: GraphDef, keep: Sequence[str]) -> GraphDef:
+    """Return the graph without nodes that only pass on their input, and without control edges."""
+    passed = {n.name: n.input for n in graph_def.node if n.op in _IDENTITIES and n.name not in keep and n.input}
 
     def origin(tensor: str) -> str:
-        seen: set[str] = set()  # a stranger's graph may go round in a circle, which TensorFlow will refuse
+        seen: set[str] = set()  # a damaged graph may have a loop, which TensorFlow will refuse
         while (name := node_name(tensor)) in passed and name not in seen:
             seen.add(name)
             _, _, output = nodes.tensor_name(tensor).rpartition(":")
@@ -79,14 +79,14 @@ class _Rewriter:
                 self._fold_into(node)
         for node in self._graph_def.node:
             if node.op in (*_FUSED, _LEGACY_BATCH_NORM) and (affine := self._affine(node)):
-                self._spell_out(node, affine)
+                self._to_mul_and_add(node, affine)
             elif node.op == "AddV2":
                 node.op = "Add"
         self._graph_def.node.extend(self._added)
         return with_nodes(self._graph_def, nodes.needed_nodes(self._graph_def, sorted(self._keep)))
 
     def _fold_into(self, linear: Any) -> None:
-        """Fold what only scales and shifts the result of a linear operation into its weights and one bias."""
+        """Fold the nodes that only scale and shift the result of a linear operation into its weights and one bias."""
         weights = self._value(linear.input[1])
         if weights is None or _channels_first(linear):
             return
@@ -109,7 +109,7 @@ class _Rewriter:
         last.attr.clear()
         last.attr["T"].type = data_type
 
-    def _spell_out(self, norm: Any, affine: _Affine) -> None:
+    def _to_mul_and_add(self, norm: Any, affine: _Affine) -> None:
         """Turn a batch normalisation that follows no convolution into a multiplication and an addition."""
         data_type = norm.attr["T"].type
         product = type(norm)(name=f"{norm.name}/scaled", op="Mul")
@@ -126,7 +126,7 @@ class _Rewriter:
         return readers[0] if len(readers) == 1 and node.name not in self._keep else None
 
     def _affine(self, node: Any, of: str | None = None) -> _Affine | None:
-        """Return what a node does to the output of node `of` (its first input), if no more than scale and shift it."""
+        """Return how a node scales and shifts the output of node `of` (its first input), None if it does more."""
         if node.op in (*_FUSED, _LEGACY_BATCH_NORM):
             return self._normalisation(node)
         if node.op not in ("Mul", "Sub", "RealDiv", *_ADDITIONS) or len(node.input) != 2:

@@ -36,7 +36,7 @@ def count_operations(graph_def: GraphDef) -> Counter[str]:
 
 
 def count_parameters(graph_def: GraphDef) -> int:
-    """Return how many numbers the constants of a graph hold, those that stand for shapes and axes left out."""
+    """Return how many numbers the constants of a graph hold, without those of shapes and axes."""
     import tensorflow as tf
 
     kinds = {tf.as_dtype(kind).as_datatype_enum for kind in ("float32", "float16", "quint8", "qint8", "bfloat16")}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from retrain.errors import GraphError
 from retrain.formats.classifier import Classifier
-from retrain.formats.litert.model import is_form_of
+from retrain.formats.litert.model import belongs_to
 from retrain.formats.table import FROZEN_GRAPH, format_of, path_of
 from retrain.metadata import Metadata, find_labels_file, read_labels, without_numbers
 
@@ -54,7 +54,7 @@ def file_to_load(graph: Path, overrides: Metadata | None = None) -> Path:
     if overrides and (overrides.output or overrides.input.node or any(overrides.input.size)):
         return graph
     litert = path_of(graph, "tflite")
-    return litert if is_form_of(litert, graph) else graph
+    return litert if belongs_to(litert, graph) else graph
 
 
 def _check_complete(graph: Path, metadata: Metadata) -> None:

@@ -37,9 +37,9 @@ def join(classifier: TrainedClassifier, metadata: Metadata, *, sha256: str) -> b
 
 
 def check_written(source: ExportSource, path: Path) -> None:
-    """Refuse where the float32 model is missing, which is written with every graph that LiteRT has a form for."""
+    """Check that the float32 model exists, which is written with every graph that LiteRT can run."""
     if _graph_sha256(path) != source.sha256:
-        raise ExportError("LiteRT has no form for this network. Leave tflite out of --export.")
+        raise ExportError("LiteRT cannot run this network. Leave tflite out of --export.")
 
 
 def write_float16(source: ExportSource, path: Path) -> None:
@@ -80,8 +80,8 @@ def describe(path: Path) -> Metadata:
     return Metadata(metadata.labels, InputSpec(image.name, height, width, mean, std), scores.name)
 
 
-def is_form_of(model: Path, graph: Path) -> bool:
-    """Return whether a LiteRT model is there and was written with this very frozen graph, not with an earlier one."""
+def belongs_to(model: Path, graph: Path) -> bool:
+    """Return whether a LiteRT model exists and was written with this frozen graph, not with an earlier one."""
     try:
         return _graph_sha256(model) == sha256_of(graph)
     except OSError:
@@ -98,11 +98,11 @@ class Runner:
     """Runs one image at a time through a LiteRT model; each thread needs its own."""
 
     def __init__(self, model: Path, spec: InputSpec) -> None:
-        """Load a model of one image and one vector that takes what `spec` says, quantised or not.
+        """Load a model from one image, as in `spec`, to one vector, quantised or not.
 
         Raises:
             ValueError: Not such a model.
-            RuntimeError: It has operations that LiteRT has not.
+            RuntimeError: It has operations that LiteRT lacks.
         """
         from ai_edge_litert.interpreter import Interpreter
 
@@ -118,8 +118,8 @@ class Runner:
         mean, std = spec.mean or 0.0, spec.std or 1.0
         self._mean, self._factor = np.float32(mean), np.float32(1 / std)
         self._input, self._output = _Quantization(image), _Quantization(vector)
-        pixels_as_they_are = self._input.dtype is np.uint8 and self._input.takes(mean=mean, std=std)
-        self._set = self._set_pixels if pixels_as_they_are else self._set_scaled
+        unscaled = self._input.dtype is np.uint8 and self._input.keeps_pixels(mean=mean, std=std)
+        self._set = self._set_pixels if unscaled else self._set_scaled
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Return the model's vector, float32 [D], for the pixels of one image, uint8 [H, W, 3].
@@ -129,7 +129,7 @@ class Runner:
         """
         self._set(pixels)
         self._interpreter.invoke()
-        return self._output.real(self._interpreter.get_tensor(self._vector).reshape(-1))
+        return self._output.dequantize(self._interpreter.get_tensor(self._vector).reshape(-1))
 
     def _set_pixels(self, pixels: np.ndarray) -> None:
         self._interpreter.set_tensor(self._image, pixels[None])
@@ -137,7 +137,7 @@ class Runner:
     def _set_scaled(self, pixels: np.ndarray) -> None:
         np.subtract(pixels, self._mean, out=self._values[0])
         self._values *= self._factor
-        self._interpreter.set_tensor(self._image, self._input.whole(self._values))
+        self._interpreter.set_tensor(self._image, self._input.quantize(self._values))
 
 
 class LiteRTModel(Classifier):
@@ -167,30 +167,30 @@ load = LiteRTModel
 
 
 class _Quantization:
-    """How a tensor's whole numbers stand for real ones: `(whole - zero_point) * scale`; floats stand for themselves."""
+    """The quantisation of a tensor, `(quantized - zero_point) * scale`; float tensors have none."""
 
     def __init__(self, details: dict[str, Any]) -> None:
         self.dtype = details["dtype"]
         self._scale, self._zero = details["quantization"]
 
-    def takes(self, *, mean: float, std: float) -> bool:
-        """Return whether the whole numbers are the pixels themselves, where `(pixel - mean) / std` goes in."""
+    def keeps_pixels(self, *, mean: float, std: float) -> bool:
+        """Return whether the quantised values of `(pixel - mean) / std` are the pixels themselves."""
         return bool(abs(mean - self._zero) < 1e-3 and abs(std * self._scale - 1) < 1e-5)
 
-    def whole(self, values: np.ndarray) -> np.ndarray:
+    def quantize(self, values: np.ndarray) -> np.ndarray:
         if self.dtype is np.float32:
             return values
         limits = np.iinfo(self.dtype)
-        whole: np.ndarray = np.clip(np.round(values / self._scale + self._zero), limits.min, limits.max)
-        return whole.astype(self.dtype)
+        quantized: np.ndarray = np.clip(np.round(values / self._scale + self._zero), limits.min, limits.max)
+        return quantized.astype(self.dtype)
 
-    def real(self, values: np.ndarray) -> np.ndarray:
+    def dequantize(self, values: np.ndarray) -> np.ndarray:
         if self.dtype is np.float32:
             return values
-        reals: np.ndarray = values.astype(np.float32)
-        reals -= np.float32(self._zero)
-        reals *= np.float32(self._scale)
-        return reals
+        floats: np.ndarray = values.astype(np.float32)
+        floats -= np.float32(self._zero)
+        floats *= np.float32(self._scale)
+        return floats
 
 
 def _graph_sha256(model: Path) -> str | None:
@@ -202,10 +202,10 @@ def _graph_sha256(model: Path) -> str | None:
 
 
 def _with_metadata(model: bytes, metadata: Metadata, sha256: str) -> bytes:
-    """Return a model with retrain's own note inside, and the standard metadata with the labels."""
+    """Return a model with retrain's metadata inside, and the standard metadata with the labels."""
     image, scores = flatbuffer.io_tensors(model)
     mean, std = metadata.input.mean, metadata.input.std
-    if image.scale:  # (pixel - zero_point) * scale goes in: what is quantised of it is the pixel itself
+    if image.scale:  # (pixel - zero_point) * scale goes in, whose quantised value is the pixel
         mean, std = float(image.zero_point), 1 / image.scale
     note = replace(metadata.with_io(image.name, scores.name, mean=mean, std=std), graph_sha256=sha256)
     described = standard.ClassifierMetadata(
