@@ -38,10 +38,13 @@ class LabelledBottlenecks:
     rows: np.ndarray
     labels: np.ndarray
 
-    def score(self, probabilities: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    def score(self, probabilities: Callable[[np.ndarray], np.ndarray], *, class_count: int) -> np.ndarray:
         """Return probabilities float32 [n, C]; the function gets a few thousand bottlenecks [m, D] at a time."""
-        starts = range(0, max(1, len(self.rows)), _SCORED_AT_ONCE)
-        return np.concatenate([probabilities(self.read(self.rows[i : i + _SCORED_AT_ONCE])) for i in starts])
+        scores = np.zeros((len(self.rows), class_count), np.float32)
+        for start in range(0, len(self.rows), _SCORED_AT_ONCE):
+            part = slice(start, start + _SCORED_AT_ONCE)
+            scores[part] = probabilities(self.read(self.rows[part]))
+        return scores
 
 
 @dataclass(frozen=True)
@@ -94,14 +97,15 @@ class ClassifierWriter:
         Raises:
             ExportError: A file could not be written, or differs from what was trained.
         """
-        expected = test.score(head.probabilities)
+        count = len(self.class_names)
+        expected = test.score(head.probabilities, class_count=count)
         accuracy = metrics.accuracy(expected, test.labels) if len(test.labels) else None
         draft = temporary_sibling(graph)
         try:
             write_result(draft, self._join(head, accuracy))
             graph_def = read_graph(draft)
             model = frozen_graph.GraphModel(graph_def, frozen_graph.metadata_of(graph_def), path=graph)
-            probabilities = test.score(model.from_bottlenecks)
+            probabilities = test.score(model.from_bottlenecks, class_count=count)
             written = WrittenGraph(graph_def, model.metadata, sha256_of(draft), probabilities)
             _check_parity(graph, "probabilities", probabilities, expected)
             self._check_bottlenecks(graph, model)

@@ -151,7 +151,8 @@ def _without_results(config: RetrainConfig, folder: Path) -> RetrainConfig:
 
 def _result(trial: Trial, candidate: Candidate, seconds: float) -> TrialResult:
     validation = _labelled(candidate, candidate.prepared.variants.members[Split.VALIDATION])
-    probabilities, size = validation.score(candidate.head.probabilities), candidate.artefacts.size(candidate.head)
+    count, size = len(candidate.prepared.dataset.class_names), candidate.artefacts.size(candidate.head)
+    probabilities = validation.score(candidate.head.probabilities, class_count=count)
     return sweep.result_of(trial, probabilities, validation.labels, seconds=seconds, size=size)
 
 
@@ -243,12 +244,8 @@ def _check_validation(config: RetrainConfig, dataset: Dataset, *, several: bool)
 
 def _check_results(config: RetrainConfig) -> None:
     """Fail now, not after the training, where a result cannot be written."""
-    written = [
-        config.output_graph,
-        config.output_labels,
-        *reports.report_paths(config.output_graph),
-        config.checkpoint_path,
-    ]
+    pages = reports.report_paths(config.output_graph)
+    written = [config.output_graph, config.output_labels, *pages, config.checkpoint_path]
     if config.intermediate_store_frequency:
         written.append(intermediate_path(config, 0))
     files.check_writable(*written)
