@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class RetrainError(Exception):
-    """Something that the user can mend; the message says what is wrong, what was found and what to do."""
+    """An error that the user can fix; the message says what is wrong, what was found and what to do."""
 
 
 class UsageError(RetrainError):
@@ -37,7 +37,7 @@ class GraphError(RetrainError):
 
 
 class TrainingError(RetrainError):
-    """The training came to nothing; the message says which setting to change."""
+    """The training failed; the message says which setting to change."""
 
 
 class ExportError(RetrainError):
@@ -45,7 +45,7 @@ class ExportError(RetrainError):
 
 
 def did_you_mean(word: str, names: Iterable[str], *, count: int = 3) -> str:
-    """Return " Did you mean a or b?" with the names most like a word, "" where none is like it."""
+    """Return " Did you mean a or b?" with the names most similar to a word, "" if none is similar."""
     near = difflib.get_close_matches(word, list(names), n=count)
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
@@ -56,7 +56,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an exception says, without its full stop, to quote in a message of ours."""
+    """Return the first line of an exception's message, without its full stop."""
     lines = str(error).strip().splitlines()
     if lines and lines[0] == "in user code:":  # where TensorFlow traced a function: the traceback, and then the reason
         lines = [lines[-1].strip().partition(": ")[2]]
@@ -64,5 +64,5 @@ def first_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text with control characters and undecodable bytes escaped: names come from strangers' disks."""
+    """Return a text with control characters and undecodable bytes escaped, for names from any disk."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)

@@ -1,4 +1,4 @@
-"""The export stage: joins head and backbone, writes the graph, reads it back, and compares it with what was trained."""
+"""The export stage: joins head and backbone, writes the graph, reads it back, and compares it with the training."""
 
 import importlib.metadata
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from retrain.graphs.reading import read_graph
 from retrain.head import Head
 from retrain.metadata import Metadata
 
-PARITY = 2e-3  # how far the written graph may be from what was trained, of a probability or the largest feature
+PARITY = 2e-3  # largest difference from the trained network, of a probability or relative to the largest feature
 _SCORED_AT_ONCE = 4096
 
 
@@ -31,7 +31,7 @@ _SCORED_AT_ONCE = 4096
 class LabelledBottlenecks:
     """The bottlenecks of some photos, read when they are needed, and their class ids.
 
-    `read` gives those of the indices `rows` int64 [n]; `labels` int64 [n].
+    `read` returns those of the indices `rows` int64 [n]; `labels` int64 [n].
     """
 
     read: Gather
@@ -39,12 +39,7 @@ class LabelledBottlenecks:
     labels: np.ndarray
 
     def score(self, probabilities: Callable[[np.ndarray], np.ndarray], *, class_count: int) -> np.ndarray:
-        """Return probabilities float32 [n, C], a few thousand bottlenecks in memory at a time.
-
-        Args:
-            probabilities: From bottlenecks float32 [n, D] to probabilities float32 [n, C].
-            class_count: C.
-        """
+        """Return probabilities float32 [n, C]; the function gets a few thousand bottlenecks [m, D] at a time."""
         scores = np.zeros((len(self.rows), class_count), np.float32)
         for start in range(0, len(self.rows), _SCORED_AT_ONCE):
             part = slice(start, start + _SCORED_AT_ONCE)
@@ -54,7 +49,7 @@ class LabelledBottlenecks:
 
 @dataclass(frozen=True)
 class WrittenGraph:
-    """A frozen graph that was written and read back, and its own probabilities float32 [n, C] of the test photos."""
+    """A frozen graph that was written and read back, and its probabilities float32 [n, C] of the test photos."""
 
     graph_def: GraphDef
     metadata: Metadata
@@ -82,11 +77,11 @@ class ClassifierWriter:
         Raises:
             ExportError: The file cannot be written.
         """
-        write_result(path, frozen_graph.join(self._classifier(head), self._metadata(None)))
+        write_result(path, self._join(head))
 
     def size(self, head: Head) -> int:
         """Return the bytes that the frozen graph of a head takes."""
-        return len(frozen_graph.join(self._classifier(head), self._metadata(None)))
+        return len(self._join(head))
 
     def write_checkpoint(self, prefix: Path, head: Head, step: int) -> None:
         """Write the variables of a head after some steps as a TensorFlow checkpoint.
@@ -97,13 +92,7 @@ class ClassifierWriter:
         checkpoint.write_checkpoint(prefix, scope=self.scope, head=head, step=step)
 
     def write(self, graph: Path, labels: Path, head: Head, test: LabelledBottlenecks) -> WrittenGraph:
-        """Write graph, LiteRT model and labels; return the graph as it was read back.
-
-        Args:
-            graph: Where the frozen graph goes.
-            labels: Where the labels go.
-            head: What was trained.
-            test: The test photos.
+        """Write graph, LiteRT model and labels; return the graph as it was read back, with its scores of `test`.
 
         Raises:
             ExportError: A file could not be written, or differs from what was trained.
@@ -111,10 +100,9 @@ class ClassifierWriter:
         count = len(self.class_names)
         expected = test.score(head.probabilities, class_count=count)
         accuracy = metrics.accuracy(expected, test.labels) if len(test.labels) else None
-        classifier = self._classifier(head)
         draft = temporary_sibling(graph)
         try:
-            write_result(draft, frozen_graph.join(classifier, self._metadata(accuracy)))
+            write_result(draft, self._join(head, accuracy))
             graph_def = read_graph(draft)
             model = frozen_graph.GraphModel(graph_def, frozen_graph.metadata_of(graph_def), path=graph)
             probabilities = test.score(model.from_bottlenecks, class_count=count)
@@ -127,7 +115,7 @@ class ClassifierWriter:
             draft.unlink(missing_ok=True)
         metadata.write_labels(labels, self.class_names)
         if self.runner.model:
-            self._write_litert(path_of(graph, "tflite"), classifier, written)
+            self._write_litert(path_of(graph, "tflite"), head, written)
         return written
 
     def write_saved_model(self, folder: Path, written: WrittenGraph) -> None:
@@ -151,8 +139,8 @@ class ClassifierWriter:
             backbone.graph, self.runner.model, backbone.input, backbone.target, head, self.output, self.scope
         )
 
-    def _metadata(self, test_accuracy: float | None) -> Metadata:
-        return Metadata(
+    def _join(self, head: Head, test_accuracy: float | None = None) -> bytes:
+        described = Metadata(
             labels=self.class_names,
             input=self.backbone.input,
             output=self.output,
@@ -161,11 +149,12 @@ class ClassifierWriter:
             retrain_version=__version__,
             tensorflow_version=importlib.metadata.version("tensorflow"),
         )
+        return frozen_graph.join(self._classifier(head), described)
 
-    def _write_litert(self, path: Path, classifier: TrainedClassifier, written: WrittenGraph) -> None:
-        write_result(path, litert_model.join(classifier, written.metadata, sha256=written.sha256))
+    def _write_litert(self, path: Path, head: Head, written: WrittenGraph) -> None:
+        write_result(path, litert_model.join(self._classifier(head), written.metadata, sha256=written.sha256))
         image = probe_image(*self.backbone.input.size)
-        trained = classifier.head.probabilities(self.runner.runner()(image)[None])
+        trained = head.probabilities(self.runner.runner()(image)[None])
         model = litert_model.load(path, litert_model.describe(path))
         _check_parity(path, "probabilities", model(image[None]), trained)
 
@@ -180,9 +169,7 @@ class ClassifierWriter:
 
 def probe_image(height: int, width: int) -> np.ndarray:
     """Return a fixed colourful picture, uint8 [height, width, 3], to compare two forms of one network with."""
-    rows = np.arange(height)[:, None, None]
-    columns = np.arange(width)[None, :, None]
-    channels = np.arange(3)[None, None, :]
+    rows, columns, channels = np.ogrid[:height, :width, :3]
     waves = np.sin(rows / (7.0 + channels)) + np.cos(columns / (11.0 - channels)) + np.sin((rows + columns) / 23.0)
     return np.clip(127.5 + waves * 42.5, 0, 255).astype(np.uint8)
 

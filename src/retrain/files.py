@@ -1,4 +1,4 @@
-"""Writes a file whole or not at all."""
+"""Writes files completely or not at all; their size and hash."""
 
 import hashlib
 import os
@@ -44,12 +44,12 @@ def check_writable(*paths: Path) -> None:
             probe.unlink()
         except OSError as error:
             raise ExportError(
-                f"cannot write {path}: {error.strerror}. Give another path or mend its permissions."
+                f"cannot write {path}: {error.strerror}. Give another path or fix its permissions."
             ) from error
 
 
 def write_result(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all.
+    """Write a file completely or not at all.
 
     Raises:
         ExportError: It cannot be written.

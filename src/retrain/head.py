@@ -49,7 +49,7 @@ class Head:
         return softmax(self.logits(bottlenecks))
 
     def names(self, scope: str) -> list["LayerNames"]:
-        """Return what the nodes of each layer are called, the last one's as in the original."""
+        """Return the node names of each layer, the last one's as in the original."""
         hidden = [
             LayerNames(f"{scope}/hidden_{n}/weights", f"{scope}/hidden_{n}/biases", f"{scope}/hidden_{n}")
             for n in range(1, len(self.layers))
@@ -81,18 +81,18 @@ class Standardisation:
     mean: np.ndarray
     deviation: np.ndarray
 
-    def standardised(self, vectors: np.ndarray) -> np.ndarray:
+    def apply(self, vectors: np.ndarray) -> np.ndarray:
         """Return (vectors - mean) / deviation, in the memory of `vectors`."""
         vectors -= self.mean
         vectors /= self.deviation
         return vectors
 
-    def unfolded(self, head: Head) -> tuple[Layer, ...]:
+    def unfold(self, head: Head) -> tuple[Layer, ...]:
         """Return the layers that do on standardised bottlenecks what a head does on raw ones."""
         first, *others = head.layers
         return (Layer(first.weights * self.deviation[:, None], first.biases + self.mean @ first.weights), *others)
 
-    def folded(self, layers: tuple[Layer, ...]) -> Head:
+    def fold(self, layers: tuple[Layer, ...]) -> Head:
         """Return the head that does on raw bottlenecks what `layers` do on standardised ones."""
         first, *others = layers
         weights = first.weights / self.deviation[:, None]

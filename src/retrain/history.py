@@ -1,4 +1,4 @@
-"""What a training measured on its way: evaluations, the best of them, and all that one chunk of steps reports."""
+"""The evaluations of a training, the best of them, and the results of one chunk of steps."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class ChunkResult:
-    """What a chunk of steps measured, for reports.
+    """The results of a chunk of steps, for reports.
 
     `series` are curves of the training batch before each of `steps` int64 [S], float32 [S] by their names.
     `evaluations` were made after their step. `head` is the one after the last step, and `batch` float32 [B, D] the

@@ -1,4 +1,4 @@
-"""What a model file says of itself, and the labels file beside it."""
+"""The metadata in a model file, and the labels file beside it."""
 
 import json
 import re
@@ -18,10 +18,7 @@ _NUMBERED = re.compile(r"(\d+)[ :]+(\S.*)")
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a model file says of itself: labels, its input and output, and what trained it.
-
-    What is not known of a model from elsewhere is None.
-    """
+    """The metadata in a model file: labels, input and output, and what trained it; None for what is not known."""
 
     labels: tuple[str, ...] = ()
     input: InputSpec = InputSpec()
@@ -38,6 +35,11 @@ class Metadata:
         missing = [field.name for field in fields(self) if getattr(self, field.name) in (None, ())]
         values = {name: getattr(other, name) for name in missing}
         return replace(self, **values, input=self.input.filled_from(other.input))
+
+    def with_io(self, node: str, output: str, *, mean: float | None, std: float | None) -> "Metadata":
+        """Return these metadata for another file: it takes `(pixel - mean) / std` at `node`, without a bottleneck."""
+        spec = replace(self.input, node=node, mean=mean, std=std)
+        return replace(self, input=spec, output=output, bottleneck=None)
 
     def to_json(self) -> str:
         """Return the fields as one line of JSON, those of the input among them: `input` is its node."""
@@ -83,7 +85,7 @@ def default_labels_path(graph: Path) -> Path:
 
 
 def write_labels(path: Path, labels: Sequence[str]) -> None:
-    """Write one class name a line, in the order of the class ids; a line break in a name becomes a space.
+    """Write a labels file, as in `encode_labels`.
 
     Raises:
         ExportError: The file cannot be written.
@@ -100,9 +102,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
     try:
         return decode_labels(path.read_bytes())
     except OSError as error:
-        raise GraphError(
-            f"cannot read the labels file {path}: {error.strerror}. Name the right one with --labels."
-        ) from error
+        problem = f"cannot read the labels file {path}: {error.strerror}"
+        raise GraphError(f"{problem}. Name the right one with --labels.") from error
 
 
 def find_labels_file(path: Path) -> Path | None:

@@ -3,10 +3,12 @@
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import MISSING, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+import numpy as np
 
 from retrain import files, sweep
 from retrain.backbones import catalogue, devices, families
@@ -21,16 +23,9 @@ from retrain.data.split import Split
 from retrain.data.variants import Distorter, Variant
 from retrain.errors import ExportError, UsageError
 from retrain.evaluation import comparison, tensorboard
+from retrain.evaluation import report as reports
 from retrain.evaluation.comparison import Comparison, ExportReport, export_and_compare
-from retrain.evaluation.report import (
-    Report,
-    RunSettings,
-    TestScores,
-    closing_lines,
-    make_report,
-    report_paths,
-    write_report,
-)
+from retrain.evaluation.report import Report, RunSettings, TestScores
 from retrain.evaluation.tensorboard import TRAIN, Summaries, write_hparams
 from retrain.export import LabelledBottlenecks, WrittenGraph
 from retrain.formats import saved_model
@@ -50,7 +45,7 @@ _SAMPLE_IMAGES = 200  # training images that show 8-bit arithmetic the range of 
 def retrain(
     config: RetrainConfig, terminal: Terminal | None = None, *, choices: Mapping[str, Sequence[Any]] | None = None
 ) -> Report:
-    """Return the report of a training: photos in, an exported graph that was loaded again and measured out.
+    """Train on a folder of photos, export a graph, read it back, and return the report of its accuracy.
 
     Args:
         config: All settings.
@@ -59,7 +54,7 @@ def retrain(
             that is best on the validation images is exported and measured on the test images.
 
     Raises:
-        RetrainError: Anything that the user can mend; nothing that was finished is lost by running again.
+        RetrainError: The user can fix it and run again; nothing that was finished is lost.
     """
     terminal = terminal or Terminal(quiet=True)
     trials = sweep.trials(choices or {})
@@ -155,51 +150,49 @@ def _without_results(config: RetrainConfig, folder: Path) -> RetrainConfig:
 
 
 def _result(trial: Trial, candidate: Candidate, seconds: float) -> TrialResult:
-    """Return how good a candidate is on all validation images."""
-    variants = candidate.prepared.variants
-    rows = variants.members[Split.VALIDATION]
-    validation = LabelledBottlenecks(candidate.read, rows, variants.labels[rows])
-    probabilities = validation.score(
-        candidate.head.probabilities, class_count=len(candidate.prepared.dataset.class_names)
-    )
-    size = candidate.artefacts.size(candidate.head)
+    validation = _labelled(candidate, candidate.prepared.variants.members[Split.VALIDATION])
+    count, size = len(candidate.prepared.dataset.class_names), candidate.artefacts.size(candidate.head)
+    probabilities = validation.score(candidate.head.probabilities, class_count=count)
     return sweep.result_of(trial, probabilities, validation.labels, seconds=seconds, size=size)
 
 
+def _labelled(candidate: Candidate, rows: np.ndarray) -> LabelledBottlenecks:
+    return LabelledBottlenecks(candidate.read, rows, candidate.prepared.variants.labels[rows])
+
+
 def _finish(chosen: Candidate, terminal: Terminal) -> Report:
-    """Write everything, measure what was written on the test images, and report."""
+    """Write everything, measure the written graph on the test images, and report."""
     config, prepared = chosen.config, chosen.prepared
-    test = _test_photos(chosen)
+    test = _labelled(chosen, _sample(chosen, Split.TESTING, config.test_batch_size))
+    paths = [prepared.variants.rows[row].path for row in test.rows.tolist()]
     written = chosen.artefacts.write(config.output_graph, config.output_labels, chosen.head, test)
     _show_graph(chosen, written)
     if config.saved_model_dir:
         chosen.artefacts.write_saved_model(config.saved_model_dir, written)
-    exported = _export(chosen, written, test, terminal) if config.export else None
-    paths = [prepared.variants.rows[row].path for row in test.rows.tolist()]
-    report = make_report(
+    scores = TestScores(paths, written.probabilities, test.labels)
+    exported = _export(chosen, written, scores, terminal) if config.export else None
+    report = reports.make_report(
         _run_settings(chosen),
         prepared.dataset,
-        TestScores(paths, written.probabilities, test.labels),
+        scores,
         rejected=prepared.rejected,
         history=chosen.history,
-        exports=[exported.graph, *exported.formats] if exported else [],
+        exports=exported.results if exported else [],
     )
-    write_report(report, config.output_graph, prepared.dataset.image_dir)
-    terminal.say_all(closing_lines(report, misclassified=config.print_misclassified_test_images))
+    reports.write_report(report, config.output_graph, prepared.dataset.image_dir)
+    terminal.say_all(reports.closing_lines(report, misclassified=config.print_misclassified_test_images))
     _say_what_was_written(chosen, report, terminal)
     if exported:
-        terminal.say_all(comparison.table(exported.graph, exported.formats))
+        terminal.say_all(comparison.table(exported.results))
         if exported.problems:
             raise ExportError(f"{'; '.join(exported.problems)}. All other results are written, and files are kept.")
     return report
 
 
-def _test_photos(chosen: Candidate) -> LabelledBottlenecks:
-    """Return the test photos that count: all, or a sample of them."""
-    config, variants = chosen.config, chosen.prepared.variants
-    rows = variants.members[Split.TESTING]
-    rows = sampling.sample(variants.labels, rows, size=config.test_batch_size, seed=config.random_seed)
-    return LabelledBottlenecks(chosen.read, rows, variants.labels[rows])
+def _sample(chosen: Candidate, split: Split, size: int) -> np.ndarray:
+    """Return the indices int64 [n] of photos of a split: a sample, or all for -1."""
+    variants = chosen.prepared.variants
+    return sampling.sample(variants.labels, variants.members[split], size=size, seed=chosen.config.random_seed)
 
 
 def _show_graph(chosen: Candidate, written: WrittenGraph) -> None:
@@ -209,39 +202,29 @@ def _show_graph(chosen: Candidate, written: WrittenGraph) -> None:
         summaries.graph(sketch.SerializeToString())
 
 
-def _export(chosen: Candidate, written: WrittenGraph, test: LabelledBottlenecks, terminal: Terminal) -> ExportReport:
-    """Return what the formats that were asked for are worth, after writing them."""
+def _export(chosen: Candidate, written: WrittenGraph, test: TestScores, terminal: Terminal) -> ExportReport:
+    """Write the formats of --export, and return how they compare with the frozen graph."""
     config, prepared = chosen.config, chosen.prepared
-    variants = prepared.variants
-    rows = sampling.sample(
-        variants.labels, variants.members[Split.TRAINING], size=_SAMPLE_IMAGES, seed=config.random_seed
-    )
-    photos = list(dict.fromkeys(variants.rows[row].path for row in rows.tolist()))
-    tested = [variants.rows[row].path for row in test.rows.tolist()]
-    images = [prepared.dataset.image_dir / path for path in tested or photos]
+    rows = _sample(chosen, Split.TRAINING, _SAMPLE_IMAGES).tolist()
+    photos = list(dict.fromkeys(prepared.variants.rows[row].path for row in rows))
+    images = [prepared.dataset.image_dir / path for path in test.paths or photos]
     samples = [Variant(path) for path in photos]
     return export_and_compare(
         config.export,
         ExportSource(written.graph_def, written.metadata, written.sha256, lambda: prepared.extractor.pixels(samples)),
         config.output_graph,
-        Comparison(images, test.labels if tested else None, config.max_accuracy_drop),
+        Comparison(images, test.labels if test.paths else None, config.max_accuracy_drop),
         advance=terminal.progress("Exporting", "format"),
     )
 
 
 def _run_settings(chosen: Candidate) -> RunSettings:
-    """Return what the run was asked for; of its other settings those that differ from their defaults, no paths."""
+    """Return the settings of the run: those without a field of their own only if changed, and no paths."""
     config = chosen.config
-    defaults = {field.name: field.default for field in fields(config) if field.default is not MISSING}
-    values = {name: getattr(config, name) for name in defaults if name not in _ELSEWHERE}
-    settings = {n: value for n, value in values.items() if value != defaults[n] and not isinstance(value, Path)}
-    return RunSettings(
-        config.tfhub_module or config.architecture,
-        steps_of(config, chosen.prepared),
-        config.learning_rate,
-        config.random_seed,
-        settings,
-    )
+    others = {field: getattr(config, field.name) for field in fields(config) if field.name not in _ELSEWHERE}
+    changed = {f.name: value for f, value in others.items() if value != f.default and not isinstance(value, Path)}
+    steps, architecture = steps_of(config, chosen.prepared), config.tfhub_module or config.architecture
+    return RunSettings(architecture, steps, config.learning_rate, config.random_seed, changed)
 
 
 def _check_validation(config: RetrainConfig, dataset: Dataset, *, several: bool) -> None:
@@ -261,7 +244,8 @@ def _check_validation(config: RetrainConfig, dataset: Dataset, *, several: bool)
 
 def _check_results(config: RetrainConfig) -> None:
     """Fail now, not after the training, where a result cannot be written."""
-    written = [config.output_graph, config.output_labels, *report_paths(config.output_graph), config.checkpoint_path]
+    pages = reports.report_paths(config.output_graph)
+    written = [config.output_graph, config.output_labels, *pages, config.checkpoint_path]
     if config.intermediate_store_frequency:
         written.append(intermediate_path(config, 0))
     files.check_writable(*written)
@@ -272,12 +256,12 @@ def _check_results(config: RetrainConfig) -> None:
 
 def _say_what_was_written(chosen: Candidate, report: Report, terminal: Terminal) -> None:
     config = chosen.config
-    page, _ = report_paths(config.output_graph)
+    page, _ = reports.report_paths(config.output_graph)
     litert = [formats.path_of(config.output_graph, "tflite")] if chosen.artefacts.runner.model else []
-    written = [config.output_graph, *litert, config.output_labels]
-    written += [config.saved_model_dir] if config.saved_model_dir else []
-    written = list(dict.fromkeys([*written, *(row.path for row in report.exports)]))
-    terminal.say(f"Wrote {', '.join(str(path) for path in written)} and {page}.")
+    saved_model_dir = [config.saved_model_dir] if config.saved_model_dir else []
+    written = [config.output_graph, *litert, config.output_labels, *saved_model_dir]
+    written += [row.path for row in report.exports]
+    terminal.say(f"Wrote {', '.join(map(str, dict.fromkeys(written)))} and {page}.")
     terminal.say(f"Label a photo:  label_image --graph {config.output_graph} PHOTO.jpg")
     terminal.say(f"See the curves: tensorboard --logdir {config.summaries_dir}")
 
@@ -297,8 +281,7 @@ def _spec(config: RetrainConfig) -> BackboneSpec:
 
 def _introduce(dataset: Dataset, terminal: Terminal) -> None:
     parts = ", ".join(f"{sum(dataset.counts(split))} {split}" for split in Split)
-    terminal.say(
-        f"{len(dataset.examples)} images in {len(dataset.class_names)} classes in {dataset.image_dir}: {parts}."
-    )
+    images, classes = len(dataset.examples), len(dataset.class_names)
+    terminal.say(f"{images} images in {classes} classes in {dataset.image_dir}: {parts}.")
     for note in dataset.notes:
         terminal.warn(note)

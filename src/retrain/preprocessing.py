@@ -1,4 +1,4 @@
-"""What an image network takes: `InputSpec`, one value from training to serving, and the scaling of pixels for it."""
+"""The input of an image network: `InputSpec`, one value from training to serving, and the scaling of pixels."""
 
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ if TYPE_CHECKING:  # the flags read the table of backbones, and need not wait fo
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a network takes: float32 [N, height, width, 3] of `(pixel - mean) / std`, RGB pixels 0 to 255.
+    """The input of a network: float32 [N, height, width, 3] of `(pixel - mean) / std`, RGB pixels 0 to 255.
 
     `node` is the graph node, layer or signature argument that takes it. None stands for what is not known.
     """
@@ -48,6 +48,3 @@ class InputSpec:
             f"{known(self.node)}, {known(self.width)} x {known(self.height)} px, "
             f"(pixel - {known(self.mean)}) / {known(self.std)}"
         )
-
-
-UNKNOWN = InputSpec()

@@ -1,4 +1,4 @@
-"""Sweeps: every combination of the values that were given, what each is called, and how they rank."""
+"""Sweeps: every combination of several values of flags, the name of each, and their ranking."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from retrain.evaluation.metrics import Interval
 
-# The flags that may be given several values, and how a run is named after them.
+# The flags that take several values, and the prefix of each in the name of a run.
 SWEEPABLE = {
     "architecture": "",
     "learning_rate": "LR_",
@@ -24,7 +24,7 @@ SWEEPABLE = {
 
 @dataclass(frozen=True)
 class Trial:
-    """One combination: its name, "" where there is only one, and the values that it differs by."""
+    """One combination of values; its name is "" where there is only one."""
 
     name: str
     values: dict[str, Any]
@@ -39,7 +39,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """What became of a trial: validation accuracy with its interval, seconds of training, bytes of the graph."""
+    """The results of a trial: validation accuracy with its interval, seconds of training, bytes of the graph."""
 
     name: str
     accuracy: float
@@ -52,15 +52,7 @@ class TrialResult:
 def result_of(
     trial: Trial, probabilities: "np.ndarray", labels: "np.ndarray", *, seconds: float, size: int
 ) -> TrialResult:
-    """Return how good a trial is on the validation photos.
-
-    Args:
-        trial: Which.
-        probabilities: float32 [n, C], of all validation photos.
-        labels: int64 [n], their class ids.
-        seconds: How long it was trained.
-        size: Bytes of its graph.
-    """
+    """Return the result of a trial on all validation photos: `probabilities` float32 [n, C], `labels` int64 [n]."""
     from retrain.evaluation import metrics
 
     hits = int((probabilities.argmax(axis=1) == labels).sum())
@@ -72,10 +64,8 @@ def result_of(
 def trials(choices: Mapping[str, Sequence[Any]]) -> list[Trial]:
     """Return every combination of values, in the order given; one nameless trial where nothing was given."""
     flags = [flag for flag in SWEEPABLE if flag in choices]
-    return [
-        Trial(_name(dict(zip(flags, values, strict=True))), dict(zip(flags, values, strict=True)))
-        for values in itertools.product(*(choices[flag] for flag in flags))
-    ]
+    combinations = itertools.product(*(choices[flag] for flag in flags))
+    return [Trial(_name(values), values) for values in (dict(zip(flags, row, strict=True)) for row in combinations)]
 
 
 def ranking(results: Sequence[TrialResult]) -> list[int]:

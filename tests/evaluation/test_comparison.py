@@ -63,7 +63,7 @@ def test_problems_are_what_is_lost_and_what_differs():
 
 
 def test_the_table_has_a_line_for_each_file_under_one_head():
-    lines = comparison.table(row("frozen graph", 0.9), [row("onnx", None)])
+    lines = comparison.table([row("frozen graph", 0.9), row("onnx", None)])
     assert [line[:12].rstrip() for line in lines] == ["format", "frozen graph", "onnx"]
     assert lines[0].split() == ["format", "file", "bytes", "ms/image", "test", "accuracy", "agreement", "allowed"]
     assert lines[1].split() == ["frozen", "graph", "f", "1", "1.00", "90.0%", "-"]

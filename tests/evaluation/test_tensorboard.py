@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from retrain import head
 from retrain.errors import ExportError
 from retrain.evaluation.tensorboard import TRAIN, VALIDATION, Summaries
 
@@ -24,7 +25,7 @@ def write(folder, seconds=1000):
         curves = {"accuracy": np.array([0.5, 0.75]), "cross_entropy": np.array([1.5, 1.0])}
         summaries.scalars(VALIDATION, np.array([0, 4]), curves)
         weights = np.arange(6, dtype=np.float32).reshape(3, 2)
-        summaries.head(4, weights=weights, biases=np.zeros(2), logits=np.ones((4, 2)), activations=np.full((4, 2), 0.5))
+        summaries.head(4, head.linear(weights, np.zeros(2, np.float32)), np.zeros((4, 3), np.float32))
 
 
 def test_tensorboard_reads_the_originals_tags(tmp_path):

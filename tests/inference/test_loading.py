@@ -39,10 +39,10 @@ def test_a_litert_form_with_wild_offsets_costs_nothing(both):
     taken = []
     for position in range(8, 400, 4):
         lite.write_bytes(whole[:position] + b"\xff\xff\xff\x7f" + whole[position + 4 :])
-        taken.append(litert_model.is_form_of(lite, both))
+        taken.append(litert_model.belongs_to(lite, both))
     assert taken.count(False) > 10
     lite.write_bytes(whole)
-    assert litert_model.is_form_of(lite, both)
+    assert litert_model.belongs_to(lite, both)
 
 
 def test_a_litert_model_can_be_named_itself(both, tmp_path):

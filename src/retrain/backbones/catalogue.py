@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from retrain.errors import BackboneError
-from retrain.preprocessing import UNKNOWN, InputSpec
+from retrain.preprocessing import InputSpec
 
 OFFICIAL = "imagenet"
 RANDOM = "random"
@@ -39,10 +39,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """One row: a backbone's name, the kind of its source, what it takes, and the node or layer that gives bottlenecks.
+    """One row: a backbone's name, the kind of its source, its input, and the node or layer that gives bottlenecks.
 
-    None stands for what only the file or module itself tells. `original_target` is what the original took for the
-    bottleneck, where ours is another, `original_dimension` its size.
+    None: read from the file or module itself. `original_target` is the bottleneck of the original, where ours is
+    another, `original_dimension` its size.
     """
 
     architecture: str
@@ -63,21 +63,17 @@ class _KerasRow:
     preprocessing: str  # the mode of its preprocess_input: tf, caffe, torch, or none where the model has its own
 
 
-HUB_INPUT = InputSpec(mean=0.0, std=255.0)  # the convention of TF-Hub: pixels in [0, 1]
+# Pixels in [0, 1]: https://www.tensorflow.org/hub/common_signatures/images
+HUB_INPUT = InputSpec(mean=0.0, std=255.0)
 _FILE_KINDS = {".pb": Kind.GRAPH_FILE, ".keras": Kind.KERAS_FILE, ".h5": Kind.KERAS_FILE}
 
 # Source: keras.applications, the default size of each model and the mode of each preprocess_input.
 KERAS_APPLICATIONS = {
     **{f"ConvNeXt{size}": _KerasRow(224, "none") for size in ("Tiny", "Small", "Base", "Large", "XLarge")},
     **{f"DenseNet{depth}": _KerasRow(224, "torch") for depth in (121, 169, 201)},
-    **{
-        f"EfficientNetB{number}": _KerasRow(size, "none")
-        for number, size in enumerate((224, 240, 260, 300, 380, 456, 528, 600))
-    },
-    **{
-        f"EfficientNetV2{name}": _KerasRow(size, "none")
-        for name, size in {"B0": 224, "B1": 240, "B2": 260, "B3": 300, "S": 384, "M": 480, "L": 480}.items()
-    },
+    **{f"EfficientNetB{n}": _KerasRow(s, "none") for n, s in enumerate((224, 240, 260, 300, 380, 456, 528, 600))},
+    **{f"EfficientNetV2B{n}": _KerasRow(size, "none") for n, size in enumerate((224, 240, 260, 300))},
+    **{f"EfficientNetV2{name}": _KerasRow(size, "none") for name, size in {"S": 384, "M": 480, "L": 480}.items()},
     "InceptionResNetV2": _KerasRow(299, "tf"),
     "InceptionV3": _KerasRow(299, "tf"),
     "MobileNet": _KerasRow(224, "tf"),
@@ -101,8 +97,7 @@ def find(architecture: str) -> BackboneSpec:
         BackboneError: Neither; the nearest names are offered.
     """
     table = _table()
-    row = table.get(architecture.lower())
-    if row:
+    if row := table.get(architecture.lower()):
         return row
     path = Path(architecture)
     if path.suffix in _FILE_KINDS or path.is_dir():
@@ -111,29 +106,19 @@ def find(architecture: str) -> BackboneSpec:
         kind = Kind.SAVED_MODEL if path.is_dir() else _FILE_KINDS[path.suffix]
         return BackboneSpec(path.name, kind, location=str(path))
     near = difflib.get_close_matches(architecture.lower(), table, n=3, cutoff=0.5)
-    offered = (
-        ", ".join(table[name].architecture for name in near) or "mobilenet_bundled, mobilenet_1.0_224, inception_v3"
-    )
+    offered = [table[name].architecture for name in near] or [DEFAULT, "mobilenet_1.0_224", "inception_v3"]
     raise BackboneError(
-        f"unknown architecture {architecture!r}. Did you mean: {offered}? "
+        f"unknown architecture {architecture!r}. Did you mean: {', '.join(offered)}? "
         f"`retrain --help` lists all; a .pb, a .keras file or a SavedModel folder works too."
     )
 
 
 def from_hub(handle: str) -> BackboneSpec:
-    """Return the row of a TF-Hub module, which takes [0, 1] by TF-Hub's convention.
-
-    Source: https://www.tensorflow.org/hub/common_signatures/images
-    """
+    """Return the row of a TF-Hub module."""
     return BackboneSpec(handle, Kind.HUB, HUB_INPUT, location=handle)
 
 
-def sized(spec: BackboneSpec, size: int) -> BackboneSpec:
-    """Return the row for square images of another size.
-
-    Raises:
-        BackboneError: The network is made for one size.
-    """
+def _with_size(spec: BackboneSpec, size: int) -> BackboneSpec:
     if spec.kind in (Kind.ARCHIVE, Kind.GRAPH_FILE):
         made_for = f" takes {spec.input.width} px" if spec.input.width else " was frozen for one size"
         raise BackboneError(
@@ -146,10 +131,10 @@ def sized(spec: BackboneSpec, size: int) -> BackboneSpec:
 def select(
     architecture: str,
     *,
-    tfhub_module: str | None = None,
-    image_size: int | None = None,
-    network_input: InputSpec = UNKNOWN,
-    target: str | None = None,
+    tfhub_module: str | None,
+    image_size: int | None,
+    network_input: InputSpec,
+    target: str | None,
 ) -> BackboneSpec:
     """Return the row of a backbone with the user's own values in it.
 
@@ -165,7 +150,7 @@ def select(
     """
     spec = find(architecture) if tfhub_module is None else from_hub(tfhub_module)
     if image_size is not None:
-        spec = sized(spec, image_size)
+        spec = _with_size(spec, image_size)
     return replace(spec, input=network_input.filled_from(spec.input), target=target or spec.target)
 
 
@@ -191,15 +176,14 @@ def _table() -> dict[str, BackboneSpec]:
         for size in (224, 192, 160, 128):
             rows += [_mobilenet(width, size, ""), _mobilenet(width, size, "_quantized")]
     for name, row in KERAS_APPLICATIONS.items():
-        spec = _square(row.size)
-        if row.preprocessing != "tf":  # done in the graph
-            spec = replace(spec, mean=0.0, std=1.0)
+        # Other modes are part of the graph.
+        spec = _square(row.size) if row.preprocessing == "tf" else InputSpec(None, row.size, row.size, 0.0, 1.0)
         rows.append(BackboneSpec(f"keras:{name}", Kind.KERAS, spec))
     return {row.architecture.lower(): row for row in rows}
 
 
 def _square(size: int, node: str | None = None) -> InputSpec:
-    """Return what a network takes whose pixels lie in [-1, 1]."""
+    """Return the input of a network whose pixels lie in [-1, 1]."""
     return InputSpec(node, size, size, 127.5, 127.5)
 
 

@@ -105,5 +105,5 @@ def _defect(path: Path, name: str, sha256: str | None) -> str:
                 for _ in archive:
                     pass
         except (tarfile.TarError, EOFError, OSError, zlib.error):
-            return "what came is no intact .tar.gz archive"
+            return "the download is no intact .tar.gz archive"
     return ""

@@ -1,4 +1,4 @@
-"""The families of backbones, one row each: what finds the weights, what freezes them, what trains them further."""
+"""The families of backbones, one row each: functions to locate, freeze and fine-tune their weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,29 +10,26 @@ from retrain.backbones.sources import BackboneSource, WeightsRequest
 from retrain.errors import BackboneError
 from retrain.graphs.freezing import FrozenGraph
 
+Locate = Callable[[BackboneSpec, WeightsRequest], BackboneSource]
+
 
 @dataclass(frozen=True)
 class Family:
-    """What is done with the backbones of one kind.
+    """The functions for backbones of one kind.
 
     `locate` finds the weights, after downloading them where needed; `freeze` makes them a graph; `trainable` makes
-    them a Keras network, None where they are frozen. `takes_weights` and `has_nodes` say whether --weights and
-    --input_layer go with them.
+    them a Keras network, None where they are frozen. They raise what the functions below say. `takes_weights` and
+    `has_nodes` say whether --weights and --input_layer go with them.
     """
 
-    locate: Callable[[BackboneSpec, WeightsRequest], BackboneSource]
+    locate: Locate
     freeze: Callable[[BackboneSource], FrozenGraph]
     trainable: Callable[[BackboneSource], Network] | None = None
     takes_weights: bool = False
     has_nodes: bool = False
 
 
-def _of_keras(
-    locate: Callable[[BackboneSpec, WeightsRequest], BackboneSource],
-    network: Callable[[BackboneSource], Network],
-    *,
-    takes_weights: bool = False,
-) -> Family:
+def _of_keras(locate: Locate, network: Callable[[BackboneSource], Network], *, takes_weights: bool = False) -> Family:
     return Family(locate, lambda source: keras_networks.freeze(network(source)), network, takes_weights)
 
 
@@ -48,15 +45,11 @@ FAMILIES = {
 
 
 def locate(spec: BackboneSpec, request: WeightsRequest) -> BackboneSource:
-    """Return where the weights of a backbone are, after downloading what it needs.
-
-    Args:
-        spec: A row, with the user's own sizes and tensors filled in.
-        request: Where they may come from.
+    """Return the source of a backbone's weights, after downloading what it needs.
 
     Raises:
-        BackboneError: Weights that are not there or make no sense for this backbone.
-        DownloadError: No archive, and none to be had.
+        BackboneError: The weights are missing, or do not belong to this backbone.
+        DownloadError: They are neither here nor can they be fetched.
     """
     family = FAMILIES[spec.kind]
     if request.weights is not None and not family.takes_weights:
@@ -95,5 +88,4 @@ def trainable_network(source: BackboneSource) -> Network:
         BackboneError: It is no Keras network, or cannot be built or read.
     """
     check_trainable(source.spec)
-    trainable = FAMILIES[source.spec.kind].trainable
-    return trainable(source)  # type: ignore[misc]  # check_trainable has seen it
+    return FAMILIES[source.spec.kind].trainable(source)  # type: ignore[misc]  # check_trainable has seen it

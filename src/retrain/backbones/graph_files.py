@@ -15,40 +15,24 @@ from retrain.graphs.nodes import GraphDef
 
 
 def locate_archive(spec: BackboneSpec, request: WeightsRequest) -> BackboneSource:
-    """Return an archive in the folder of downloads, fetched where it is not there yet.
-
-    Raises:
-        DownloadError: It cannot be fetched.
-    """
+    """Return an archive in the folder of downloads, fetched where it is not there yet."""
     path = download.fetch(spec.url or "", request.model_dir, sha256=spec.sha256, advance=request.advance)
     return from_path(spec, path)
 
 
 def locate_file(spec: BackboneSpec, request: WeightsRequest) -> BackboneSource:
-    """Return a file or folder that the user named.
-
-    Raises:
-        BackboneError: It cannot be read.
-    """
+    """Return a file or folder that the user named."""
     return from_path(spec, Path(spec.location or ""))
 
 
 def freeze_archive(source: BackboneSource) -> FrozenGraph:
-    """Return the graph in an archive, up to its bottleneck.
-
-    Raises:
-        RetrainError: As for `freeze_file`.
-    """
-    graph_def = reading.parse_graph(_member(source.path, source.spec.member or ""), name=source.weights)
-    return _freeze(source, graph_def)
+    """Return the graph in an archive, up to its bottleneck."""
+    data = _member(source.path, source.spec.member or "")
+    return _freeze(source, reading.parse_graph(data, name=source.weights))
 
 
 def freeze_file(source: BackboneSource) -> FrozenGraph:
-    """Return the graph in a `.pb` file, up to its bottleneck.
-
-    Raises:
-        RetrainError: It cannot be read, is refused, or does not say what is needed to run it.
-    """
+    """Return the graph in a `.pb` file, up to its bottleneck."""
     return _freeze(source, reading.read_graph(source.path))
 
 
@@ -78,7 +62,6 @@ def _member(archive: Path, member: str) -> bytes:
                 if content:
                     return content.read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise BackboneError(
-            f"the archive {archive} is damaged ({first_line(error)}). Delete it and run again."
-        ) from error
+        problem = f"the archive {archive} is damaged ({first_line(error)})"
+        raise BackboneError(f"{problem}. Delete it and run again.") from error
     raise BackboneError(f"the archive {archive} has no {member} inside. Delete it and run again.")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from retrain.backbones.catalogue import HUB_INPUT, BackboneSpec
-from retrain.backbones.sources import BackboneSource, WeightsRequest, from_path
+from retrain.backbones.sources import BackboneSource, WeightsRequest, from_path, image_size
 from retrain.errors import BackboneError, DownloadError, first_line
 from retrain.graphs import freezing
 from retrain.graphs.editing import rename_node
@@ -19,12 +19,7 @@ _SIGNATURES = ("default", "serving_default")  # TF-Hub's name of TensorFlow 1 fi
 
 
 def locate(spec: BackboneSpec, request: WeightsRequest) -> BackboneSource:
-    """Return the local folder of a TF-Hub module, downloaded into TF-Hub's own cache if it is a URL.
-
-    Raises:
-        DownloadError: It cannot be downloaded.
-        BackboneError: It cannot be read.
-    """
+    """Return the local folder of a TF-Hub module, downloaded into TF-Hub's own cache if it is a URL."""
     handle = spec.architecture
     if "://" not in handle:
         return from_path(spec, Path(handle))
@@ -41,12 +36,7 @@ def locate(spec: BackboneSpec, request: WeightsRequest) -> BackboneSource:
 
 
 def freeze(source: BackboneSource) -> FrozenGraph:
-    """Return a SavedModel or an unpacked TF-Hub module, of TensorFlow 1 or 2, as a frozen graph.
-
-    Raises:
-        GraphError: Refused by the allow-list.
-        BackboneError: Not one image in and one vector out, or an unknown size.
-    """
+    """Return a SavedModel or an unpacked TF-Hub module, of TensorFlow 1 or 2, as a frozen graph."""
     spec, folder = source.spec, source.path
     output = node_name(spec.target) if spec.target else None
     model = read_saved_model(folder)
@@ -67,12 +57,14 @@ def _load_tf2(folder: Path, spec: InputSpec, output: str | None) -> FrozenGraph:
     if signature is None and not callable(loaded):
         raise BackboneError(f"{folder} has no signature {' or '.join(_SIGNATURES)} and cannot be called.")
     if signature is None:
+        height, width = image_size(str(folder), (None, None), spec)
         return freezing.from_function(
-            lambda pixels: _select_output(_called(loaded, pixels), folder, output), *_size(folder, None, spec)
+            lambda pixels: _select_output(_called(loaded, pixels), folder, output), height, width
         )
-    argument, shape = _only_image(folder, {k: v.shape for k, v in signature.structured_input_signature[1].items()})
+    shapes = {name: tensor.shape for name, tensor in signature.structured_input_signature[1].items()}
+    argument, height, width = _only_image(folder, shapes, spec)
     return freezing.from_function(
-        lambda pixels: _select_output(signature(**{argument: pixels}), folder, output), *_size(folder, shape, spec)
+        lambda pixels: _select_output(signature(**{argument: pixels}), folder, output), height, width
     )
 
 
@@ -86,8 +78,7 @@ def _load_tf1(folder: Path, model: Any, spec: InputSpec, output: str | None) -> 
     if signature is None:
         raise BackboneError(f"{folder} has no signature {' or '.join(_SIGNATURES)}.")
     shapes = {name: tf.TensorShape(info.tensor_shape) for name, info in signature.inputs.items()}
-    argument, shape = _only_image(folder, shapes)
-    height, width = _size(folder, shape, spec)
+    argument, height, width = _only_image(folder, shapes, spec)
     target = node_name(_select_output(dict(signature.outputs), folder, output).name)
     with tf.Graph().as_default(), v1.Session() as session:
         v1.saved_model.load(session, list(meta_graph.meta_info_def.tags), str(folder))
@@ -104,24 +95,12 @@ def _called(loaded: Any, pixels: Any) -> Any:
         return loaded(pixels)
 
 
-def _only_image(folder: Path, shapes: dict[str, Any]) -> tuple[str, Any]:
-    """Return the name and the shape of a signature's one input."""
+def _only_image(folder: Path, shapes: dict[str, Any], spec: InputSpec) -> tuple[str, int, int]:
+    """Return the name of a signature's one input, and the height and width of its images."""
     if len(shapes) != 1 or next(iter(shapes.values())).rank not in (4, None):
         raise BackboneError(f"{folder} takes {sorted(shapes)}; a backbone takes one batch of images [N, h, w, 3].")
-    return next(iter(shapes.items()))
-
-
-def _size(folder: Path, shape: Any, spec: InputSpec) -> tuple[int, int]:
-    """Return height and width of the images that a model takes: its own, or the user's where it takes any."""
-    fixed = (None, None) if shape is None or shape.rank is None else (shape[1], shape[2])
-    if any(own and asked and own != asked for own, asked in zip(fixed, spec.size, strict=True)):
-        raise BackboneError(f"{folder} takes {fixed[1]} x {fixed[0]} px images and no other size.")
-    height, width = fixed[0] or spec.height, fixed[1] or spec.width
-    if not height or not width:
-        raise BackboneError(
-            f"{folder} takes images of any size. Say which with --input_height and --input_width (224 is common)."
-        )
-    return height, width
+    ((argument, shape),) = shapes.items()
+    return argument, *image_size(str(folder), (None, None) if shape.rank is None else shape[1:3], spec)
 
 
 def _select_output(results: Any, folder: Path, output: str | None) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from retrain.backbones.catalogue import KERAS_APPLICATIONS, OFFICIAL, RANDOM, BackboneSpec
-from retrain.backbones.sources import BackboneSource, WeightsRequest, from_path
+from retrain.backbones.sources import BackboneSource, WeightsRequest, from_path, image_size
 from retrain.errors import BackboneError, did_you_mean, first_line
 from retrain.formats.keras import scales_pixels
 from retrain.graphs import freezing
@@ -43,20 +43,12 @@ def freeze(network: Network) -> FrozenGraph:
 
 
 def locate_bundled(spec: BackboneSpec, request: WeightsRequest) -> BackboneSource:
-    """Return the weights inside the package, or a file of the same layout.
-
-    Raises:
-        BackboneError: The file cannot be read.
-    """
+    """Return the weights inside the package, or a file of the same layout."""
     return from_path(spec, Path(request.weights or str(resources.files("retrain.backbones") / _BUNDLED)))
 
 
 def locate_application(spec: BackboneSpec, request: WeightsRequest) -> BackboneSource:
-    """Return the official weights of a network of keras.applications, random ones, or a file of them.
-
-    Raises:
-        BackboneError: The file cannot be read.
-    """
+    """Return the official weights of a network of keras.applications, random ones, or a file of them."""
     # The same weights give the same features in any release, but official and random ones come with the release.
     release = metadata.version("keras")
     if request.weights == RANDOM:
@@ -67,35 +59,21 @@ def locate_application(spec: BackboneSpec, request: WeightsRequest) -> BackboneS
 
 
 def bundled_network(source: BackboneSource) -> Network:
-    """Return the bundled network, up to its bottleneck.
-
-    Raises:
-        BackboneError: The weights are not of its layout.
-    """
+    """Return the bundled network, up to its bottleneck."""
     height, width = source.spec.input.size
     return Network(cut(bundled(source.path, height=height, width=width), source.spec.target), None, source.spec.input)
 
 
 def application_network(source: BackboneSource) -> Network:
-    """Return a network of keras.applications, up to its bottleneck.
-
-    Raises:
-        BackboneError: The weights cannot be fetched or do not fit the network.
-    """
-    spec, name = source.spec, source.spec.architecture.removeprefix("keras:")
-    height, width = spec.input.size
-    model = application(name, weights=source.weights, height=height, width=width, seed=source.seed)
-    return Network(cut(model, spec.target), preprocessing(name), spec.input)
+    """Return a network of keras.applications, averaged over the image, up to its bottleneck."""
+    name = source.spec.architecture.removeprefix("keras:")
+    return Network(cut(_application(name, source), source.spec.target), preprocessing(name), source.spec.input)
 
 
 def file_network(source: BackboneSource) -> Network:
-    """Return the network in a `.keras` or `.h5` file, up to its bottleneck.
-
-    Raises:
-        BackboneError: Not such a file, not an image model, or of no known size.
-    """
+    """Return the network in a `.keras` or `.h5` file, up to its bottleneck."""
     spec = source.spec
-    model = from_file(source.path, height=spec.input.height, width=spec.input.width)
+    model = _from_file(source.path, spec.input)
     known = InputSpec(mean=0.0, std=1.0) if scales_pixels(model) else InputSpec()
     return Network(cut(model, spec.target), None, spec.input.filled_from(known))
 
@@ -115,7 +93,7 @@ def bundled(weights: Path, *, height: int, width: int) -> Any:
             arrays = {name: opened[name] for name in opened.files}
         alpha = arrays["conv1/kernel"].shape[-1] / _MOBILENET_STEM
     except (OSError, KeyError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise BackboneError(_not_of_the_layout(weights, "not an .npz file of that layout")) from error
+        raise _layout_error(weights, "not an .npz file of that layout") from error
     try:
         model = keras.applications.MobileNet(
             input_shape=(height, width, 3), alpha=alpha, include_top=False, weights=None, pooling="avg"
@@ -126,38 +104,27 @@ def bundled(weights: Path, *, height: int, width: int) -> Any:
         for variable in model.weights:
             variable.assign(arrays["/".join(variable.path.split("/")[-2:])].astype(np.float32))
     except (KeyError, ValueError) as error:
-        raise BackboneError(_not_of_the_layout(weights, first_line(error))) from error
+        raise _layout_error(weights, first_line(error)) from error
     return model
 
 
-def application(name: str, *, weights: str, height: int, width: int, seed: int) -> Any:
-    """Return a network of keras.applications without its classifier, averaged over the image.
-
-    Args:
-        name: As in keras.applications, "MobileNetV2".
-        weights: `OFFICIAL`, `RANDOM`, or the path of a weights file, with or without the classifier's.
-        height: Rows of an image.
-        width: Columns of an image.
-        seed: What random weights are drawn from.
-
-    Raises:
-        BackboneError: The weights cannot be fetched or do not fit the network.
-    """
+def _application(name: str, source: BackboneSource) -> Any:
     import keras
 
     build = getattr(keras.applications, name)
+    height, width = source.spec.input.size
     shape = {"input_shape": (height, width, 3), "pooling": "avg", "include_top": False}
     try:
-        if weights == RANDOM:
-            keras.utils.set_random_seed(seed)
+        if source.weights == RANDOM:
+            keras.utils.set_random_seed(source.seed)
             return build(weights=None, **shape)
-        if weights == OFFICIAL:
+        if source.weights == OFFICIAL:
             return build(weights=OFFICIAL, **shape)
     except ValueError as error:  # the network's own limits on the image size
         raise BackboneError(f"keras:{name} refuses {width} x {height} px images: {first_line(error)}.") from error
     except Exception as error:
-        raise BackboneError(_cannot_fetch(name, error)) from error
-    return _with_weights_file(build, name, Path(weights), shape)
+        raise _download_error(name, error) from error
+    return _with_weights_file(build, name, source.path, shape)
 
 
 def preprocessing(name: str) -> Callable[[Any], Any] | None:
@@ -174,12 +141,8 @@ def preprocessing(name: str) -> Callable[[Any], Any] | None:
     return preprocess
 
 
-def from_file(path: Path, *, height: int | None, width: int | None) -> Any:
-    """Return the model in a `.keras` or `.h5` file, cut before its last dense layer, loaded in safe mode.
-
-    Raises:
-        BackboneError: Not such a file, not an image model, or of no known size.
-    """
+def _from_file(path: Path, spec: InputSpec) -> Any:
+    """Return the model in a `.keras` or `.h5` file, cut before its last dense layer, loaded in safe mode."""
     import keras
 
     try:
@@ -189,13 +152,9 @@ def from_file(path: Path, *, height: int | None, width: int | None) -> Any:
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.input_shape) != 4 or model.input_shape[-1] != 3:
         raise BackboneError(f"{path} takes {model.input_shape}; a backbone takes one RGB image [N, h, w, 3].")
     fixed = model.input_shape[1:3]
-    if any(own and asked and own != asked for own, asked in zip(fixed, (height, width), strict=True)):
-        raise BackboneError(f"{path} takes {fixed[1]} x {fixed[0]} px images and no other size.")
+    size = image_size(str(path), fixed, spec)
     output = model.layers[-1].input if isinstance(model.layers[-1], keras.layers.Dense) else model.outputs[0]
     model = keras.Model(model.inputs[0], output)
-    size = (fixed[0] or height, fixed[1] or width)
-    if None in size:
-        raise BackboneError(f"{path} takes images of any size. Say which with --input_height and --input_width.")
     if None in fixed:
         image = keras.Input((*size, 3))
         return keras.Model(image, model(image))
@@ -259,18 +218,18 @@ def _with_top(build: Any, file: Path, arguments: dict[str, Any]) -> Any:
     return model
 
 
-def _not_of_the_layout(weights: Path, problem: str) -> str:
-    return (
+def _layout_error(weights: Path, problem: str) -> BackboneError:
+    return BackboneError(
         f"{weights} does not hold the weights of a MobileNet v1 ({problem}). "
         f"scripts/pretrain_backbone.py writes such files."
     )
 
 
-def _cannot_fetch(name: str, error: Exception) -> str:
+def _download_error(name: str, error: Exception) -> BackboneError:
     url = re.search(r"https?://\S+", str(error))
     where = url[0].rstrip(":.,") if url else f"the official weights of keras:{name}"
     reason = re.sub(r".*?https?://\S+:?\s*(None -- )?", "", first_line(error)) or type(error).__name__
-    return (
+    return BackboneError(
         f"cannot download {where}: {reason}. Put the file into ~/.keras/models yourself or name it with --weights, "
         f"or use --architecture mobilenet_bundled, which needs no download."
     )

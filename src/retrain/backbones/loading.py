@@ -29,12 +29,7 @@ class Backbone:
 def load_backbone(
     source: BackboneSource, folder: Path, *, build: Callable[[BackboneSource], FrozenGraph] = families.freeze
 ) -> Backbone:
-    """Return the backbone as a frozen graph in `folder`, where a later run finds it ready.
-
-    Args:
-        source: From `families.locate`.
-        folder: The folder of this backbone's bottlenecks.
-        build: Makes the graph where the folder has none.
+    """Return the backbone as a frozen graph in `folder`: found there, or made by `build`.
 
     Raises:
         RetrainError: It cannot be read, is refused, or does not say what is needed to run it.

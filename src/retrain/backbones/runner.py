@@ -28,10 +28,10 @@ class BackboneRunner:
     """
 
     def __init__(self, backbone: Backbone, warn: Callable[[str], None], *, distribution: str = "none") -> None:
-        """Prepare to run a backbone.
+        """Prepare to run a backbone, whose LiteRT model is kept beside its graph.
 
         Args:
-            backbone: Its LiteRT model is kept beside its graph for the next run.
+            backbone: A frozen network.
             warn: Called with the reason why LiteRT is not used, and with the batch size that fits into the memory.
             distribution: As in `devices.strategy`, of batches in TensorFlow.
         """
@@ -41,7 +41,10 @@ class BackboneRunner:
     @functools.cached_property
     def batched(self) -> bool:
         """Return whether the backbone runs in TensorFlow: on a GPU, or because LiteRT cannot."""
-        return has_gpu() or self.model is None
+        import tensorflow as tf
+
+        devices.share_memory()
+        return bool(tf.config.list_physical_devices("GPU")) or self.model is None
 
     @functools.cached_property
     def model(self) -> Path | None:
@@ -66,17 +69,14 @@ class BackboneRunner:
             raise BackboneError("LiteRT cannot run this backbone.")
         return Runner(self.model, self.backbone.input)
 
-    def run_batch(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the vectors, float32 [N, D], for the pixels of N images, uint8 [N, H, W, 3]."""
-        return self._batch_runner(pixels)
+    @functools.cached_property
+    def run_batch(self) -> "TensorFlowRunner":
+        """Return what runs many images at once."""
+        return TensorFlowRunner(self.backbone, self._warn, distribution=self.distribution)
 
     def run_one(self, pixels: np.ndarray) -> np.ndarray:
         """Return the vector, float32 [D], for the pixels of one image, uint8 [H, W, 3]."""
         return self.run_batch(pixels[None])[0] if self.batched else self.runner()(pixels)
-
-    @functools.cached_property
-    def _batch_runner(self) -> "TensorFlowRunner":
-        return TensorFlowRunner(self.backbone, self._warn, distribution=self.distribution)
 
 
 class TensorFlowRunner:
@@ -85,13 +85,7 @@ class TensorFlowRunner:
     def __init__(
         self, backbone: Backbone, warn: Callable[[str], None] = lambda line: None, *, distribution: str = "none"
     ) -> None:
-        """Load a backbone.
-
-        Args:
-            backbone: A frozen network.
-            warn: Called with the batch size that fits into the memory, where the first did not.
-            distribution: As in `devices.strategy`.
-        """
+        """Load a backbone; `warn` is called when a batch was too large, `distribution` as in `devices.strategy`."""
         import tensorflow as tf
 
         self._strategy, self._warn, self._batch_size = devices.strategy(distribution), warn, 0
@@ -102,10 +96,8 @@ class TensorFlowRunner:
         def run(pixels: Any) -> Any:
             return network((tf.cast(pixels, tf.float32) - spec.mean) / spec.std)
 
-        def run_on_replicas(shares: Any) -> Any:
-            return self._strategy.run(run, (shares,))
-
-        self._run = tf.function(run_on_replicas, reduce_retracing=True)  # a last batch may be smaller
+        # A last batch may be smaller.
+        self._run = tf.function(lambda shares: self._strategy.run(run, (shares,)), reduce_retracing=True)
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Return the vectors, float32 [N, D], for the pixels of N images, uint8 [N, H, W, 3]."""
@@ -127,13 +119,13 @@ class TensorFlowRunner:
 def halving(
     run: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray, *, most: int, warn: Callable[[int], None]
 ) -> np.ndarray:
-    """Return what `run` makes of images, run `most` at a time, and half as many each time that they do not fit.
+    """Return the vectors of images, run `most` at a time, and half as many each time that they do not fit.
 
     Args:
         run: From uint8 [n, H, W, 3] to float32 [n, D]; raises ResourceExhaustedError where the memory is too small.
         pixels: uint8 [N, H, W, 3].
         most: How many to begin with.
-        warn: Told how many fit.
+        warn: Called with how many fit.
 
     Raises:
         BackboneError: Not even one image fits.
@@ -155,11 +147,3 @@ def halving(
             most = max(1, most // 2)
             warn(most)
     return np.concatenate(vectors)
-
-
-def has_gpu() -> bool:
-    """Return whether TensorFlow sees a GPU."""
-    import tensorflow as tf
-
-    devices.share_memory()
-    return bool(tf.config.list_physical_devices("GPU"))

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from retrain.backbones.catalogue import BackboneSpec
 from retrain.errors import BackboneError
 from retrain.files import sha256_of
+from retrain.preprocessing import InputSpec
 
 FORMAT = 2  # of the cached backbone and its bottlenecks: raise it when either changes
 
@@ -85,6 +86,26 @@ def from_path(spec: BackboneSpec, path: Path) -> BackboneSource:
         pairs = [f"{file.relative_to(path).as_posix()} {sha256_of(file)}" for file in files]
         return BackboneSource(spec, str(path), hashlib.sha256("\n".join(pairs).encode()).hexdigest())
     except OSError as error:
+        problem = f"cannot read the weights {path}: {error.strerror}"
+        raise BackboneError(f"{problem}. Check the name and its permissions.") from error
+
+
+def image_size(name: str, fixed: Sequence[int | None], spec: InputSpec) -> tuple[int, int]:
+    """Return height and width of the images that a network takes: its own, or the user's where it takes any.
+
+    Args:
+        name: Of the network, for errors.
+        fixed: Height and width that it is made for, None for any.
+        spec: What the user says.
+
+    Raises:
+        BackboneError: Both say different sizes, or neither says one.
+    """
+    if any(own and asked and own != asked for own, asked in zip(fixed, spec.size, strict=True)):
+        raise BackboneError(f"{name} takes {fixed[1]} x {fixed[0]} px images and no other size.")
+    height, width = fixed[0] or spec.height, fixed[1] or spec.width
+    if not height or not width:
         raise BackboneError(
-            f"cannot read the weights {path}: {error.strerror}. Check the name and its permissions."
-        ) from error
+            f"{name} takes images of any size. Say which with --input_height and --input_width (224 is common)."
+        )
+    return height, width

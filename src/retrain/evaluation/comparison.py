@@ -1,4 +1,4 @@
-"""Writes every format that was asked for, and compares each with the frozen graph in its own runtime."""
+"""Writes the formats of --export, and compares each with the frozen graph in its own runtime."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrain.errors import ExportError
+from retrain.errors import ExportError, plural
 from retrain.evaluation import metrics
 from retrain.evaluation.fresh_process import FileScores, score_file
 from retrain.files import size_of
@@ -18,7 +18,7 @@ GRAPH = "frozen graph"
 
 @dataclass(frozen=True)
 class FormatResult:
-    """What one exported file is worth.
+    """The comparison of one exported file with the frozen graph.
 
     `accuracy` is that on the test images, None without any. `agreement` is the share of the images that the frozen
     graph gives the same class, `disagreements` the number of those whose difference its tolerance does not explain.
@@ -39,8 +39,8 @@ class FormatResult:
 class Comparison:
     """The images that formats are compared on.
 
-    `labels` int64 [N] are their class ids, None where they say nothing of the accuracy. `max_drop` is how much accuracy
-    a format may lose, 0 to 1.
+    `labels` int64 [N] are their class ids, None where the images are not for testing. `max_drop` is how much accuracy a
+    format may lose, 0 to 1.
     """
 
     images: Sequence[Path]
@@ -50,10 +50,9 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written: the frozen graph that all is compared with, the other files, and what is wrong with them."""
+    """The results of all files, that of the frozen graph first, and what is wrong with them."""
 
-    graph: FormatResult
-    formats: list[FormatResult]
+    results: list[FormatResult]
     problems: list[str]
 
 
@@ -65,17 +64,17 @@ def export_and_compare(
     *,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> ExportReport:
-    """Return what the formats of a classifier are worth, after writing them.
+    """Write formats of a classifier beside its frozen graph, and return how they compare with it.
 
     Args:
         names: Keys of `formats.table.EXPORTS`.
         source: The classifier.
-        graph: Its frozen graph; the others are written beside it.
-        comparison: What to compare on.
+        graph: The file of its frozen graph.
+        comparison: The images to compare on.
         advance: Called with the formats done and the formats in all.
 
     Raises:
-        ExportError: The frozen graph cannot be read back; what befalls another format is among the problems.
+        ExportError: The frozen graph cannot be read back; errors of other formats are among the problems.
     """
     expected = score_file(graph, comparison.images)
     results: list[FormatResult] = []
@@ -93,7 +92,8 @@ def export_and_compare(
             problems.append(str(error).rstrip("."))
         advance(done, len(names))
     reference = replace(compare(GRAPH, graph, expected, expected, comparison, tolerance=None), allowed="")
-    return ExportReport(reference, results, problems + find_problems(reference, results, max_drop=comparison.max_drop))
+    problems += find_problems(reference, results, max_drop=comparison.max_drop)
+    return ExportReport([reference, *results], problems)
 
 
 def _compare_decoded(
@@ -111,15 +111,9 @@ def _compare_decoded(
 def compare(
     name: str, path: Path, scores: FileScores, expected: FileScores, comparison: Comparison, *, tolerance: float | None
 ) -> FormatResult:
-    """Return what a file is worth.
+    """Return how the scores of a file compare with those expected, of the frozen graph.
 
-    Args:
-        name: Of its format.
-        path: The file.
-        scores: What it makes of the images.
-        expected: What the frozen graph makes of them.
-        comparison: Their labels, and how much accuracy may be lost.
-        tolerance: How far a probability may be off, None where the accuracy alone counts.
+    Where `tolerance` is not None, probabilities may be off by that much; else the accuracy alone counts.
     """
     ours, theirs = scores.probabilities, expected.probabilities
     return FormatResult(
@@ -138,11 +132,7 @@ def find_disagreements(scored: np.ndarray, expected: np.ndarray, tolerance: floa
     """Return the indices of images that two models give different classes, int64 [n], ties left out; NaN is no class.
 
     Where each probability may be off by the tolerance, two classes that are no further apart than twice that are tied.
-
-    Args:
-        scored: Of the one model, float32 [N, C].
-        expected: Of the other.
-        tolerance: How far a probability may be from the other's.
+    Both models' probabilities are float32 [N, C].
     """
     rows = np.arange(len(scored))
     theirs, ours = expected.argmax(axis=1), scored.argmax(axis=1)
@@ -152,33 +142,26 @@ def find_disagreements(scored: np.ndarray, expected: np.ndarray, tolerance: floa
 
 
 def find_problems(graph: FormatResult, results: Sequence[FormatResult], *, max_drop: float) -> list[str]:
-    """Return what is wrong with exported files, a sentence each.
-
-    Args:
-        graph: The frozen graph.
-        results: The other files.
-        max_drop: How much accuracy each may lose, 0 to 1.
-    """
+    """Return what is wrong with exported files, a sentence each; each may lose `max_drop` of accuracy, 0 to 1."""
     problems = []
     for row in results:
         lost = 0.0 if row.accuracy is None or graph.accuracy is None else graph.accuracy - row.accuracy
         if row.disagreements:
-            images = "1 image" if row.disagreements == 1 else f"{row.disagreements} images"
+            images = plural(row.disagreements, "image")
             problems.append(f"{row.name} gives {images} another class than the frozen graph")
         elif lost > max_drop + 1e-9:
             problems.append(f"{row.name} loses {lost:.1%} accuracy, more than --max_accuracy_drop {max_drop:g}")
     return problems
 
 
-def table(graph: FormatResult, results: Sequence[FormatResult]) -> list[str]:
-    """Return what the files are worth as lines: a heading, the frozen graph, and one for each file."""
+def table(results: Sequence[FormatResult]) -> list[str]:
+    """Return the lines of a table: a heading, and one for each file, that of the frozen graph first."""
     rows = [("format", "file", "bytes", "ms/image", "test accuracy", "agreement", "allowed")]
-    for row in (graph, *results):
+    for row in results:
         accuracy = "-" if row.accuracy is None else f"{row.accuracy:.1%}"
-        agreement = "-" if row is graph else f"{row.agreement:.1%}"
-        rows.append(
-            (row.name, str(row.path), f"{row.bytes:,}", f"{row.milliseconds:.2f}", accuracy, agreement, row.allowed)
-        )
+        agreement = "-" if row is results[0] else f"{row.agreement:.1%}"
+        figures = f"{row.bytes:,}", f"{row.milliseconds:.2f}", accuracy, agreement
+        rows.append((row.name, str(row.path), *figures, row.allowed))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     texts = (0, 1, len(widths) - 1)  # columns of words, which begin at the left
     return [

@@ -1,4 +1,4 @@
-"""An exported model measured on a folder of class folders."""
+"""Evaluates an exported model on a folder of class folders."""
 
 import functools
 import re
@@ -19,7 +19,7 @@ from retrain.inference import prediction
 
 @dataclass(frozen=True)
 class FolderEvaluation:
-    """What a model makes of the images of a folder.
+    """The scores of a model on the images of a folder.
 
     `names` are the model's C classes. `probabilities` float32 [N, C] belong to the readable images at `paths`, `labels`
     int64 [N] are the class ids of their folders. `rejected` maps unreadable images to the reason; `unknown` are folders
@@ -35,7 +35,7 @@ class FolderEvaluation:
 
     @functools.cached_property
     def figures(self) -> Figures:
-        """Return how good that is."""
+        """Return the metrics."""
         return metrics.figures(self.probabilities, self.labels)
 
     @functools.cached_property
@@ -52,17 +52,17 @@ def evaluate(
     rule: SplitRule = DEFAULT_SPLIT,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> FolderEvaluation:
-    """Return what a model makes of a folder of class folders.
+    """Return the scores of a model on a folder of class folders.
 
     Args:
         model: From `inference.loading.load`.
         image_dir: The image folder, split as for training.
-        split: The part to look at, None for all.
+        split: The part to evaluate on, None for all.
         rule: How the folder is split, as in training.
         advance: Called with the images done and the images in all.
 
     Raises:
-        DatasetError: No image to look at, or no folder that the model has a class for.
+        DatasetError: No image to evaluate on, or no folder that the model has a class for.
     """
     dataset = scan(image_dir, rule, least_classes=1)
     names = model.metadata.labels

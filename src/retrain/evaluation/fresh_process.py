@@ -23,12 +23,12 @@ class FileScores:
 
 
 def score_file(model: Path, images: Sequence[Path], *, encoded: bool = False) -> FileScores:
-    """Return what a fresh process makes of images with a model file.
+    """Return the scores of images, computed by a model file in a fresh process.
 
     Args:
         model: A file or folder that `formats.table` knows.
         images: Image files.
-        encoded: Whether to give a SavedModel the files as they are, which it decodes itself.
+        encoded: Whether a SavedModel decodes the files itself.
 
     Raises:
         ExportError: The process failed; says why.
@@ -38,16 +38,10 @@ def score_file(model: Path, images: Sequence[Path], *, encoded: bool = False) ->
         out = Path(folder) / "probabilities.npy"
         # -P: a file named retrain.py in the current folder must not hide the package.
         words = [sys.executable, "-P", "-m", "retrain.cli.score", str(out)]
-        # Of a GPU, the training may hold a part of the memory still.
+        # The training may still hold a part of a GPU's memory.
         env = {**os.environ, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
         done = subprocess.run(
-            words,
-            input=request,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            env=env,
-            check=False,
+            words, input=request, capture_output=True, encoding="utf-8", errors="replace", env=env, check=False
         )
         if done.returncode:
             said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]

@@ -1,4 +1,7 @@
-"""Pure numpy on probabilities and labels: accuracy, cross-entropy, confusion, per-class figures, intervals."""
+"""Pure numpy on probabilities and labels: accuracy, cross-entropy, confusion, per-class figures, intervals.
+
+`probabilities` are float32 [N, C], rows that sum to 1; `labels` int64 [N] are class ids in [0, C).
+"""
 
 import math
 from collections.abc import Sequence
@@ -29,7 +32,7 @@ class ClassFigures:
 
 @dataclass(frozen=True)
 class Figures:
-    """How good a classifier is: accuracy in [0, 1] with its interval, cross-entropy in nats, figures of each class.
+    """The metrics of a classifier: accuracy in [0, 1] with its interval, cross-entropy in nats, figures of each class.
 
     `confusion` int64 [C, C] counts images of class (row) that were given class (column).
     """
@@ -42,12 +45,7 @@ class Figures:
 
 
 def figures(probabilities: np.ndarray, labels: np.ndarray) -> Figures:
-    """Return how good a classifier is.
-
-    Args:
-        probabilities: float32 [N, C].
-        labels: int64 [N], class ids in [0, C).
-    """
+    """Return all metrics of a classifier."""
     confusion = confusion_matrix(probabilities, labels)
     return Figures(
         accuracy(probabilities, labels),
@@ -59,33 +57,18 @@ def figures(probabilities: np.ndarray, labels: np.ndarray) -> Figures:
 
 
 def accuracy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the share of rows whose largest probability is that of their label, in [0, 1].
-
-    Args:
-        probabilities: float32 [N, C].
-        labels: int64 [N], class ids in [0, C).
-    """
+    """Return the share of rows whose largest probability is that of their label, in [0, 1]."""
     return float(np.mean(probabilities.argmax(axis=1) == labels))
 
 
 def cross_entropy(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Return the mean cross-entropy in nats.
-
-    Args:
-        probabilities: float32 [N, C], rows that sum to 1.
-        labels: int64 [N], class ids in [0, C).
-    """
+    """Return the mean cross-entropy in nats."""
     of_label = probabilities[np.arange(len(labels)), labels]
     return float(-np.log(np.maximum(of_label, _SMALLEST)).mean())
 
 
 def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return int64 [C, C]: how many images of class (row) were given class (column).
-
-    Args:
-        probabilities: float32 [N, C].
-        labels: int64 [N], class ids in [0, C).
-    """
+    """Return int64 [C, C]: how many images of class (row) were given class (column)."""
     count = probabilities.shape[1]
     pairs = labels * count + probabilities.argmax(axis=1)
     return np.bincount(pairs, minlength=count * count).reshape(count, count)
@@ -97,9 +80,8 @@ def class_figures(confusion: np.ndarray) -> list[ClassFigures]:
     for class_id in range(len(confusion)):
         hits = float(confusion[class_id, class_id])
         true, predicted = int(confusion[class_id].sum()), int(confusion[:, class_id].sum())
-        figures.append(
-            ClassFigures(_share(hits, predicted), _share(hits, true), _share(2 * hits, true + predicted), true)
-        )
+        f1 = _share(2 * hits, true + predicted)
+        figures.append(ClassFigures(_share(hits, predicted), _share(hits, true), f1, true))
     return figures
 
 
@@ -135,14 +117,7 @@ class Misclassified:
 def misclassified(
     paths: Sequence[str], names: Sequence[str], probabilities: np.ndarray, labels: np.ndarray
 ) -> list[Misclassified]:
-    """Return the images that were given a wrong class, in their order.
-
-    Args:
-        paths: Of N images, below the image folder.
-        names: Of C classes.
-        probabilities: float32 [N, C].
-        labels: int64 [N], class ids in [0, C).
-    """
+    """Return the images of a wrong class, in their order; `paths` of N images, `names` of C classes."""
     predicted = probabilities.argmax(axis=1)
     return [
         Misclassified(paths[i], names[labels[i]], names[predicted[i]], float(probabilities[i, predicted[i]]))

@@ -24,7 +24,7 @@ _SHOWN_AT_MOST = 60
 
 @dataclass(frozen=True)
 class Report:
-    """All that a run has to say of its result; the same seed and data give the same report.
+    """The results of a run; the same seed and data give the same report.
 
     `settings` are those that were not left at their defaults. `counts` has the numbers of training, validation and
     testing images for each class. `test_accuracy` is that of the written graph, None without test images.
@@ -53,7 +53,7 @@ class Report:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What a run was asked for; `settings` are those that were not left at their defaults."""
+    """The settings of a run, as in `Report`."""
 
     architecture: str
     steps: int
@@ -64,7 +64,7 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class TestScores:
-    """What the written graph makes of the test photos.
+    """The scores of the written graph on the test photos.
 
     `paths` are below the image folder; `probabilities` float32 [n, C]; `labels` int64 [n] are their class ids.
     """
@@ -83,16 +83,7 @@ def make_report(
     history: Sequence[Evaluation],
     exports: Sequence[FormatResult],
 ) -> Report:
-    """Return the report of a run.
-
-    Args:
-        run: What it was asked for.
-        dataset: The photos that could be read.
-        test: What the written graph makes of the test photos.
-        rejected: Photos that could not be read, with the reason.
-        history: The evaluations of the training.
-        exports: What the exported files are worth.
-    """
+    """Return the report of a run."""
     count, names = len(test.labels), dataset.class_names
     confusion = metrics.confusion_matrix(test.probabilities, test.labels)
     return Report(
@@ -169,7 +160,7 @@ def _page(report: Report, image_dir: Path, folder: Path) -> str:
     sections = [
         f"<h1>Test accuracy {verdict}</h1>",
         f"<p>{html.escape(report.architecture)}, {report.steps} steps at learning rate {report.learning_rate:g}, "
-        f"seed {report.random_seed}.{_chosen(report.settings)}</p>",
+        f"seed {report.random_seed}.{_settings(report.settings)}</p>",
         *[f"<p class=note>{_text(note)}</p>" for note in report.notes],
         _curve(report.measured),
         _class_table(report),
@@ -181,19 +172,15 @@ def _page(report: Report, image_dir: Path, folder: Path) -> str:
     return f"<!doctype html><meta charset=utf-8><title>retrain</title><style>{_STYLE}</style>\n" + "\n".join(sections)
 
 
-def _chosen(settings: dict[str, object]) -> str:
+def _settings(settings: dict[str, object]) -> str:
     named = ", ".join(f"{name} {_value(value)}" for name, value in settings.items())
     return f" Settings: {html.escape(named)}." if settings else ""
 
 
 def _value(value: object) -> str:
-    return (
-        " ".join(map(str, value))
-        if isinstance(value, tuple)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 _STYLE = """
@@ -218,39 +205,34 @@ def _curve(measured: Sequence[Evaluation]) -> str:
     width, height, left = 900.0, 260.0, 45.0
     last = measured[-1].step or 1
 
-    def points(values: Sequence[float]) -> str:
-        return " ".join(
+    def line(colour: str, values: Sequence[float]) -> str:
+        points = " ".join(
             f"{left + (width - left) * row.step / last:.1f},{height * (1 - value):.1f}"
             for row, value in zip(measured, values, strict=True)
             if not math.isnan(value)
         )
+        return f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{points}"/>'
 
     grid = "".join(
         f'<line x1="{left}" x2="{width}" y1="{height * (1 - share)}" y2="{height * (1 - share)}" stroke="#ddd"/>'
         f'<text x="0" y="{height * (1 - share) + 5}" font-size="13" fill="#666">{share:.0%}</text>'
         for share in (0, 0.25, 0.5, 0.75, 1)
     )
-    lines = "".join(
-        f'<polyline fill="none" stroke="{colour}" stroke-width="1.5" points="{points(values)}"/>'
-        for colour, values in (
-            ("#e07b39", [row.train_accuracy for row in measured]),
-            ("#2a6fb0", [row.validation_accuracy for row in measured]),
-        )
-    )
+    training = line("#e07b39", [row.train_accuracy for row in measured])
+    validation = line("#2a6fb0", [row.validation_accuracy for row in measured])
     return (
         f"<h2>Accuracy by step</h2><p><b style='color:#e07b39'>training batch</b>, "
         f"<b style='color:#2a6fb0'>validation batch</b>, steps 0 to {last}</p>"
-        f'<svg viewBox="0 -8 {width} {height + 16}">{grid}{lines}</svg>'
+        f'<svg viewBox="0 -8 {width} {height + 16}">{grid}{training}{validation}</svg>'
     )
 
 
 def _class_table(report: Report) -> str:
     head = "<tr><th>class<th>training<th>validation<th>testing<th>precision<th>recall<th>F1"
     rows = []
-    for class_id, (name, counts) in enumerate(zip(report.class_names, report.counts, strict=True)):
-        figures = (
-            report.class_figures[class_id] if report.class_figures else ClassFigures(math.nan, math.nan, math.nan, 0)
-        )
+    unknown = [ClassFigures(math.nan, math.nan, math.nan, 0)] * len(report.class_names)
+    all_figures = report.class_figures or unknown
+    for name, counts, figures in zip(report.class_names, report.counts, all_figures, strict=True):
         shares = "".join(f"<td>{_percent(v)}" for v in (figures.precision, figures.recall, figures.f1))
         rows.append(f"<tr><td>{_text(name)}" + "".join(f"<td>{n}" for n in counts) + shares)
     return f"<h2>Classes</h2><table>{head}{''.join(rows)}</table>"

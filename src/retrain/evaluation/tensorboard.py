@@ -1,4 +1,4 @@
-"""What TensorBoard shows: the original's scalars, histograms and graph, in the runs `train` and `validation`."""
+"""Writes for TensorBoard: the original's scalars, histograms and graph, in the runs `train` and `validation`."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from retrain.errors import ExportError
-from retrain.graphs.nodes import GraphDef, needed_nodes, node_name
+from retrain.graphs.nodes import GraphDef, copy_of, needed_nodes, node_name
+from retrain.head import Head
 from retrain.history import ChunkResult, Evaluation, curves
 
 TRAIN, VALIDATION = "train", "validation"
@@ -43,7 +44,7 @@ class Summaries:
             runs: Folders below it, one for each curve of a chart; the first shows graph and images.
             head_every: Steps from one summary of the head to the next.
             scope: First part of the head's names.
-            part: Names files that go beside those of a training.
+            part: Suffix of event files that are kept apart from those of a training.
             clock: Seconds since 1970.
 
         Raises:
@@ -63,9 +64,8 @@ class Summaries:
                 path.touch()  # so that an error has a name
                 self._writers[run] = tf.io.TFRecordWriter(str(path))
         except OSError as error:
-            raise ExportError(
-                f"cannot write summaries to {folder}: {error.strerror}. Give another --summaries_dir."
-            ) from error
+            problem = f"cannot write summaries to {folder}: {error.strerror}"
+            raise ExportError(f"{problem}. Give another --summaries_dir.") from error
         for run in self._writers:
             self._write(run, 0, file_version="brain.Event:2")
 
@@ -83,7 +83,7 @@ class Summaries:
         self._write(self._first, 0, graph_def=graph_def)
 
     def add(self, summary: Any) -> None:
-        """Add a Summary that someone else made."""
+        """Add a Summary that a plugin of TensorBoard made."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         self._write(self._first, 0, summary=Summary.FromString(summary.SerializeToString()))
@@ -112,38 +112,28 @@ class Summaries:
             self._writers[run].write(event.SerializeToString())
         self._writers[run].flush()
 
-    def wants_head(self, step: int) -> bool:
-        """Return whether enough steps have passed for another summary of the head."""
-        return step >= self._next_head
-
-    def head(
-        self,
-        step: int,
-        *,
-        weights: np.ndarray,
-        biases: np.ndarray,
-        logits: np.ndarray,
-        activations: np.ndarray,
-    ) -> None:
-        """Add what the original shows of the last layer: its weights and biases, and what it makes of one batch.
+    def head(self, step: int, head: Head, batch: np.ndarray) -> None:
+        """Add the original's histograms of the last layer, if `head_every` steps have passed since the last ones.
 
         Args:
-            step: The step that they belong to.
-            weights: float32 [D, C].
-            biases: float32 [C].
-            logits: float32 [B, C].
-            activations: float32 [B, C], the softmax of the logits.
+            step: The last step that trained the head.
+            head: Its last layer's weights and biases are shown.
+            batch: Bottlenecks float32 [B, D], whose logits and probabilities are shown.
         """
         from tensorboard.compat.proto.summary_pb2 import Summary
 
+        if step < self._next_head:
+            return
         values = []
-        for name, array in (("weights", weights), ("biases", biases)):
+        for name, array in (("weights", head.last.weights), ("biases", head.last.biases)):
             scope = f"{self._scope}/{name}/summaries"
             measures = {"mean": array.mean(), "stddev": array.std(), "max": array.max(), "min": array.min()}
             values += [Summary.Value(tag=f"{scope}/{m}_1", simple_value=float(v)) for m, v in measures.items()]
             values.append(Summary.Value(tag=f"{scope}/histogram", histo=_histogram(array)))
-        values.append(Summary.Value(tag=f"{self._scope}/Wx_plus_b/pre_activations", histo=_histogram(logits)))
-        values.append(Summary.Value(tag="activations", histo=_histogram(activations)))
+        values.append(
+            Summary.Value(tag=f"{self._scope}/Wx_plus_b/pre_activations", histo=_histogram(head.logits(batch)))
+        )
+        values.append(Summary.Value(tag="activations", histo=_histogram(head.probabilities(batch))))
         self._next_head = step + self._head_every
         self._write(self._first, step, summary=Summary(value=values))
 
@@ -155,7 +145,7 @@ class Summaries:
 
 
 def write_hparams(folder: Path, trials: Mapping[str, Mapping[str, float | str]]) -> None:
-    """Fill TensorBoard's HParams page: what the runs in `folder` differ by, and what they are compared by.
+    """Fill TensorBoard's HParams page: the settings that the runs in `folder` differ by, and the metrics to compare.
 
     Args:
         folder: Holds a folder for each run.
@@ -184,29 +174,21 @@ def _histogram(values: np.ndarray) -> Any:
 
     flat = values.astype(np.float64).ravel()
     counts, edges = np.histogram(flat, bins=_BUCKETS)
-    return HistogramProto(
-        min=flat.min(),
-        max=flat.max(),
-        num=flat.size,
-        sum=flat.sum(),
-        sum_squares=flat @ flat,
-        bucket_limit=edges[1:],
-        bucket=counts,
-    )
+    totals = {"num": flat.size, "sum": flat.sum(), "sum_squares": flat @ flat}
+    return HistogramProto(min=flat.min(), max=flat.max(), bucket_limit=edges[1:], bucket=counts, **totals)
 
 
 _SMALL_BYTES = 1024
 
 
 def sketch(graph_def: GraphDef, *, scope: str) -> GraphDef:
-    """Return a graph for a picture of it: large constants emptied, the backbone's nodes in one scope.
+    """Return a graph for the graph page: large constants emptied, the backbone's nodes in one scope.
 
     Args:
         graph_def: A graph that retrain exported; it is not changed.
         scope: Names the scope, for a backbone whose nodes have none in common.
     """
-    sketched = type(graph_def)()
-    sketched.CopyFrom(graph_def)
+    sketched = copy_of(graph_def)
     for node in sketched.node:
         if node.op == "Const" and node.attr["value"].ByteSize() > _SMALL_BYTES:
             del node.attr["value"]
@@ -223,18 +205,10 @@ def sketch(graph_def: GraphDef, *, scope: str) -> GraphDef:
 
 
 def summarise(summaries: Summaries, result: ChunkResult) -> None:
-    """Show on TensorBoard what a chunk of steps measured."""
+    """Show the curves and the head of a chunk of steps on TensorBoard."""
     summaries.scalars(TRAIN, result.steps, result.series)
     summarise_evaluations(summaries, VALIDATION, result.evaluations)
-    step = int(result.steps[-1])
-    if summaries.wants_head(step):
-        summaries.head(
-            step,
-            weights=result.head.last.weights,
-            biases=result.head.last.biases,
-            logits=result.head.logits(result.batch),
-            activations=result.head.probabilities(result.batch),
-        )
+    summaries.head(int(result.steps[-1]), result.head, result.batch)
 
 
 def summarise_evaluations(summaries: Summaries, run: str, rows: Sequence[Evaluation]) -> None:

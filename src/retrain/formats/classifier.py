@@ -1,4 +1,4 @@
-"""What all formats share: a loaded classifier, what it is made of, and what each is written from."""
+"""The values that all formats share: a loaded classifier, its statistics, and the classifier to be written."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ _ROUNDED = 1e-3  # how far from [0, 1] a score may be by rounding
 
 
 class Classifier(Protocol):
-    """What every loaded model offers; a call gives probabilities float32 [N, C] for images uint8 [N, H, W, 3]."""
+    """A loaded model with its metadata; `class_count` is None where the file does not say it."""
 
     metadata: Metadata
     class_count: int | None
@@ -30,7 +30,8 @@ class Classifier(Protocol):
         """
 
     def for_thread(self) -> "Classifier":
-        """Return the same classifier for use in another thread at the same time."""
+        """Return a classifier for another thread: this one, unless it serves only one thread at a time."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ class ExportSource:
 def as_probabilities(scores: np.ndarray) -> np.ndarray:
     """Return the scores float32 [N, C] of any classifier as values in [0, 1].
 
-    What lies in [0, 1] is left as it is: it comes from a softmax, or from one sigmoid for each class. Anything else
-    is unnormalised, as a classifier gives it that was trained on logits, and goes through a softmax.
+    Values in [0, 1] are left as they are: they come from a softmax, or from one sigmoid for each class. Anything else
+    is logits, and goes through a softmax.
     """
     if scores.size == 0 or (scores.min() >= -_ROUNDED and scores.max() <= 1 + _ROUNDED):
         return scores

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from retrain.errors import ExportError, GraphError, first_line
-from retrain.formats.classifier import ModelStats, TrainedClassifier, as_probabilities, does_not_run
+from retrain.formats.classifier import Classifier, ModelStats, TrainedClassifier, as_probabilities, does_not_run
 from retrain.graphs.detection import detect_input, detect_outputs
 from retrain.graphs.editing import strip_defaults
-from retrain.graphs.nodes import GraphDef, constant_node, count_operations, count_parameters, tensor_name
+from retrain.graphs.nodes import GraphDef, constant_node, copy_of, count_operations, count_parameters, tensor_name
 from retrain.graphs.reading import read_graph
 from retrain.metadata import METADATA_NODE, Metadata
 
@@ -55,16 +55,12 @@ def join(classifier: TrainedClassifier, metadata: Metadata) -> bytes:
 
 
 def describe(path: Path) -> Metadata:
-    """Return what a frozen graph says of itself, by its metadata or else by its nodes.
-
-    Raises:
-        GraphError: Not a frozen graph, or refused.
-    """
+    """Return the metadata of a frozen graph, or else what its nodes show."""
     return metadata_of(read_graph(path))
 
 
 def metadata_of(graph_def: GraphDef) -> Metadata:
-    """Return what a checked graph says of itself, by its metadata or else by its nodes."""
+    """Return the metadata of a checked graph, or else what its nodes show."""
     import tensorflow as tf
 
     for node in graph_def.node:
@@ -76,32 +72,24 @@ def metadata_of(graph_def: GraphDef) -> Metadata:
 
 
 def stats(path: Path) -> ModelStats:
-    """Return what a frozen graph is made of.
-
-    Raises:
-        GraphError: Not a frozen graph, or refused.
-    """
+    """Return the operations and parameters of a frozen graph."""
     graph_def = read_graph(path)
     return ModelStats(count_operations(graph_def), count_parameters(graph_def))
 
 
 def load(path: Path, metadata: Metadata) -> "GraphModel":
-    """Return the classifier in a frozen graph file; `metadata` as in `formats.table.Format.load`.
-
-    Raises:
-        GraphError: Not a frozen graph, refused, or without the nodes that the metadata name.
-    """
+    """Return the classifier in a frozen graph file."""
     return GraphModel(read_graph(path), metadata, path=path)
 
 
-class GraphModel:
+class GraphModel(Classifier):
     """A classifier in a frozen graph, run in TensorFlow."""
 
     def __init__(self, graph_def: GraphDef, metadata: Metadata, *, path: Path) -> None:
-        """Load a checked graph; `path` is what errors call it.
+        """Load a checked graph; `path` names it in errors.
 
         Raises:
-            GraphError: It has not the nodes that the metadata name.
+            GraphError: It lacks a node that the metadata name.
         """
         import tensorflow as tf
 
@@ -113,24 +101,20 @@ class GraphModel:
         self._session = tf.compat.v1.Session(graph=self._graph)
         self._tensor(metadata.input.node)
         shape = self._tensor(metadata.output).shape
-        self.class_count: int | None = None if shape.rank is None else shape.as_list()[-1]
+        self.class_count = None if shape.rank is None else shape.as_list()[-1]
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Return probabilities float32 [N, C] for images uint8 [N, H, W, 3]."""
         spec = self.metadata.input
         return as_probabilities(self._run(spec.node, self.metadata.output, spec.scale(pixels)))
 
-    def for_thread(self) -> "GraphModel":
-        """Return this classifier: a session serves many threads."""
-        return self
-
     def bottlenecks(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the bottlenecks float32 [N, D] of images uint8 [N, H, W, 3], on their way through the file."""
+        """Return the bottlenecks float32 [N, D] of images uint8 [N, H, W, 3]."""
         spec = self.metadata.input
         return self._run(spec.node, self.metadata.bottleneck, spec.scale(pixels))
 
     def from_bottlenecks(self, bottlenecks: np.ndarray) -> np.ndarray:
-        """Return probabilities float32 [N, C] for bottlenecks float32 [N, D], fed behind the backbone."""
+        """Return probabilities float32 [N, C] for bottlenecks float32 [N, D], without running the backbone."""
         return self._run(self.metadata.bottleneck, self.metadata.output, bottlenecks)
 
     def _run(self, source: str | None, target: str | None, values: np.ndarray) -> np.ndarray:
@@ -151,9 +135,8 @@ class GraphModel:
 
 
 def without_accuracy(graph_def: GraphDef) -> GraphDef:
-    """Return a graph whose metadata, if it has any, does not claim the accuracy of the graph that it was made from."""
-    changed = type(graph_def)()
-    changed.CopyFrom(graph_def)
+    """Return the graph without a test accuracy in its metadata, if it has any."""
+    changed = copy_of(graph_def)
     for node in changed.node:
         if node.name == METADATA_NODE:
             metadata = replace(metadata_of(graph_def), test_accuracy=None)
@@ -163,8 +146,7 @@ def without_accuracy(graph_def: GraphDef) -> GraphDef:
 
 def _without_fixed_batch(graph_def: GraphDef, source: str | None) -> GraphDef:
     """Return the graph with any number of images at its placeholder, which the official MobileNets fix at one."""
-    opened = type(graph_def)()
-    opened.CopyFrom(graph_def)
+    opened = copy_of(graph_def)
     for node in opened.node:
         if node.name == source and node.op == "Placeholder" and len(node.attr["shape"].shape.dim) == 4:
             node.attr["shape"].shape.dim[0].size = -1

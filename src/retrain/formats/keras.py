@@ -3,7 +3,6 @@
 import io
 import zipfile
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from retrain.errors import GraphError, first_line
 from retrain.files import write_result
-from retrain.formats.classifier import ExportSource, ModelStats, as_probabilities, does_not_run
+from retrain.formats.classifier import Classifier, ExportSource, ModelStats, as_probabilities, does_not_run
 from retrain.formats.keras_layers import LayerBuilder
 from retrain.graphs.editing import to_portable
 from retrain.graphs.nodes import GraphDef
@@ -26,13 +25,9 @@ def write(source: ExportSource, path: Path) -> None:
     """Write a classifier as a `.keras` file with its metadata inside.
 
     The model takes RGB pixels 0 to 255, [N, height, width, 3], scales them itself, and gives probabilities [N, C].
-
-    Raises:
-        ExportError: The graph has an operation that this has no layer for, or the file cannot be written.
     """
     model = build_model(source.graph_def, source.metadata)
-    spec = replace(source.metadata.input, node=INPUT, mean=0.0, std=1.0)
-    metadata = replace(source.metadata, input=spec, output=model.layers[-1].name, bottleneck=None)
+    metadata = source.metadata.with_io(INPUT, model.layers[-1].name, mean=0.0, std=1.0)
     with TemporaryDirectory() as folder:
         file = Path(folder) / "model.keras"
         model.save(file)
@@ -59,11 +54,7 @@ def build_model(graph_def: GraphDef, metadata: Metadata) -> Any:
 
 
 def describe(path: Path) -> Metadata:
-    """Return what a Keras model says of itself: by retrain's file in it, or by its layers.
-
-    Raises:
-        GraphError: Not a Keras model of one image and one vector.
-    """
+    """Return the metadata of a Keras model, or else what its layers show."""
     try:
         with zipfile.ZipFile(path) as archive:
             if METADATA_FILE in archive.namelist():
@@ -105,38 +96,20 @@ def scales_pixels(model: Any) -> bool:
 
 
 def stats(path: Path) -> ModelStats:
-    """Return what a Keras model is made of: its layers.
-
-    Raises:
-        GraphError: Not a Keras model of one image and one vector.
-    """
+    """Return the layers and parameters of a Keras model."""
     model = load_model(path)
     return ModelStats(Counter(type(layer).__name__ for layer in model.layers), model.count_params())
 
 
-def load(path: Path, metadata: Metadata) -> "KerasModel":
-    """Return the classifier in a Keras file; `metadata` as in `formats.table.Format.load`.
-
-    Raises:
-        GraphError: Not a classifier of images.
-    """
-    return KerasModel(path, metadata)
-
-
-class KerasModel:
+class KerasModel(Classifier):
     """A classifier in a Keras file."""
 
     def __init__(self, path: Path, metadata: Metadata) -> None:
-        """Load the model.
-
-        Raises:
-            GraphError: Not a classifier of images.
-        """
         import tensorflow as tf
 
         self.metadata, self._path = metadata, path
         model = load_model(path)
-        self.class_count: int | None = model.output_shape[-1]
+        self.class_count = model.output_shape[-1]
         # One trace for every number of images: a call of the model itself would run layer by layer.
         self._run = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
 
@@ -149,6 +122,5 @@ class KerasModel:
         except (ValueError, tf.errors.OpError) as error:
             raise does_not_run(self._path, pixels.shape, error) from error
 
-    def for_thread(self) -> "KerasModel":
-        """Return this classifier: it serves many threads."""
-        return self
+
+load = KerasModel

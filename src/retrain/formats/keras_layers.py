@@ -16,14 +16,8 @@ _UNARY = {
 _BINARY = {
     **dict.fromkeys(("Add", "AddV2", "BiasAdd"), "add"),
     **dict.fromkeys(("RealDiv", "Div"), "divide"),
-    **{
-        "SquaredDifference": "subtract",
-        "Sub": "subtract",
-        "Mul": "multiply",
-        "Maximum": "maximum",
-        "Minimum": "minimum",
-        "Pow": "power",
-    },
+    **{"SquaredDifference": "subtract", "Sub": "subtract", "Mul": "multiply"},
+    **{"Maximum": "maximum", "Minimum": "minimum", "Pow": "power"},
 }
 _REDUCING = {"Mean": "mean", "Sum": "sum", "Max": "max", "Min": "min"}
 _PASSING = ("Identity", "StopGradient", "CheckNumerics", "PreventGradient", "Snapshot")
@@ -39,10 +33,7 @@ class LayerBuilder:
         # Shapes are known now; what computes them while a graph runs needs no layers.
         graph = editing.extract(_without_shape_inputs(graph), [output])
         self._nodes = {node.name: node for node in graph.node}
-        self._readers: dict[str, list[Any]] = {}
-        for node in graph.node:
-            for tensor in node.input:
-                self._readers.setdefault(nodes.node_name(tensor), []).append(node)
+        self._readers = nodes.readers_by_name(graph)
         self._arrays: dict[str, np.ndarray] = {}
         self._values = {source: image}
         for name in nodes.topological_order(graph):
@@ -137,12 +128,10 @@ class LayerBuilder:
     def _dense(self, node: Any) -> Any:
         import keras
 
-        matrix = self._weights(node, 1)
-        if node.attr["transpose_b"].b:
-            matrix = matrix.T
-        return self._with_bias(
-            node, keras.layers.Dense(matrix.shape[1], name=_layer_name(node)), matrix, self._input(node)
-        )
+        weights = self._weights(node, 1)
+        matrix = weights.T if node.attr["transpose_b"].b else weights
+        dense = keras.layers.Dense(matrix.shape[1], name=_layer_name(node))
+        return self._with_bias(node, dense, matrix, self._input(node))
 
     def _normalised(self, node: Any) -> Any:
         import keras
@@ -156,10 +145,9 @@ class LayerBuilder:
         import keras
 
         (_, *size, _), (_, *strides, _) = node.attr["ksize"].list.i, node.attr["strides"].list.i
-        layer = getattr(keras.layers, _POOLS[node.op])
-        return layer(size, strides=strides, padding=node.attr["padding"].s.decode().lower(), name=_layer_name(node))(
-            self._input(node)
-        )
+        padding = node.attr["padding"].s.decode().lower()
+        pool = getattr(keras.layers, _POOLS[node.op])
+        return pool(size, strides=strides, padding=padding, name=_layer_name(node))(self._input(node))
 
     def _unary(self, node: Any) -> Any:
         import keras
@@ -241,9 +229,8 @@ class LayerBuilder:
 
         around = self._weights(node, 1).tolist()
         if len(around) == 4 and around[0] == around[3] == [0, 0]:
-            return keras.layers.ZeroPadding2D((tuple(around[1]), tuple(around[2])), name=_layer_name(node))(
-                self._input(node)
-            )
+            pad = keras.layers.ZeroPadding2D((tuple(around[1]), tuple(around[2])), name=_layer_name(node))
+            return pad(self._input(node))
         return keras.ops.pad(self._input(node), around)
 
     def _rounded(self, node: Any) -> Any:
@@ -265,8 +252,7 @@ class LayerBuilder:
 
 def _without_shape_inputs(graph: nodes.GraphDef) -> nodes.GraphDef:
     """Return the graph with nothing read for the shapes of Reshape nodes."""
-    plain = type(graph)()
-    plain.CopyFrom(graph)
+    plain = nodes.copy_of(graph)
     for node in plain.node:
         if node.op == "Reshape":
             del node.input[1:]

@@ -1,7 +1,6 @@
 """ONNX models: writes a classifier that takes uint8 pixels, and runs ONNX files in ONNX Runtime."""
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from retrain.errors import ExportError, GraphError, first_line, printable
 from retrain.files import check_writable, write_result
-from retrain.formats.classifier import ExportSource, ModelStats, as_probabilities, does_not_run
+from retrain.formats.classifier import Classifier, ExportSource, ModelStats, as_probabilities, does_not_run
 from retrain.graphs import editing, nodes
 from retrain.metadata import METADATA_NOTE, Metadata
 from retrain.preprocessing import InputSpec
@@ -19,11 +18,7 @@ _OPSET = 17  # known to TensorRT 8.6, OpenVINO 2023 and ONNX Runtime 1.12, and a
 
 
 def check(path: Path) -> None:
-    """Fail now, not after the training, where a model cannot be written or the converter is missing.
-
-    Raises:
-        ExportError: Says what to do.
-    """
+    """Fail now, not after the training, where a model cannot be written or the converter is missing."""
     check_writable(path)
     try:
         import onnxruntime  # noqa: F401
@@ -39,9 +34,6 @@ def write(source: ExportSource, path: Path) -> None:
     """Write a classifier as an ONNX model with its metadata inside.
 
     It takes `image`, uint8 [N, height, width, 3], RGB, and scales it itself; it gives `probabilities`, float32 [N, C].
-
-    Raises:
-        ExportError: The graph has an operation that ONNX has not, or the file cannot be written.
     """
     import tensorflow as tf
     import tf2onnx
@@ -69,18 +61,13 @@ def write(source: ExportSource, path: Path) -> None:
         raise ExportError(f"ONNX has no form for this network: {first_line(error)[:200]}.") from error
     _rename(model, {f"{INPUT}:0": INPUT, f"{OUTPUT}:0": OUTPUT})
     model.producer_name, model.producer_version = "retrain", metadata.retrain_version or ""
-    described = replace(metadata, input=replace(spec, node=INPUT, mean=0.0, std=1.0), output=OUTPUT, bottleneck=None)
-    labels = "\n".join(map(printable, metadata.labels))
-    helper.set_model_props(model, {METADATA_NOTE: described.to_json(), "labels": labels})
+    note = metadata.with_io(INPUT, OUTPUT, mean=0.0, std=1.0).to_json()
+    helper.set_model_props(model, {METADATA_NOTE: note, "labels": "\n".join(map(printable, metadata.labels))})
     write_result(path, model.SerializeToString(deterministic=True))
 
 
 def describe(path: Path) -> Metadata:
-    """Return what an ONNX model says of itself: by retrain's note, or by its input and output.
-
-    Raises:
-        GraphError: Not an ONNX model of one image and one vector, or ONNX Runtime is not installed.
-    """
+    """Return the metadata of an ONNX model, or else what its input and output show."""
     session = _session(path)
     notes = session.get_modelmeta().custom_metadata_map
     if METADATA_NOTE in notes:
@@ -93,11 +80,7 @@ def describe(path: Path) -> Metadata:
 
 
 def stats(path: Path) -> ModelStats:
-    """Return what an ONNX model is made of.
-
-    Raises:
-        GraphError: Not an ONNX model, or the package onnx is not installed.
-    """
+    """Return the operations and parameters of an ONNX model."""
     try:
         import onnx
     except ImportError as error:
@@ -107,24 +90,10 @@ def stats(path: Path) -> ModelStats:
     return ModelStats(Counter(node.op_type for node in graph.node), sum(int(np.prod(tensor.dims)) for tensor in floats))
 
 
-def load(path: Path, metadata: Metadata) -> "OnnxModel":
-    """Return the classifier in an ONNX file; `metadata` as in `formats.table.Format.load`.
-
-    Raises:
-        GraphError: Not a classifier of images.
-    """
-    return OnnxModel(path, metadata)
-
-
-class OnnxModel:
+class OnnxModel(Classifier):
     """A classifier in an ONNX file."""
 
     def __init__(self, path: Path, metadata: Metadata) -> None:
-        """Load the model.
-
-        Raises:
-            GraphError: Not a classifier of images.
-        """
         self.metadata, self._path = metadata, path
         self._session = _session(path)
         self._image = self._session.get_inputs()[0]
@@ -132,7 +101,7 @@ class OnnxModel:
         if metadata.output not in outputs:
             raise GraphError(f"{path} gives {', '.join(outputs)}. Name one with --output_layer.")
         count = outputs[metadata.output][-1] if outputs[metadata.output] else None
-        self.class_count: int | None = count if isinstance(count, int) else None
+        self.class_count = count if isinstance(count, int) else None
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Return probabilities float32 [N, C] for images uint8 [N, H, W, 3]."""
@@ -145,9 +114,8 @@ class OnnxModel:
             raise does_not_run(self._path, pixels.shape, error) from error
         return as_probabilities(result)
 
-    def for_thread(self) -> "OnnxModel":
-        """Return this classifier: it serves many threads."""
-        return self
+
+load = OnnxModel
 
 
 def _session(path: Path) -> Any:
@@ -158,7 +126,7 @@ def _session(path: Path) -> Any:
     except ImportError as error:
         raise GraphError(f"{path} needs ONNX Runtime. Install it: pip install onnxruntime") from error
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # it would write what is an error line of ours to the terminal itself
+    options.log_severity_level = 4  # errors are reported by the lines below
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # as above
@@ -175,12 +143,10 @@ def _channels_first(image: Any) -> bool:
 
 def _without_erfc(graph: nodes.GraphDef) -> nodes.GraphDef:
     """Return the graph with 1 - erf(x) for erfc(x), which ONNX has not."""
-    plain = type(graph)()
-    plain.CopyFrom(graph)
+    plain = nodes.copy_of(graph)
     for node in plain.node:
         if node.op == "Erfc":
-            erf = type(node)()
-            erf.CopyFrom(node)
+            erf = nodes.copy_of(node)
             erf.name, erf.op = f"{node.name}/erf", "Erf"
             one = nodes.constant_node(f"{node.name}/one", np.array(1, np.float32))
             node.op = "Sub"
@@ -189,9 +155,9 @@ def _without_erfc(graph: nodes.GraphDef) -> nodes.GraphDef:
     return plain
 
 
-def _rename(model: object, names: dict[str, str]) -> None:
+def _rename(model: Any, names: dict[str, str]) -> None:
     """Give tensors of a model other names."""
-    graph = model.graph  # type: ignore[attr-defined]
+    graph = model.graph
     for end in (*graph.input, *graph.output):
         end.name = names.get(end.name, end.name)
         end.type.tensor_type.shape.dim[0].dim_param = "batch"

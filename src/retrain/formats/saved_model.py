@@ -3,7 +3,6 @@
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from retrain.data.decoding_in_graph import decode
 from retrain.errors import ExportError, GraphError, first_line
 from retrain.files import check_writable, temporary_sibling
-from retrain.formats.classifier import ExportSource, ModelStats, as_probabilities, does_not_run
+from retrain.formats.classifier import Classifier, ExportSource, ModelStats, as_probabilities, does_not_run
 from retrain.graphs.editing import as_function, to_portable
 from retrain.graphs.nodes import GraphDef, count_operations, count_parameters
 from retrain.graphs.reading import read_saved_model
@@ -32,12 +31,8 @@ def write(source: ExportSource, folder: Path) -> None:
     TensorFlow Serving's REST interface sends them in base64; `pixels` takes float32 [N, height, width, 3], RGB, 0 to
     255. Both give, for each image, `labels` string [N, C] and `scores` float32 [N, C], best first, and
     `probabilities` float32 [N, C] in the order of the labels file.
-
-    Raises:
-        ExportError: The folder cannot be written.
     """
-    spec = replace(source.metadata.input, node=PIXELS, mean=0.0, std=1.0)
-    metadata = replace(source.metadata, input=spec, output=PROBABILITIES, bottleneck=None)
+    metadata = source.metadata.with_io(PIXELS, PROBABILITIES, mean=0.0, std=1.0)
     _write_whole(folder, metadata, lambda draft: _save_for_serving(draft, source.graph_def, source.metadata))
 
 
@@ -47,32 +42,20 @@ def write_as_the_original(folder: Path, graph_def: GraphDef, metadata: Metadata)
     Its signature `serving_default` takes `image`, float32 [N, height, width, 3] in [0, 1], and gives `prediction`,
     float32 [N, C]. It holds no functions, so that TensorFlow 1 loads it too. A folder that this wrote before is
     replaced.
-
-    Raises:
-        ExportError: The folder cannot be written.
     """
-    spec = replace(metadata.input, node="image", mean=0.0, std=255.0)
-    described = replace(metadata, input=spec, output="prediction", bottleneck=None)
-    _write_whole(folder, described, lambda draft: _save_as_the_original(draft, graph_def, metadata))
+    written = metadata.with_io("image", "prediction", mean=0.0, std=255.0)
+    _write_whole(folder, written, lambda draft: _save_as_the_original(draft, graph_def, metadata))
 
 
 def check(folder: Path) -> None:
-    """Fail now, not after the training, where a SavedModel would take the place of something else.
-
-    Raises:
-        ExportError: The folder holds other things than a SavedModel that retrain wrote, or cannot be made.
-    """
+    """Fail now, not after the training, where a SavedModel would take the place of something else."""
     check_writable(folder / "saved_model.pb")
     if any(folder.iterdir()) and not (folder / METADATA_FILE).exists():
         raise ExportError(f"{folder} holds other files already. Name a folder that does not exist.")
 
 
 def describe(path: Path) -> Metadata:
-    """Return what a SavedModel says of itself: by retrain's file in it, or by its signatures.
-
-    Raises:
-        GraphError: Not a SavedModel, refused, or without a signature from one image to one vector.
-    """
+    """Return the metadata of a SavedModel, or else what its signatures show."""
     model = read_saved_model(path)
     file = path / METADATA_FILE
     try:
@@ -89,11 +72,7 @@ def describe(path: Path) -> Metadata:
 
 
 def stats(path: Path) -> ModelStats:
-    """Return what a SavedModel is made of.
-
-    Raises:
-        GraphError: Not a SavedModel, or refused.
-    """
+    """Return the operations and parameters of a SavedModel."""
     import tensorflow as tf
 
     operations: Counter[str] = Counter()
@@ -107,24 +86,10 @@ def stats(path: Path) -> ModelStats:
     return ModelStats(operations, parameters)
 
 
-def load(path: Path, metadata: Metadata) -> "SavedModel":
-    """Return the classifier in a SavedModel's folder; `metadata` as in `formats.table.Format.load`.
-
-    Raises:
-        GraphError: Refused, or it has no signature that takes what the metadata name.
-    """
-    return SavedModel(path, metadata)
-
-
-class SavedModel:
+class SavedModel(Classifier):
     """A classifier in the folder of a SavedModel."""
 
     def __init__(self, path: Path, metadata: Metadata) -> None:
-        """Load the model.
-
-        Raises:
-            GraphError: It has no signature that takes what the metadata name.
-        """
         import tensorflow as tf
 
         self.metadata, self._path = metadata, path
@@ -137,8 +102,7 @@ class SavedModel:
             raise GraphError(
                 f"{path} gives {', '.join(sorted(self._function.structured_outputs))}. Name one with --output_layer."
             )
-        shape = result.shape
-        self.class_count: int | None = None if shape.rank is None else shape.as_list()[-1]
+        self.class_count = None if result.shape.rank is None else result.shape.as_list()[-1]
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Return probabilities float32 [N, C] for images uint8 [N, H, W, 3]."""
@@ -152,10 +116,6 @@ class SavedModel:
             raise does_not_run(self._path, pixels.shape, error) from error
         return as_probabilities(result)
 
-    def for_thread(self) -> "SavedModel":
-        """Return this classifier: it serves many threads."""
-        return self
-
     def _signature(self) -> Any:
         arguments = {
             tuple(function.structured_input_signature[1]): function for function in self._loaded.signatures.values()
@@ -166,15 +126,13 @@ class SavedModel:
         raise GraphError(f"the signatures of {self._path} take {names}. Name one with --input_layer.")
 
 
+load = SavedModel
+
+
 class ImageFileModel:
     """A SavedModel that decodes image files itself, by the signature `serving_default` that retrain writes."""
 
     def __init__(self, path: Path) -> None:
-        """Load the model.
-
-        Raises:
-            GraphError: Refused.
-        """
         import tensorflow as tf
 
         read_saved_model(path)
@@ -194,7 +152,7 @@ class ImageFileModel:
 
 
 def _metadata_of(signature: Any) -> Metadata | None:
-    """Return what a signature from images to scores says, None for any other."""
+    """Return the metadata that a signature from images to scores shows, None for any other."""
     import tensorflow as tf
 
     if len(signature.inputs) != 1:

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 class Export:
     """One form in which a classifier is exported beside its frozen graph.
 
-    `ending` follows the graph's name without its own. `write` and `check` are functions of the format's module:
+    `ending` replaces that of the graph's name. `write` and `check` name functions of the format's module:
     `write(source, path)` writes it; `check(path)` refuses a target before the training, None where a path that can be
     written to is enough. `tolerance` is the largest accepted difference of a probability from the frozen graph's;
-    classes closer than that count as tied. None: only accuracy is compared. `decodes` tells that the model takes whole
-    image files as well, which is compared too.
+    classes closer than that count as tied. None: only accuracy is compared. `decodes` says that the model also decodes
+    image files, which is compared too.
     """
 
     name: str
@@ -38,7 +38,10 @@ class Export:
 
 @dataclass(frozen=True)
 class Format:
-    """One kind of model file: the module of `retrain.formats` that reads and writes it, and its file endings."""
+    """One kind of model file: the module of `retrain.formats` that reads and writes it, and its file endings.
+
+    The module has `describe`, `load` and `stats`, which do and raise what the methods of these names do here.
+    """
 
     kind: str
     module: str
@@ -46,7 +49,7 @@ class Format:
     exports: tuple[Export, ...] = ()
 
     def describe(self, path: Path) -> "Metadata":
-        """Return what a file says of itself.
+        """Return the metadata in a file, or else what its nodes, layers or signatures show.
 
         Raises:
             GraphError: Not such a file, or refused.
@@ -57,12 +60,12 @@ class Format:
         """Return the classifier in a file; `metadata` come from `describe`, with the user's own values filled in.
 
         Raises:
-            GraphError: It does not run here, or has not what the metadata name.
+            GraphError: It does not run here, or lacks a node that the metadata name.
         """
         return self.function("load")(path, metadata)  # type: ignore[no-any-return]
 
     def stats(self, path: Path) -> "ModelStats":
-        """Return what a model is made of.
+        """Return how many operations or layers of each kind a model has, and how many parameters.
 
         Raises:
             GraphError: Not such a file, or refused.

@@ -1,4 +1,4 @@
-"""What a foreign graph tells of itself: where its image goes in, in which form, and where its features are."""
+"""Detects the image input, the pixel range, the bottleneck and the outputs of a foreign graph."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ _RANGES = {(-1.0, 1.0): (127.5, 127.5), (0.0, 1.0): (0.0, 255.0), (0.0, 255.0): 
 
 
 def detect_input(graph_def: GraphDef) -> InputSpec:
-    """Return what the graph itself tells about its image input.
+    """Return the image input of a graph, as far as its nodes show it.
 
     The range of its pixels follows from what the graph does to them first: fake quantisation names the range, and a
     graph that scales pixels to [-1, 1] itself shows from where. Otherwise it is known by node names: the slim
@@ -34,10 +34,10 @@ def detect_input(graph_def: GraphDef) -> InputSpec:
 
 
 def detect_bottleneck(graph_def: GraphDef) -> str | None:
-    """Return the node whose output a new head should sit on, None where the graph does not tell.
+    """Return the node whose output a new head should sit on, None where its name is not known.
 
-    Known by name: the pooled features of slim MobileNets and of the Inception v3 of 2015, and the bottleneck
-    of a graph that retrain or the original `retrain.py` exported.
+    Known are the pooled features of slim MobileNets and of the Inception v3 of 2015, and the bottleneck of a graph
+    that retrain or the original `retrain.py` exported.
     """
     nodes = {node.name: node for node in graph_def.node}
     for known in ("MobilenetV1/Logits/AvgPool_1a/AvgPool", "pool_3"):
@@ -100,7 +100,7 @@ def _scalar(nodes: dict[str, Any], tensor: str) -> float | None:
     """Return the one number in a constant, whatever Identity nodes are in between; None for anything else."""
     import tensorflow as tf
 
-    seen: set[str] = set()  # a stranger's graph may go round in a circle
+    seen: set[str] = set()  # a damaged graph may have a loop
     node = nodes.get(node_name(tensor))
     while node is not None and node.op == "Identity" and node.input and node.name not in seen:
         seen.add(node.name)
@@ -115,5 +115,5 @@ def _placeholder_size(node: Any) -> tuple[int | None, int | None]:
     dims = node.attr["shape"].shape.dim
     if len(dims) != 4:
         return None, None
-    height, width = dims[1].size, dims[2].size
-    return (height if height > 0 else None), (width if width > 0 else None)
+    height, width = (dim.size if dim.size > 0 else None for dim in dims[1:3])
+    return height, width

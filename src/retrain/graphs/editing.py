@@ -5,7 +5,7 @@ from typing import Any
 
 from retrain.errors import GraphError, did_you_mean
 from retrain.graphs.folding import fold_constants
-from retrain.graphs.nodes import GraphDef, all_nodes, needed_nodes, node_name, tensor_name
+from retrain.graphs.nodes import GraphDef, all_nodes, copy_of, needed_nodes, node_name, tensor_name, with_nodes
 from retrain.preprocessing import InputSpec
 
 
@@ -22,23 +22,12 @@ def cut(graph_def: GraphDef, spec: InputSpec, *, target: str) -> GraphDef:
     """
     import tensorflow as tf
 
-    source = spec.node or ""
-    names = [node.name for node in graph_def.node]
-    for wanted in (source, target):
-        if wanted not in names:
-            raise GraphError(f"the graph has no node {wanted!r}.{did_you_mean(wanted, names)}")
-    shape = tf.TensorShape([None, spec.height, spec.width, 3])
-    cut_graph = tf.compat.v1.GraphDef(versions=graph_def.versions, library=graph_def.library)
-    for node in graph_def.node:
-        if node.name == source:
-            placeholder = cut_graph.node.add(name=source, op="Placeholder")
-            placeholder.attr["dtype"].type = tf.float32.as_datatype_enum
-            placeholder.attr["shape"].shape.CopyFrom(shape.as_proto())
-        else:
-            cut_graph.node.add().CopyFrom(node)
-    kept = type(graph_def)(versions=graph_def.versions, library=graph_def.library)
-    kept.node.extend(needed_nodes(cut_graph, [target]))
-    return kept
+    placeholder = tf.compat.v1.NodeDef(name=spec.node, op="Placeholder")
+    placeholder.attr["dtype"].type = tf.float32.as_datatype_enum
+    placeholder.attr["shape"].shape.CopyFrom(tf.TensorShape([None, spec.height, spec.width, 3]).as_proto())
+    _check_nodes(graph_def, [placeholder.name, target])
+    nodes = [placeholder if node.name == spec.node else node for node in graph_def.node]
+    return extract(with_nodes(graph_def, nodes), [target])
 
 
 def as_function(graph_def: GraphDef, *, source: str, target: str) -> Any:
@@ -52,8 +41,7 @@ def as_function(graph_def: GraphDef, *, source: str, target: str) -> Any:
 
 def rename_node(graph_def: GraphDef, old: str, new: str) -> GraphDef:
     """Return the graph with another name for one of its nodes."""
-    changed = type(graph_def)()
-    changed.CopyFrom(graph_def)
+    changed = copy_of(graph_def)
     for node in changed.node:
         node.name = new if node.name == old else node.name
         node.input[:] = [name.replace(old, new, 1) if node_name(name) == old else name for name in node.input]
@@ -66,24 +54,15 @@ def extract(graph_def: GraphDef, nodes: Sequence[str], *, also: Sequence[str] = 
     Raises:
         GraphError: One of `nodes` is not there; names similar ones.
     """
-    names = [node.name for node in graph_def.node]
-    for wanted in nodes:
-        if node_name(wanted) not in names:
-            raise GraphError(f"the graph has no node {wanted!r}.{did_you_mean(wanted, names)}")
-    part = type(graph_def)(versions=graph_def.versions, library=graph_def.library)
-    part.node.extend(needed_nodes(graph_def, [*nodes, *also]))
-    return part
+    _check_nodes(graph_def, nodes)
+    return with_nodes(graph_def, needed_nodes(graph_def, [*nodes, *also]))
 
 
 def to_portable(graph_def: GraphDef) -> GraphDef:
-    """Return the graph in operations that other formats have: no 8-bit weights, and nothing fed halfway.
-
-    A node that passes on what it reads unless something else is fed to it passes it on.
-    """
+    """Return the graph in operations that other formats have: no 8-bit weights, no placeholders with defaults."""
     if any(node.op == "Dequantize" for node in graph_def.node):
         graph_def = fold_constants(graph_def, weights_too=True)
-    plain = type(graph_def)()
-    plain.CopyFrom(graph_def)
+    plain = copy_of(graph_def)
     for node in plain.node:
         if node.op == "PlaceholderWithDefault":
             kind = node.attr["dtype"].type
@@ -100,8 +79,7 @@ def strip_defaults(graph_def: GraphDef) -> GraphDef:
     """
     from tensorflow.python.framework import op_def_registry
 
-    plain = type(graph_def)()
-    plain.CopyFrom(graph_def)
+    plain = copy_of(graph_def)
     for node in all_nodes(plain):
         definition = op_def_registry.get(node.op)
         defaults = (
@@ -110,3 +88,10 @@ def strip_defaults(graph_def: GraphDef) -> GraphDef:
         for name in [name for name, value in node.attr.items() if name.startswith("_") or defaults.get(name) == value]:
             del node.attr[name]
     return plain
+
+
+def _check_nodes(graph_def: GraphDef, wanted: Sequence[str]) -> None:
+    names = [node.name for node in graph_def.node]
+    for name in wanted:
+        if node_name(name) not in names:
+            raise GraphError(f"the graph has no node {name!r}.{did_you_mean(name, names)}")

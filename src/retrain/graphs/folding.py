@@ -1,9 +1,10 @@
-"""Rewrites a frozen graph into the fewest and oldest operations that compute the same.
+"""Folds constants and batch normalisation in a frozen graph.
 
-Batch normalisation becomes part of the convolution before it, and what is left of it a multiplication and an
-addition, so that loaders of TensorFlow 1 know every operation and phones have fewer to run.
+Batch normalisation becomes part of the convolution before it, or else a multiplication and an addition, so that
+loaders of TensorFlow 1 know every operation and phones have fewer to run.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from retrain.graphs import nodes
-from retrain.graphs.nodes import GraphDef, constant_node, node_name, topological_order
+from retrain.graphs.nodes import GraphDef, constant_node, node_name, with_nodes
 
-_PASSED_OVER = frozenset("Identity IdentityN CheckNumerics StopGradient PreventGradient Snapshot EnsureShape".split())
+_IDENTITIES = frozenset("Identity IdentityN CheckNumerics StopGradient PreventGradient Snapshot EnsureShape".split())
 _CONTROL_FLOW = frozenset("Switch Merge Enter Exit NextIteration LoopCond".split())
 _LINEAR = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
 _FUSED = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
@@ -29,12 +30,12 @@ class _Affine:
     offset: np.ndarray
 
     def then(self, other: "_Affine") -> "_Affine":
-        """Return what this one and then the other one make of x."""
+        """Return this one followed by the other."""
         return _Affine(self.scale * other.scale, self.offset * other.scale + other.offset)
 
 
-def simplify(graph_def: nodes.GraphDef, *, keep: Sequence[str]) -> nodes.GraphDef:
-    """Return a graph that gives the same, to rounding, with batch normalisation folded into convolutions.
+def simplify(graph_def: GraphDef, *, keep: Sequence[str]) -> GraphDef:
+    """Return a graph of the same results, to rounding, with batch normalisation folded into convolutions.
 
     Args:
         graph_def: A frozen graph for inference; it is not changed. One with control flow is returned as it is.
@@ -42,78 +43,64 @@ def simplify(graph_def: nodes.GraphDef, *, keep: Sequence[str]) -> nodes.GraphDe
     """
     if any(node.op in _CONTROL_FLOW for node in graph_def.node):
         return graph_def
-    return _Rewriter(fold_constants(_direct(graph_def, keep)), keep).rewritten()
+    return _Rewriter(fold_constants(_without_identities(graph_def, keep)), keep).rewritten()
 
 
-def _direct(graph_def: nodes.GraphDef, keep: Sequence[str]) -> nodes.GraphDef:
-    """Return the graph without nodes that only pass on what they get, and without control edges."""
-    passed = {n.name: n.input for n in graph_def.node if n.op in _PASSED_OVER and n.name not in keep and n.input}
+def _without_identities(graph_def: GraphDef, keep: Sequence[str]) -> GraphDef:
+    """Return the graph without nodes that only pass on their input, and without control edges."""
+    passed = {n.name: n.input for n in graph_def.node if n.op in _IDENTITIES and n.name not in keep and n.input}
 
     def origin(tensor: str) -> str:
-        seen: set[str] = set()  # a stranger's graph may go round in a circle, which TensorFlow will refuse
-        while (name := nodes.node_name(tensor)) in passed and name not in seen:
+        seen: set[str] = set()  # a damaged graph may have a loop, which TensorFlow will refuse
+        while (name := node_name(tensor)) in passed and name not in seen:
             seen.add(name)
             _, _, output = nodes.tensor_name(tensor).rpartition(":")
             tensor = passed[name][int(output)]
         return tensor
 
-    direct = type(graph_def)(versions=graph_def.versions, library=graph_def.library)
-    for node in graph_def.node:
-        if node.name not in passed:
-            new = direct.node.add()
-            new.CopyFrom(node)
-            new.input[:] = [origin(tensor) for tensor in node.input if not tensor.startswith("^")]
-    needed = nodes.needed_nodes(direct, keep)
-    del direct.node[:]
-    direct.node.extend(needed)
-    return direct
+    direct = with_nodes(graph_def, [node for node in graph_def.node if node.name not in passed])
+    for node in direct.node:
+        node.input[:] = [origin(tensor) for tensor in node.input if not tensor.startswith("^")]
+    return with_nodes(direct, nodes.needed_nodes(direct, keep))
 
 
 class _Rewriter:
     """A graph while it is rewritten in place."""
 
-    def __init__(self, graph_def: nodes.GraphDef, keep: Sequence[str]) -> None:
-        self._graph_def, self._keep = graph_def, {nodes.node_name(name) for name in keep}
+    def __init__(self, graph_def: GraphDef, keep: Sequence[str]) -> None:
+        self._graph_def, self._keep = graph_def, {node_name(name) for name in keep}
         self._nodes = {node.name: node for node in graph_def.node}
         self._added: list[Any] = []
-        self._readers: dict[str, list[Any]] = {}
-        for node in graph_def.node:
-            for tensor in node.input:
-                self._readers.setdefault(nodes.node_name(tensor), []).append(node)
+        self._readers = nodes.readers_by_name(graph_def)
 
-    def rewritten(self) -> nodes.GraphDef:
+    def rewritten(self) -> GraphDef:
         for node in self._graph_def.node:
             if node.op in _LINEAR:
                 self._fold_into(node)
         for node in self._graph_def.node:
             if node.op in (*_FUSED, _LEGACY_BATCH_NORM) and (affine := self._affine(node)):
-                self._spell_out(node, affine)
+                self._to_mul_and_add(node, affine)
             elif node.op == "AddV2":
                 node.op = "Add"
         self._graph_def.node.extend(self._added)
-        needed = nodes.needed_nodes(self._graph_def, sorted(self._keep))
-        simple = type(self._graph_def)(versions=self._graph_def.versions, library=self._graph_def.library)
-        simple.node.extend(needed)
-        return simple
+        return with_nodes(self._graph_def, nodes.needed_nodes(self._graph_def, sorted(self._keep)))
 
     def _fold_into(self, linear: Any) -> None:
-        """Fold what only scales and shifts the result of a linear operation into its weights and one bias."""
+        """Fold the nodes that only scale and shift the result of a linear operation into its weights and one bias."""
         weights = self._value(linear.input[1])
         if weights is None or _channels_first(linear):
             return
-        per_channel = self._channels(linear, weights)
-        channels, whole = per_channel.size, _Affine(np.ones(1), np.zeros(1))
-        chain: list[Any] = []
-        last = linear
+        shape = _channel_shape(linear, weights)
+        channels, whole = math.prod(shape), _Affine(np.ones(1), np.zeros(1))
+        folded, last = 0, linear
         while (reader := self._only_reader(last)) is not None:
             affine = self._affine(reader, of=last.name)
             if affine is None or not {affine.scale.size, affine.offset.size} <= {1, channels}:
                 break
-            whole, last = whole.then(affine), reader
-            chain.append(reader)
-        if not chain or (whole.scale == 1).all() and len(chain) == 1:
+            whole, last, folded = whole.then(affine), reader, folded + 1
+        if not folded or (whole.scale == 1).all() and folded == 1:
             return
-        scale = np.broadcast_to(whole.scale, channels).reshape(per_channel.shape)
+        scale = np.broadcast_to(whole.scale, channels).reshape(shape)
         linear.input[1] = self._constant(f"{linear.name}/folded_weights", weights * scale)
         last.op = "BiasAdd"
         bias = self._constant(f"{last.name}/folded_bias", np.broadcast_to(whole.offset, channels))
@@ -122,7 +109,7 @@ class _Rewriter:
         last.attr.clear()
         last.attr["T"].type = data_type
 
-    def _spell_out(self, norm: Any, affine: _Affine) -> None:
+    def _to_mul_and_add(self, norm: Any, affine: _Affine) -> None:
         """Turn a batch normalisation that follows no convolution into a multiplication and an addition."""
         data_type = norm.attr["T"].type
         product = type(norm)(name=f"{norm.name}/scaled", op="Mul")
@@ -134,25 +121,17 @@ class _Rewriter:
         norm.attr.clear()
         norm.attr["T"].type = data_type
 
-    def _channels(self, linear: Any, weights: np.ndarray) -> np.ndarray:
-        """Return an array of the shape in which one factor for each output channel multiplies the weights."""
-        if linear.op == "DepthwiseConv2dNative":
-            return np.empty(weights.shape[2:])
-        if linear.op == "MatMul" and linear.attr["transpose_b"].b:
-            return np.empty((weights.shape[0], 1))
-        return np.empty(weights.shape[-1:])
-
     def _only_reader(self, node: Any) -> Any:
         readers = self._readers.get(node.name, [])
         return readers[0] if len(readers) == 1 and node.name not in self._keep else None
 
     def _affine(self, node: Any, of: str | None = None) -> _Affine | None:
-        """Return what a node does to the output of node `of` (its first input), if no more than scale and shift it."""
+        """Return how a node scales and shifts the output of node `of` (its first input), None if it does more."""
         if node.op in (*_FUSED, _LEGACY_BATCH_NORM):
             return self._normalisation(node)
         if node.op not in ("Mul", "Sub", "RealDiv", *_ADDITIONS) or len(node.input) != 2:
             return None
-        first = nodes.node_name(node.input[0]) == of
+        first = node_name(node.input[0]) == of
         constant = self._vector(node.input[1 if first else 0])
         if constant is None or (node.op == "RealDiv" and not first):
             return None
@@ -192,7 +171,7 @@ class _Rewriter:
         """Return a floating-point constant as float64, None for anything else."""
         import tensorflow as tf
 
-        node = self._nodes.get(nodes.node_name(tensor))
+        node = self._nodes.get(node_name(tensor))
         if node is None or node.op != "Const" or not tf.as_dtype(node.attr["dtype"].type).is_floating:
             return None
         return tf.make_ndarray(node.attr["value"].tensor).astype(np.float64)  # type: ignore[no-any-return]
@@ -201,10 +180,17 @@ class _Rewriter:
         """Add a float32 constant and return its name."""
         while name in self._nodes:
             name += "_"
-        node = nodes.constant_node(name, value.astype(np.float32))
+        node = constant_node(name, value.astype(np.float32))
         self._nodes[name] = node
         self._added.append(node)
         return name
+
+
+def _channel_shape(linear: Any, weights: np.ndarray) -> tuple[int, ...]:
+    """Return the shape in which one factor for each output channel multiplies the weights."""
+    if linear.op == "DepthwiseConv2dNative":
+        return weights.shape[2:]
+    return (weights.shape[0], 1) if linear.op == "MatMul" and linear.attr["transpose_b"].b else weights.shape[-1:]
 
 
 def _channels_first(node: Any) -> bool:
@@ -224,16 +210,16 @@ def fold_constants(graph_def: GraphDef, *, weights_too: bool = False) -> GraphDe
     """
     import tensorflow as tf
 
-    nodes = {node.name: node for node in graph_def.node}
+    by_name = {node.name: node for node in graph_def.node}
     known: set[str] = set()
-    for name in topological_order(graph_def):
-        node = nodes[name]
+    for name in nodes.topological_order(graph_def):
+        node = by_name[name]
         computed = node.op not in _NEVER_CONSTANT and "Random" not in node.op
         computed &= weights_too or node.op != "Dequantize"
         if node.op == "Const" or (computed and node.input and all(node_name(i) in known for i in node.input)):
             known.add(name)
     read = {node_name(i) for node in graph_def.node if node.name not in known for i in node.input}
-    frontier = sorted(name for name in read & known if nodes[name].op != "Const")
+    frontier = sorted(name for name in read & known if by_name[name].op != "Const")
     with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
         tf.import_graph_def(graph_def, name="")
         tensors = [graph.get_tensor_by_name(f"{name}:0") for name in frontier]
@@ -241,10 +227,5 @@ def fold_constants(graph_def: GraphDef, *, weights_too: bool = False) -> GraphDe
             name: constant_node(name, value, tensor.dtype)
             for name, tensor, value in zip(frontier, tensors, session.run(tensors), strict=True)
         }
-    folded = type(graph_def)(versions=graph_def.versions, library=graph_def.library)
-    for node in graph_def.node:
-        if node.name in constants:
-            folded.node.add().CopyFrom(constants[node.name])
-        elif node.name not in known or node.name in read:
-            folded.node.add().CopyFrom(node)
-    return folded
+    left = [node for node in graph_def.node if node.name not in known or node.name in read]
+    return with_nodes(graph_def, [constants.get(node.name, node) for node in left])

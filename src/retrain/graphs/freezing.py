@@ -58,11 +58,8 @@ def from_keras(model: Any, *, preprocess: Callable[[Any], Any] | None = None) ->
         preprocess: Applied in front of the model, inside the graph.
     """
     _, height, width, _ = model.input_shape
-
-    def bottleneck(pixels: Any) -> Any:
-        return model(preprocess(pixels) if preprocess else pixels, training=False)
-
-    return from_function(bottleneck, height, width)
+    before = preprocess or (lambda pixels: pixels)
+    return from_function(lambda pixels: model(before(pixels), training=False), height, width)
 
 
 def from_function(function: Callable[[Any], Any], height: int, width: int) -> FrozenGraph:

@@ -1,12 +1,26 @@
 """Walks frozen graphs: their nodes, names, order, operations and constants."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 GraphDef = Any  # tensorflow.GraphDef, which only the functions below import
+
+
+def copy_of(message: Any) -> Any:
+    """Return a copy of a GraphDef or NodeDef, to be changed."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
+
+
+def with_nodes(graph_def: GraphDef, nodes: Iterable[Any]) -> GraphDef:
+    """Return a graph of other nodes, copies of these, with the versions and the functions of `graph_def`."""
+    graph = type(graph_def)(versions=graph_def.versions, library=graph_def.library)
+    graph.node.extend(nodes)
+    return graph
 
 
 def all_nodes(graph_def: GraphDef) -> Iterator[Any]:
@@ -22,7 +36,7 @@ def count_operations(graph_def: GraphDef) -> Counter[str]:
 
 
 def count_parameters(graph_def: GraphDef) -> int:
-    """Return how many numbers the constants of a graph hold, those that stand for shapes and axes left out."""
+    """Return how many numbers the constants of a graph hold, without those of shapes and axes."""
     import tensorflow as tf
 
     kinds = {tf.as_dtype(kind).as_datatype_enum for kind in ("float32", "float16", "quint8", "qint8", "bfloat16")}
@@ -51,23 +65,27 @@ def constant_node(name: str, value: np.ndarray, dtype: Any = None) -> Any:
     return node
 
 
+def readers_by_name(graph_def: GraphDef) -> dict[str, list[Any]]:
+    """Return the nodes that read each node, by its name; one that reads it twice is there twice."""
+    readers: dict[str, list[Any]] = {}
+    for node in graph_def.node:
+        for tensor in node.input:
+            readers.setdefault(node_name(tensor), []).append(node)
+    return readers
+
+
 def topological_order(graph_def: GraphDef) -> Iterator[str]:
     """Yield the names of nodes, each after those that it reads; nodes in a loop are left out."""
-    readers: dict[str, list[str]] = {}
-    waiting: dict[str, int] = {}
-    for node in graph_def.node:
-        sources = {node_name(tensor) for tensor in node.input}
-        waiting[node.name] = len(sources)
-        for source in sources:
-            readers.setdefault(source, []).append(node.name)
+    readers = readers_by_name(graph_def)
+    waiting = {node.name: len(node.input) for node in graph_def.node}
     ready = [name for name, count in waiting.items() if count == 0]
     while ready:
         name = ready.pop()
         yield name
         for reader in readers.get(name, ()):
-            waiting[reader] -= 1
-            if waiting[reader] == 0:
-                ready.append(reader)
+            waiting[reader.name] -= 1
+            if waiting[reader.name] == 0:
+                ready.append(reader.name)
 
 
 def needed_nodes(graph_def: GraphDef, targets: Sequence[str]) -> list[Any]:

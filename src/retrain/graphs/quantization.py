@@ -66,8 +66,7 @@ def round_layers(graph_def: nodes.GraphDef, *, bits: int) -> nodes.GraphDef:
 
 def _scaled_per_channel(graph_def: nodes.GraphDef) -> Any:
     """Return the graph with every large constant weight in [-1, 1], and a multiplication behind its layer."""
-    scaled = type(graph_def)()
-    scaled.CopyFrom(graph_def)
+    scaled = nodes.copy_of(graph_def)
     weights = {node.name: value for node, value in _weights(scaled)}
     for node in [n for n in scaled.node if n.op in _COMPUTING and nodes.node_name(n.input[1]) in weights]:
         values = weights[nodes.node_name(node.input[1])]
@@ -85,10 +84,7 @@ def _scaled_per_channel(graph_def: nodes.GraphDef) -> Any:
         product.attr["T"].type = kind
         scaled.node.extend([kernel, scales])
     read = {nodes.node_name(name) for node in scaled.node for name in node.input}
-    left = [node for node in scaled.node if node.name not in weights or node.name in read]
-    result = type(graph_def)(versions=graph_def.versions, library=graph_def.library)
-    result.node.extend(left)
-    return result
+    return nodes.with_nodes(scaled, [node for node in scaled.node if node.name not in weights or node.name in read])
 
 
 def _inputs_of_a_channel(node: Any, weights: np.ndarray) -> tuple[int, ...] | None:

@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from retrain.errors import BackboneError, GraphError
-from retrain.graphs import nodes
-from retrain.graphs.nodes import GraphDef, all_nodes
+from retrain.graphs.nodes import GraphDef, all_nodes, needed_nodes, node_name
 
 # Operations that only compute. Everything else (files, network, Python, queues, variables) is refused: a graph
 # from a stranger is a program, https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md
@@ -137,8 +136,8 @@ def _check_saver(meta_graph: Any, folder: Path) -> None:
     """
     library = meta_graph.graph_def.library.function
     writing = {f.signature.name for f in library if any(n.op in _WRITING_OPERATIONS for n in f.node_def)}
-    saver = nodes.node_name(meta_graph.saver_def.save_tensor_name)
-    for node in nodes.all_nodes(meta_graph.graph_def):
+    saver = node_name(meta_graph.saver_def.save_tensor_name)
+    for node in all_nodes(meta_graph.graph_def):
         called = {node.op} | {value.func.name for value in node.attr.values() if value.HasField("func")}
         if called & writing and node.name != saver:
             raise GraphError(f"{folder} is refused: its node {node.name!r} writes files.")
@@ -148,6 +147,6 @@ def _check_saver(meta_graph: Any, folder: Path) -> None:
     on_loading = [meta_graph.saver_def.restore_op_name, initialiser]
     for collection in ("saved_model_main_op", "legacy_init_op"):
         on_loading += meta_graph.collection_def[collection].node_list.value
-    for node in nodes.needed_nodes(meta_graph.graph_def, on_loading):
+    for node in needed_nodes(meta_graph.graph_def, on_loading):
         if node.op in _WRITING_OPERATIONS:
             raise GraphError(f"{folder} is refused: its node {node.name!r} writes files when it is loaded.")

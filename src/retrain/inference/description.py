@@ -1,4 +1,4 @@
-"""What a model file is: all that `label_image --describe` prints."""
+"""Describes a model file: the lines that `label_image --describe` prints."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,16 +13,7 @@ _MAX_LABELS = 20  # that are listed
 
 
 def describe_model(path: Path, *, labels: Path | None = None, overrides: Metadata | None = None) -> list[str]:
-    """Return what a model is, one line for each thing: input, size, range, output, labels, operations, size, origin.
-
-    Args:
-        path: A model of any format in `formats.table`.
-        labels: A labels file.
-        overrides: What the user says, which goes before what the model says.
-
-    Raises:
-        GraphError: Not a model of these kinds, or refused.
-    """
+    """Return lines on a model, one for each property; arguments and errors as in `inference.loading.describe`."""
     metadata = describe(path, labels=labels, overrides=overrides)
     return [f"{name + ':':<12} {value}" for name, value in _rows(path, metadata)]
 
@@ -57,10 +48,8 @@ def _origin(metadata: Metadata) -> str:
     if metadata.retrain_version is None:
         return "not known: not written by retrain"
     accuracy = "" if metadata.test_accuracy is None else f", test accuracy {metadata.test_accuracy:.1%}"
-    versions = (
-        f"retrain {metadata.retrain_version} on {metadata.architecture}, TensorFlow {metadata.tensorflow_version}"
-    )
-    return versions + accuracy
+    trained = f"retrain {metadata.retrain_version} on {metadata.architecture}"
+    return f"{trained}, TensorFlow {metadata.tensorflow_version}{accuracy}"
 
 
 def _missing(flag: str) -> str:

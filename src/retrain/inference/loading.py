@@ -1,11 +1,11 @@
-"""Loads a model file as a classifier, completed by what its user says."""
+"""Loads a model file as a classifier; its metadata are completed by a labels file and by the user."""
 
 from dataclasses import replace
 from pathlib import Path
 
 from retrain.errors import GraphError
 from retrain.formats.classifier import Classifier
-from retrain.formats.litert.model import is_form_of
+from retrain.formats.litert.model import belongs_to
 from retrain.formats.table import FROZEN_GRAPH, format_of, path_of
 from retrain.metadata import Metadata, find_labels_file, read_labels, without_numbers
 
@@ -16,16 +16,15 @@ _RANGES = (
 
 
 def load(graph: Path, *, labels: Path | None = None, overrides: Metadata | None = None) -> Classifier:
-    """Return the classifier in a model file; its LiteRT form, if that lies beside a frozen graph.
+    """Return the classifier in a model file; that of the LiteRT model beside a frozen graph, if there is one.
 
     Args:
-        graph: A model of any of the formats in `formats.table`, of retrain, of the original `retrain.py` or of anyone
-            who names the rest.
+        graph: A model of any format in `formats.table`, of retrain, of the original `retrain.py` or of other tools.
         labels: A labels file; by default the model's own, or the file beside it that the codelab's names suggest.
-        overrides: Values that the user gave, which go before what the model says.
+        overrides: The user's own values, which replace those of the model.
 
     Raises:
-        GraphError: Something is missing: says which flag gives it.
+        GraphError: Not such a model, refused, or incomplete: names the missing flags.
     """
     path = file_to_load(graph, overrides)
     metadata = describe(path, labels=labels, overrides=overrides)
@@ -36,11 +35,7 @@ def load(graph: Path, *, labels: Path | None = None, overrides: Metadata | None 
 
 
 def describe(path: Path, *, labels: Path | None = None, overrides: Metadata | None = None) -> Metadata:
-    """Return what is known of a model: what it says, its labels file, and what the user says, which goes first.
-
-    Raises:
-        GraphError: Not a model of these kinds, or refused.
-    """
+    """Return the metadata of a model, completed by its labels file and replaced by the user's; as for `load`."""
     metadata = (overrides or Metadata()).filled_from(format_of(path).describe(path))
     file = labels or (None if metadata.labels else find_labels_file(path))
     if file is None:
@@ -50,16 +45,16 @@ def describe(path: Path, *, labels: Path | None = None, overrides: Metadata | No
 
 
 def file_to_load(graph: Path, overrides: Metadata | None = None) -> Path:
-    """Return the file that is loaded for a model: the LiteRT form beside a frozen graph, if it is of this very graph.
+    """Return the file to load for a model: the LiteRT model beside a frozen graph, if it was written with this graph.
 
-    Overrides of what the graph takes or gives are meant for the graph itself.
+    Overrides of the graph's nodes or size are meant for the graph itself.
     """
     if format_of(graph) is not FROZEN_GRAPH:
         return graph
     if overrides and (overrides.output or overrides.input.node or any(overrides.input.size)):
         return graph
     litert = path_of(graph, "tflite")
-    return litert if is_form_of(litert, graph) else graph
+    return litert if belongs_to(litert, graph) else graph
 
 
 def _check_complete(graph: Path, metadata: Metadata) -> None:

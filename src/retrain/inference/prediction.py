@@ -25,7 +25,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's classes, best first; or the reason why there are none."""
+    """One image's classes, best first; or the error why there are none."""
 
     path: Path
     ranked: tuple[ClassScore, ...] = ()
@@ -34,7 +34,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """One image's probabilities, float32 [C]; or the reason why there are none."""
+    """One image's probabilities, float32 [C]; or the error why there are none."""
 
     path: Path
     probabilities: np.ndarray | None = None
@@ -51,10 +51,10 @@ def predict_probabilities(model: Classifier, paths: Iterable[Path]) -> Iterator[
 
     Args:
         model: From `load`.
-        paths: Taken one by one, so that they may come from a pipe, and be a million.
+        paths: Read one by one, so that they may come from a pipe, and be a million.
 
     Raises:
-        GraphError: The model does not take images of the size that it was said to.
+        GraphError: The model does not take images of the size in its metadata.
     """
     threads = min(workers.cores(), len(paths)) if isinstance(paths, Sized) else workers.cores()
     waiting = [model]  # the first thread runs the model itself
@@ -67,14 +67,7 @@ def predict_probabilities(model: Classifier, paths: Iterable[Path]) -> Iterator[
 
 
 def label(model: Classifier, paths: Iterable[Path], *, k: int = 5, min_score: float = 0.0) -> Iterator[Prediction]:
-    """Yield the `k` best classes of each image, those below `min_score` left out, in the order of the paths.
-
-    Args:
-        model: From `load`.
-        paths: Image files; of one that cannot be read the reason is yielded.
-        k: How many classes.
-        min_score: 0 to 1.
-    """
+    """Yield the `k` best classes of each image, without those below `min_score` (0 to 1), in the order of the paths."""
     names = model.metadata.labels
     for image in predict_probabilities(model, paths):
         if image.probabilities is None:

@@ -1,26 +1,23 @@
 """Puts images into folders named for their classes."""
 
 import filecmp
-import hashlib
 import os
 import shutil
 from pathlib import Path
 
 from retrain.errors import ExportError, UsageError
-from retrain.files import temporary_sibling
-
-_READ_AT_ONCE = 2**20
+from retrain.files import sha256_of, temporary_sibling
 
 
-def check(folder: Path, words: list[Path]) -> None:
-    """Refuse, before the work, a folder that cannot be made, or whose images are labelled, copies included next time.
+def check(folder: Path, inputs: list[Path]) -> None:
+    """Make the folder for sorted images; refuse one inside a folder to be labelled, whose copies the next run labels.
 
     Raises:
         ExportError: It cannot be made.
         UsageError: It lies in a folder that is labelled.
     """
     target = folder.resolve()
-    for path in words:
+    for path in inputs:
         if path.is_dir() and target.is_relative_to(path.resolve()):
             raise UsageError(f"--sort_into {folder} lies in {path}, whose images are labelled. Name a folder outside.")
     try:
@@ -30,16 +27,10 @@ def check(folder: Path, words: list[Path]) -> None:
 
 
 def put(image: Path, label: str, folder: Path, *, link: bool) -> Path:
-    """Return where an image is in the folder of its class, after copying or linking it there.
+    """Return where an image is in the folder of its class, after copying it or making a symbolic link there.
 
     An image that is there already is left alone, so that a run can be repeated; of two images with one name, the
-    second gets a part of its content's SHA-256 into its name.
-
-    Args:
-        image: The image file.
-        label: Its class.
-        folder: Holds the folders of the classes; made where it is missing.
-        link: Whether to make a symbolic link in place of a copy.
+    second gets a part of its content's SHA-256 into its name. `folder` holds the folders of the classes.
 
     Raises:
         ExportError: The folder cannot be written.
@@ -48,7 +39,7 @@ def put(image: Path, label: str, folder: Path, *, link: bool) -> Path:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         if _is_another(place, image):
-            place = place.with_name(f"{image.stem}_{_digest(image)[:12]}{image.suffix}")
+            place = place.with_name(f"{image.stem}_{sha256_of(image)[:12]}{image.suffix}")
         if not os.path.lexists(place):
             _write(image, place, link=link)
     except OSError as error:
@@ -57,7 +48,7 @@ def put(image: Path, label: str, folder: Path, *, link: bool) -> Path:
 
 
 def folder_name(label: str) -> str:
-    """Return a class name as the name of one visible folder: whatever a stranger's model calls its classes."""
+    """Return a class name as the name of one visible folder, safe for names from any model."""
     name = "".join("_" if c in '/\\:*?"<>|' or not c.isprintable() else c for c in label).strip()
     return f"_{name}" if name.startswith(".") or not name else name
 
@@ -78,8 +69,3 @@ def _write(image: Path, place: Path, *, link: bool) -> None:
         draft.replace(place)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def _digest(image: Path) -> str:
-    with image.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -104,7 +104,7 @@ def with_bottlenecks(
         return convert(vectors.reshape(*examples.shape, vectors.shape[1]))
 
     if chunks[0].examples is not None:
-        vectors = convert(scale.standardised(gather(chunks[0].examples)))
+        vectors = convert(scale.apply(gather(chunks[0].examples)))
         yield from ((chunk, vectors, vectors) for chunk in chunks)
         return
     same = read(chunks[0].validation) if chunks[0].validation is chunks[-1].validation else None

@@ -79,7 +79,7 @@ class SgdTrainer:
 
     def head(self) -> Head:
         """Return the head as it is now, on raw bottlenecks."""
-        return self._scale.folded((Layer(np.ascontiguousarray(self._weights.T), self._biases.copy()),))
+        return self._scale.fold((Layer(np.ascontiguousarray(self._weights.T), self._biases.copy()),))
 
     def _read(self, chunk: Chunk, vectors: np.ndarray, step: int, *, out: np.ndarray) -> None:
         """Write the standardised bottlenecks of a step into `out`."""

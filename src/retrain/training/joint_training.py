@@ -60,7 +60,7 @@ class JointTraining:
         import keras
 
         self._layers, self._scale, self._plan = layers, scale, plan
-        dense = scale.unfolded(head)
+        dense = scale.unfold(head)
         self._head = [keras.Variable(array) for layer in dense for array in (layer.weights, layer.biases)]
         self._trained = [*layers.model.trainable_variables, *self._head]
         self._optimizer = keras_optimizer(plan.recipe, plan.steps)
@@ -71,7 +71,7 @@ class JointTraining:
     def head(self) -> Head:
         """Return the head as it is now, on raw bottlenecks."""
         values = _values(self._head)
-        return self._scale.folded(tuple(Layer(w, b) for w, b in zip(values[::2], values[1::2], strict=True)))
+        return self._scale.fold(tuple(Layer(w, b) for w, b in zip(values[::2], values[1::2], strict=True)))
 
     def run(
         self, data: FineTuningData, checkpoint: TrainingCheckpoint, report: Callable[[Evaluation], None]

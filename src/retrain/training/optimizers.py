@@ -119,7 +119,7 @@ class OptimizerTrainer:
         """Return the head as it is now, on raw bottlenecks."""
         values = [variable.numpy() for variable in self._variables]
         layers = tuple(Layer(w, b) for w, b in zip(values[::2], values[1::2], strict=True))
-        return self._scale.folded(layers)
+        return self._scale.fold(layers)
 
     def _compiled(self) -> Any:
         import tensorflow as tf

@@ -21,11 +21,7 @@ def to_float32(graph_def: GraphDef, spec: InputSpec, *, target: str) -> bytes:
 
 
 def to_float16(graph_def: GraphDef, spec: InputSpec, *, target: str) -> bytes:
-    """Return the same with its weights as float16, which take half the bytes and become float32 when it is loaded.
-
-    Raises:
-        BackboneError: As for `to_float32`.
-    """
+    """Return the same with its weights as float16, which take half the bytes and become float32 when it is loaded."""
     import tensorflow as tf
 
     def halve(converter: Any) -> None:
@@ -40,16 +36,8 @@ def to_int8(graph_def: GraphDef, spec: InputSpec, *, target: str, images: Sequen
 
     Weights have one range for each output channel, and activations one that the images show (Jacob et al.,
     "Quantization and training of neural networks for efficient integer-arithmetic-only inference", 2018). Black and
-    white go in first, so that the range of the input is that of pixels and these go in as they are.
-
-    Args:
-        graph_def: A frozen graph.
-        spec: What its input node takes.
-        target: Its output node.
-        images: uint8 [H, W, 3] each, a hundred or more from the training images.
-
-    Raises:
-        BackboneError: As for `to_float32`.
+    white go in first, so that the range of the input is that of pixels and these go in as they are. `images` are a
+    hundred or more of the training, uint8 [H, W, 3] each.
     """
     import tensorflow as tf
 

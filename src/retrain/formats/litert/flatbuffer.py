@@ -1,4 +1,4 @@
-"""Edits LiteRT model files: puts a head on a backbone, and what a model says of itself into it.
+"""Edits and reads LiteRT model files: adds a head to a backbone, and metadata to a model.
 
 A converted backbone is kept for every later run; its head is added in milliseconds, where converting the whole
 network again would take seconds. Format: https://github.com/google-ai-edge/LiteRT/blob/main/tflite/schema/schema.fbs
@@ -58,12 +58,7 @@ def add_head(backbone: bytes, head: Head, *, output: str) -> bytes:
 
 
 def add_metadata(model: bytes, notes: dict[str, bytes]) -> bytes:
-    """Return a model with more metadata.
-
-    Args:
-        model: A model file.
-        notes: Metadata by name.
-    """
+    """Return a model with more metadata, bytes by their names."""
     from ai_edge_litert import schema_py_generated as schema
 
     opened = schema.ModelT.InitFromPackedBuf(model)

@@ -1,4 +1,4 @@
-"""The standard metadata of TFLite models: what an app needs to know to feed a model and to name its answers.
+"""The standard metadata of TFLite models, from which an app knows how to scale pixels and what the classes are called.
 
 The table is laid out as in https://github.com/google-ai-edge/mediapipe/blob/master/mediapipe/tasks/metadata/metadata_schema.fbs
 and stored under `NOTE`; the labels file is an archive behind the model's own bytes, which loaders of models pass over.
@@ -20,13 +20,13 @@ _RGB, _IMAGE, _NORMALIZATION, _AXIS_LABELS = 1, 2, 1, 2  # values of enumeration
 # Positions of fields in the tables of the schema; a union takes two, its type first.
 _SUBGRAPHS = 3
 _INPUTS, _OUTPUTS = 2, 3
-_PROCESS_UNITS, _FILES = 4, 6
+_PROCESS_UNITS, _RANGE, _FILES = 4, 5, 6
 _NAME, _TYPE = 0, 2
 
 
 @dataclass(frozen=True)
 class ClassifierMetadata:
-    """What the metadata say of an image classifier: pixels go in as `(pixel - mean) / std`, quantised or not.
+    """The metadata of an image classifier: pixels go in as `(pixel - mean) / std`, quantised or not.
 
     `labels` are () and `mean` and `std` None where the metadata have none. `integer` tells that input and scores are
     whole numbers, 0 to 255.
@@ -53,26 +53,18 @@ def pack(metadata: ClassifierMetadata) -> bytes:
     content = _table(builder, 3, {0: ("uint8", _IMAGE), 1: ("offset", properties)})
     normalization = _table(builder, 2, {0: ("offset", _floats(builder, mean)), 1: ("offset", _floats(builder, std))})
     unit = _table(builder, 2, {0: ("uint8", _NORMALIZATION), 1: ("offset", normalization)})
-    image = {
-        3: ("offset", content),
-        4: ("offset", _offsets(builder, [unit])),
-        5: ("offset", _range(builder, *input_range)),
-    }
+    units, limits = _offsets(builder, [unit]), _range(builder, *input_range)
+    image = {3: ("offset", content), _PROCESS_UNITS: ("offset", units), _RANGE: ("offset", limits)}
     input_tensor = _named(builder, 7, "image", "The photo: RGB, the aspect ratio is not kept.", image)
     description = "Class names, one a line, in the order of the scores."
     labels = _named(builder, 5, LABELS_FILE, description, {_TYPE: ("int8", _AXIS_LABELS)})
-    scores = {
-        5: ("offset", _range(builder, *output_range)),
-        _FILES: ("offset", _offsets(builder, [labels])),
-    }
+    limits, files = _range(builder, *output_range), _offsets(builder, [labels])
+    scores = {_RANGE: ("offset", limits), _FILES: ("offset", files)}
     output_tensor = _named(builder, 7, metadata.output, "How likely each class is; all together 1.", scores)
-    tensors = {
-        _INPUTS: ("offset", _offsets(builder, [input_tensor])),
-        _OUTPUTS: ("offset", _offsets(builder, [output_tensor])),
-    }
-    subgraph = _table(builder, 10, tensors)
-    parser = builder.CreateString(_PARSER)
-    fields = {_SUBGRAPHS: ("offset", _offsets(builder, [subgraph])), 7: ("offset", parser)}
+    inputs, outputs = _offsets(builder, [input_tensor]), _offsets(builder, [output_tensor])
+    subgraph = _table(builder, 10, {_INPUTS: ("offset", inputs), _OUTPUTS: ("offset", outputs)})
+    parser, subgraphs = builder.CreateString(_PARSER), _offsets(builder, [subgraph])
+    fields = {_SUBGRAPHS: ("offset", subgraphs), 7: ("offset", parser)}
     root = _named(builder, 8, metadata.name, "Names what is in a photo.", fields)
     builder.Finish(root, file_identifier=_IDENTIFIER)
     return bytes(builder.Output())
@@ -89,7 +81,7 @@ def add_labels_file(model: bytes, labels: Sequence[str]) -> bytes:
 
 
 def unpack(metadata: bytes, model: bytes) -> ClassifierMetadata:
-    """Return what a model's metadata say of it as a classifier of one image.
+    """Return the metadata of a model as those of an image classifier.
 
     Args:
         metadata: What is stored under `NOTE`.

@@ -8,16 +8,20 @@ import numpy as np
 
 from retrain.errors import ExportError, GraphError, first_line
 from retrain.files import sha256_of, write_result
-from retrain.formats.classifier import ExportSource, ModelStats, TrainedClassifier, as_probabilities, does_not_run
+from retrain.formats.classifier import (
+    Classifier,
+    ExportSource,
+    ModelStats,
+    TrainedClassifier,
+    as_probabilities,
+    does_not_run,
+)
 from retrain.formats.litert import conversion, flatbuffer
 from retrain.formats.litert import metadata as standard
 from retrain.metadata import METADATA_NOTE, Metadata
 from retrain.preprocessing import InputSpec
 
-_FULL_RANGE = {
-    np.uint8: 0,
-    np.int8: 128,
-}  # what makes a pixel of a model's whole number, where it takes pixels as they are
+_ZERO_PIXEL = {np.uint8: 0, np.int8: 128}  # added to a quantised value, gives the pixel
 
 
 def join(classifier: TrainedClassifier, metadata: Metadata, *, sha256: str) -> bytes:
@@ -25,53 +29,35 @@ def join(classifier: TrainedClassifier, metadata: Metadata, *, sha256: str) -> b
 
     Args:
         classifier: Has a LiteRT model of its backbone.
-        metadata: What the frozen graph of the same classifier says of itself.
-        sha256: That of the graph's file, so that the model is never taken for another's.
+        metadata: Those of the frozen graph of the same classifier.
+        sha256: That of the graph's file, which shows later that the model belongs to it.
     """
     backbone = classifier.litert.read_bytes() if classifier.litert else b""
     return _with_metadata(flatbuffer.add_head(backbone, classifier.head, output=classifier.output), metadata, sha256)
 
 
 def check_written(source: ExportSource, path: Path) -> None:
-    """Refuse where the float32 model is missing, which is written with every graph that LiteRT has a form for.
-
-    Raises:
-        ExportError: It is missing, or belongs to another graph.
-    """
+    """Check that the float32 model exists, which is written with every graph that LiteRT can run."""
     if _graph_sha256(path) != source.sha256:
-        raise ExportError("LiteRT has no form for this network. Leave tflite out of --export.")
+        raise ExportError("LiteRT cannot run this network. Leave tflite out of --export.")
 
 
 def write_float16(source: ExportSource, path: Path) -> None:
-    """Write a model whose weights are kept as float16, half the bytes; it computes in float32.
-
-    Raises:
-        BackboneError: The graph has an operation that LiteRT has not.
-        ExportError: The file cannot be written.
-    """
+    """Write a model whose weights are kept as float16, half the bytes; it computes in float32."""
     metadata = source.metadata
     model = conversion.to_float16(source.graph_def, metadata.input, target=metadata.output or "")
     write_result(path, _with_metadata(model, replace(metadata, test_accuracy=None), source.sha256))
 
 
 def write_int8(source: ExportSource, path: Path) -> None:
-    """Write a model in 8-bit arithmetic that takes pixels as they are, uint8, and gives uint8 scores.
-
-    Raises:
-        BackboneError: As for `write_float16`.
-        ExportError: As for `write_float16`.
-    """
+    """Write a model in 8-bit arithmetic that takes pixels as they are, uint8, and gives uint8 scores."""
     metadata, images = source.metadata, source.sample_images()
     model = conversion.to_int8(source.graph_def, metadata.input, target=metadata.output or "", images=images)
     write_result(path, _with_metadata(model, replace(metadata, test_accuracy=None), source.sha256))
 
 
 def describe(path: Path) -> Metadata:
-    """Return what a LiteRT model says of itself: by retrain's note, or by the standard metadata and its tensors.
-
-    Raises:
-        GraphError: Not a LiteRT model.
-    """
+    """Return retrain's metadata of a LiteRT model, or else what the standard metadata and its tensors show."""
     try:
         model = path.read_bytes()
         notes = flatbuffer.read_metadata(model)
@@ -88,14 +74,14 @@ def describe(path: Path) -> Metadata:
         raise GraphError(f"cannot read the model {path}: {error.strerror}. --graph names another.") from error
     except ValueError as error:
         raise GraphError(f"{path} is not a LiteRT model ({first_line(error)}).") from error
-    if image.scale and image.dtype in _FULL_RANGE:
-        mean, std = image.zero_point + _FULL_RANGE[image.dtype], 1 / image.scale
+    if image.scale and image.dtype in _ZERO_PIXEL:
+        mean, std = image.zero_point + _ZERO_PIXEL[image.dtype], 1 / image.scale
     height, width = image.shape[1:3] if len(image.shape) == 4 else (None, None)
     return Metadata(metadata.labels, InputSpec(image.name, height, width, mean, std), scores.name)
 
 
-def is_form_of(model: Path, graph: Path) -> bool:
-    """Return whether a LiteRT model is there and was written with this very frozen graph, not with an earlier one."""
+def belongs_to(model: Path, graph: Path) -> bool:
+    """Return whether a LiteRT model exists and was written with this frozen graph, not with an earlier one."""
     try:
         return _graph_sha256(model) == sha256_of(graph)
     except OSError:
@@ -103,29 +89,20 @@ def is_form_of(model: Path, graph: Path) -> bool:
 
 
 def stats(path: Path) -> ModelStats:
-    """Return what a LiteRT model is made of."""
+    """Return the operators and parameters of a LiteRT model."""
     model = path.read_bytes()
     return ModelStats(flatbuffer.count_operations(model), flatbuffer.count_parameters(model))
-
-
-def load(path: Path, metadata: Metadata) -> "LiteRTModel":
-    """Return the classifier in a LiteRT file; `metadata` as in `formats.table.Format.load`.
-
-    Raises:
-        GraphError: It does not run here.
-    """
-    return LiteRTModel(path, metadata)
 
 
 class Runner:
     """Runs one image at a time through a LiteRT model; each thread needs its own."""
 
     def __init__(self, model: Path, spec: InputSpec) -> None:
-        """Load a model of one image and one vector that takes what `spec` says, quantised or not.
+        """Load a model from one image, as in `spec`, to one vector, quantised or not.
 
         Raises:
             ValueError: Not such a model.
-            RuntimeError: It has operations that LiteRT has not.
+            RuntimeError: It has operations that LiteRT lacks.
         """
         from ai_edge_litert.interpreter import Interpreter
 
@@ -141,8 +118,8 @@ class Runner:
         mean, std = spec.mean or 0.0, spec.std or 1.0
         self._mean, self._factor = np.float32(mean), np.float32(1 / std)
         self._input, self._output = _Quantization(image), _Quantization(vector)
-        pixels_as_they_are = self._input.dtype is np.uint8 and self._input.takes(mean=mean, std=std)
-        self._set = self._set_pixels if pixels_as_they_are else self._set_scaled
+        unscaled = self._input.dtype is np.uint8 and self._input.keeps_pixels(mean=mean, std=std)
+        self._set = self._set_pixels if unscaled else self._set_scaled
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Return the model's vector, float32 [D], for the pixels of one image, uint8 [H, W, 3].
@@ -152,7 +129,7 @@ class Runner:
         """
         self._set(pixels)
         self._interpreter.invoke()
-        return self._output.real(self._interpreter.get_tensor(self._vector).reshape(-1))
+        return self._output.dequantize(self._interpreter.get_tensor(self._vector).reshape(-1))
 
     def _set_pixels(self, pixels: np.ndarray) -> None:
         self._interpreter.set_tensor(self._image, pixels[None])
@@ -160,24 +137,19 @@ class Runner:
     def _set_scaled(self, pixels: np.ndarray) -> None:
         np.subtract(pixels, self._mean, out=self._values[0])
         self._values *= self._factor
-        self._interpreter.set_tensor(self._image, self._input.whole(self._values))
+        self._interpreter.set_tensor(self._image, self._input.quantize(self._values))
 
 
-class LiteRTModel:
+class LiteRTModel(Classifier):
     """A classifier in a LiteRT file; a thread that shares it needs its own, from `for_thread`."""
 
     def __init__(self, path: Path, metadata: Metadata) -> None:
-        """Load the model.
-
-        Raises:
-            GraphError: It does not run here.
-        """
         self.metadata, self._path = metadata, path
         try:
             self._run = Runner(path, metadata.input)
         except (ValueError, RuntimeError) as error:
             raise GraphError(f"{path} is not an image classifier that LiteRT runs: {first_line(error)}.") from error
-        self.class_count: int | None = self._run.size
+        self.class_count = self._run.size
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Return probabilities float32 [N, C] for images uint8 [N, H, W, 3]."""
@@ -191,31 +163,34 @@ class LiteRTModel:
         return LiteRTModel(self._path, self.metadata)
 
 
+load = LiteRTModel
+
+
 class _Quantization:
-    """How a tensor's whole numbers stand for real ones: `(whole - zero_point) * scale`; floats stand for themselves."""
+    """The quantisation of a tensor, `(quantized - zero_point) * scale`; float tensors have none."""
 
     def __init__(self, details: dict[str, Any]) -> None:
         self.dtype = details["dtype"]
         self._scale, self._zero = details["quantization"]
 
-    def takes(self, *, mean: float, std: float) -> bool:
-        """Return whether the whole numbers are the pixels themselves, where `(pixel - mean) / std` goes in."""
+    def keeps_pixels(self, *, mean: float, std: float) -> bool:
+        """Return whether the quantised values of `(pixel - mean) / std` are the pixels themselves."""
         return bool(abs(mean - self._zero) < 1e-3 and abs(std * self._scale - 1) < 1e-5)
 
-    def whole(self, values: np.ndarray) -> np.ndarray:
+    def quantize(self, values: np.ndarray) -> np.ndarray:
         if self.dtype is np.float32:
             return values
         limits = np.iinfo(self.dtype)
-        whole: np.ndarray = np.clip(np.round(values / self._scale + self._zero), limits.min, limits.max)
-        return whole.astype(self.dtype)
+        quantized: np.ndarray = np.clip(np.round(values / self._scale + self._zero), limits.min, limits.max)
+        return quantized.astype(self.dtype)
 
-    def real(self, values: np.ndarray) -> np.ndarray:
+    def dequantize(self, values: np.ndarray) -> np.ndarray:
         if self.dtype is np.float32:
             return values
-        reals: np.ndarray = values.astype(np.float32)
-        reals -= np.float32(self._zero)
-        reals *= np.float32(self._scale)
-        return reals
+        floats: np.ndarray = values.astype(np.float32)
+        floats -= np.float32(self._zero)
+        floats *= np.float32(self._scale)
+        return floats
 
 
 def _graph_sha256(model: Path) -> str | None:
@@ -227,12 +202,12 @@ def _graph_sha256(model: Path) -> str | None:
 
 
 def _with_metadata(model: bytes, metadata: Metadata, sha256: str) -> bytes:
-    """Return a model with retrain's own note inside, and the standard metadata with the labels."""
+    """Return a model with retrain's metadata inside, and the standard metadata with the labels."""
     image, scores = flatbuffer.io_tensors(model)
-    spec = replace(metadata.input, node=image.name)
-    if image.scale:  # (pixel - zero_point) * scale goes in: what is quantised of it is the pixel itself
-        spec = replace(spec, mean=float(image.zero_point), std=1 / image.scale)
-    note = replace(metadata, input=spec, output=scores.name, bottleneck=None, graph_sha256=sha256)
+    mean, std = metadata.input.mean, metadata.input.std
+    if image.scale:  # (pixel - zero_point) * scale goes in, whose quantised value is the pixel
+        mean, std = float(image.zero_point), 1 / image.scale
+    note = replace(metadata.with_io(image.name, scores.name, mean=mean, std=std), graph_sha256=sha256)
     described = standard.ClassifierMetadata(
         name=f"retrain, {metadata.architecture}",
         output=metadata.output or "",
