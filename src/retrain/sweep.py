@@ -1,4 +1,4 @@
-"""Sweeps: every combination of the values that were given, what each is called, and how they rank."""
+"""Sweeps: every combination of several values of settings, how each is named, and how they rank."""
 
 import itertools
 import math
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from retrain.evaluation.metrics import Interval
 
-# The flags that may be given several values, and how a run is named after them.
+# The flags that accept several values, and their prefixes in the names of runs.
 SWEEPABLE = {
     "architecture": "",
     "learning_rate": "LR_",
@@ -70,7 +70,7 @@ def result_of(
 
 
 def trials(choices: Mapping[str, Sequence[Any]]) -> list[Trial]:
-    """Return every combination of values, in the order given; one nameless trial where nothing was given."""
+    """Return every combination of values, in their order; one trial without a name for no choices."""
     flags = [flag for flag in SWEEPABLE if flag in choices]
     return [
         Trial(_name(dict(zip(flags, values, strict=True))), dict(zip(flags, values, strict=True)))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from retrain.errors import ExportError
 from retrain.graphs.nodes import GraphDef, needed_nodes, node_name
+from retrain.head import softmax
 from retrain.history import ChunkResult, Evaluation, curves
 
 TRAIN, VALIDATION = "train", "validation"
@@ -228,12 +229,13 @@ def summarise(summaries: Summaries, result: ChunkResult) -> None:
     summarise_evaluations(summaries, VALIDATION, result.evaluations)
     step = int(result.steps[-1])
     if summaries.wants_head(step):
+        logits = result.head.logits(result.batch)
         summaries.head(
             step,
             weights=result.head.last.weights,
             biases=result.head.last.biases,
-            logits=result.head.logits(result.batch),
-            activations=result.head.probabilities(result.batch),
+            logits=logits,
+            activations=softmax(logits),
         )
 
 
