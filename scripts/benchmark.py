@@ -71,29 +71,29 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="test data (default: %(default)s)")
     parser.add_argument("--only", nargs="*", default=[], help=f"of: {', '.join(MEASURES)}")
     parser.add_argument("--output", type=Path, default=Path("benchmark.json"), help="default: %(default)s")
-    given = parser.parse_args()
+    args = parser.parse_args()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for name, measure in MEASURES.items():
-            if given.only and name not in given.only:
+            if args.only and name not in args.only:
                 continue
-            bench = Bench(given.data.resolve(), Path(folder) / name, given.quick)
+            bench = Bench(args.data.resolve(), Path(folder) / name, args.quick)
             bench.folder.mkdir()
             started = time.perf_counter()
-            found = measure(bench)
-            for row in found:
+            measured = measure(bench)
+            for row in measured:
                 print(f"{row.what}, {row.on}: {row.value:.3g} {row.unit} {row.detail}", file=sys.stderr)
-            rows += found
+            rows += measured
             print(f"[{name}: {time.perf_counter() - started:.0f} s]", file=sys.stderr, flush=True)
     machine = {
         "date": date.today().isoformat(),
         "processor": _processor(),
         "cores": workers.cores(),
-        "quick": given.quick,
+        "quick": args.quick,
     }
-    given.output.write_text(json.dumps({**machine, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
-    print(f"{machine['date']}, {machine['processor']}, {machine['cores']} cores{', quick' if given.quick else ''}\n")
+    args.output.write_text(json.dumps({**machine, "rows": [asdict(row) for row in rows]}, indent=1) + "\n")
+    print(f"{machine['date']}, {machine['processor']}, {machine['cores']} cores{', quick' if args.quick else ''}\n")
     print("| what | on | measured | must | aim | reaches | |\n|---|---|---|---|---|---|---|")
     for row in rows:
         figures = " | ".join(f"{value:.3g} {row.unit}" for value in (row.value, row.must, row.aim))
@@ -122,19 +122,19 @@ class Bench:
 
 def engine_of(backbone: Backbone) -> BackboneRunner:
     """Return the engine of a backbone, its LiteRT model converted already."""
-    opened = BackboneRunner(backbone, print)
-    opened.run_one(np.zeros((*backbone.input.size, 3), np.uint8))
-    return opened
+    engine = BackboneRunner(backbone, print)
+    engine.run_one(np.zeros((*backbone.input.size, 3), np.uint8))
+    return engine
 
 
 def fill(bench: Bench) -> list[Row]:
     """Measure the bottleneck stage against the rival, and against decoding alone plus running alone."""
     rows = []
     backbone = bench.backbone("mobilenet_0.25_128")
-    opened = engine_of(backbone)
+    engine = engine_of(backbone)
     for name in ("santa", "flowers_1100"):
         paths = _paths(bench.photos(name), 200 if bench.quick else None)
-        ours, limit = _fill_and_limit(bench, bench.photos(name), paths, opened, name)
+        ours, limit = _fill_and_limit(bench, bench.photos(name), paths, engine, name)
         sample = paths[:: max(1, len(paths) // (100 if bench.quick else 300))]
         theirs = _rival_fill(bench, [bench.photos(name) / path for path in sample], backbone, name)
         rate = len(paths) / ours
@@ -142,8 +142,8 @@ def fill(bench: Bench) -> list[Row]:
         rows.append(Row("fill, share of the limit", name, limit / ours, "", 0.90, 0.97))
     for name in ("keras:MobileNet",) if bench.quick else ("keras:MobileNet", "keras:InceptionV3"):
         paths = _paths(bench.photos("flowers_1100"), 40 if bench.quick else 200)
-        opened = engine_of(bench.backbone(name))
-        ours, limit = _fill_and_limit(bench, bench.photos("flowers_1100"), paths, opened, name.replace(":", "_"))
+        engine = engine_of(bench.backbone(name))
+        ours, limit = _fill_and_limit(bench, bench.photos("flowers_1100"), paths, engine, name.replace(":", "_"))
         rows.append(Row("fill, share of the limit", name, limit / ours, "", 0.90, 0.97))
     return rows
 
@@ -160,12 +160,12 @@ def engines(bench: Bench) -> list[Row]:
     count = 64 if bench.quick else 256
     for name, options, must in cases[:2] if bench.quick else cases:
         backbone = bench.backbone(name, **options)
-        opened = engine_of(backbone)
+        engine = engine_of(backbone)
         pixels = np.random.default_rng(0).integers(0, 256, (32, *backbone.input.size, 3), np.uint8)
         network = TensorFlowRunner(backbone)
         network(pixels)
         theirs = _best(lambda network=network, pixels=pixels: [network(pixels) for _ in range(count // 32)])
-        ours = _best(lambda opened=opened, pixels=pixels: _run_all([*pixels] * (count // 32), opened))
+        ours = _best(lambda engine=engine, pixels=pixels: _run_all([*pixels] * (count // 32), engine))
         other = {} if bench.quick else _other_engines(bench, backbone, pixels, count)
         fastest = min([ours, *other.values()])
         detail = f"{count / ours:.0f} images/s; share of the fastest {fastest / ours:.2f}"
@@ -344,13 +344,13 @@ def labelling(bench: Bench) -> list[Row]:
     ]
     _command(bench, "retrain", *arguments)
     model = model_loading.load(bench.folder / "tf_files/retrained_graph.pb")
-    opened = engine_of(bench.backbone("mobilenet_0.25_128"))
+    engine = engine_of(bench.backbone("mobilenet_0.25_128"))
 
     def stage(number: int) -> None:
-        with Store(bench.folder / f"store_{number}", dimension=_dimension(opened)) as store:
+        with Store(bench.folder / f"store_{number}", dimension=_dimension(engine)) as store:
             variants = [Variant(path) for path in paths]
             todo = list(range(len(paths)))
-            computing.compute(variants, todo, extractor=FeatureExtractor(folder, opened), store=store)
+            computing.compute(variants, todo, extractor=FeatureExtractor(folder, engine), store=store)
 
     images = [folder / path for path in paths]
     # In turns, so that both meet the machine's better and worse moments.
@@ -384,41 +384,41 @@ def _paths(folder: Path, most: int | None) -> list[str]:
 
 
 def _fill_and_limit(
-    bench: Bench, image_dir: Path, paths: Sequence[str], opened: BackboneRunner, name: str
+    bench: Bench, image_dir: Path, paths: Sequence[str], engine: BackboneRunner, name: str
 ) -> tuple[float, float]:
     """Return the seconds of the bottleneck stage, and of decoding alone plus running alone, best of three each."""
 
     def stage(number: int) -> float:
-        with Store(bench.folder / f"store_{name}_{number}", dimension=_dimension(opened)) as store:
+        with Store(bench.folder / f"store_{name}_{number}", dimension=_dimension(engine)) as store:
             variants = [Variant(path) for path in paths]
             todo = list(range(len(paths)))
-            extractor = FeatureExtractor(image_dir, opened)
+            extractor = FeatureExtractor(image_dir, engine)
             return _seconds(lambda: computing.compute(variants, todo, extractor=extractor, store=store))
 
     pixels: list[np.ndarray] = []
 
     def decoded(path: str) -> np.ndarray:
-        height, width = opened.backbone.input.size
+        height, width = engine.backbone.input.size
         return decode((image_dir / path).read_bytes(), height=height, width=width)
 
     measured: list[tuple[float, float]] = []
     for number in range(1 if bench.quick else 3):
-        decoding = _seconds(lambda: pixels.extend(_in_threads(decoded, paths, opened.threads)))
-        running = _seconds(lambda: _run_all(pixels, opened))
+        decoding = _seconds(lambda: pixels.extend(_in_threads(decoded, paths, engine.threads)))
+        running = _seconds(lambda: _run_all(pixels, engine))
         pixels.clear()
         measured.append((stage(number), decoding + running))
     return min(ours for ours, _ in measured), min(limit for _, limit in measured)
 
 
-def _run_all(pixels: Sequence[np.ndarray], opened: BackboneRunner) -> None:
+def _run_all(pixels: Sequence[np.ndarray], engine: BackboneRunner) -> None:
     local = threading.local()
 
     def run(image: np.ndarray) -> np.ndarray:
         if not hasattr(local, "runner"):
-            local.runner = opened.runner()
+            local.runner = engine.runner()
         return local.runner(image)
 
-    list(_in_threads(run, pixels, opened.threads))
+    list(_in_threads(run, pixels, engine.threads))
 
 
 def _in_threads(function: Callable[[Any], Any], items: Sequence[Any], threads: int) -> Iterator[Any]:
@@ -432,8 +432,8 @@ def _in_threads(function: Callable[[Any], Any], items: Sequence[Any], threads: i
             yield from part
 
 
-def _dimension(opened: BackboneRunner) -> int:
-    return len(opened.run_one(np.zeros((*opened.backbone.input.size, 3), np.uint8)))
+def _dimension(engine: BackboneRunner) -> int:
+    return len(engine.run_one(np.zeros((*engine.backbone.input.size, 3), np.uint8)))
 
 
 def _rival_fill(bench: Bench, images: Sequence[Path], backbone: Backbone, name: str) -> float:
@@ -607,11 +607,11 @@ def _entry(number: int, vector: np.ndarray, name: str | None = None, stamp: Stam
 
 def _fill_tiny(bench: Bench, folder: Path, graph: Path, name: str) -> float:
     """Return the seconds from an empty store to a full one, the scan of the folder included."""
-    opened = engine_of(bench.backbone(str(graph), target="features"))
+    engine = engine_of(bench.backbone(str(graph), target="features"))
 
     def stages() -> None:
         variants = list_variants(scan(folder), copies=0).rows
-        extractor = FeatureExtractor(folder, opened)
+        extractor = FeatureExtractor(folder, engine)
         with Store(bench.folder / "stores" / name, dimension=64) as store:
             _, todo = computing.missing(variants, extractor=extractor, store=store)
             computing.compute(variants, todo, extractor=extractor, store=store)

@@ -52,8 +52,8 @@ def unpack(archive: Path, image_dir: Path) -> int:
         DatasetError: Not that archive.
     """
     try:
-        with tarfile.open(archive, "r:gz") as opened:
-            batches = {Path(entry.name).name: _content(opened, entry) for entry in opened if entry.isfile()}
+        with tarfile.open(archive, "r:gz") as tar:
+            batches = {Path(entry.name).name: _content(tar, entry) for entry in tar if entry.isfile()}
         names = [name.decode() for name in batches["batches.meta"][b"label_names"]]
         written = 0
         for batch, content in sorted(batches.items()):
@@ -72,15 +72,15 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="cifar10", description="Turns CIFAR-10's archive into an image folder.")
     parser.add_argument("--archive", type=Path, help="cifar-10-python.tar.gz (default: downloaded, 163 MB)")
     parser.add_argument("--image_dir", type=Path, default=Path("tf_files/cifar10"), help="default: %(default)s")
-    given = flags.parse(parser, arguments)
-    archive = given.archive or download.fetch(URL, Path("tf_files"), sha256=SHA256)
-    count = unpack(archive, given.image_dir)
-    print(printable(f"Wrote {count} pictures of {SIDE} x {SIDE} px to {given.image_dir}."))
+    args = flags.parse(parser, arguments)
+    archive = args.archive or download.fetch(URL, Path("tf_files"), sha256=SHA256)
+    count = unpack(archive, args.image_dir)
+    print(printable(f"Wrote {count} pictures of {SIDE} x {SIDE} px to {args.image_dir}."))
     return console.DONE
 
 
-def _content(opened: tarfile.TarFile, entry: tarfile.TarInfo) -> Any:
-    file = opened.extractfile(entry)
+def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> Any:
+    file = tar.extractfile(entry)
     data = file.read() if file else b""
     if entry.name.endswith(".html"):
         return None

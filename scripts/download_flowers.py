@@ -20,8 +20,8 @@ def main(url: str, folder: Path) -> None:
     )
     name = archive.name.removesuffix(".tgz")
     unpacked = folder / f".{name}.unpacking"
-    with tarfile.open(archive) as opened:
-        opened.extractall(unpacked, filter="data")
+    with tarfile.open(archive) as tar:
+        tar.extractall(unpacked, filter="data")
     (unpacked / name).replace(folder / name)
     unpacked.rmdir()
     archive.unlink()

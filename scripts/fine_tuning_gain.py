@@ -30,9 +30,11 @@ def main(arguments: Sequence[str]) -> int:
                 config = replace(parsed.config, random_seed=seed, fine_tune_from=start)
                 accuracies.append(_test_accuracy(config, Path(folder)))
             means[name] = sum(accuracies) / len(seeds)
-            shown = ", ".join(f"{accuracy:.1%}" for accuracy in accuracies)
+            percentages = ", ".join(f"{accuracy:.1%}" for accuracy in accuracies)
             seconds = (time.perf_counter() - began) / len(seeds)
-            print(f"{name}: {means[name]:.2%} (seeds {', '.join(map(str, seeds))}: {shown}), {seconds:.1f} s each")
+            print(
+                f"{name}: {means[name]:.2%} (seeds {', '.join(map(str, seeds))}: {percentages}), {seconds:.1f} s each"
+            )
     print(f"gain: {means['fine-tuned'] - means['head alone']:+.2%}")
     return console.DONE
 

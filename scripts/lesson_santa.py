@@ -16,10 +16,9 @@ from retrain.errors import (
     ExportError,
     printable,
 )
-from retrain.evaluation.report import Report
 
 if TYPE_CHECKING:
-    pass
+    from retrain.evaluation.report import Report
 
 _FINE_TUNING_EPOCHS, _FINE_TUNING_BATCH = 10, 20
 
@@ -97,39 +96,39 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--image_size", type=int, default=64, help="side of the images (default: %(default)s)")
     parser.add_argument("--fine_tune_from", default="block5_conv1", help="first layer to tune (default: %(default)s)")
     parser.add_argument("--output_dir", type=Path, default=Path("tf_files/lesson_santa"), help="default: %(default)s")
-    given = flags.parse(parser, arguments)
+    args = flags.parse(parser, arguments)
     console.quieten(verbose=False)
     from retrain.data.dataset import scan
     from retrain.data.split import Split
     from retrain.pipeline import retrain
 
-    photos = sum(scan(given.image_dir).counts(Split.TRAINING))
+    photos = sum(scan(args.image_dir).counts(Split.TRAINING))
     base = RetrainConfig(
-        image_dir=given.image_dir,
-        architecture=given.architecture,
-        weights=given.weights,
-        image_size=given.image_size,
+        image_dir=args.image_dir,
+        architecture=args.architecture,
+        weights=args.weights,
+        image_size=args.image_size,
         validation_batch_size=-1,
-        bottleneck_dir=given.output_dir / "bottlenecks",
+        bottleneck_dir=args.output_dir / "bottlenecks",
     )
     print("method                        validation  test                     seconds")
-    for name, config in methods(base, fine_tune_from=given.fine_tune_from, photos=photos).items():
-        folder, started = given.output_dir / name, time.perf_counter()
+    for name, config in methods(base, fine_tune_from=args.fine_tune_from, photos=photos).items():
+        folder, started = args.output_dir / name, time.perf_counter()
         report = retrain(
             replace(
                 config,
                 output_graph=folder / "retrained_graph.pb",
                 output_labels=folder / "retrained_labels.txt",
-                summaries_dir=given.output_dir / "training_summaries" / name,
+                summaries_dir=args.output_dir / "training_summaries" / name,
                 checkpoint_path=folder / "head",
             )
         )
         seconds = time.perf_counter() - started
-        plot(report, name.replace("_", " "), given.output_dir / f"{name}.png")
+        plot(report, name.replace("_", " "), args.output_dir / f"{name}.png")
         best = max(row.validation_accuracy for row in report.measured)
         test = "none" if report.test_accuracy is None else f"{report.test_accuracy:.1%} (N={report.test_count})"
         print(f"{name:<28}  {best:>10.1%}  {test:<23}  {seconds:>7.1f}")
-    print(printable(f"Plots and graphs are in {given.output_dir}."))
+    print(printable(f"Plots and graphs are in {args.output_dir}."))
     return console.DONE
 
 

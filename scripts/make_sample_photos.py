@@ -9,6 +9,7 @@ import colorsys
 import math
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +25,14 @@ def main() -> None:
     parser.add_argument("--image_dir", type=Path, default=Path("tf_files/sample_photos"), help="default: %(default)s")
     parser.add_argument("--per_class", type=int, default=80, help="photos of each kind (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same photos")
-    given = parser.parse_args()
+    args = parser.parse_args()
     for kind in KINDS:
-        folder = given.image_dir / kind
+        folder = args.image_dir / kind
         folder.mkdir(parents=True, exist_ok=True)
-        for number in range(given.per_class):
+        for number in range(args.per_class):
             path = folder / f"{kind}_{number:03d}.jpg"
-            draw_photo(kind, f"{given.seed}/{number}").save(path, quality=88)
-    print(f"Drew {given.per_class} photos each of {', '.join(KINDS)} in {given.image_dir}.")
+            draw_photo(kind, f"{args.seed}/{number}").save(path, quality=88)
+    print(f"Drew {args.per_class} photos each of {', '.join(KINDS)} in {args.image_dir}.")
 
 
 def draw_photo(kind: str, seed: str) -> Image.Image:
@@ -72,14 +73,14 @@ def _plant(layer: Image.Image, dice: random.Random, kind: str, *, small: bool) -
 
 def _daisy(draw: ImageDraw.ImageDraw, dice: random.Random, centre: Point, radius: float) -> None:
     colour = dice.choice([_hsv(dice, (0, 1), (0, 0.08), (0.88, 1)), _hsv(dice, (0.85, 0.98), (0.1, 0.4), (0.9, 1))])
-    _ring(draw, dice, centre, radius, dice.randrange(12, 26), dice.uniform(0.07, 0.12), colour)
+    _ring(draw, dice, centre, radius, _Petals(dice.randrange(12, 26), dice.uniform(0.07, 0.12), colour))
     _disc(draw, dice, centre, radius * dice.uniform(0.2, 0.32), _hsv(dice, (0.11, 0.16), (0.7, 1), (0.75, 1)))
 
 
 def _sunflower(draw: ImageDraw.ImageDraw, dice: random.Random, centre: Point, radius: float) -> None:
     colour = _hsv(dice, (0.09, 0.15), (0.75, 1), (0.8, 1))
     for reach in (1.0, 0.9):
-        _ring(draw, dice, centre, radius * reach, dice.randrange(18, 32), dice.uniform(0.08, 0.13), colour)
+        _ring(draw, dice, centre, radius * reach, _Petals(dice.randrange(18, 32), dice.uniform(0.08, 0.13), colour))
     _disc(draw, dice, centre, radius * dice.uniform(0.36, 0.55), _hsv(dice, (0.04, 0.11), (0.4, 0.9), (0.15, 0.45)))
 
 
@@ -95,7 +96,7 @@ def _dandelion(draw: ImageDraw.ImageDraw, dice: random.Random, centre: Point, ra
         return
     for reach in np.linspace(1, 0.25, 6):
         colour = _hsv(dice, (0.12, 0.16), (0.8, 1), (0.7 + 0.25 * (1 - reach), 1))
-        _ring(draw, dice, centre, radius * reach, dice.randrange(26, 44), 0.035, colour)
+        _ring(draw, dice, centre, radius * reach, _Petals(dice.randrange(26, 44), 0.035, colour))
 
 
 def _rose(draw: ImageDraw.ImageDraw, dice: random.Random, centre: Point, radius: float) -> None:
@@ -133,20 +134,21 @@ KINDS: dict[str, Callable[[ImageDraw.ImageDraw, random.Random, Point, float], No
 }
 
 
-def _ring(
-    draw: ImageDraw.ImageDraw,
-    dice: random.Random,
-    centre: Point,
-    radius: float,
-    count: int,
-    slim: float,
-    colour: Colour,
-) -> None:
+@dataclass(frozen=True)
+class _Petals:
+    """How many petals a ring has, their half width over their length, and their colour before the light."""
+
+    count: int
+    slim: float
+    colour: Colour
+
+
+def _ring(draw: ImageDraw.ImageDraw, dice: random.Random, centre: Point, radius: float, petals: _Petals) -> None:
     turn = dice.uniform(0, math.tau)
-    for petal in range(count):
-        angle = turn + petal * math.tau / count + dice.gauss(0, 0.06)
-        shade = _scaled(colour, dice.uniform(0.82, 1.06))
-        _petal(draw, centre, angle, radius * dice.uniform(0.86, 1.04), slim * dice.uniform(0.85, 1.2), shade)
+    for petal in range(petals.count):
+        angle = turn + petal * math.tau / petals.count + dice.gauss(0, 0.06)
+        shade = _scaled(petals.colour, dice.uniform(0.82, 1.06))
+        _petal(draw, centre, angle, radius * dice.uniform(0.86, 1.04), petals.slim * dice.uniform(0.85, 1.2), shade)
 
 
 def _petal(draw: ImageDraw.ImageDraw, root: Point, angle: float, length: float, slim: float, colour: Colour) -> None:

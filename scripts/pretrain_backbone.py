@@ -33,16 +33,20 @@ _TEACHER_BATCH = 32
 
 @dataclass(frozen=True)
 class Lessons:
-    """Crops for the student, uint8 [N, 128, 128, 3], and the teacher's outputs for them, float32 [N, K]."""
+    """Crops for the student, uint8 [N, 128, 128, 3], the teacher's outputs for them, and whether those are logits.
+
+    The outputs are float32 [N, K]; if they are not class logits, they are features.
+    """
 
     crops: np.ndarray
     answers: np.ndarray
+    logits: bool = False
 
 
 def prepare(
     images: Sequence[Path], teacher: TensorFlowRunner, size: int, *, crops: int, seed: int, folder: Path
 ) -> Lessons:
-    """Return what the teacher says of random crops (30 to 100 % of the area) of images; unreadable ones are left out.
+    """Return the teacher's outputs for random crops (30 to 100 % of the area) of images; unreadable ones are left out.
 
     Args:
         images: Files.
@@ -57,26 +61,24 @@ def prepare(
         folder / "crops.npy", "w+", np.uint8, (len(images) * crops, SIZES[-1], SIZES[-1], 3)
     )
     answers: list[np.ndarray] = []
-    waiting: list[np.ndarray] = []
+    batch: list[np.ndarray] = []
     count = 0
-    advance = Terminal().progress("Asking the teacher", "image")
+    advance = Terminal().progress("Computing the teacher's outputs", "image")
     for number, path in enumerate(images):
         for crop in _crops(path, rng, crops):
             kept[count] = np.asarray(crop.resize((SIZES[-1],) * 2, Image.Resampling.BILINEAR))
-            waiting.append(np.asarray(crop.resize((size, size), Image.Resampling.BILINEAR)))
+            batch.append(np.asarray(crop.resize((size, size), Image.Resampling.BILINEAR)))
             count += 1
-        if len(waiting) >= _TEACHER_BATCH or number == len(images) - 1:
-            answers += [teacher(np.stack(waiting))] if waiting else []
-            waiting = []
+        if len(batch) >= _TEACHER_BATCH or number == len(images) - 1:
+            answers += [teacher(np.stack(batch))] if batch else []
+            batch = []
         advance(number + 1, len(images))
     if not answers:
         raise UsageError("none of the images could be read.")
     return Lessons(kept[:count], np.concatenate(answers))
 
 
-def distil(
-    lessons: Lessons, *, alpha: float, steps: int, batch_size: int, learning_rate: float, logits: bool, seed: int
-) -> Any:
+def distil(lessons: Lessons, *, alpha: float, steps: int, batch_size: int, learning_rate: float, seed: int) -> Any:
     """Return the trained student, a `keras.applications.MobileNet` without its classifier.
 
     Args:
@@ -85,7 +87,6 @@ def distil(
         steps: Training steps in all, a third at each of `SIZES`.
         batch_size: Crops a step, mirrored half of the time.
         learning_rate: The highest; it falls to zero along a cosine.
-        logits: Whether the answers are class logits.
         seed: What the first weights and the batches follow from.
     """
     import keras
@@ -100,27 +101,27 @@ def distil(
     schedule = keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=0.02)
     optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2])
-    wanted = lessons.answers if logits else _standardised(lessons.answers)
+    targets = lessons.answers if lessons.logits else _standardised(lessons.answers)
 
     @tf.function(reduce_retracing=True)
     def step(pixels: Any, answers: Any) -> Any:
         with tf.GradientTape() as tape:
-            given = model(tf.cast(pixels, tf.float32) / 127.5 - 1, training=True)
-            if logits:
+            outputs = model(tf.cast(pixels, tf.float32) / 127.5 - 1, training=True)
+            if lessons.logits:
                 soft = tf.nn.softmax(answers / TEMPERATURE)
                 loss = TEMPERATURE**2 * tf.reduce_mean(
-                    tf.nn.softmax_cross_entropy_with_logits(soft, given / TEMPERATURE)
+                    tf.nn.softmax_cross_entropy_with_logits(soft, outputs / TEMPERATURE)
                 )
             else:
-                loss = tf.reduce_mean(tf.square(given - answers))
+                loss = tf.reduce_mean(tf.square(outputs - answers))
         optimizer.apply_gradients(
             zip(tape.gradient(loss, model.trainable_variables), model.trainable_variables, strict=True)
         )
         return loss
 
-    for number, (rows, size, mirror) in enumerate(_batches(len(wanted), steps, batch_size, seed)):
+    for number, (rows, size, mirror) in enumerate(_batches(len(targets), steps, batch_size, seed)):
         pixels = tf.image.resize(lessons.crops[rows], (size, size))
-        loss = step(pixels[:, :, ::-1] if mirror else pixels, tf.constant(wanted[rows]))
+        loss = step(pixels[:, :, ::-1] if mirror else pixels, tf.constant(targets[rows]))
         if number % 100 == 0 or number == steps - 1:
             print(f"Step {number}: {size} px, loss = {float(loss):.4f}", flush=True)
     return student
@@ -184,30 +185,29 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         RetrainError: Something that the user can mend.
     """
-    given = _parse(arguments)
-    images = sorted(path for path in given.image_dir.rglob("*") if path.is_file() and is_image(path))
+    args = _parse(arguments)
+    images = sorted(path for path in args.image_dir.rglob("*") if path.is_file() and is_image(path))
     if not images:
-        raise UsageError(f"no images in {given.image_dir}.")
-    spec = catalogue.find(given.teacher)
-    spec = replace(spec, target=given.logits or spec.target)
+        raise UsageError(f"no images in {args.image_dir}.")
+    spec = catalogue.find(args.teacher)
+    spec = replace(spec, target=args.logits or spec.target)
     with tempfile.TemporaryDirectory() as folder:
-        request = WeightsRequest(given.model_dir, given.teacher_weights, given.random_seed)
+        request = WeightsRequest(args.model_dir, args.teacher_weights, args.random_seed)
         backbone = load_backbone(families.locate(spec, request), Path(folder))
         teacher = TensorFlowRunner(backbone)
         lessons = prepare(
-            images, teacher, backbone.input.size[0], crops=given.crops, seed=given.random_seed, folder=Path(folder)
+            images, teacher, backbone.input.size[0], crops=args.crops, seed=args.random_seed, folder=Path(folder)
         )
         student = distil(
-            lessons,
-            alpha=given.alpha,
-            steps=given.steps,
-            batch_size=given.batch_size,
-            learning_rate=given.learning_rate,
-            logits=given.logits is not None,
-            seed=given.random_seed,
+            replace(lessons, logits=args.logits is not None),
+            alpha=args.alpha,
+            steps=args.steps,
+            batch_size=args.batch_size,
+            learning_rate=args.learning_rate,
+            seed=args.random_seed,
         )
-    save(student, given.output)
-    print(f"Wrote {given.output}. Use it with: retrain --weights {given.output} --image_dir PHOTOS")
+    save(student, args.output)
+    print(f"Wrote {args.output}. Use it with: retrain --weights {args.output} --image_dir PHOTOS")
 
 
 if __name__ == "__main__":

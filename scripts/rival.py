@@ -57,14 +57,14 @@ def train(files: Sequence[Path], labels: Sequence[int], *, steps: int, summaries
     v1 = tf.compat.v1
     dimension, classes = len(files[0].read_text().split(",")), max(labels) + 1
     with tf.Graph().as_default(), v1.Session() as session:
-        taken = v1.placeholder(tf.float32, [None, dimension])
-        wanted = v1.placeholder(tf.float32, [None, classes])
+        inputs = v1.placeholder(tf.float32, [None, dimension])
+        targets = v1.placeholder(tf.float32, [None, classes])
         layer_weights = tf.Variable(tf.random.truncated_normal([dimension, classes], stddev=0.001), name="weights")
         layer_biases = tf.Variable(tf.zeros([classes]), name="biases")
-        logits = tf.matmul(taken, layer_weights) + layer_biases
-        loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=wanted, logits=logits))
+        logits = tf.matmul(inputs, layer_weights) + layer_biases
+        loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=targets, logits=logits))
         step = v1.train.GradientDescentOptimizer(0.01).minimize(loss)
-        right = tf.equal(tf.argmax(logits, 1), tf.argmax(wanted, 1))
+        right = tf.equal(tf.argmax(logits, 1), tf.argmax(targets, 1))
         accuracy = tf.reduce_mean(tf.cast(right, tf.float32))
         for name, variable in (("weights", layer_weights), ("biases", layer_biases)):
             _summarise(v1, name, variable)
@@ -77,12 +77,12 @@ def train(files: Sequence[Path], labels: Sequence[int], *, steps: int, summaries
         session.run(v1.global_variables_initializer())
         training, validation = range(len(files) - held_out), range(len(files) - held_out, len(files))
         for number in range(steps):
-            feed = _batch(files, labels, training, classes, taken, wanted)
+            feed = _batch(files, labels, training, classes, inputs, targets)
             summary, _ = session.run([merged, step], feed)
             writers[0].add_summary(summary, number)
             if number % 10 == 0:
                 session.run([accuracy, loss], feed)
-                feed = _batch(files, labels, validation, classes, taken, wanted)
+                feed = _batch(files, labels, validation, classes, inputs, targets)
                 writers[1].add_summary(session.run([merged, accuracy], feed)[0], number)
         for writer in writers:
             writer.close()
@@ -100,14 +100,14 @@ def _summarise(v1: Any, name: str, variable: Any) -> None:
 
 
 def _batch(
-    files: Sequence[Path], labels: Sequence[int], pool: Sequence[int], classes: int, taken: Any, wanted: Any
+    files: Sequence[Path], labels: Sequence[int], pool: Sequence[int], classes: int, inputs: Any, targets: Any
 ) -> dict[Any, Any]:
-    vectors, truths = [], []
+    vectors, one_hot = [], []
     for _ in range(100):
         chosen = random.choice(pool)
         vectors.append([float(value) for value in files[chosen].read_text().split(",")])
-        truths.append(np.eye(classes, dtype=np.float32)[labels[chosen]])
-    return {taken: vectors, wanted: truths}
+        one_hot.append(np.eye(classes, dtype=np.float32)[labels[chosen]])
+    return {inputs: vectors, targets: one_hot}
 
 
 LABEL_IMAGE = """
@@ -126,8 +126,8 @@ with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     pixels = session.run(tf.divide(tf.subtract(resized, [128]), [128]))
 with tf.compat.v1.Session(graph=graph) as session:
     start = time.time()
-    taken = graph.get_operation_by_name("import/input").outputs[0]
-    scores = np.squeeze(session.run(graph.get_operation_by_name("import/final_result").outputs[0], {taken: pixels}))
+    inputs = graph.get_operation_by_name("import/input").outputs[0]
+    scores = np.squeeze(session.run(graph.get_operation_by_name("import/final_result").outputs[0], {inputs: pixels}))
     print("Evaluation time (1-image): {:.3f}s".format(time.time() - start))
 names = [line.strip() for line in open(labels_file)]
 for number in scores.argsort()[-5:][::-1]:

@@ -1,12 +1,19 @@
 """What exists in the world and must go on working: fingerprints, keys of files, checkpoints of interrupted runs."""
 
+import json
+
 import numpy as np
+import pytest
 
 from retrain.backbones import catalogue
+from retrain.backbones.loading import Backbone, load_backbone, write_backbone
 from retrain.backbones.sources import BackboneSource
 from retrain.data.dataset import Example
 from retrain.data.distortions import Distortions
 from retrain.data.split import Split
+from retrain.graphs.freezing import FrozenGraph
+from retrain.metadata import Metadata
+from retrain.preprocessing import InputSpec
 from retrain.training.checkpoints import identity_of
 from retrain.training.recipe import HeadRecipe
 
@@ -35,3 +42,28 @@ def test_an_interrupted_fine_tuning_is_recognised_again():
         identity_of("f" * 16, "block_13", recipe, 500, 32, 8, 0, Distortions().tag, examples, arrays)
         == "9114f366232be731f16858c2900712d2103fda9e47abffac7868f579e86abcc2"
     )
+
+
+def test_metadata_keep_their_flat_keys():
+    metadata = Metadata(("a", "b"), InputSpec("input", 1, 2, 3.0, 4.0), "out", "bn", "arch", 0.5, "0.1.0", "2.21", "ff")
+    assert metadata.to_json() == (
+        '{"architecture": "arch", "bottleneck": "bn", "graph_sha256": "ff", "height": 1, "input": "input", '
+        '"labels": ["a", "b"], "mean": 3.0, "output": "out", "retrain_version": "0.1.0", "std": 4.0, '
+        '"tensorflow_version": "2.21", "test_accuracy": 0.5, "width": 2}'
+    )
+    assert Metadata.from_json(metadata.to_json()) == metadata
+
+
+def test_a_backbone_that_is_frozen_already_is_read_by_its_flat_keys(tmp_path):
+    import tensorflow as tf
+
+    row = {"architecture": "a", "graph": "backbone.pb", "source": "input", "target": "t", "height": 1, "width": 2}
+    row |= {"mean": 3.0, "std": 4.0, "dimension": 5}
+    (tmp_path / "backbone.json").write_text(json.dumps(row))
+    (tmp_path / "backbone.pb").write_bytes(b"frozen")
+    source = BackboneSource(catalogue.find("mobilenet_bundled"), "weights", "0" * 64, 0)
+    backbone = load_backbone(source, tmp_path, build=lambda source: pytest.fail("frozen again"))
+    assert backbone == Backbone("a", tmp_path / "backbone.pb", InputSpec("input", 1, 2, 3.0, 4.0), "t", 5)
+    frozen = FrozenGraph(tf.compat.v1.GraphDef(), backbone.input, "t", 5)
+    written = write_backbone(frozen, tmp_path / "new", architecture="a").graph.with_name("backbone.json")
+    assert json.loads(written.read_text()) == row

@@ -217,6 +217,7 @@ def trained(tmp_path_factory):
     return folder, shell(block.replace("pip install .\n", ""), folder)
 
 
+@pytest.mark.slow
 def test_the_first_commands_of_the_readme_work(trained):
     folder, printed = trained
     assert "Final test accuracy = 100.0%" in printed
@@ -227,6 +228,7 @@ def test_the_first_commands_of_the_readme_work(trained):
     assert len(files) >= 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if "```python" in PAGES[page]])
 def test_the_examples_in_python_work(page, trained, tmp_path, monkeypatch, capsys):
     shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
@@ -236,6 +238,7 @@ def test_the_examples_in_python_work(page, trained, tmp_path, monkeypatch, capsy
     assert re.search(r"^1\.0 |cyan", capsys.readouterr().out, re.M)
 
 
+@pytest.mark.slow
 def test_a_whole_archive_is_labelled_as_the_page_says(trained, tmp_path):
     shutil.copytree(trained[0] / "tf_files", tmp_path / "tf_files")
     for folder, ending in (("my_archive/2024", "jpg"), ("shots/new", "png")):
@@ -250,6 +253,7 @@ def test_a_whole_archive_is_labelled_as_the_page_says(trained, tmp_path):
     assert {path.parent.name for path in (tmp_path / "sorted").glob("*/*.jpg")} == set(COLOURS)
 
 
+@pytest.mark.slow
 def test_the_companions_work_as_their_page_says(trained, tmp_path):
     shutil.copytree(trained[0], tmp_path, dirs_exist_ok=True)
     shutil.copy(tmp_path / "another.jpg", tmp_path / "photo.jpg")

@@ -15,13 +15,13 @@ SAMPLES = ROOT / "scripts" / "make_sample_photos.py"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("teacher", ["logits", "features"])
-def test_a_backbone_can_be_pretrained_and_used(tmp_path, data, teacher):
+def test_a_backbone_can_be_pretrained_and_used(tmp_path, codelab_data, teacher):
     colour_folder(tmp_path / "photos", per_class=6)
     words = {
         "logits": [
             "--teacher=mobilenet_0.25_128",
             "--logits=MobilenetV1/Predictions/Reshape",
-            f"--model_dir={data}/models",
+            f"--model_dir={codelab_data}/models",
         ],
         "features": ["--teacher=mobilenet_bundled"],
     }[teacher]
@@ -63,6 +63,18 @@ def test_sample_photos_follow_the_seed(tmp_path):
     assert all(is_jpeg.startswith(b"\xff\xd8\xff") for is_jpeg in photos["one"])
 
 
+# A module, a script without flags, and one that runs as a module alone.
+OTHERS = {"rival", "download_flowers", "benchmark"}
+SCRIPTS = [path for path in sorted((ROOT / "scripts").glob("*.py")) if path.stem not in OTHERS]
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_every_script_runs_as_a_module_and_as_a_file(path, tmp_path):
+    module = command("python", "-m", f"scripts.{path.stem}", "--help", cwd=ROOT).stdout
+    assert module.startswith("usage: ")
+    assert command("python", path, "--help", cwd=tmp_path).stdout == module
+
+
 def test_make_help_lists_every_target():
     shown = command("make", "--no-print-directory", "help", cwd=ROOT, env={"MAKEFLAGS": ""}).stdout
     targets = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)[0].split()
@@ -86,7 +98,7 @@ def test_label_without_an_image_says_how(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_benchmarks_rival_computes_what_the_original_did(tmp_path, data):
+def test_the_benchmarks_rival_computes_what_the_original_did(tmp_path, codelab_data):
     from scripts import rival
 
     from retrain.backbones import catalogue, families
@@ -95,11 +107,11 @@ def test_the_benchmarks_rival_computes_what_the_original_did(tmp_path, data):
     from retrain.backbones.sources import WeightsRequest
     from retrain.data.decoding import decode
 
-    source = families.locate(catalogue.find("mobilenet_0.25_128"), WeightsRequest(data / "models"))
+    source = families.locate(catalogue.find("mobilenet_0.25_128"), WeightsRequest(codelab_data / "models"))
     backbone = load_backbone(source, tmp_path)
     theirs = rival.Bottlenecks(backbone.graph, source=backbone.input.node, target=backbone.target, size=128)
     ours = TensorFlowRunner(backbone)
-    photos = sorted((data / "datasets" / "flowers_1100" / "daisy").glob("*.jpg"))[:8]
+    photos = sorted((codelab_data / "datasets" / "flowers_1100" / "daisy").glob("*.jpg"))[:8]
     files = rival.fill(photos, theirs, tmp_path / "text")
     for photo, file in zip(photos, files, strict=True):
         vector = np.array([float(value) for value in file.read_text().split(",")])

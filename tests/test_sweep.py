@@ -69,11 +69,11 @@ def test_tensorboard_shows_every_run_and_what_they_differ_by(swept):
 
 
 @pytest.mark.slow
-def test_architectures_compete_on_the_same_split(tmp_path, data):
+def test_architectures_compete_on_the_same_split(tmp_path, codelab_data):
     colour_folder(tmp_path / "photos", per_class=12)
     done = command(
         "retrain", "--image_dir=photos", "--architecture=mobilenet_bundled,mobilenet_0.25_128", "--hidden_units", "0,8",
-        f"--model_dir={data}/models", "--how_many_training_steps=20", cwd=tmp_path,
+        f"--model_dir={codelab_data}/models", "--how_many_training_steps=20", cwd=tmp_path,
     )  # fmt: skip
     assert done.stdout.count("Features for ") == 2
     assert "mobilenet_0.25_128_HIDDEN_8 " in done.stdout

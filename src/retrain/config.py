@@ -88,7 +88,7 @@ class RetrainConfig:
         Rule(lambda names: set(names) <= set(EXPORTS), f"formats are {', '.join(EXPORTS)}"),
     )
     max_accuracy_drop: float = _setting(
-        0.05, "fail if one of them loses more test accuracy than this, 0 to 1", "DROP", _up_to(1)
+        0.05, "fail if an exported format loses more test accuracy than this, 0 to 1", "DROP", _up_to(1)
     )
     intermediate_store_frequency: int = _setting(
         0, "steps between two intermediate graphs, 0 for none", "STEPS", _at_least(0)
@@ -143,13 +143,13 @@ class RetrainConfig:
 
     fine_tune_from: str | None = _setting(
         None,
-        "train this layer and all above it: a layer, a block, or a number of layers from the top",
+        "first layer to train: the name of a layer or block, or a number of layers from the top",
         "LAYER",
         group="fine-tuning",
     )
-    fine_tune_steps: int = _setting(500, "steps, after those of the last layer", "STEPS", _at_least(1))
-    fine_tune_learning_rate: float = _setting(0.003, "step size of these steps", "RATE", _POSITIVE)
-    fine_tune_batch_size: int = _setting(32, "photos per step", "PHOTOS", _at_least(1))
+    fine_tune_steps: int = _setting(500, "steps of fine-tuning, after those of the last layer", "STEPS", _at_least(1))
+    fine_tune_learning_rate: float = _setting(0.003, "step size of fine-tuning", "RATE", _POSITIVE)
+    fine_tune_batch_size: int = _setting(32, "photos per step of fine-tuning", "PHOTOS", _at_least(1))
     distribution: str = _setting(
         "mirrored",
         "mirrored: on all GPUs of this machine; multi_worker: on the machines in TF_CONFIG; none: on one GPU",

@@ -8,8 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
 from retrain import files, sweep
 from retrain.backbones import catalogue, devices, families
 from retrain.backbones.catalogue import BackboneSpec
@@ -221,15 +219,10 @@ def _export(chosen: Candidate, written: WrittenGraph, test: LabelledBottlenecks,
     photos = list(dict.fromkeys(variants.rows[row].path for row in rows.tolist()))
     tested = [variants.rows[row].path for row in test.rows.tolist()]
     images = [prepared.dataset.image_dir / path for path in tested or photos]
-
-    def sample_images() -> Sequence[np.ndarray]:
-        return prepared.extractor.pixels(map(Variant, photos))
-
+    samples = [Variant(path) for path in photos]
     return export_and_compare(
         config.export,
-        ExportSource(
-            written.graph_def, written.metadata, written.sha256, lambda: prepared.extractor.pixels(map(Variant, photos))
-        ),
+        ExportSource(written.graph_def, written.metadata, written.sha256, lambda: prepared.extractor.pixels(samples)),
         config.output_graph,
         Comparison(images, test.labels if tested else None, config.max_accuracy_drop),
         advance=terminal.progress("Exporting", "format"),

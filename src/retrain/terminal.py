@@ -1,4 +1,4 @@
-"""Prints what happens: results on standard output, progress and warnings on standard error."""
+"""Prints a run: results on standard output, progress and warnings on standard error."""
 
 import logging
 import sys
@@ -8,11 +8,11 @@ from typing import TextIO
 
 from retrain.errors import printable
 
-_PLAIN_SECONDS = 5.0  # between two progress lines where there is no terminal
+_PLAIN_SECONDS = 5.0  # between two progress lines without a terminal
 
 
 class Terminal:
-    """Prints a run: results on standard output, progress and warnings on standard error."""
+    """Prints a run; stages get it to report progress and warnings, and know nothing else of the command."""
 
     def __init__(
         self, *, out: TextIO | None = None, err: TextIO | None = None, level: int = logging.INFO, quiet: bool = False
@@ -22,35 +22,35 @@ class Terminal:
         Args:
             out: Gets results.
             err: Gets progress and warnings.
-            level: What is below this level of `logging` is left out.
-            quiet: Whether nothing is written at all.
+            level: The lowest level of `logging` that is printed.
+            quiet: Whether to print nothing at all.
         """
         self._out, self._err, self._level = out or sys.stdout, err or sys.stderr, logging.FATAL if quiet else level
 
     def say(self, text: str) -> None:
-        """Print a line of the result."""
+        """Print a line of the results, at level INFO."""
         if self._level <= logging.INFO:
             print(printable(text), file=self._out, flush=True)
 
     def say_all(self, lines: Iterable[str]) -> None:
-        """Print lines of the result."""
+        """Print lines of the results."""
         for line in lines:
             self.say(line)
 
     def detail(self, text: str) -> None:
-        """Print a line that only the curious want."""
+        """Print a line at level DEBUG."""
         if self._level <= logging.DEBUG:
             print(printable(text), file=self._err, flush=True)
 
     def warn(self, text: str) -> None:
-        """Print a line that the user should read."""
+        """Print a line at level WARNING."""
         if self._level <= logging.WARNING:
             print(printable(text), file=self._err, flush=True)
 
     def progress(self, what: str, unit: str) -> Callable[[int, int], None]:
-        """Return a function of (done, total) that draws a bar on a terminal and plain lines elsewhere.
+        """Return a function of (done, total) that draws a bar on a terminal and prints plain lines elsewhere.
 
-        A total of 0 stands for one that is not known.
+        A total of 0 stands for an unknown one.
         """
         if self._level > logging.INFO:
             return lambda done, total: None
@@ -65,14 +65,14 @@ class Terminal:
             if done != total and now - last < _PLAIN_SECONDS:
                 return
             last = now
-            counted = f"{what}: {f'{done}/{total}' if total else done}"
-            if not done:  # a download that stands still, say: there is no speed to tell
-                self.warn(counted)
+            count = f"{what}: {f'{done}/{total}' if total else done}"
+            if not done:  # a stalled download, say: its speed is unknown
+                self.warn(count)
                 return
             rate = done / max(now - started, 1e-9)
-            left = f", {(total - done) / rate:.0f} s left" if done < total else ""
+            remaining = f", {(total - done) / rate:.0f} s left" if done < total else ""
             speed = f"{_amount(rate, unit)}/s" if rate >= 1 else f"{1 / rate:.0f} s per {unit}"
-            self.warn(f"{counted} ({speed}{left})")
+            self.warn(f"{count} ({speed}{remaining})")
 
         return advance
 
@@ -80,7 +80,7 @@ class Terminal:
 def _bar(what: str, unit: str, err: TextIO) -> Callable[[int, int], None]:
     from tqdm import tqdm
 
-    bar: tqdm | None = None  # drawn at the first progress: where nothing is to do there is nothing to show
+    bar: tqdm | None = None  # drawn at the first progress, so that a stage without work shows none
 
     def advance(done: int, total: int) -> None:
         nonlocal bar

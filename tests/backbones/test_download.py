@@ -84,8 +84,8 @@ def test_a_download_has_the_right_bytes_and_leaves_nothing_else(serve, tmp_path)
     assert leftovers(tmp_path / "new") == ["file.tgz"]
 
 
-def test_the_official_archive_comes_through_a_connection_that_is_cut_twice(serve, tmp_path, data):
-    official = data / "models" / "mobilenet_v1_0.25_128_frozen.tgz"
+def test_the_official_archive_comes_through_a_connection_that_is_cut_twice(serve, tmp_path, codelab_data):
+    official = codelab_data / "models" / "mobilenet_v1_0.25_128_frozen.tgz"
     server = serve(official.read_bytes(), cuts=2)
     path = download.fetch(server.url(official.name), tmp_path, sha256=files.sha256_of(official))
     assert path.read_bytes() == official.read_bytes()

@@ -107,7 +107,7 @@ def test_a_keras_file_with_code_inside_is_refused(tmp_path):
         ("mobilenet_bundled", {"height": 8, "width": 8}, "refuses 8 x 8"),
         ("mobilenet_bundled", {"weights": __file__}, "does not hold the weights of a MobileNet"),
         ("mobilenet_bundled", {"target": "conv_pw_13_rely"}, "no layer 'conv_pw_13_rely'.*conv_pw_13_relu"),
-        ("mobilenet_bundled", {"source": "input"}, "--input_layer goes with frozen graphs"),
+        ("mobilenet_bundled", {"node": "input"}, "--input_layer goes with frozen graphs"),
     ],
 )
 def test_weights_that_make_no_sense_are_one_clear_error(tmp_path, architecture, options, words):

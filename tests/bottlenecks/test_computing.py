@@ -4,11 +4,13 @@ import shutil
 import sqlite3
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import photo
 
+from retrain.backbones.loading import Backbone
 from retrain.bottlenecks import computing
 from retrain.bottlenecks.computing import FeatureExtractor
 from retrain.bottlenecks.reading import BottleneckReader, compute_now
@@ -17,6 +19,7 @@ from retrain.data.decoding import decode
 from retrain.data.distortions import Distortions
 from retrain.data.variants import Distorter, Variant
 from retrain.errors import StoreError
+from retrain.preprocessing import InputSpec
 
 
 @dataclass
@@ -24,8 +27,7 @@ class MeanColour:
     """A runner whose bottleneck is the mean colour, and which counts the images that it ran."""
 
     batched: bool = False
-    height: int = 8
-    width: int = 8
+    backbone: Backbone = Backbone("mean colour", Path("unused"), InputSpec("input", 8, 8, 0, 1), "mean", 3)
     threads: int = 3
     ran: list = field(default_factory=list)
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from conftest import colour_folder, photo
 
-from retrain.backbones import catalogue
-from retrain.backbones.sources import locate
+from retrain.backbones import catalogue, families
+from retrain.backbones.sources import WeightsRequest
 from retrain.bottlenecks import legacy_cache
 from retrain.bottlenecks.legacy_cache import LegacyCache
 from retrain.bottlenecks.preparation import PreparationSettings, _warn_of_rejected, match_legacy_cache, prepare
@@ -28,7 +28,7 @@ def test_many_skipped_images_are_named_up_to_ten():
 def test_the_closing_line_counts_photos_and_the_detail_times_the_parts(tmp_path, mean_colour_backbone):
     photos = colour_folder(tmp_path / "photos", per_class=4)
     spec = replace(catalogue.find(str(mean_colour_backbone)), target="mean_colour")
-    source = locate(spec, model_dir=tmp_path)
+    source = families.locate(spec, WeightsRequest(tmp_path))
     plain = PreparationSettings(tmp_path / "bottlenecks", Distorter(Distortions(), 0))
     distorted = replace(plain, distorter=Distorter(Distortions(random_brightness=50), 0), copies=2)
 

@@ -205,7 +205,7 @@ def test_logging_verbosity_decides_what_is_printed(tmp_path, mean_colour_backbon
             "retrain", "--image_dir=photos", f"--architecture={mean_colour_backbone}", "--how_many_training_steps=2",
             "--bottleneck_tensor=mean_colour", f"--logging_verbosity={level}", cwd=tmp_path,
         )  # fmt: skip
-    assert "16 x 16 px at node Placeholder" in shown["debug"].stderr
+    assert "Placeholder, 16 x 16 px" in shown["debug"].stderr
     assert "Final test accuracy" in shown["debug"].stdout
     assert (shown["WARN"].stdout, "Skipped cyan/bad.jpg" in shown["WARN"].stderr) == ("", True)
     assert (shown["ERROR"].stdout, shown["ERROR"].stderr) == ("", "")

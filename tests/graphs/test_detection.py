@@ -15,7 +15,7 @@ def test_the_inception_of_2015_is_known_by_its_nodes():
     definition = graph_def(build)
     assert detection.detect_input(definition) == preprocessing.InputSpec("Mul", 299, 299, 128.0, 128.0)
     assert detection.detect_bottleneck(definition) == "pool_3"
-    part = editing.cut(definition, source="Mul", target="pool_3", height=299, width=299)
+    part = editing.cut(definition, detection.detect_input(definition), target="pool_3")
     assert {node.op for node in part.node} == {"Placeholder", "Const", "Mean"}
 
 

@@ -3,6 +3,7 @@ from builders import built
 
 from retrain.errors import GraphError
 from retrain.graphs import freezing
+from retrain.preprocessing import InputSpec
 
 
 @pytest.mark.parametrize(
@@ -22,4 +23,4 @@ def test_a_graph_that_is_none_is_one_clear_error(nodes):
         node.input[:] = inputs
         node.attr["T"].type = tf.float32.as_datatype_enum
     with pytest.raises(GraphError, match="cannot read the graph"):
-        freezing.from_graph_def(graph_def, source="input", target="out", height=9, width=9)
+        freezing.from_graph_def(graph_def, InputSpec("input", height=9, width=9), target="out")

@@ -15,7 +15,7 @@ def test_the_users_own_values_go_first_zero_included(graph, tmp_path):
     grey = photo(tmp_path / "x.png", (100, 90, 80))
     plain = model_loading.load(graph)
     shifted = model_loading.load(graph, overrides=Metadata(input=InputSpec(mean=0.0, std=1.0)))
-    assert shifted.metadata.std == 1.0
+    assert shifted.metadata.input.std == 1.0
     assert (
         next(iter(prediction.label(shifted, [grey]))).ranked[0].score
         > next(iter(prediction.label(plain, [grey]))).ranked[0].score

@@ -213,6 +213,7 @@ def test_weights_that_are_not_better_are_not_kept(tmp_path, rate):
     assert all(np.array_equal(a, b) for a, b in zip(weights(worse), before, strict=True))
 
 
+@pytest.mark.slow
 def test_patience_ends_a_fine_tuning_that_gains_nothing_more(tmp_path):
     made, data, checkpoint = tuning(steps=400, patience=2, folder=tmp_path)
     made._optimizer.learning_rate = 1e-30  # no step changes anything: the head's own evaluation stays the best
@@ -389,12 +390,14 @@ def test_a_sweep_compares_fine_tuned_networks(stripes, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["mobilenet_0.25_128", "graph.pb"])
-def test_a_frozen_graph_cannot_be_tuned_and_the_line_says_what_can(data, tmp_path, architecture, mean_colour_backbone):
+def test_a_frozen_graph_cannot_be_tuned_and_the_line_says_what_can(
+    codelab_data, tmp_path, architecture, mean_colour_backbone
+):
     colour_folder(tmp_path / "photos", per_class=4)
     (tmp_path / "graph.pb").write_bytes(mean_colour_backbone.read_bytes())
     tensor = [] if architecture.startswith("mobilenet") else ["--bottleneck_tensor=mean_colour"]
     done = command(
-        "retrain", "--image_dir=photos", f"--architecture={architecture}", f"--model_dir={data}/models",
+        "retrain", "--image_dir=photos", f"--architecture={architecture}", f"--model_dir={codelab_data}/models",
         "--fine_tune_from=3", *tensor, cwd=tmp_path, code=1,
     )  # fmt: skip
     line = done.stderr.strip().splitlines()[-1]

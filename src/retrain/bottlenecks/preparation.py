@@ -118,8 +118,8 @@ def prepare(
     terminal.detail(
         f"{backbone.architecture}: node {backbone.input}; {backbone.dimension} features at node {backbone.target}."
     )
-    backbone_runner = BackboneRunner(backbone, terminal.warn, distribution=settings.distribution)
-    extractor = FeatureExtractor(dataset.image_dir, backbone_runner, settings.distorter)
+    runner = BackboneRunner(backbone, terminal.warn, distribution=settings.distribution)
+    extractor = FeatureExtractor(dataset.image_dir, runner, settings.distorter)
     if legacy and legacy.dimension == backbone.dimension:
         extractor = replace(extractor, legacy_vector=legacy.vector)
     store = opened.enter_context(Store(folder, dimension=backbone.dimension))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from retrain import __version__
 from retrain.backbones import catalogue
 from retrain.config import RetrainConfig
-from retrain.data.split import DEFAULT_SPLIT, Split
+from retrain.data.split import Split
 from retrain.errors import UsageError, did_you_mean
 from retrain.sweep import SWEEPABLE
 
@@ -121,17 +121,11 @@ def evaluate_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--split", choices=(*Split, ALL), default=Split.TESTING,
-        help="the images to use (default: testing, those that training did not see)",
+        help="the images to use (default: testing)",
     )  # fmt: skip
-    parser.add_argument(
-        "--testing_percentage", type=float, default=DEFAULT_SPLIT.testing, help="as in training (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--validation_percentage",
-        type=float,
-        default=DEFAULT_SPLIT.validation,
-        help="as in training (default: %(default)s)",
-    )
+    for name in ("testing_percentage", "validation_percentage"):
+        text = "as in training (default: %(default)s)"
+        parser.add_argument(f"--{name}", type=float, default=getattr(RetrainConfig, name), help=text, metavar="PERCENT")
     parser.add_argument("--json", action="store_true", help="print one JSON object with all figures")
     parser.add_argument("--predictions", type=Path, help="write the prediction for each image as CSV", metavar="FILE")
     _add_common(parser)

@@ -65,7 +65,7 @@ def test_mediapipe_names_each_colour_by_the_file_alone(graph, pictures, tmp_path
 
 def test_damaged_metadata_are_an_error_and_no_crash(graph):
     model = format_table.path_of(graph, "tflite").read_bytes()
-    notes = flatbuffer.read_metadata(format_table.path_of(graph, "tflite"))[litert_metadata.NOTE]
+    notes = flatbuffer.read_metadata(model)[litert_metadata.NOTE]
     assert litert_metadata.unpack(notes, model).labels == tuple(NAMES)
 
     def labels(position):

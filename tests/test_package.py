@@ -1,0 +1,61 @@
+"""The front doors: `python -m retrain` and what `from retrain import ...` offers."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from builders import exported
+from conftest import ROOT, command, photo
+
+import retrain
+
+PACKAGE = ROOT / "src" / "retrain"
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_importing_the_package_imports_no_library():
+    heavy = {"numpy", "PIL", "tensorflow", "keras", "argparse"}
+    assert python(f"import sys, retrain; print(sorted(set(sys.modules) & {heavy}))") == "[]"
+
+
+def test_the_exports_are_what_all_says_for_programs_and_for_type_checkers():
+    (block,) = [node for node in ast.parse((PACKAGE / "__init__.py").read_text()).body if isinstance(node, ast.If)]
+    typed = {alias.name: node.module for node in block.body for alias in node.names}
+    assert sorted(typed) == retrain.__all__
+    for name in retrain.__all__:
+        assert name in dir(retrain)
+        assert getattr(retrain, name).__module__ == typed[name]
+    with pytest.raises(AttributeError, match="no attribute 'learn'"):
+        retrain.learn  # noqa: B018
+
+
+def test_a_model_is_loaded_and_photos_labelled_and_measured_in_three_lines(mean_colour_backbone, tmp_path):
+    graph = exported(mean_colour_backbone, tmp_path / "g.pb")
+    image = photo(tmp_path / "photos" / "red" / "1.png", (255, 0, 0))
+    model = retrain.load(graph)
+    assert [prediction.ranked[0].label for prediction in retrain.label(model, [image])] == ["red"]
+    assert retrain.evaluate(model, tmp_path / "photos", split=None).figures.accuracy == 1.0
+
+
+def test_the_module_is_the_command(tmp_path):
+    env = {"COLUMNS": "200"}
+    assert (
+        command("python", "-m", "retrain", "--help", cwd=tmp_path, env=env).stdout
+        == command("retrain", "--help", cwd=tmp_path, env=env).stdout
+    )
+    assert command("python", "-m", "retrain", cwd=tmp_path, code=2).stderr.startswith("retrain: --image_dir is missing")
+
+
+def test_each_command_is_the_module_of_its_name():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["name"] == "retrain-images"
+    assert project["scripts"] == {
+        name: f"retrain.cli.{name}:command" for name in ("retrain", "label_image", "evaluate")
+    }
+    for name in project["scripts"]:
+        assert "def command() -> NoReturn:" in (PACKAGE / "cli" / f"{name}.py").read_text()
