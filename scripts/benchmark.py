@@ -206,7 +206,7 @@ def train(bench: Bench) -> list[Row]:
 
 def heads(bench: Bench) -> list[Row]:
     """Measure another head's training, measured at every step, against Keras' `fit`, measured at every tenth."""
-    steps = 500 if bench.quick else 2000
+    steps = 2000
     rng = np.random.default_rng(0)
     vectors, labels = rng.random((1100, 1001), np.float32), np.arange(1100) % 5
     recipe = HeadRecipe(hidden_units=(256,), optimizer="adam", learning_rate=0.001)

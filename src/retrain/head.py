@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# OpenBLAS computes up to so many products on one thread. Its threads cost more than they gain on small heads, and ten
+# times the product itself where other processes use the processors.
+_ONE_THREAD = 2**18
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -41,7 +45,9 @@ class Head:
         hidden = bottlenecks
         for layer in self.layers[:-1]:
             hidden = np.maximum(hidden @ layer.weights + layer.biases, 0)
-        logits: np.ndarray = hidden @ self.last.weights + self.last.biases
+        logits = np.empty((len(hidden), len(self.last.biases)), np.float32)
+        multiply(hidden, self.last.weights, out=logits)
+        logits += self.last.biases
         return logits
 
     def probabilities(self, bottlenecks: np.ndarray) -> np.ndarray:
@@ -65,6 +71,18 @@ class Head:
 def linear(weights: np.ndarray, biases: np.ndarray) -> Head:
     """Return a head of one layer."""
     return Head((Layer(weights, biases),))
+
+
+def multiply(left: np.ndarray, right: np.ndarray, *, out: np.ndarray) -> None:
+    """Write left @ right into `out`, in blocks small enough for one thread where the smaller factor is small."""
+    rows, columns = out.shape
+    if columns > rows:  # the longer side is divided
+        left, right, out = right.T, left.T, out.T
+        rows, columns = columns, rows
+    size = _ONE_THREAD // max(1, right.size) or rows
+    for start in range(0, rows, size):
+        block = slice(start, start + size)
+        np.matmul(left[block], right, out=out[block])
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -62,7 +62,7 @@ def result_of(
 
 
 def trials(choices: Mapping[str, Sequence[Any]]) -> list[Trial]:
-    """Return every combination of values, in the order given; one nameless trial where nothing was given."""
+    """Return every combination of values, in their order; one trial without a name for no choices."""
     flags = [flag for flag in SWEEPABLE if flag in choices]
     combinations = itertools.product(*(choices[flag] for flag in flags))
     return [Trial(_name(values), values) for values in (dict(zip(flags, row, strict=True)) for row in combinations)]

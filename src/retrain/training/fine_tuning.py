@@ -161,7 +161,9 @@ class _FrozenPartReader:
             plan.seed,
         )
         folder = prepared.folder / f"below_{layers.name}"
-        backbone = load_backbone(prepared.backbone_source, folder, build=lambda source: _below(network, layers))
+        backbone = load_backbone(
+            prepared.backbone_source, folder, build=lambda source: _freeze_lower_layers(network, layers)
+        )
         engine = BackboneRunner(backbone, terminal.warn, distribution=prepared.extractor.runner.distribution)
         extractor = replace(prepared.extractor, runner=engine, legacy_vector=lambda path: None)
         store = opened.enter_context(Store(folder, dimension=backbone.dimension))
@@ -170,7 +172,7 @@ class _FrozenPartReader:
         stored = [n for n, example in enumerate(examples) if example.split in splits]
         wanted = [photos[n] for n in stored]
         known, todo = computing.missing(wanted, extractor=extractor, store=store)
-        advance = terminal.progress("Below the tail", "image")
+        advance = terminal.progress("Frozen layers", "image")
         result = computing.compute(wanted, todo, extractor=extractor, store=store, advance=advance)
         if result.rejected:
             path, reason = next(iter(result.rejected.items()))
@@ -179,15 +181,15 @@ class _FrozenPartReader:
         rows[stored] = np.maximum(known.rows, result.rows)
         self._photos = BottleneckReader(photos, rows, extractor=extractor, store=store)
 
-    def rows(self, drawn: np.ndarray) -> np.ndarray:
+    def rows(self, samples: np.ndarray) -> np.ndarray:
         """Return the rows to `gather` for each draw: the photo, or behind all photos a distorted copy."""
         if not self._distorted:
-            return drawn
-        return len(self.labels) + np.arange(drawn.size).reshape(drawn.shape)
+            return samples
+        return len(self.labels) + np.arange(samples.size).reshape(samples.shape)
 
-    def gather(self, drawn: np.ndarray) -> BottleneckReader:
-        """Return a reader of all photos, and behind them of the distorted copies that are drawn."""
-        photos = drawn.ravel()
+    def gather(self, samples: np.ndarray) -> BottleneckReader:
+        """Return a reader of all photos, and behind them of the distorted copies that are sampled."""
+        photos = samples.ravel()
         if not self._distorted:
             return self._photos
         if not self._copies:
@@ -196,16 +198,16 @@ class _FrozenPartReader:
         return self._photos.with_copies(photos, [str(number) for number in chosen])
 
 
-def _below(network: Any, layers: TrainableLayers) -> freezing.FrozenGraph:
-    """Return the frozen part as a graph from pixels to all that the tail takes, flat, one behind the other."""
-    below = trainable_layers.frozen_part(network.model, layers)
+def _freeze_lower_layers(network: Any, layers: TrainableLayers) -> freezing.FrozenGraph:
+    """Return the frozen part as a graph from pixels to all inputs of the trainable layers, flat and concatenated."""
+    frozen_layers = trainable_layers.frozen_part(network.model, layers)
     _, height, width, _ = network.model.input_shape
 
     def flat(pixels: Any) -> Any:
         import tensorflow as tf
 
-        taken = below(network.preprocess(pixels) if network.preprocess else pixels, training=False)
-        tensors = taken if isinstance(taken, list) else [taken]
+        outputs = frozen_layers(network.preprocess(pixels) if network.preprocess else pixels, training=False)
+        tensors = outputs if isinstance(outputs, list) else [outputs]
         pairs = zip(tensors, layers.sizes, strict=True)
         return tf.concat([tf.reshape(tensor, [-1, size]) for tensor, size in pairs], axis=1)
 

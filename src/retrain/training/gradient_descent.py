@@ -2,12 +2,8 @@
 
 import numpy as np
 
-from retrain.head import Head, Layer, Standardisation
+from retrain.head import Head, Layer, Standardisation, multiply
 from retrain.training.chunks import Chunk
-
-# OpenBLAS computes up to so many products on one thread. Its threads cost more than they gain on heads as small as
-# these, and ten times the product itself where other processes use the processors.
-_ONE_THREAD = 2**18
 
 
 class SgdTrainer:
@@ -66,7 +62,7 @@ class SgdTrainer:
             logits /= sums[step][:, None]
             logits[rows, batch_labels] -= 1
             logits *= self._learning_rate / np.float32(len(rows))
-            _multiply(logits.T, batch, out=gradient)
+            multiply(logits.T, batch, out=gradient)
             self._weights -= gradient
             self._biases -= logits.sum(axis=0)
             if step + 1 == chunk.evaluated_after[len(evaluations)]:
@@ -90,7 +86,7 @@ class SgdTrainer:
             out /= self._scale.deviation
 
     def _logits(self, standardised: np.ndarray, *, out: np.ndarray) -> None:
-        _multiply(standardised, self._weights.T, out=out)
+        multiply(standardised, self._weights.T, out=out)
         out += self._biases
 
     def _validate(self, chunk: Chunk, held_out: np.ndarray, number: int, labels: np.ndarray) -> tuple[float, float]:
@@ -101,7 +97,7 @@ class SgdTrainer:
             self._logits(held_out[chunk.validation_rows[row]], out=logits)
         else:  # raw, and possibly a whole split: fold the weights rather than copy it
             layer = self.head().last
-            _multiply(held_out[row], layer.weights, out=logits)
+            multiply(held_out[row], layer.weights, out=logits)
             logits += layer.biases
         return measure(logits, labels[chunk.validation[row]])
 
@@ -113,15 +109,3 @@ def measure(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     shifted = logits - logits.max(axis=1, keepdims=True)
     losses = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
     return float((logits.argmax(axis=1) == labels).mean()), float(losses.mean())
-
-
-def _multiply(left: np.ndarray, right: np.ndarray, *, out: np.ndarray) -> None:
-    """Write left @ right into `out`, in blocks small enough for one thread."""
-    rows, columns = out.shape
-    if columns > rows:  # the longer side is divided
-        left, right, out = right.T, left.T, out.T
-        rows, columns = columns, rows
-    size = max(1, _ONE_THREAD // max(1, columns * left.shape[1]))
-    for start in range(0, rows, size):
-        block = slice(start, start + size)
-        np.matmul(left[block], right, out=out[block])

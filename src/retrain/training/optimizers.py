@@ -112,7 +112,7 @@ class OptimizerTrainer:
 
         rows = (chunk.batch_rows, chunk.validation_rows, chunk.evaluated_after)
         arrays = (*rows, labels[chunk.batches], labels[chunk.validation], chunk.first_step)
-        per_step, per_evaluation = self._run((vectors, held_out, *map(tf.constant, arrays)))
+        per_step, per_evaluation = self._run(vectors, held_out, *map(tf.constant, arrays))
         return per_step.numpy(), per_evaluation.numpy()
 
     def head(self) -> Head:
@@ -135,7 +135,7 @@ class OptimizerTrainer:
             sums = sums_of(logits, labels)
             return sums[:2] / sums[2]
 
-        def run(chunk: tuple[Any, ...]) -> Any:
+        def run(*chunk: Any) -> Any:
             vectors, held_out, batch_rows, validation_rows, evaluated_after, labels, validation_labels, first = chunk
             per_step = tf.TensorArray(tf.float32, tf.shape(labels)[0])
             per_evaluation = tf.TensorArray(tf.float32, tf.shape(evaluated_after)[0])
@@ -160,4 +160,7 @@ class OptimizerTrainer:
                 per_evaluation = per_evaluation.write(evaluation, tf.concat(results, axis=0))
             return per_step.stack(), per_evaluation.stack()
 
-        return tf.function(run, reduce_retracing=True)
+        # Chunks differ in length: traced once for all.
+        kinds = [(2 if self._shared else 3, tf.float32)] * 2 + [(2, tf.int32)] * 2 + [(1, tf.int32)]
+        kinds += [(2, tf.int64)] * 2 + [(0, tf.int32)]
+        return tf.function(run, input_signature=[tf.TensorSpec([None] * rank, kind) for rank, kind in kinds])
