@@ -1,6 +1,7 @@
 """What exists in the world and must go on working: fingerprints, keys of files, checkpoints of interrupted runs."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from retrain.data.dataset import Example
 from retrain.data.distortions import Distortions
 from retrain.data.split import Split
 from retrain.graphs.freezing import FrozenGraph
+from retrain.head import Head, Layer
 from retrain.metadata import Metadata
 from retrain.preprocessing import InputSpec
 from retrain.training.checkpoints import identity_of
-from retrain.training.recipe import HeadRecipe
+from retrain.training.recipe import FineTuningPlan, HeadRecipe
 
 
 def folder_name(spec, content):
@@ -36,12 +38,13 @@ def test_distorted_copies_keep_their_tag():
 
 def test_an_interrupted_fine_tuning_is_recognised_again():
     examples = (Example("a/1.jpg", 0, Split.TRAINING), Example("b/2.jpg", 1, Split.VALIDATION))
-    arrays = [np.zeros((2, 2), np.float32).tobytes()]
-    recipe = HeadRecipe(learning_rate=0.003)
-    assert (
-        identity_of("f" * 16, "block_13", recipe, 500, 32, 8, 0, Distortions().tag, examples, arrays)
-        == "9114f366232be731f16858c2900712d2103fda9e47abffac7868f579e86abcc2"
-    )
+    plan = FineTuningPlan(
+        start="block_13", recipe=HeadRecipe(learning_rate=0.003), steps=500, batch_size=32, eval_step_interval=25,
+        copies=8, seed=0, patience=None, checkpoint=Path("c.npz"), strategy=None,
+    )  # fmt: skip
+    head = Head((Layer(np.array([[0.0, 1.0]], np.float32), np.array([2.0, 3.0], np.float32)),))
+    identity = identity_of("f" * 16, "block_13", plan, tag=Distortions().tag, examples=examples, head=head)
+    assert identity == "a3b11fc82f49a953474539eb295ff5ccbc36ca3bdd2be7e2da9415bc4b81a21c"
 
 
 def test_metadata_keep_their_flat_keys():

@@ -12,7 +12,7 @@ from PIL import Image
 
 from retrain.errors import ExportError
 from retrain.graphs.nodes import GraphDef, copy_of, needed_nodes, node_name
-from retrain.head import Head
+from retrain.head import Head, softmax
 from retrain.history import ChunkResult, Evaluation, curves
 
 TRAIN, VALIDATION = "train", "validation"
@@ -130,10 +130,9 @@ class Summaries:
             measures = {"mean": array.mean(), "stddev": array.std(), "max": array.max(), "min": array.min()}
             values += [Summary.Value(tag=f"{scope}/{m}_1", simple_value=float(v)) for m, v in measures.items()]
             values.append(Summary.Value(tag=f"{scope}/histogram", histo=_histogram(array)))
-        values.append(
-            Summary.Value(tag=f"{self._scope}/Wx_plus_b/pre_activations", histo=_histogram(head.logits(batch)))
-        )
-        values.append(Summary.Value(tag="activations", histo=_histogram(head.probabilities(batch))))
+        logits = head.logits(batch)
+        values.append(Summary.Value(tag=f"{self._scope}/Wx_plus_b/pre_activations", histo=_histogram(logits)))
+        values.append(Summary.Value(tag="activations", histo=_histogram(softmax(logits))))
         self._next_head = step + self._head_every
         self._write(self._first, step, summary=Summary(value=values))
 

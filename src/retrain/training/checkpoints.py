@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from retrain.backbones import devices
+from retrain.data.dataset import Example
 from retrain.errors import first_line
 from retrain.files import write_atomically
+from retrain.head import Head
 from retrain.history import FIGURES, Evaluation
+from retrain.training.recipe import FineTuningPlan
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,39 @@ class TrainingCheckpoint:
             return None
 
 
-def identity_of(*parts: object) -> str:
-    """Return 64 hexadecimal digits that change with any of some values."""
-    return hashlib.sha256("\n".join(map(repr, parts)).encode("utf-8", "surrogateescape")).hexdigest()
+def identity_of(
+    fingerprint: str, layer: str, plan: FineTuningPlan, *, tag: str, examples: Sequence[Example], head: Head
+) -> str:
+    """Return 64 hexadecimal digits that change with anything that decides a fine-tuning.
+
+    The text that is hashed is spelt out by hand: its names are a format, and renaming a class or a field must not
+    cost anyone an interrupted run.
+
+    Args:
+        fingerprint: Of the backbone's source.
+        layer: The first layer that is trained.
+        plan: How it is trained.
+        tag: Of the distortions.
+        examples: All photos, in order.
+        head: What the training starts with.
+    """
+    recipe = plan.recipe
+    text = [
+        repr(fingerprint),
+        repr(layer),
+        f"HeadRecipe(learning_rate={recipe.learning_rate!r}, hidden_units={recipe.hidden_units!r}, "
+        f"dropout={recipe.dropout!r}, l2={recipe.l2!r}, label_smoothing={recipe.label_smoothing!r}, "
+        f"optimizer={recipe.optimizer!r}, schedule={recipe.schedule!r})",
+        *map(repr, (plan.steps, plan.batch_size, plan.copies, plan.seed, tag)),
+        f"({', '.join(map(_spelt, examples))})",
+        repr([array.tobytes() for dense in head.layers for array in (dense.weights, dense.biases)]),
+    ]
+    return hashlib.sha256("\n".join(text).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _spelt(example: Example) -> str:
+    split = f"<Split.{example.split.name}: {example.split.value!r}>"
+    return f"Example(path={example.path!r}, class_id={example.class_id!r}, split={split})"
 
 
 def _numbered(arrays: dict[str, np.ndarray], name: str) -> list[np.ndarray]:

@@ -86,10 +86,10 @@ def fine_tune(
         f"Fine-tuning {network.model.name} from layer {layers.name} on: {layers.model.count_params():,} parameters, "
         f"on {sum(layers.sizes):,} numbers an image from the frozen layers."
     )
-    checkpoint = TrainingCheckpoint(
-        plan.checkpoint, _identity(prepared, trained.head, layers.name, plan), terminal.warn
-    )
-    history = training.run(data, checkpoint, report)
+    fingerprint, tag = prepared.backbone_source.fingerprint, prepared.extractor.distorter.distortions.tag
+    examples = prepared.dataset.examples
+    identity = identity_of(fingerprint, layers.name, plan, tag=tag, examples=examples, head=trained.head)
+    history = training.run(data, TrainingCheckpoint(plan.checkpoint, identity, terminal.warn), report)
     improved = history.best is not history.evaluations[0]
     frozen = _freeze(prepared, network, training.head(), terminal, opened) if improved else None
     return FineTuningResult(history.evaluations, history.best, frozen)
@@ -115,15 +115,6 @@ def _frozen_part_outputs(
         reader.validation,
         reader.labels[reader.validation],
     )
-
-
-def _identity(prepared: PreparedDataset, head: Head, layer: str, plan: FineTuningPlan) -> str:
-    """Return the fingerprint of everything that decides a fine-tuning."""
-    arrays = [array.tobytes() for dense in head.layers for array in (dense.weights, dense.biases)]
-    return identity_of(
-        prepared.backbone_source.fingerprint, layer, plan.recipe, plan.steps, plan.batch_size, plan.copies, plan.seed,
-        prepared.extractor.distorter.distortions.tag, prepared.dataset.examples, arrays,
-    )  # fmt: skip
 
 
 def _freeze(
