@@ -44,12 +44,13 @@ class VariantColumns(Sequence[Variant]):
 
 @dataclass(frozen=True)
 class Variants:
-    """All variants of a training.
+    """All variants of a data set.
 
     `labels` int64 [V] are their class ids. `members` has the indices of each split, int64: those of training are the
     training photos, or their distorted copies. The variants of one photo are side by side.
     """
 
+    dataset: Dataset
     rows: Sequence[Variant]
     labels: np.ndarray
     members: dict[Split, np.ndarray]
@@ -104,4 +105,4 @@ def list_variants(dataset: Dataset, *, copies: int) -> Variants:
         chosen += photo_copies
         labels += [example.class_id] * count
     indices = {split: np.array(rows, np.int64) for split, rows in members.items()}
-    return Variants(VariantColumns(paths, chosen), np.array(labels, np.int64), indices)
+    return Variants(dataset, VariantColumns(paths, chosen), np.array(labels, np.int64), indices)
