@@ -6,7 +6,6 @@ al., 2015); without, the teacher's standardised features. The result goes to `re
 """
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,9 +19,10 @@ from retrain.backbones import catalogue, families
 from retrain.backbones.loading import load_backbone
 from retrain.backbones.runner import TensorFlowRunner
 from retrain.backbones.sources import WeightsRequest
+from retrain.cli import console
 from retrain.data.decoding import decode
 from retrain.data.image_files import is_image
-from retrain.errors import ImageError, RetrainError, UsageError
+from retrain.errors import ImageError, UsageError
 from retrain.terminal import Terminal
 
 SIZES = (64, 96, 128)  # of the student's images, small ones first: most is learnt where a step is cheap
@@ -179,12 +179,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Train a student as the arguments say and write its weights.
-
-    Raises:
-        RetrainError: Something that the user can mend.
-    """
+def main(arguments: Sequence[str]) -> int:
+    """Train a student as the arguments say, write its weights, and return the exit code."""
     args = _parse(arguments)
     images = sorted(path for path in args.image_dir.rglob("*") if path.is_file() and is_image(path))
     if not images:
@@ -208,10 +204,8 @@ def main(arguments: Sequence[str]) -> None:
         )
     save(student, args.output)
     print(f"Wrote {args.output}. Use it with: retrain --weights {args.output} --image_dir PHOTOS")
+    return console.DONE
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except RetrainError as error:
-        sys.exit(f"pretrain_backbone: {error}")
+    console.run("pretrain_backbone", main)

@@ -134,8 +134,11 @@ class FeatureExtractor:
         decode_to = functools.cache(lambda size: decode(photo.data, height=size[0], width=size[1]))
 
         def make_pixels(copy: str) -> np.ndarray:
-            canvas = decode_to(self.distorter.canvas_size(copy, height=height, width=width))
-            return self.distorter.distort(canvas, copy, content=photo.content, height=height, width=width)
+            if not copy:
+                return decode_to((height, width))
+            distortions, seed = self.distorter.distortions, photo.content + self.distorter.identity(copy).encode()
+            canvas = decode_to(distortions.canvas(height=height, width=width))
+            return distortions.apply(canvas, height=height, width=width, seed=seed)
 
         return make_pixels
 

@@ -29,10 +29,7 @@ def run(name: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
         print(f"{name}: {printable(str(error))}", file=sys.stderr)
         code = FAILED
     except KeyboardInterrupt:
-        print(
-            f"\n{name}: interrupted. Finished work is kept; run the same command again to resume.",
-            file=sys.stderr,
-        )
+        print(f"\n{name}: interrupted. Finished work is kept; run the same command again to resume.", file=sys.stderr)
         code = INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

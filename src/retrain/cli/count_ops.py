@@ -2,15 +2,10 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from retrain.cli import console, flags
-
-
-def command() -> NoReturn:
-    """Run `count_ops` on the process's arguments and exit with its code."""
-    console.run("count_ops", main)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,3 +24,6 @@ def main(arguments: Sequence[str]) -> int:
     names = [(node.name, node.op) for node in nodes.all_nodes(reading.read_graph(args.graph))]
     print(len(names) if args.name is None else sum(args.name in pair for pair in names))
     return console.DONE
+
+
+command = partial(console.run, "count_ops", main)

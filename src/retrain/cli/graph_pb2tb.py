@@ -2,16 +2,11 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from retrain.cli import console, flags
 from retrain.errors import printable
-
-
-def command() -> NoReturn:
-    """Run `graph_pb2tb` on the process's arguments and exit with its code."""
-    console.run("graph_pb2tb", main)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,3 +28,6 @@ def main(arguments: Sequence[str]) -> int:
         summaries.graph(sketch.SerializeToString())
     print(printable(f"See the graph: tensorboard --logdir {args.out_dir}"))
     return console.DONE
+
+
+command = partial(console.run, "graph_pb2tb", main)

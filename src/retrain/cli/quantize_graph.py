@@ -4,8 +4,8 @@ import argparse
 import sys
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from retrain.cli import console, flags
 from retrain.errors import UsageError, printable
@@ -16,11 +16,6 @@ _EIGHTBIT_FLAGS = (
     "test_input_dims strip_redundant_quantization quantized_input quantized_input_min quantized_input_max "
     "quantized_fallback_min quantized_fallback_max"
 ).split()
-
-
-def command() -> NoReturn:
-    """Run `quantize_graph` on the process's arguments and exit with its code."""
-    console.run("quantize_graph", main)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -62,6 +57,9 @@ def main(arguments: Sequence[str]) -> int:
     if args.image_dir:
         _print_cost(args)
     return console.DONE
+
+
+command = partial(console.run, "quantize_graph", main)
 
 
 def _parser() -> argparse.ArgumentParser:

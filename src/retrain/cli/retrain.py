@@ -3,24 +3,15 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from retrain.cli import flags
 from retrain.cli.console import DONE, quieten, run
 from retrain.config import ORIGINAL_PATHS, RetrainConfig
 from retrain.errors import UsageError
 from retrain.sweep import SWEEPABLE
-
-
-def command() -> NoReturn:
-    """Run `retrain` on the process's arguments and exit with its code."""
-    run("retrain", main)
-
-
-def original_command() -> NoReturn:
-    """Run `retrain` with the original's default paths, under /tmp."""
-    run("retrain", lambda arguments: main(arguments, ORIGINAL_PATHS))
 
 
 @dataclass(frozen=True)
@@ -55,6 +46,10 @@ def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> i
     terminal = Terminal(level=logging.getLevelName(parsed.level))
     retrain(parsed.config, terminal, choices=parsed.choices)
     return DONE
+
+
+command = partial(run, "retrain", main)
+original_command = partial(run, "retrain", partial(main, paths=ORIGINAL_PATHS))
 
 
 def parse(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> ParsedRetrain:

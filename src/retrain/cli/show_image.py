@@ -4,18 +4,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from retrain.cli import console, flags
 from retrain.errors import ImageError, first_line, printable
 
 _LICENCE = "LICENSE.txt"
-
-
-def command() -> NoReturn:
-    """Run `show_image` on the process's arguments and exit with its code."""
-    console.run("show_image", main)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,6 +24,9 @@ def main(arguments: Sequence[str]) -> int:
     for image in flags.parse(parser, arguments).images:
         show_image(image)
     return console.DONE
+
+
+command = partial(console.run, "show_image", main)
 
 
 def show_image(image: str | Path) -> None:
