@@ -18,13 +18,7 @@ _FINE_TUNING_EPOCHS, _FINE_TUNING_BATCH = 10, 20
 
 
 def methods(base: RetrainConfig, *, fine_tune_from: str, photos: int) -> dict[str, RetrainConfig]:
-    """Return the lesson's three methods.
-
-    Args:
-        base: Photos, network and places of results.
-        fine_tune_from: The first layer to train in the third.
-        photos: How many training photos there are.
-    """
+    """Return the lesson's three methods, for a number of training photos; the third tunes from the layer given."""
     extraction = replace(
         base, hidden_units=(256,), optimizer="rmsprop", learning_rate=1e-4, train_batch_size=10, how_many_epochs=20
     )

@@ -146,12 +146,9 @@ class FeatureExtractor:
 def missing(
     variants: Sequence[Variant], *, extractor: FeatureExtractor, store: Store
 ) -> tuple[ComputeResult, list[int]]:
-    """Return what the store has of some variants, and the indices of those whose photos must be read.
+    """Return what the store has of variants, and the indices of those whose photos must be read.
 
-    Args:
-        variants: Those of one photo side by side.
-        extractor: Would compute them.
-        store: Where bottlenecks are.
+    The variants of one photo must be side by side.
     """
     rows = np.full(len(variants), NO_ROW, np.int64)
     rejected: dict[str, str] = {}
@@ -178,14 +175,9 @@ def compute(
     store: Store,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> ComputeResult:
-    """Return the rows of some variants in the store, after computing those that it lacks.
+    """Return the rows of the variants at the indices `todo`, from `missing`, after computing and storing them.
 
-    Args:
-        variants: Those of one photo side by side.
-        todo: Indices of the variants to compute, from `missing`.
-        extractor: Computes them.
-        store: Gets the vectors as soon as they are computed.
-        advance: Called with the variants done and the variants in all.
+    The variants of one photo must be side by side. `advance` is called with the variants done and those in all.
 
     Raises:
         StoreError: The store cannot be written.
@@ -211,13 +203,9 @@ def compute(
 def compute_results(
     variants: Sequence[Variant], todo: Sequence[int], extractor: FeatureExtractor, find: Find
 ) -> Iterator[list[VariantResult]]:
-    """Yield results in the order in which they are done, in batches that are worth a transaction.
+    """Yield the results of the variants at the indices `todo` as they are done, in batches worth a transaction.
 
-    Args:
-        variants: Those of one photo side by side.
-        todo: Indices of the variants to compute.
-        extractor: Computes them.
-        find: Returns the row of a key, None for a variant that must be computed.
+    The variants of one photo must be side by side. A variant whose key `find` knows is not computed.
     """
     if not todo:
         return

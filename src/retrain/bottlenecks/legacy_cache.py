@@ -42,13 +42,8 @@ class LegacyCache:
 def find(bottleneck_dir: Path, image_dir: Path, paths: Sequence[str], network: str) -> LegacyCache | None:
     """Return the original's text files for some photos, None where there are none.
 
-    They are `<bottleneck_dir>/<class folder>/<photo's name>_<network>.txt`, and hold numbers with commas between.
-
-    Args:
-        bottleneck_dir: The original's --bottleneck_dir.
-        image_dir: The image folder.
-        paths: Photos below it.
-        network: The architecture's name, or a TF-Hub handle.
+    They are `<bottleneck_dir>/<class folder>/<photo's name>_<network>.txt`, and hold numbers with commas between. The
+    network is the architecture's name or a TF-Hub handle.
     """
     if not _has_other_folders(bottleneck_dir):
         return None

@@ -58,14 +58,7 @@ class PreparedDataset:
 
 
 def match_legacy_cache(spec: BackboneSpec, legacy: LegacyCache | None, photos: int, terminal: Terminal) -> BackboneSpec:
-    """Return the backbone cut where the original cut it, if most photos have the original's bottlenecks.
-
-    Args:
-        spec: The backbone's row.
-        legacy: The original's cache, None where there is none.
-        photos: How many photos there are.
-        terminal: Prints what was chosen and why.
-    """
+    """Return the backbone cut where the original cut it, if most of the photos have the original's bottlenecks."""
     if legacy is None or 2 * len(legacy.files) <= photos or legacy.dimension != spec.original_dimension:
         return spec
     terminal.say(
@@ -84,15 +77,9 @@ def prepare(
     terminal: Terminal,
     opened: ExitStack,
 ) -> PreparedDataset:
-    """Return all variants of a data set with their bottlenecks, computed where the store lacks them.
+    """Return all variants of a data set with their bottlenecks, computed where the store and `legacy` lack them.
 
-    Args:
-        dataset: The photos.
-        source: The backbone's weights, from `families.locate`.
-        settings: Where and how.
-        legacy: The original's cache, None where there is none.
-        terminal: Prints progress and results.
-        opened: Closes the store when it is closed itself.
+    The backbone's source is from `families.locate`. The store is closed with `opened`.
 
     Raises:
         RetrainError: Something that the user can fix.

@@ -120,11 +120,9 @@ class Store:
         self._opened.close()
 
     def lookup(self, folder: Path, names: Iterable[str]) -> Iterator[FileRecord | None]:
-        """Yield the record of each file, None for files that the store has never seen.
+        """Yield the record of each file of an image folder, None for those that the store has never seen.
 
-        Args:
-            folder: The image folder.
-            names: From `index_name`; the more sorted, the faster.
+        The names are from `index_name`; the more sorted they are, the faster.
         """
         remaining = iter(names)
         while encoded := [os.fsencode(name) for name in itertools.islice(remaining, _NAMES_AT_ONCE)]:

@@ -21,11 +21,7 @@ _ROWS_AT_MOST = 20
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print how good a model is on a folder and return the exit code.
-
-    Raises:
-        RetrainError: Something that the user can mend.
-    """
+    """Print how good a model is on a folder and return the exit code."""
     args = flags.parse(flags.evaluate_parser(), arguments)
     graph = args.model or args.graph
     quieten(verbose=args.verbose)

@@ -10,11 +10,7 @@ from retrain.errors import printable
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write a graph without its weights to where TensorBoard finds it, and return the exit code.
-
-    Raises:
-        RetrainError: The graph cannot be read, or the folder not be written.
-    """
+    """Write a graph without its weights to where TensorBoard finds it, and return the exit code."""
     parser = argparse.ArgumentParser(prog="graph_pb2tb", description="Writes a frozen graph for TensorBoard.")
     parser.add_argument("out_dir", type=Path, help="folder to pass to tensorboard --logdir")
     parser.add_argument("graph", type=Path)

@@ -23,11 +23,7 @@ _COLUMNS = ("image", "rank", "label", "score", "error")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the best classes of each image and return the exit code, 1 if an image could not be read.
-
-    Raises:
-        RetrainError: Something that the user can mend.
-    """
+    """Print the best classes of each image and return the exit code, 1 if an image could not be read."""
     args = flags.parse(flags.label_image_parser(), arguments)
     _check(args)
     quieten(verbose=args.verbose)

@@ -25,15 +25,7 @@ class ParsedRetrain:
 
 
 def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> int:
-    """Train as the flags say and return the exit code.
-
-    Args:
-        arguments: Those of the command line.
-        paths: Default paths that differ from those of `RetrainConfig`.
-
-    Raises:
-        RetrainError: Something that the user can mend.
-    """
+    """Train as the flags say and return the exit code; `paths` are defaults instead of those of `RetrainConfig`."""
     parsed = parse(arguments, paths)
     quieten(verbose=parsed.level == "DEBUG")
     # Imported late: --help and a mistyped flag need not wait for numpy.
@@ -53,11 +45,7 @@ original_command = partial(run, "retrain", partial(main, paths=ORIGINAL_PATHS))
 
 
 def parse(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> ParsedRetrain:
-    """Return the parsed arguments of `retrain`.
-
-    Args:
-        arguments: Those of the command line.
-        paths: Default paths that differ from those of `RetrainConfig`.
+    """Return the parsed arguments of `retrain`; `paths` are defaults instead of those of `RetrainConfig`.
 
     Raises:
         UsageError: An argument is unknown, missing or malformed.

@@ -14,11 +14,7 @@ _LICENCE = "LICENSE.txt"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Show each photo with its caption and return the exit code.
-
-    Raises:
-        ImageError: A file is missing or is no image.
-    """
+    """Show each photo with its caption and return the exit code."""
     parser = argparse.ArgumentParser(prog="show_image", description="Shows photos with their captions.")
     parser.add_argument("images", nargs="+", type=Path)
     for image in flags.parse(parser, arguments).images:
