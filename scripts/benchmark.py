@@ -11,11 +11,11 @@ import platform
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,16 +108,23 @@ class Bench:
     folder: Path
     quick: bool
 
-    def backbone(self, name: str, folder: str = "backbone", **options: Any) -> Backbone:
+    def backbone(self, name: str, **options: Any) -> Backbone:
         """Return a backbone, its weights random where they are Keras'."""
-        row = replace(catalogue.find(name), **options)
-        weights = "random" if name.startswith("keras:") else None
-        recipe = families.locate(row, WeightsRequest(self.data / "models", weights))
-        return load_backbone(recipe, self.folder / folder / recipe.folder_name)
+        weights = catalogue.RANDOM if name.startswith("keras:") else None
+        spec = replace(catalogue.find(name), **options)
+        source = families.locate(spec, WeightsRequest(self.data / "models", weights))
+        return load_backbone(source, self.folder / "backbone" / source.folder_name)
 
     def photos(self, name: str) -> Path:
         """Return an image folder of the test data."""
         return self.data / "datasets" / name
+
+    def train_flowers(self, steps: int) -> None:
+        """Run the command on photos of flowers."""
+        _command(
+            self, "retrain", "--image_dir", self.photos("flowers_1100"), "--architecture", "mobilenet_0.25_128",
+            "--model_dir", self.data / "models", "--how_many_training_steps", steps,
+        )  # fmt: skip
 
 
 def engine_of(backbone: Backbone) -> BackboneRunner:
@@ -134,7 +141,7 @@ def fill(bench: Bench) -> list[Row]:
     engine = engine_of(backbone)
     for name in ("santa", "flowers_1100"):
         paths = _paths(bench.photos(name), 200 if bench.quick else None)
-        ours, limit = _fill_and_limit(bench, bench.photos(name), paths, engine, name)
+        ours, limit = _fill_and_limit(bench, FeatureExtractor(bench.photos(name), engine), paths, name)
         sample = paths[:: max(1, len(paths) // (100 if bench.quick else 300))]
         theirs = _rival_fill(bench, [bench.photos(name) / path for path in sample], backbone, name)
         rate = len(paths) / ours
@@ -142,8 +149,8 @@ def fill(bench: Bench) -> list[Row]:
         rows.append(Row("fill, share of the limit", name, limit / ours, "", 0.90, 0.97))
     for name in ("keras:MobileNet",) if bench.quick else ("keras:MobileNet", "keras:InceptionV3"):
         paths = _paths(bench.photos("flowers_1100"), 40 if bench.quick else 200)
-        engine = engine_of(bench.backbone(name))
-        ours, limit = _fill_and_limit(bench, bench.photos("flowers_1100"), paths, engine, name.replace(":", "_"))
+        extractor = FeatureExtractor(bench.photos("flowers_1100"), engine_of(bench.backbone(name)))
+        ours, limit = _fill_and_limit(bench, extractor, paths, name.replace(":", "_"))
         rows.append(Row("fill, share of the limit", name, limit / ours, "", 0.90, 0.97))
     return rows
 
@@ -152,21 +159,21 @@ def engines(bench: Bench) -> list[Row]:
     """Measure LiteRT, one image a core, against the same frozen graph in TensorFlow in batches of 32."""
     rows = []
     cases = (
-        ("mobilenet_0.25_128", {}, 1.1),
-        ("keras:MobileNet", {}, 1.1),
-        ("keras:MobileNetV2", {}, 1.1),
-        ("keras:InceptionV3", {}, 0.95),
+        ("mobilenet_0.25_128", 1.1),
+        ("keras:MobileNet", 1.1),
+        ("keras:MobileNetV2", 1.1),
+        ("keras:InceptionV3", 0.95),
     )
     count = 64 if bench.quick else 256
-    for name, options, must in cases[:2] if bench.quick else cases:
-        backbone = bench.backbone(name, **options)
+    for name, must in cases[:2] if bench.quick else cases:
+        backbone = bench.backbone(name)
         engine = engine_of(backbone)
         pixels = np.random.default_rng(0).integers(0, 256, (32, *backbone.input.size, 3), np.uint8)
         network = TensorFlowRunner(backbone)
         network(pixels)
         theirs = _best(lambda network=network, pixels=pixels: [network(pixels) for _ in range(count // 32)])
         ours = _best(lambda engine=engine, pixels=pixels: _run_all([*pixels] * (count // 32), engine))
-        other = {} if bench.quick else _other_engines(bench, backbone, pixels, count)
+        other = {} if bench.quick else _other_engines(backbone, pixels, count)
         fastest = min([ours, *other.values()])
         detail = f"{count / ours:.0f} images/s; share of the fastest {fastest / ours:.2f}"
         detail += "".join(f"; {engine} {count / seconds:.0f}" for engine, seconds in other.items())
@@ -190,14 +197,8 @@ def train(bench: Bench) -> list[Row]:
             rows_of = np.array(store.put(bench.folder, entries))
             ours = _best(lambda s=store, r=rows_of, y=labels: _train(bench, s, r, y, steps=4000), 4)
         steps = 20 if bench.quick else 100
-        few, some = (
-            _seconds(
-                lambda n=count, f=files, y=labels: rival.train(
-                    f, y.tolist(), steps=n, summaries=bench.folder / "rival", held_out=100
-                )
-            )
-            for count in (10, 10 + steps)
-        )
+        training = partial(rival.train, files, labels.tolist(), summaries=bench.folder / "rival", held_out=100)
+        few, some = (_seconds(partial(training, steps=count)) for count in (10, 10 + steps))
         theirs = few + (some - few) / steps * 3990  # what a training pays once is counted once
         detail = f"{ours:.2f} s; the rival's {theirs:.0f} s from {steps} of its steps"
         rows.append(Row("4000 steps, over the rival", f"{dimension}-d", theirs / ours, "x", 100, 200, detail))
@@ -214,27 +215,18 @@ def heads(bench: Bench) -> list[Row]:
     samples, data = _samples(lambda examples: vectors[examples], labels, plan)
     ours = _best(lambda: head_training.train(data, samples, recipe, plan))
     theirs = _best(lambda: _keras_fit(vectors, labels, samples, recipe), 2)
-    detail = f"{ours:.2f} s; Keras' {theirs:.2f} s"
-    return [
-        Row("other heads, ours over Keras' fit", f"adam, 256 hidden, {steps} steps", theirs / ours, "x", 1.5, 2, detail)
-    ]
+    on, detail = f"adam, 256 hidden, {steps} steps", f"{ours:.2f} s; Keras' {theirs:.2f} s"
+    return [Row("other heads, ours over Keras' fit", on, theirs / ours, "x", 1.5, 2, detail)]
 
 
 def commands(bench: Bench) -> list[Row]:
     """Measure whole commands in fresh processes."""
-    rows = []
     again = 1 if bench.quick else 5
-    arguments = [
-        *("--image_dir", bench.photos("flowers_1100"), "--architecture", "mobilenet_0.25_128"),
-        *("--model_dir", bench.data / "models", "--how_many_training_steps", "500"),
-    ]
-    _command(bench, "retrain", *arguments)
-    whole = _best(lambda: _command(bench, "retrain", *arguments), again)
+    bench.train_flowers(500)
+    whole = _best(lambda: bench.train_flowers(500), again)
     imported = _best(lambda: _command(bench, "python", "-c", "import tensorflow"), again)
-    detail = f"{whole:.2f} s, import {imported:.2f} s"
-    rows.append(
-        Row("whole command, over import tensorflow", "flowers_1100, 500 steps", whole / imported, "x", 2.0, 1.3, detail)
-    )
+    on, detail = "flowers_1100, 500 steps", f"{whole:.2f} s, import {imported:.2f} s"
+    rows = [Row("whole command, over import tensorflow", on, whole / imported, "x", 2.0, 1.3, detail)]
     graph, labels = bench.folder / "tf_files/retrained_graph.pb", bench.folder / "tf_files/retrained_labels.txt"
     photo = bench.photos("flowers_1100") / _paths(bench.photos("flowers_1100"), 1)[0]
     theirs = _best(lambda: _command(bench, "python", "-c", rival.LABEL_IMAGE, graph, photo, labels, 128), again)
@@ -243,21 +235,13 @@ def commands(bench: Bench) -> list[Row]:
     frozen = _best(lambda: _command(bench, "label_image", photo), again)
     rows.append(Row("label_image, over the rival", ".pb alone", frozen / theirs, "x", 0.9, 0.85, f"{frozen:.2f} s"))
     rows.append(Row("label_image, over the rival", ".tflite beside", lite / theirs, "x", 0.35, 0.3, f"{lite:.2f} s"))
-    for name, words in (
-        ("--help", ["--help"]),
-        ("a wrong flag", ["--learing_rate=1"]),
-        ("a missing folder", ["--image_dir=x"]),
+    for name, word in (
+        ("--help", "--help"),
+        ("a wrong flag", "--learing_rate=1"),
+        ("a missing folder", "--image_dir=x"),
     ):
-        rows.append(
-            Row(
-                "answers",
-                name,
-                _best(lambda w=words: _command(bench, "retrain", *w, check=False), again),
-                "s",
-                0.3,
-                0.15,
-            )
-        )
+        seconds = _best(lambda w=word: _command(bench, "retrain", w, check=False), again)
+        rows.append(Row("answers", name, seconds, "s", 0.3, 0.15))
     return rows
 
 
@@ -272,16 +256,7 @@ def growth(bench: Bench) -> list[Row]:
             for number in range(4 if count == small else 1):
                 times[count].append(_fill_tiny(bench, folder, graph, f"{count}_{again}_{number}"))
     seconds = {count: float(np.median(measured)) for count, measured in times.items()}
-    rows = [
-        Row(
-            "time to fill, 10 times the images",
-            f"{small} and {large}",
-            seconds[large] / seconds[small],
-            "x",
-            10.5,
-            10.0,
-        )
-    ]
+    grown = seconds[large] / seconds[small]
     warm: dict[int, float] = {}
     for count in (small, huge):
         folder = _small_images(bench.folder / f"images_{count}", count)
@@ -291,10 +266,10 @@ def growth(bench: Bench) -> list[Row]:
         ]
         _command(bench, "retrain", *arguments)
         warm[count] = _best(lambda a=arguments: _command(bench, "retrain", *a), 2)
-    rows.append(
-        Row("a warm run beyond a small folder's", f"{huge} and {small} images", warm[huge] - warm[small], "s", 5, 2)
-    )
-    return rows
+    return [
+        Row("time to fill, 10 times the images", f"{small} and {large}", grown, "x", 10.5, 10.0),
+        Row("a warm run beyond a small folder's", f"{huge} and {small} images", warm[huge] - warm[small], "s", 5, 2),
+    ]
 
 
 def million(bench: Bench) -> list[Row]:
@@ -313,24 +288,13 @@ def million(bench: Bench) -> list[Row]:
         size = sum(
             path.stat().st_size for path in store.folder.iterdir() if path.name[0] in "vci" or "sqlite" in path.name
         )
-    detail = f"{seconds[few]:.2f} s and {seconds[many]:.2f} s"
-    rows = [
-        Row(
-            "training, 100 times the bottlenecks",
-            f"{few} and {many}",
-            seconds[many] / seconds[few],
-            "x",
-            1.5,
-            1.1,
-            detail,
-        )
+    grown, detail = seconds[many] / seconds[few], f"{seconds[few]:.2f} s and {seconds[many]:.2f} s"
+    peak, raw = _peak_of_run(bench, image_dir, graph), 4 * dimension * many
+    return [
+        Row("training, 100 times the bottlenecks", f"{few} and {many}", grown, "x", 1.5, 1.1, detail),
+        Row("peak private memory of a run", f"{many} bottlenecks of {dimension}", peak / 1e9, "GB", 2.0, 1.2),
+        Row("store over its raw vectors", f"{many} of {dimension}", size / raw, "x", 1.15, 1.05),
     ]
-    peak = _peak_of_run(bench, image_dir, graph)
-    rows.append(Row("peak private memory of a run", f"{many} bottlenecks of {dimension}", peak / 1e9, "GB", 2.0, 1.2))
-    rows.append(
-        Row("store over its raw vectors", f"{many} of {dimension}", size / (4 * dimension * many), "x", 1.15, 1.05)
-    )
-    return rows
 
 
 def labelling(bench: Bench) -> list[Row]:
@@ -338,26 +302,16 @@ def labelling(bench: Bench) -> list[Row]:
     few, many = (200, 1_000) if bench.quick else (1_000, 10_000)
     folder = _copies(bench.photos("flowers_1100"), bench.folder / "photos", many)
     paths = _paths(folder, None)
-    arguments = [
-        *("--image_dir", bench.photos("flowers_1100"), "--architecture", "mobilenet_0.25_128"),
-        *("--model_dir", bench.data / "models", "--how_many_training_steps", "50"),
-    ]
-    _command(bench, "retrain", *arguments)
+    bench.train_flowers(50)
     model = model_loading.load(bench.folder / "tf_files/retrained_graph.pb")
-    engine = engine_of(bench.backbone("mobilenet_0.25_128"))
-
-    def stage(number: int) -> None:
-        with Store(bench.folder / f"store_{number}", dimension=_dimension(engine)) as store:
-            variants = [Variant(path) for path in paths]
-            todo = list(range(len(paths)))
-            computing.compute(variants, todo, extractor=FeatureExtractor(folder, engine), store=store)
-
+    extractor = FeatureExtractor(folder, engine_of(bench.backbone("mobilenet_0.25_128")))
     images = [folder / path for path in paths]
     # In turns, so that both meet the machine's better and worse moments.
     pairs = [
-        (_seconds(lambda n=n: stage(n)), _seconds(lambda: list(prediction.label(model, images)))) for n in range(3)
+        (_fill_seconds(bench, extractor, paths, str(n)), _seconds(lambda: list(prediction.label(model, images))))
+        for n in range(3)
     ]
-    ours, theirs = min(pair[1] for pair in pairs), min(pair[0] for pair in pairs)
+    theirs, ours = (min(seconds) for seconds in zip(*pairs, strict=True))
     detail = f"{many / ours:.0f} images/s"
     rows = [Row("label_image, over the bottleneck stage", f"{many} photos", theirs / ours, "x", 0.9, 1.0, detail)]
     peaks = [_peak_of_labels(bench, images[:count]) for count in (few, many)]
@@ -367,14 +321,7 @@ def labelling(bench: Bench) -> list[Row]:
 
 
 MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
-    "fill": fill,
-    "engines": engines,
-    "train": train,
-    "heads": heads,
-    "commands": commands,
-    "growth": growth,
-    "million": million,
-    "labelling": labelling,
+    measure.__name__: measure for measure in (fill, engines, train, heads, commands, growth, million, labelling)
 }
 
 
@@ -383,57 +330,44 @@ def _paths(folder: Path, most: int | None) -> list[str]:
     return paths[:: max(1, len(paths) // most)][:most] if most else paths
 
 
-def _fill_and_limit(
-    bench: Bench, image_dir: Path, paths: Sequence[str], engine: BackboneRunner, name: str
-) -> tuple[float, float]:
+def _fill_and_limit(bench: Bench, extractor: FeatureExtractor, paths: Sequence[str], name: str) -> tuple[float, float]:
     """Return the seconds of the bottleneck stage, and of decoding alone plus running alone, best of three each."""
-
-    def stage(number: int) -> float:
-        with Store(bench.folder / f"store_{name}_{number}", dimension=_dimension(engine)) as store:
-            variants = [Variant(path) for path in paths]
-            todo = list(range(len(paths)))
-            extractor = FeatureExtractor(image_dir, engine)
-            return _seconds(lambda: computing.compute(variants, todo, extractor=extractor, store=store))
-
-    pixels: list[np.ndarray] = []
+    engine, pixels = extractor.runner, []
+    height, width = engine.backbone.input.size
 
     def decoded(path: str) -> np.ndarray:
-        height, width = engine.backbone.input.size
-        return decode((image_dir / path).read_bytes(), height=height, width=width)
+        return decode((extractor.image_dir / path).read_bytes(), height=height, width=width)
 
     measured: list[tuple[float, float]] = []
     for number in range(1 if bench.quick else 3):
-        decoding = _seconds(lambda: pixels.extend(_in_threads(decoded, paths, engine.threads)))
+        decoding = _seconds(lambda: pixels.extend(_in_threads(lambda: decoded, paths, engine.threads)))
         running = _seconds(lambda: _run_all(pixels, engine))
         pixels.clear()
-        measured.append((stage(number), decoding + running))
+        measured.append((_fill_seconds(bench, extractor, paths, f"{name}_{number}"), decoding + running))
     return min(ours for ours, _ in measured), min(limit for _, limit in measured)
 
 
+def _fill_seconds(bench: Bench, extractor: FeatureExtractor, paths: Sequence[str], name: str) -> float:
+    """Return the seconds of the bottleneck stage into a new store."""
+    variants = [Variant(path) for path in paths]
+    with Store(bench.folder / f"store_{name}", dimension=extractor.runner.backbone.dimension) as store:
+        return _seconds(lambda: computing.compute(variants, range(len(paths)), extractor=extractor, store=store))
+
+
 def _run_all(pixels: Sequence[np.ndarray], engine: BackboneRunner) -> None:
-    local = threading.local()
-
-    def run(image: np.ndarray) -> np.ndarray:
-        if not hasattr(local, "runner"):
-            local.runner = engine.runner()
-        return local.runner(image)
-
-    list(_in_threads(run, pixels, engine.threads))
+    list(_in_threads(engine.runner, pixels, engine.threads))
 
 
-def _in_threads(function: Callable[[Any], Any], items: Sequence[Any], threads: int) -> Iterator[Any]:
+def _in_threads(open_worker: Callable[[], Callable[[Any], Any]], items: Sequence[Any], threads: int) -> Iterator[Any]:
     from concurrent.futures import ThreadPoolExecutor
 
     def share(start: int) -> list[Any]:
-        return [function(item) for item in items[start::threads]]
+        work = open_worker()
+        return [work(item) for item in items[start::threads]]
 
     with ThreadPoolExecutor(threads) as pool:
         for part in pool.map(share, range(threads)):
             yield from part
-
-
-def _dimension(engine: BackboneRunner) -> int:
-    return len(engine.run_one(np.zeros((*engine.backbone.input.size, 3), np.uint8)))
 
 
 def _rival_fill(bench: Bench, images: Sequence[Path], backbone: Backbone, name: str) -> float:
@@ -444,11 +378,10 @@ def _rival_fill(bench: Bench, images: Sequence[Path], backbone: Backbone, name: 
     return _seconds(lambda: rival.fill(images, compute, bench.folder / f"rival_{name}"))
 
 
-def _other_engines(bench: Bench, backbone: Backbone, pixels: np.ndarray, count: int) -> dict[str, float]:
+def _other_engines(backbone: Backbone, pixels: np.ndarray, count: int) -> dict[str, float]:
     """Return the seconds of OpenVINO and ONNX Runtime for `count` images, of those that are installed."""
     seconds = {}
     batch = backbone.input.scale(pixels)[:, None]
-    saved = bench.folder / f"saved_{backbone.dimension}_{backbone.input.height}"
     try:
         import openvino
     except ImportError:
@@ -472,7 +405,6 @@ def _other_engines(bench: Bench, backbone: Backbone, pixels: np.ndarray, count: 
         import tf2onnx
     except ImportError:
         return seconds
-    onnx_file = saved.with_suffix(".onnx")
     from retrain.graphs import reading
 
     model, _ = tf2onnx.convert.from_graph_def(
@@ -480,16 +412,15 @@ def _other_engines(bench: Bench, backbone: Backbone, pixels: np.ndarray, count: 
         input_names=[f"{backbone.input.node}:0"],
         output_names=[f"{backbone.target}:0"],
     )
-    onnx_file.write_bytes(model.SerializeToString())
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(onnx_file), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
     def run(image: np.ndarray) -> Any:
         return session.run(None, {f"{backbone.input.node}:0": image})
 
     items = [batch[number % len(batch)] for number in range(count)]
-    seconds["ONNX Runtime"] = _best(lambda: list(_in_threads(run, items, workers.cores())))
+    seconds["ONNX Runtime"] = _best(lambda: list(_in_threads(lambda: run, items, workers.cores())))
     return seconds
 
 

@@ -16,15 +16,8 @@ import numpy as np
 from PIL import Image
 
 from retrain.backbones import download
-from retrain.cli import (
-    console,
-    flags,
-)
-from retrain.errors import (
-    DatasetError,
-    first_line,
-    printable,
-)
+from retrain.cli import console, flags
+from retrain.errors import DatasetError, first_line, printable
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"

@@ -1,20 +1,17 @@
 """Downloads an archive of photos and unpacks it: `python -m scripts.download_flowers URL FOLDER`."""
 
-import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from retrain.backbones import download
-from retrain.errors import RetrainError
+from retrain.cli import console
 from retrain.terminal import Terminal
 
 
-def main(url: str, folder: Path) -> None:
-    """Unpack the .tgz behind `url` into `folder`; its own top folder appears only once it is whole.
-
-    Raises:
-        RetrainError: It cannot be downloaded.
-    """
+def main(arguments: Sequence[str]) -> int:
+    """Unpack the .tgz behind a URL into a folder, in which its own top folder appears only once it is whole."""
+    url, folder = arguments[0], Path(arguments[1])
     archive = download.fetch(
         url, folder, advance=Terminal().progress("Downloading", "B"), instead="train on the sample photos of make demo"
     )
@@ -26,10 +23,8 @@ def main(url: str, folder: Path) -> None:
     unpacked.rmdir()
     archive.unlink()
     print(f"The photos are in {folder / name}.")
+    return console.DONE
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1], Path(sys.argv[2]))
-    except RetrainError as error:
-        sys.exit(f"download_flowers: {error}")
+    console.run("download_flowers", main)

@@ -7,15 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrain.cli import (
-    console,
-    flags,
-)
+from retrain.cli import console, flags
 from retrain.config import RetrainConfig
-from retrain.errors import (
-    ExportError,
-    printable,
-)
+from retrain.errors import ExportError, printable
 
 if TYPE_CHECKING:
     from retrain.evaluation.report import Report
@@ -24,13 +18,7 @@ _FINE_TUNING_EPOCHS, _FINE_TUNING_BATCH = 10, 20
 
 
 def methods(base: RetrainConfig, *, fine_tune_from: str, photos: int) -> dict[str, RetrainConfig]:
-    """Return the lesson's three methods.
-
-    Args:
-        base: Photos, network and places of results.
-        fine_tune_from: The first layer to train in the third.
-        photos: How many training photos there are.
-    """
+    """Return the lesson's three methods, for a number of training photos; the third tunes from the layer given."""
     extraction = replace(
         base, hidden_units=(256,), optimizer="rmsprop", learning_rate=1e-4, train_batch_size=10, how_many_epochs=20
     )
@@ -72,11 +60,9 @@ def plot(report: "Report", title: str, path: Path) -> None:
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4))
     steps = [row.step for row in report.measured]
-    left.plot(steps, [row.train_accuracy for row in report.measured], label="training")
-    left.plot(steps, [row.validation_accuracy for row in report.measured], label="validation")
-    right.plot(steps, [row.train_cross_entropy for row in report.measured], label="training")
-    right.plot(steps, [row.validation_cross_entropy for row in report.measured], label="validation")
-    for axes, name in ((left, "accuracy"), (right, "loss")):
+    for axes, name, field in ((left, "accuracy", "accuracy"), (right, "loss", "cross_entropy")):
+        for label, prefix in (("training", "train"), ("validation", "validation")):
+            axes.plot(steps, [getattr(row, f"{prefix}_{field}") for row in report.measured], label=label)
         axes.set(title=f"{title}: {name}", xlabel="step", ylabel=name)
         axes.legend()
     figure.tight_layout()
@@ -114,15 +100,13 @@ def main(arguments: Sequence[str]) -> int:
     print("method                        validation  test                     seconds")
     for name, config in methods(base, fine_tune_from=args.fine_tune_from, photos=photos).items():
         folder, started = args.output_dir / name, time.perf_counter()
-        report = retrain(
-            replace(
-                config,
-                output_graph=folder / "retrained_graph.pb",
-                output_labels=folder / "retrained_labels.txt",
-                summaries_dir=args.output_dir / "training_summaries" / name,
-                checkpoint_path=folder / "head",
-            )
-        )
+        results = {
+            "output_graph": "retrained_graph.pb",
+            "output_labels": "retrained_labels.txt",
+            "checkpoint_path": "head",
+        }
+        paths = {setting: folder / file for setting, file in results.items()}
+        report = retrain(replace(config, summaries_dir=args.output_dir / "training_summaries" / name, **paths))
         seconds = time.perf_counter() - started
         plot(report, name.replace("_", " "), args.output_dir / f"{name}.png")
         best = max(row.validation_accuracy for row in report.measured)

@@ -6,7 +6,6 @@ al., 2015); without, the teacher's standardised features. The result goes to `re
 """
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,9 +19,10 @@ from retrain.backbones import catalogue, families
 from retrain.backbones.loading import load_backbone
 from retrain.backbones.runner import TensorFlowRunner
 from retrain.backbones.sources import WeightsRequest
+from retrain.cli import console
 from retrain.data.decoding import decode
 from retrain.data.image_files import is_image
-from retrain.errors import ImageError, RetrainError, UsageError
+from retrain.errors import ImageError, UsageError
 from retrain.terminal import Terminal
 
 SIZES = (64, 96, 128)  # of the student's images, small ones first: most is learnt where a step is cheap
@@ -48,13 +48,8 @@ def prepare(
 ) -> Lessons:
     """Return the teacher's outputs for random crops (30 to 100 % of the area) of images; unreadable ones are left out.
 
-    Args:
-        images: Files.
-        teacher: From uint8 [n, size, size, 3] to float32 [n, K].
-        size: The teacher's.
-        crops: Crops of each image.
-        seed: What the crops follow from.
-        folder: Where the student's crops are kept, mapped into memory.
+    The teacher turns uint8 [n, size, size, 3] into float32 [n, K]. The student's crops are kept in the folder, mapped
+    into memory.
     """
     rng = np.random.default_rng(seed)
     kept = np.lib.format.open_memmap(
@@ -79,15 +74,10 @@ def prepare(
 
 
 def distil(lessons: Lessons, *, alpha: float, steps: int, batch_size: int, learning_rate: float, seed: int) -> Any:
-    """Return the trained student, a `keras.applications.MobileNet` without its classifier.
+    """Return the trained student, a `keras.applications.MobileNet` of width `alpha` without its classifier.
 
-    Args:
-        lessons: From `prepare`.
-        alpha: The student's width.
-        steps: Training steps in all, a third at each of `SIZES`.
-        batch_size: Crops a step, mirrored half of the time.
-        learning_rate: The highest; it falls to zero along a cosine.
-        seed: What the first weights and the batches follow from.
+    A third of the steps is at each of `SIZES`; half of the batches are mirrored. The learning rate falls to zero along
+    a cosine.
     """
     import keras
     import tensorflow as tf
@@ -162,29 +152,24 @@ def _standardised(answers: np.ndarray) -> np.ndarray:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Trains weights for the bundled backbone by distillation.")
-    parser.add_argument("--image_dir", type=Path, required=True, help="folder of images, at any depth")
-    parser.add_argument("--output", type=Path, required=True, help="the .npz file to write")
-    parser.add_argument("--teacher", default="mobilenet_1.0_224", help="any --architecture (default: %(default)s)")
-    parser.add_argument(
-        "--logits", metavar="NODE", help="the teacher's class logits, e.g. MobilenetV1/Predictions/Reshape"
-    )
-    parser.add_argument("--teacher_weights", metavar="FILE", help="weights of a keras: teacher")
-    parser.add_argument("--model_dir", type=Path, default=Path("tf_files/models"), help="where teachers lie")
-    parser.add_argument("--alpha", type=float, default=0.5, help="width of the student (default: %(default)s)")
-    parser.add_argument("--crops", type=int, default=3, help="crops of each image (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=20_000, help="training steps (default: %(default)s)")
-    parser.add_argument("--batch_size", type=int, default=128, help="crops a step (default: %(default)s)")
-    parser.add_argument("--learning_rate", type=float, default=0.003, help="the highest (default: %(default)s)")
-    parser.add_argument("--random_seed", type=int, default=0, help="default: %(default)s")
+    add = parser.add_argument
+    add("--image_dir", type=Path, required=True, help="folder of images, at any depth")
+    add("--output", type=Path, required=True, help="the .npz file to write")
+    add("--teacher", default="mobilenet_1.0_224", help="any --architecture (default: %(default)s)")
+    add("--logits", metavar="NODE", help="the teacher's class logits, e.g. MobilenetV1/Predictions/Reshape")
+    add("--teacher_weights", metavar="FILE", help="weights of a keras: teacher")
+    add("--model_dir", type=Path, default=Path("tf_files/models"), help="where teachers lie")
+    add("--alpha", type=float, default=0.5, help="width of the student (default: %(default)s)")
+    add("--crops", type=int, default=3, help="crops of each image (default: %(default)s)")
+    add("--steps", type=int, default=20_000, help="training steps (default: %(default)s)")
+    add("--batch_size", type=int, default=128, help="crops a step (default: %(default)s)")
+    add("--learning_rate", type=float, default=0.003, help="the highest (default: %(default)s)")
+    add("--random_seed", type=int, default=0, help="default: %(default)s")
     return parser.parse_args(arguments)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Train a student as the arguments say and write its weights.
-
-    Raises:
-        RetrainError: Something that the user can mend.
-    """
+def main(arguments: Sequence[str]) -> int:
+    """Train a student as the arguments say, write its weights, and return the exit code."""
     args = _parse(arguments)
     images = sorted(path for path in args.image_dir.rglob("*") if path.is_file() and is_image(path))
     if not images:
@@ -208,10 +193,8 @@ def main(arguments: Sequence[str]) -> None:
         )
     save(student, args.output)
     print(f"Wrote {args.output}. Use it with: retrain --weights {args.output} --image_dir PHOTOS")
+    return console.DONE
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except RetrainError as error:
-        sys.exit(f"pretrain_backbone: {error}")
+    console.run("pretrain_backbone", main)

@@ -129,10 +129,7 @@ class RetrainConfig:
     )
     label_smoothing: float = _setting(0, "share of each label that is spread over all classes", "SHARE", _BELOW_1)
     optimizer: str = _setting(
-        "sgd",
-        f"{', '.join(recipe.OPTIMIZERS[:-1])} or {recipe.OPTIMIZERS[-1]}",
-        "NAME",
-        _one_of(recipe.OPTIMIZERS),
+        "sgd", f"{', '.join(recipe.OPTIMIZERS[:-1])} or {recipe.OPTIMIZERS[-1]}", "NAME", _one_of(recipe.OPTIMIZERS)
     )
     learning_rate_schedule: str = _setting(
         "constant", "constant, or cosine, which falls to 0 at the last step", "SCHEDULE", _one_of(recipe.SCHEDULES)

@@ -113,9 +113,7 @@ def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened
     photos = [example.path for example in dataset.examples]
     legacy = legacy_cache.find(config.bottleneck_dir, config.image_dir, photos, network)
     if config.bottleneck_tensor is None:
-        spec = match_legacy_cache(
-            spec, legacy, photos=len(photos), bottleneck_dir=config.bottleneck_dir, terminal=terminal
-        )
+        spec = match_legacy_cache(spec, legacy, len(photos), terminal)
     advance = terminal.progress("Downloading the backbone", "B")
     source = families.locate(spec, WeightsRequest(config.model_dir, config.weights, config.random_seed, advance))
     if config.fine_tune_from:

@@ -17,20 +17,15 @@ class Terminal:
     def __init__(
         self, *, out: TextIO | None = None, err: TextIO | None = None, level: int = logging.INFO, quiet: bool = False
     ) -> None:
-        """Write to `out` and `err`, by default the process's own.
+        """Write results to `out`, progress and warnings to `err`, by default the process's own.
 
-        Args:
-            out: Gets results.
-            err: Gets progress and warnings.
-            level: The lowest level of `logging` that is printed.
-            quiet: Whether to print nothing at all.
+        `level` is the lowest of `logging` that is printed; a quiet terminal prints nothing at all.
         """
         self._out, self._err, self._level = out or sys.stdout, err or sys.stderr, logging.FATAL if quiet else level
 
     def say(self, text: str) -> None:
         """Print a line of the results, at level INFO."""
-        if self._level <= logging.INFO:
-            print(printable(text), file=self._out, flush=True)
+        self._print(text, logging.INFO, self._out)
 
     def say_all(self, lines: Iterable[str]) -> None:
         """Print lines of the results."""
@@ -39,13 +34,15 @@ class Terminal:
 
     def detail(self, text: str) -> None:
         """Print a line at level DEBUG."""
-        if self._level <= logging.DEBUG:
-            print(printable(text), file=self._err, flush=True)
+        self._print(text, logging.DEBUG, self._err)
 
     def warn(self, text: str) -> None:
         """Print a line at level WARNING."""
-        if self._level <= logging.WARNING:
-            print(printable(text), file=self._err, flush=True)
+        self._print(text, logging.WARNING, self._err)
+
+    def _print(self, text: str, level: int, file: TextIO) -> None:
+        if self._level <= level:
+            print(printable(text), file=file, flush=True)
 
     def progress(self, what: str, unit: str) -> Callable[[int, int], None]:
         """Return a function of (done, total) that draws a bar on a terminal and prints plain lines elsewhere.

@@ -41,7 +41,7 @@ def worker_pool(
 
     Args:
         open_worker: Called once for each thread, in the calling thread; returns what turns a job into results.
-        todo: The jobs; taken one by one, so that a million of them need not exist at once.
+        todo: The jobs, taken one by one: they may be slow to come, and a million of them need not exist at once.
         threads: How many at once.
         waiting: How many jobs' results may wait to be fetched.
     """
@@ -86,14 +86,7 @@ def map_in_order(
 ) -> Iterator[Result]:
     """Yield the result of each job in the order of the jobs, as soon as those before it are done.
 
-    Args:
-        open_worker: Called once for each thread, in the calling thread; returns what turns a job into its result.
-        todo: The jobs; taken one by one by the threads, which wait for the next one if it is slow to come.
-        threads: How many at once.
-        waiting: How many results may wait to be fetched.
-
-    Raises:
-        BaseException: Whatever a worker raised.
+    The arguments are those of `worker_pool`, but that a worker returns one result. Raises whatever a worker raised.
     """
 
     def numbered() -> Callable[[tuple[int, Job]], list[tuple[int, Result]]]:
@@ -111,12 +104,9 @@ def map_in_order(
 
 
 def batches(results: Results[Result], *, seconds: float = 0, count: int = 0) -> Iterator[list[Result]]:
-    """Yield results in batches: all within `seconds`, or about `count` of them.
+    """Yield results in batches, all within `seconds` or about `count` of them, and raise whatever a worker raised.
 
     Waiting for time and not for each result leaves the interpreter's lock to the workers.
-
-    Raises:
-        BaseException: Whatever a worker raised.
     """
     batch: list[Result] = []
     over = False

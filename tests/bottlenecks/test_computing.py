@@ -333,10 +333,12 @@ def test_vectors_of_an_older_cache_are_not_computed(folder, store):
 
 @pytest.mark.parametrize("batched", [False, True])
 def test_reading_running_and_storing_are_timed(folder, store, batched):
-    _, _, found = fill(folder, store, MeanColour(batched))
-    seconds = found.seconds
-    assert min(seconds.reading, seconds.running, seconds.storing) > 0
-    assert fill(folder, store)[2].seconds == computing.StageSeconds()
+    extractor = FeatureExtractor(folder, MeanColour(batched))
+    for todo in ([], range(12)):
+        assert set(extractor.stopwatch.seconds.values()) == {0}
+        computing.compute(photos(folder), todo, extractor=extractor, store=store)
+    assert list(extractor.stopwatch.seconds) == ["reading", "running", "storing"]
+    assert min(extractor.stopwatch.seconds.values()) > 0
 
 
 def test_a_store_of_an_earlier_version_is_used_without_computing(folder, tmp_path):

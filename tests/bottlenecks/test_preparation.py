@@ -68,8 +68,8 @@ def test_the_originals_cut_is_taken_where_most_photos_have_its_bottlenecks(tmp_p
 
     def cut(count, dimension=spec.original_dimension):
         files = {f"{n}.jpg": tmp_path / f"{n}.txt" for n in range(count)}
-        legacy = LegacyCache(tmp_path, files, dimension) if count else None
-        return match_legacy_cache(spec, legacy, photos=10, bottleneck_dir=tmp_path, terminal=terminal).target
+        legacy = LegacyCache(tmp_path, tmp_path, files, dimension) if count else None
+        return match_legacy_cache(spec, legacy, 10, terminal).target
 
     assert [cut(count) for count in (0, 5, 6)] == [spec.target, spec.target, spec.original_target]
     assert cut(6, dimension=spec.original_dimension + 1) == spec.target

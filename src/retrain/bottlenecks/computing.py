@@ -10,11 +10,12 @@ import hashlib
 import itertools
 import os
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -34,16 +35,23 @@ _COMMIT_SECONDS = 0.05  # of finished work that a kill may lose, beside the imag
 _READ_AT_ONCE = 2**20
 # Opening a named pipe would wait for a writer; on Windows, text mode would change bytes.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-RunOne = Callable[[np.ndarray], np.ndarray]  # uint8 [H, W, 3] -> float32 [D]
 Find = Callable[[bytes], int | None]  # key -> row
 
 
-class StageSeconds(NamedTuple):
-    """How long reading with decoding, running the backbone and storing took; those in threads added up."""
+class Stopwatch:
+    """Adds up the seconds of each stage, "reading", "running" and "storing", over all threads."""
 
-    reading: float = 0
-    running: float = 0
-    storing: float = 0
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(("reading", "running", "storing"), 0.0)
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Add what the block takes to a stage, unless it fails."""
+        started = time.perf_counter()
+        yield
+        with self._lock:
+            self.seconds[stage] += time.perf_counter() - started
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,6 @@ class ComputeResult:
     computed: int = 0
     legacy: int = 0
     read: int = 0
-    seconds: StageSeconds = StageSeconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +83,17 @@ class Photo:
 class VariantResult(NamedTuple):
     """The result of the variant at `position`: its entry for the store, and pixels that still have to be run.
 
-    `legacy` says that its vector is from an older cache. The first variant of a photo or batch has the seconds that it
-    took to read and to run all of them.
+    `legacy` says that its vector is from an older cache.
     """
 
     position: int
     entry: Entry
     pixels: np.ndarray | None = None
     legacy: bool = False
-    reading: float = 0
-    running: float = 0
+
+    def with_vector(self, vector: np.ndarray) -> Self:
+        """Return the result with its vector, float32 [D]."""
+        return self._replace(entry=replace(self.entry, vector=vector), pixels=None)
 
 
 @dataclass(frozen=True)
@@ -99,6 +107,7 @@ class FeatureExtractor:
     runner: BackboneRunner
     distorter: Distorter = NO_DISTORTIONS
     legacy_vector: Callable[[str], np.ndarray | None] = lambda path: None
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     def index_name(self, variant: Variant) -> str:
         """Return what the index of the store calls a variant."""
@@ -108,22 +117,38 @@ class FeatureExtractor:
         """Return the backbone's input for variants, uint8 [H, W, 3] each; unreadable photos are left out."""
         images = []
         for path, group in itertools.groupby(variants, key=lambda variant: variant.path):
-            photo = read_photo(self.image_dir, path)
             with contextlib.suppress(ImageError):
-                decode_photo = _decoder(photo)
-                images += [make_pixels(photo, variant.copy, self, decode_photo) for variant in group]
+                make_pixels = self.pixel_maker(read_photo(self.image_dir, path))
+                images += [make_pixels(variant.copy) for variant in group]
         return images
+
+    def pixel_maker(self, photo: Photo) -> Callable[[str], np.ndarray]:
+        """Return what makes the backbone's input, uint8 [H, W, 3], for copies of a photo, decoded once for each size.
+
+        Raises:
+            ImageError: The photo cannot be read; or, by the function that is returned, cannot be decoded.
+        """
+        if photo.reason is not None:
+            raise ImageError(photo.reason)
+        height, width = self.runner.backbone.input.size
+        decode_to = functools.cache(lambda size: decode(photo.data, height=size[0], width=size[1]))
+
+        def make_pixels(copy: str) -> np.ndarray:
+            if not copy:
+                return decode_to((height, width))
+            distortions, seed = self.distorter.distortions, photo.content + self.distorter.identity(copy).encode()
+            canvas = decode_to(distortions.canvas(height=height, width=width))
+            return distortions.apply(canvas, height=height, width=width, seed=seed)
+
+        return make_pixels
 
 
 def missing(
     variants: Sequence[Variant], *, extractor: FeatureExtractor, store: Store
 ) -> tuple[ComputeResult, list[int]]:
-    """Return what the store has of some variants, and the indices of those whose photos must be read.
+    """Return what the store has of variants, and the indices of those whose photos must be read.
 
-    Args:
-        variants: Those of one photo side by side.
-        extractor: Would compute them.
-        store: Where bottlenecks are.
+    The variants of one photo must be side by side.
     """
     rows = np.full(len(variants), NO_ROW, np.int64)
     rejected: dict[str, str] = {}
@@ -150,26 +175,19 @@ def compute(
     store: Store,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> ComputeResult:
-    """Return the rows of some variants in the store, after computing those that it lacks.
+    """Return the rows of the variants at the indices `todo`, from `missing`, after computing and storing them.
 
-    Args:
-        variants: Those of one photo side by side.
-        todo: Indices of the variants to compute, from `missing`.
-        extractor: Computes them.
-        store: Gets the vectors as soon as they are computed.
-        advance: Called with the variants done and the variants in all.
+    The variants of one photo must be side by side. `advance` is called with the variants done and those in all.
 
     Raises:
         StoreError: The store cannot be written.
     """
     rows = np.full(len(variants), NO_ROW, np.int64)
     rejected: dict[str, str] = {}
-    reading = running = storing = 0.0
     computed = legacy = done = 0
     for results in compute_results(variants, todo, extractor, store.find):
-        started = time.perf_counter()
-        stored_rows = store.put(extractor.image_dir, [result.entry for result in results])
-        storing += time.perf_counter() - started
+        with extractor.stopwatch.measure("storing"):
+            stored_rows = store.put(extractor.image_dir, [result.entry for result in results])
         for result, row in zip(results, stored_rows, strict=True):
             if row is None:
                 rejected[variants[result.position].path] = result.entry.reason or ""
@@ -177,23 +195,17 @@ def compute(
                 rows[result.position] = row
             legacy += result.legacy
             computed += result.entry.vector is not None and not result.legacy
-            reading += result.reading
-            running += result.running
         done += len(results)
         advance(done, len(todo))
-    return ComputeResult(rows, rejected, computed, legacy, len(todo), StageSeconds(reading, running, storing))
+    return ComputeResult(rows, rejected, computed, legacy, len(todo))
 
 
 def compute_results(
     variants: Sequence[Variant], todo: Sequence[int], extractor: FeatureExtractor, find: Find
 ) -> Iterator[list[VariantResult]]:
-    """Yield results in the order in which they are done, in batches that are worth a transaction.
+    """Yield the results of the variants at the indices `todo` as they are done, in batches worth a transaction.
 
-    Args:
-        variants: Those of one photo side by side.
-        todo: Indices of the variants to compute.
-        extractor: Computes them.
-        find: Returns the row of a key, None for a variant that must be computed.
+    The variants of one photo must be side by side. A variant whose key `find` knows is not computed.
     """
     if not todo:
         return
@@ -201,8 +213,14 @@ def compute_results(
     jobs = (list(group) for _, group in itertools.groupby(todo, key=lambda index: variants[index].path))
 
     def open_worker() -> Callable[[list[int]], list[VariantResult]]:
-        run = None if runner.batched else runner.runner()
-        return lambda job: _process_photo(job, [variants[index] for index in job], extractor, find, run=run)
+        run_one = None if runner.batched else runner.runner()
+
+        def work(job: list[int]) -> list[VariantResult]:
+            with extractor.stopwatch.measure("reading"):
+                results = _read_variants(job, [variants[index] for index in job], extractor, find)
+            return _run(results, functools.partial(map, run_one), extractor.stopwatch) if run_one else results
+
+        return work
 
     # Threads that run the backbone leave small vectors, of which many may wait for the writer; pixels may not.
     waiting = BATCH * 2 if runner.batched else len(todo)
@@ -212,7 +230,7 @@ def compute_results(
             yield from workers.batches(results, seconds=_COMMIT_SECONDS)
             return
         for batch in workers.batches(results, count=BATCH):
-            yield _run_batch(batch, runner)
+            yield _run(batch, lambda pixels: runner.run_batch(np.stack(pixels)), extractor.stopwatch)
 
 
 def read_photo(image_dir: Path, path: str) -> Photo:
@@ -231,73 +249,39 @@ def read_photo(image_dir: Path, path: str) -> Photo:
     return Photo(stamp, data, hashlib.sha256(data).digest())
 
 
-def variant_key(content: bytes, distortion: str) -> bytes:
-    """Return the store's key of a variant, from the SHA-256 of the photo's file and `Distorter.identity`."""
-    return hashlib.sha256(content + distortion.encode()).digest() if distortion else content
-
-
-def make_pixels(
-    photo: Photo, copy: str, extractor: FeatureExtractor, decode_photo: Callable[[int, int], np.ndarray]
-) -> np.ndarray:
-    """Return the backbone's input for one copy of a photo, uint8 [H, W, 3]; `decode_photo` decodes to a size.
-
-    Raises:
-        ImageError: The photo cannot be decoded.
-    """
-    height, width = extractor.runner.backbone.input.size
-    canvas = decode_photo(*extractor.distorter.canvas_size(copy, height=height, width=width))
-    return extractor.distorter.distort(canvas, copy, content=photo.content, height=height, width=width)
-
-
-def _decoder(photo: Photo) -> Callable[[int, int], np.ndarray]:
-    """Return what decodes a photo to (height, width), once for each size."""
-    if photo.reason is not None:
-        raise ImageError(photo.reason)
-    return functools.cache(lambda height, width: decode(photo.data, height=height, width=width))
-
-
-def _process_photo(
-    indices: Sequence[int], variants: Sequence[Variant], extractor: FeatureExtractor, find: Find, *, run: RunOne | None
+def _read_variants(
+    indices: Sequence[int], variants: Sequence[Variant], extractor: FeatureExtractor, find: Find
 ) -> list[VariantResult]:
-    """Return the results of variants of one photo: with vectors, or with pixels for a batch where `run` is None."""
-    started = time.perf_counter()
+    """Return the results of variants of one photo, with pixels for those that must be run."""
     photo = read_photo(extractor.image_dir, variants[0].path)
     results = []
     try:
-        decode_photo = _decoder(photo)
+        make_pixels = extractor.pixel_maker(photo)
         for index, variant in zip(indices, variants, strict=True):
-            key = variant_key(photo.content, extractor.distorter.identity(variant.copy))
+            distortion = extractor.distorter.identity(variant.copy)
+            key = hashlib.sha256(photo.content + distortion.encode()).digest() if distortion else photo.content
             entry = Entry(extractor.index_name(variant), photo.stamp, key)
             if find(key) is not None:
                 results.append(VariantResult(index, entry))
             elif not variant.copy and (vector := extractor.legacy_vector(variant.path)) is not None:
-                results.append(_with_vector(VariantResult(index, entry, legacy=True), vector))
+                results.append(VariantResult(index, entry, legacy=True).with_vector(vector))
             else:
-                results.append(VariantResult(index, entry, make_pixels(photo, variant.copy, extractor, decode_photo)))
+                results.append(VariantResult(index, entry, make_pixels(variant.copy)))
     except (OSError, ImageError) as error:
         entries = [Entry(extractor.index_name(variant), photo.stamp, reason=_reason(error)) for variant in variants]
-        return [VariantResult(index, entry) for index, entry in zip(indices, entries, strict=True)]
-    decoded = time.perf_counter()
-    if run is not None:
-        results = [r if r.pixels is None else _with_vector(r, run(r.pixels)) for r in results]
-    first = results[0]._replace(reading=decoded - started, running=time.perf_counter() - decoded)
-    return [first, *results[1:]]
+        return list(map(VariantResult, indices, entries))
+    return results
 
 
-def _run_batch(results: list[VariantResult], runner: BackboneRunner) -> list[VariantResult]:
-    """Return results with the vectors of those that have pixels, which are run together."""
-    pixels = [result.pixels for result in results if result.pixels is not None]
-    if not pixels:
+def _run(
+    results: list[VariantResult], run: Callable[[list[np.ndarray]], Iterable[np.ndarray]], stopwatch: Stopwatch
+) -> list[VariantResult]:
+    """Return results with the vectors of those that have pixels, for which `run` is called once."""
+    if not any(result.pixels is not None for result in results):
         return results
-    started = time.perf_counter()
-    vectors = iter(runner.run_batch(np.stack(pixels)))
-    results = [result if result.pixels is None else _with_vector(result, next(vectors)) for result in results]
-    return [results[0]._replace(running=time.perf_counter() - started), *results[1:]]
-
-
-def _with_vector(result: VariantResult, vector: np.ndarray) -> VariantResult:
-    entry = result.entry
-    return result._replace(entry=Entry(entry.name, entry.stamp, entry.key, vector), pixels=None)
+    with stopwatch.measure("running"):
+        vectors = iter(run([result.pixels for result in results if result.pixels is not None]))
+        return [r if r.pixels is None else r.with_vector(next(vectors)) for r in results]
 
 
 def _stamp(image_dir: Path, path: str) -> Stamp | None:

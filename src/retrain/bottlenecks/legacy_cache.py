@@ -12,12 +12,13 @@ STORE_FILE = "index.sqlite"  # in every store of ours, and in no folder of the o
 
 @dataclass
 class LegacyCache:
-    """The text files of one network that belong to photos of one folder.
+    """The text files of one network in `folder` that belong to photos of one image folder.
 
     `files` maps a photo's path below the image folder to its file; `dimension` is the count of numbers in the first
     readable one. `refused` has the photos whose files were read and not used, by reason; threads add to it.
     """
 
+    folder: Path
     image_dir: Path
     files: dict[str, Path]
     dimension: int
@@ -41,13 +42,8 @@ class LegacyCache:
 def find(bottleneck_dir: Path, image_dir: Path, paths: Sequence[str], network: str) -> LegacyCache | None:
     """Return the original's text files for some photos, None where there are none.
 
-    They are `<bottleneck_dir>/<class folder>/<photo's name>_<network>.txt`, and hold numbers with commas between.
-
-    Args:
-        bottleneck_dir: The original's --bottleneck_dir.
-        image_dir: The image folder.
-        paths: Photos below it.
-        network: The architecture's name, or a TF-Hub handle.
+    They are `<bottleneck_dir>/<class folder>/<photo's name>_<network>.txt`, and hold numbers with commas between. The
+    network is the architecture's name or a TF-Hub handle.
     """
     if not _has_other_folders(bottleneck_dir):
         return None
@@ -62,7 +58,7 @@ def find(bottleneck_dir: Path, image_dir: Path, paths: Sequence[str], network: s
             files[path] = bottleneck_dir / folder / (name + ending)
     vectors = (_read(file) for file in files.values())
     first = next((vector for vector in vectors if vector is not None), None)
-    return LegacyCache(image_dir, files, len(first)) if first is not None else None
+    return LegacyCache(bottleneck_dir, image_dir, files, len(first)) if first is not None else None
 
 
 def _has_other_folders(bottleneck_dir: Path) -> bool:

@@ -11,7 +11,7 @@ from retrain.backbones.loading import Backbone, load_backbone
 from retrain.backbones.runner import BackboneRunner
 from retrain.backbones.sources import BackboneSource
 from retrain.bottlenecks import computing
-from retrain.bottlenecks.computing import ComputeResult, FeatureExtractor, StageSeconds
+from retrain.bottlenecks.computing import ComputeResult, FeatureExtractor
 from retrain.bottlenecks.legacy_cache import LegacyCache
 from retrain.bottlenecks.reading import BottleneckReader
 from retrain.bottlenecks.store import Store
@@ -57,35 +57,12 @@ class PreparedDataset:
     rejected: dict[str, str]
 
 
-@dataclass(frozen=True)
-class _Features:
-    """The readable part of a data set with its variants, where their bottlenecks are, and what it took to get them."""
-
-    dataset: Dataset
-    variants: Variants
-    rows: np.ndarray
-    rejected: dict[str, str]
-    computed: int
-    legacy: int
-    seconds: StageSeconds
-
-
-def match_legacy_cache(
-    spec: BackboneSpec, legacy: LegacyCache | None, *, photos: int, bottleneck_dir: Path, terminal: Terminal
-) -> BackboneSpec:
-    """Return the backbone cut where the original cut it, if most photos have the original's bottlenecks.
-
-    Args:
-        spec: The backbone's row.
-        legacy: The original's cache, None where there is none.
-        photos: How many photos there are.
-        bottleneck_dir: Where the cache is.
-        terminal: Prints what was chosen and why.
-    """
+def match_legacy_cache(spec: BackboneSpec, legacy: LegacyCache | None, photos: int, terminal: Terminal) -> BackboneSpec:
+    """Return the backbone cut where the original cut it, if most of the photos have the original's bottlenecks."""
     if legacy is None or 2 * len(legacy.files) <= photos or legacy.dimension != spec.original_dimension:
         return spec
     terminal.say(
-        f"{bottleneck_dir} holds the original's bottlenecks, outputs of {spec.original_target}: training on those. "
+        f"{legacy.folder} holds the original's bottlenecks, outputs of {spec.original_target}: training on those. "
         f"To train on ours, pass --bottleneck_tensor={spec.target}."
     )
     return replace(spec, target=spec.original_target)
@@ -100,15 +77,9 @@ def prepare(
     terminal: Terminal,
     opened: ExitStack,
 ) -> PreparedDataset:
-    """Return all variants of a data set with their bottlenecks, computed where the store lacks them.
+    """Return all variants of a data set with their bottlenecks, computed where the store and `legacy` lack them.
 
-    Args:
-        dataset: The photos.
-        source: The backbone's weights, from `families.locate`.
-        settings: Where and how.
-        legacy: The original's cache, None where there is none.
-        terminal: Prints progress and results.
-        opened: Closes the store when it is closed itself.
+    The backbone's source is from `families.locate`. The store is closed with `opened`.
 
     Raises:
         RetrainError: Something that the user can fix.
@@ -123,19 +94,13 @@ def prepare(
     if legacy and legacy.dimension == backbone.dimension:
         extractor = replace(extractor, legacy_vector=legacy.vector)
     store = opened.enter_context(Store(folder, dimension=backbone.dimension))
-    features = _fill(dataset, store, extractor, copies=settings.copies, terminal=terminal)
-    _report_features(features, store, settings.copies, terminal)
+    variants, result = _fill(dataset, store, extractor, copies=settings.copies, terminal=terminal)
+    read = BottleneckReader(variants.rows, result.rows, extractor=extractor, store=store)
+    prepared = PreparedDataset(variants.dataset, variants, read, extractor, backbone, source, folder, result.rejected)
+    _report(prepared, result.computed, settings.copies, terminal)
     if legacy:
-        _report_legacy_cache(legacy, features.legacy, settings.bottleneck_dir, terminal)
-        if legacy.dimension != backbone.dimension:
-            terminal.warn(
-                f"{len(legacy.files)} of the original's .txt files in {settings.bottleneck_dir} hold "
-                f"{legacy.dimension} numbers each, and this backbone gives {backbone.dimension}: not used."
-            )
-    read = BottleneckReader(features.variants.rows, features.rows, extractor=extractor, store=store)
-    return PreparedDataset(
-        features.dataset, features.variants, read, extractor, backbone, source, folder, features.rejected
-    )
+        _report_legacy_cache(legacy, result.legacy, backbone.dimension, terminal)
+    return prepared
 
 
 def contact_sheet(prepared: PreparedDataset) -> np.ndarray:
@@ -149,16 +114,19 @@ def contact_sheet(prepared: PreparedDataset) -> np.ndarray:
     return distortions.contact_sheet(rows)
 
 
-def _fill(dataset: Dataset, store: Store, extractor: FeatureExtractor, *, copies: int, terminal: Terminal) -> _Features:
-    """Return the bottlenecks of the readable images, after computing those that the store lacks."""
+def _fill(
+    dataset: Dataset, store: Store, extractor: FeatureExtractor, *, copies: int, terminal: Terminal
+) -> tuple[Variants, ComputeResult]:
+    """Return the variants of the readable images, and their rows after computing those that the store lacks."""
     readable, rejected = dataset, dict[str, str]()
-    passes: list[ComputeResult] = []
+    computed = legacy = 0
     while True:
         variants = list_variants(readable, copies=copies)
         stored, todo = computing.missing(variants.rows, extractor=extractor, store=store)
         advance = terminal.progress("Bottlenecks", "image")
-        passes.append(computing.compute(variants.rows, todo, extractor=extractor, store=store, advance=advance))
-        unreadable = stored.rejected | passes[-1].rejected
+        result = computing.compute(variants.rows, todo, extractor=extractor, store=store, advance=advance)
+        computed, legacy = computed + result.computed, legacy + result.legacy
+        unreadable = stored.rejected | result.rejected
         rejected |= unreadable
         if not unreadable:
             break
@@ -168,28 +136,19 @@ def _fill(dataset: Dataset, store: Store, extractor: FeatureExtractor, *, copies
     for note in readable.notes:
         if note not in dataset.notes:
             terminal.warn(note)
-    return _Features(
-        readable,
-        variants,
-        np.maximum(stored.rows, passes[-1].rows),
-        rejected,
-        computed=sum(result.computed for result in passes),
-        legacy=sum(result.legacy for result in passes),
-        seconds=StageSeconds(*map(sum, zip(*(result.seconds for result in passes), strict=True))),
-    )
+    return variants, ComputeResult(np.maximum(stored.rows, result.rows), rejected, computed, legacy)
 
 
-def _report_features(features: _Features, store: Store, copies: int, terminal: Terminal) -> None:
-    photos = len(features.dataset.examples)
-    cached = len(features.rows) - features.computed
+def _report(prepared: PreparedDataset, computed: int, copies: int, terminal: Terminal) -> None:
+    cached = len(prepared.variants.rows) - computed
     distorted = f" ({copies} distorted copies of each training photo)" if copies else ""
-    counts = f"{features.computed} computed, {cached} from the cache" if features.computed else "all from the cache"
-    skipped = f"; {plural(len(features.rejected), 'file')} skipped" if features.rejected else ""
-    terminal.say(f"Features for {plural(photos, 'photo')}{distorted}: {counts}{skipped}.")
-    seconds = features.seconds
+    counts = f"{computed} computed, {cached} from the cache" if computed else "all from the cache"
+    skipped = f"; {plural(len(prepared.rejected), 'file')} skipped" if prepared.rejected else ""
+    terminal.say(f"Features for {plural(len(prepared.dataset.examples), 'photo')}{distorted}: {counts}{skipped}.")
+    seconds = prepared.extractor.stopwatch.seconds
     terminal.detail(
-        f"Reading and decoding took {seconds.reading:.1f} s and running the backbone {seconds.running:.1f} s, in all "
-        f"threads together; storing took {seconds.storing:.1f} s. The cache is {store.folder}."
+        f"Reading and decoding took {seconds['reading']:.1f} s and running the backbone {seconds['running']:.1f} s, in "
+        f"all threads together; storing took {seconds['storing']:.1f} s. The cache is {prepared.folder}."
     )
 
 
@@ -202,8 +161,13 @@ def _warn_of_rejected(rejected: dict[str, str], terminal: Terminal) -> None:
         terminal.warn(f"Skipped {more} more; the report names them all.")
 
 
-def _report_legacy_cache(legacy: LegacyCache, used: int, bottleneck_dir: Path, terminal: Terminal) -> None:
+def _report_legacy_cache(legacy: LegacyCache, used: int, dimension: int, terminal: Terminal) -> None:
     if used:
-        terminal.say(f"{used} features read from the original's .txt files in {bottleneck_dir}.")
+        terminal.say(f"{used} features read from the original's .txt files in {legacy.folder}.")
     for reason, photos in sorted(legacy.refused.items()):
-        terminal.warn(f"{len(photos)} of the original's .txt files in {bottleneck_dir} are {reason}: not used.")
+        terminal.warn(f"{len(photos)} of the original's .txt files in {legacy.folder} are {reason}: not used.")
+    if legacy.dimension != dimension:
+        terminal.warn(
+            f"{len(legacy.files)} of the original's .txt files in {legacy.folder} hold {legacy.dimension} numbers "
+            f"each, and this backbone gives {dimension}: not used."
+        )

@@ -29,11 +29,9 @@ class BottleneckReader:
         self._extractor, self._store = extractor, store
 
     def with_copies(self, indices: np.ndarray, copies: Sequence[str]) -> Self:
-        """Return a reader of the same variants and, behind them, of one distorted copy of each photo at `indices`.
+        """Return a reader of the same variants and, behind them, of one copy of the photo at each index, int64 [n].
 
-        Args:
-            indices: int64 [n], of variants.
-            copies: Which copy of each, n names as in `Variant`; they are computed at every read.
+        The n names of the copies are as in `Variant`; the copies are computed at every read.
         """
         paths = [variant.path for variant in self._variants]
         variants = VariantColumns(
@@ -54,9 +52,7 @@ class BottleneckReader:
             return self._read(indices)
         computed = compute_now([self._variants[index] for index in indices[~stored].tolist()], self._extractor)
         vectors = np.empty((len(indices), computed.shape[1]), np.float32)
-        vectors[~stored] = computed
-        if stored.any():
-            vectors[stored] = self._read(indices[stored])
+        vectors[~stored], vectors[stored] = computed, self._read(indices[stored])
         return vectors
 
     def _read(self, indices: np.ndarray) -> np.ndarray:

@@ -17,7 +17,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -117,17 +116,13 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._opened.close()
 
     def lookup(self, folder: Path, names: Iterable[str]) -> Iterator[FileRecord | None]:
-        """Yield the record of each file, None for files that the store has never seen.
+        """Yield the record of each file of an image folder, None for those that the store has never seen.
 
-        Args:
-            folder: The image folder.
-            names: From `index_name`; the more sorted, the faster.
+        The names are from `index_name`; the more sorted they are, the faster.
         """
         remaining = iter(names)
         while encoded := [os.fsencode(name) for name in itertools.islice(remaining, _NAMES_AT_ONCE)]:
@@ -149,8 +144,7 @@ class Store:
         """Return the row of a key, None where the store has none."""
         # The connection is serialised by SQLite itself.
         with _store_errors(self.folder):
-            hit = self._finder.execute("SELECT row FROM vectors WHERE key = ?", (key[:KEY_BYTES],)).fetchone()
-        return None if hit is None else int(hit[0])
+            return _row_of(key, self._finder)
 
     def put(self, folder: Path, entries: Sequence[Entry]) -> list[int | None]:
         """Store results and return the row of each entry, None for those that only have a reason.
@@ -214,13 +208,9 @@ class Store:
         return int(end) - count
 
     def _write(self, first: int, vectors: np.ndarray) -> None:
-        checksums = _checksums(vectors)
-        for file, offset, data in (
-            (self._vectors_file, 4 * self.dimension * first, vectors),
-            (self._checksums_file, 4 * first, checksums),
-        ):
-            file.seek(offset)
-            unwritten = memoryview(np.ascontiguousarray(data).tobytes())
+        for file, data in ((self._vectors_file, vectors), (self._checksums_file, _checksums(vectors)[:, None])):
+            file.seek(4 * data.shape[1] * first)
+            unwritten = memoryview(data.tobytes())
             while unwritten:  # an unbuffered file may write only a part
                 unwritten = unwritten[file.write(unwritten) :]
 
@@ -233,17 +223,13 @@ class Store:
                     # Another run may have stored the same image meanwhile: its row is kept, ours is never read.
                     self._index.execute("INSERT OR IGNORE INTO vectors VALUES (?, ?)", (entry.key[:KEY_BYTES], row))
                     row += 1
-                rows.append(None if entry.reason is not None else self._row_of(entry.key))
+                rows.append(None if entry.reason is not None else _row_of(entry.key, self._index))
                 stamp = (entry.stamp.size, entry.stamp.modified, entry.stamp.changed)
                 self._index.execute(
                     "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)",
                     (folder_id, os.fsencode(entry.name), *stamp, rows[-1], entry.reason),
                 )
         return rows
-
-    def _row_of(self, key: bytes) -> int:
-        hit = self._index.execute("SELECT row FROM vectors WHERE key = ?", (key[:KEY_BYTES],)).fetchone()
-        return int(hit[0])
 
     def _folder_id(self, folder: Path) -> int:
         path = os.fsencode(folder.resolve())
@@ -262,6 +248,11 @@ class Store:
             self._index.execute("ROLLBACK")
             raise
         self._index.execute("COMMIT")
+
+
+def _row_of(key: bytes, index: sqlite3.Connection) -> int | None:
+    hit = index.execute("SELECT row FROM vectors WHERE key = ?", (key[:KEY_BYTES],)).fetchone()
+    return None if hit is None else int(hit[0])
 
 
 def _checksums(vectors: np.ndarray) -> np.ndarray:

@@ -22,17 +22,11 @@ def run(name: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
     _open_standard_streams()
     try:
         code = main(sys.argv[1:])
-    except UsageError as error:
-        print(f"{name}: {printable(str(error))}", file=sys.stderr)
-        code = BAD_USAGE
     except RetrainError as error:
         print(f"{name}: {printable(str(error))}", file=sys.stderr)
-        code = FAILED
+        code = BAD_USAGE if isinstance(error, UsageError) else FAILED
     except KeyboardInterrupt:
-        print(
-            f"\n{name}: interrupted. Finished work is kept; run the same command again to resume.",
-            file=sys.stderr,
-        )
+        print(f"\n{name}: interrupted. Finished work is kept; run the same command again to resume.", file=sys.stderr)
         code = INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

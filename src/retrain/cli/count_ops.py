@@ -2,23 +2,14 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from retrain.cli import console, flags
 
 
-def command() -> NoReturn:
-    """Run `count_ops` on the process's arguments and exit with its code."""
-    console.run("count_ops", main)
-
-
 def main(arguments: Sequence[str]) -> int:
-    """Print the number of operations, or of those with a given name or type, and return the exit code.
-
-    Raises:
-        RetrainError: The graph cannot be read.
-    """
+    """Print the number of operations, or of those with a given name or type, and return the exit code."""
     parser = argparse.ArgumentParser(prog="count_ops", description="Counts the operations of a frozen graph.")
     parser.add_argument("graph", type=Path)
     parser.add_argument("name", nargs="?", help="count only operations of this name or type, Conv2D for example")
@@ -29,3 +20,6 @@ def main(arguments: Sequence[str]) -> int:
     names = [(node.name, node.op) for node in nodes.all_nodes(reading.read_graph(args.graph))]
     print(len(names) if args.name is None else sum(args.name in pair for pair in names))
     return console.DONE
+
+
+command = partial(console.run, "count_ops", main)

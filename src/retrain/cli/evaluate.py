@@ -5,8 +5,9 @@ import io
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from retrain.cli import flags, lean_tensorflow
 from retrain.cli.console import DONE, quieten, run
@@ -19,17 +20,8 @@ _COLUMNS_AT_MOST = 12  # classes in a confusion matrix that can be read on a ter
 _ROWS_AT_MOST = 20
 
 
-def command() -> NoReturn:
-    """Run `evaluate` on the process's arguments and exit with its code."""
-    run("evaluate", main)
-
-
 def main(arguments: Sequence[str]) -> int:
-    """Print how good a model is on a folder and return the exit code.
-
-    Raises:
-        RetrainError: Something that the user can mend.
-    """
+    """Print how good a model is on a folder and return the exit code."""
     args = flags.parse(flags.evaluate_parser(), arguments)
     graph = args.model or args.graph
     quieten(verbose=args.verbose)
@@ -61,6 +53,9 @@ def main(arguments: Sequence[str]) -> int:
     else:
         print("\n".join(printable(line) for line in _lines(result, split=args.split)))
     return DONE
+
+
+command = partial(run, "evaluate", main)
 
 
 def _lines(result: "FolderEvaluation", *, split: str) -> list[str]:

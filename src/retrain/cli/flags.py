@@ -80,26 +80,23 @@ def label_image_parser() -> argparse.ArgumentParser:
         prog="label_image",
         description="Classifies photos with a model of retrain, of the original retrain.py or of anyone else.",
     )
-    parser.add_argument(
-        "images", nargs="*", help="image files, folders of images or patterns; - reads paths from standard input"
-    )
-    parser.add_argument("--image", help="one more image, as in the codelab")
+    add = parser.add_argument
+    add("images", nargs="*", help="image files, folders of images or patterns; - reads paths from standard input")
+    add("--image", help="one more image, as in the codelab")
     _add_graph(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object per image")
     form.add_argument("--csv", action="store_true", help="print one row per image and class: rank, label, score")
-    parser.add_argument("--top_k", type=int, default=5, help="classes to print (default: %(default)s)", metavar="K")
-    parser.add_argument(
-        "--min_score", type=float, default=0.0, help="omit classes that score lower, 0 to 1", metavar="SCORE"
-    )
-    parser.add_argument(
+    add("--top_k", type=int, default=5, help="classes to print (default: %(default)s)", metavar="K")
+    add("--min_score", type=float, default=0.0, help="omit classes that score lower, 0 to 1", metavar="SCORE")
+    add(
         "--sort_into",
         type=Path,
         help="copy each image to a sub-folder of this one, named by its class",
         metavar="FOLDER",
     )
-    parser.add_argument("--link", action="store_true", help="make symbolic links there instead of copies")
-    parser.add_argument("--describe", action="store_true", help="print what the model is and exit")
+    add("--link", action="store_true", help="make symbolic links there instead of copies")
+    add("--describe", action="store_true", help="print what the model is and exit")
     _add_common(parser)
     return parser
 
@@ -111,23 +108,21 @@ def evaluate_parser() -> argparse.ArgumentParser:
         prog="evaluate",
         description="Measures how good a model, of retrain or of anyone else, is on a folder of photos.",
     )
-    parser.add_argument("model", nargs="?", type=Path, help="the model; the same as --graph")
+    add = parser.add_argument
+    add("model", nargs="?", type=Path, help="the model; the same as --graph")
     _add_graph(parser)
-    parser.add_argument(
+    add(
         "--image_dir",
         type=Path,
         default=Path("tf_files/flower_photos"),
         help="folder of class folders, or of train/, validation/ and test/ with those (default: %(default)s)",
     )
-    parser.add_argument(
-        "--split", choices=(*Split, ALL), default=Split.TESTING,
-        help="the images to use (default: testing)",
-    )  # fmt: skip
+    add("--split", choices=(*Split, ALL), default=Split.TESTING, help="the images to use (default: testing)")
     for name in ("testing_percentage", "validation_percentage"):
         text = "as in training (default: %(default)s)"
-        parser.add_argument(f"--{name}", type=float, default=getattr(RetrainConfig, name), help=text, metavar="PERCENT")
-    parser.add_argument("--json", action="store_true", help="print one JSON object with all figures")
-    parser.add_argument("--predictions", type=Path, help="write the prediction for each image as CSV", metavar="FILE")
+        add(f"--{name}", type=float, default=getattr(RetrainConfig, name), help=text, metavar="PERCENT")
+    add("--json", action="store_true", help="print one JSON object with all figures")
+    add("--predictions", type=Path, help="write the prediction for each image as CSV", metavar="FILE")
     _add_common(parser)
     return parser
 

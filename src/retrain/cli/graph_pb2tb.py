@@ -2,24 +2,15 @@
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from retrain.cli import console, flags
 from retrain.errors import printable
 
 
-def command() -> NoReturn:
-    """Run `graph_pb2tb` on the process's arguments and exit with its code."""
-    console.run("graph_pb2tb", main)
-
-
 def main(arguments: Sequence[str]) -> int:
-    """Write a graph without its weights to where TensorBoard finds it, and return the exit code.
-
-    Raises:
-        RetrainError: The graph cannot be read, or the folder not be written.
-    """
+    """Write a graph without its weights to where TensorBoard finds it, and return the exit code."""
     parser = argparse.ArgumentParser(prog="graph_pb2tb", description="Writes a frozen graph for TensorBoard.")
     parser.add_argument("out_dir", type=Path, help="folder to pass to tensorboard --logdir")
     parser.add_argument("graph", type=Path)
@@ -33,3 +24,6 @@ def main(arguments: Sequence[str]) -> int:
         summaries.graph(sketch.SerializeToString())
     print(printable(f"See the graph: tensorboard --logdir {args.out_dir}"))
     return console.DONE
+
+
+command = partial(console.run, "graph_pb2tb", main)

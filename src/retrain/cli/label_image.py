@@ -8,8 +8,9 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from retrain.cli import flags, lean_tensorflow
 from retrain.cli.console import DONE, FAILED, quieten, run
@@ -21,17 +22,8 @@ if TYPE_CHECKING:
 _COLUMNS = ("image", "rank", "label", "score", "error")
 
 
-def command() -> NoReturn:
-    """Run `label_image` on the process's arguments and exit with its code."""
-    run("label_image", main)
-
-
 def main(arguments: Sequence[str]) -> int:
-    """Print the best classes of each image and return the exit code, 1 if an image could not be read.
-
-    Raises:
-        RetrainError: Something that the user can mend.
-    """
+    """Print the best classes of each image and return the exit code, 1 if an image could not be read."""
     args = flags.parse(flags.label_image_parser(), arguments)
     _check(args)
     quieten(verbose=args.verbose)
@@ -53,6 +45,9 @@ def main(arguments: Sequence[str]) -> int:
         print(f"label_image: {printable(str(args.graph))}: {model.metadata.summary()}", file=sys.stderr)
     results = prediction.label(model, inputs.paths, k=args.top_k, min_score=args.min_score)
     return _print_results(results, args, inputs)
+
+
+command = partial(run, "label_image", main)
 
 
 @dataclass(frozen=True)

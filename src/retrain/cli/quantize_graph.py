@@ -4,8 +4,8 @@ import argparse
 import sys
 import zlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from retrain.cli import console, flags
 from retrain.errors import UsageError, printable
@@ -18,17 +18,8 @@ _EIGHTBIT_FLAGS = (
 ).split()
 
 
-def command() -> NoReturn:
-    """Run `quantize_graph` on the process's arguments and exit with its code."""
-    console.run("quantize_graph", main)
-
-
 def main(arguments: Sequence[str]) -> int:
-    """Write the rounded graph, print the change of size and accuracy, and return the exit code.
-
-    Raises:
-        RetrainError: Something that the user can mend.
-    """
+    """Write the rounded graph, print the change of size and accuracy, and return the exit code."""
     args = flags.parse(_parser(), arguments)
     if args.mode == "eightbit":
         raise UsageError(
@@ -64,23 +55,27 @@ def main(arguments: Sequence[str]) -> int:
     return console.DONE
 
 
+command = partial(console.run, "quantize_graph", main)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="quantize_graph", description="Rounds the weights of a frozen graph.")
-    parser.add_argument("--input", type=Path, required=True, help="the graph")
-    parser.add_argument("--output", type=Path, required=True, help="where the rounded graph goes")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--input", type=Path, required=True, help="the graph")
+    add("--output", type=Path, required=True, help="where the rounded graph goes")
+    add(
         "--mode",
         choices=_MODES,
         default="round",
         help="weights_rounded: as large, but compresses well; weights: 8-bit weights, about a third of the bytes; "
         "round, quantize: shows what 8-bit arithmetic would do to the accuracy (default: %(default)s)",
     )
-    parser.add_argument("--bitdepth", type=int, default=8, help="bits of a rounded number (default: %(default)s)")
-    parser.add_argument("--output_node_names", default="", help="nodes to keep, with commas between (default: all)")
-    parser.add_argument("--print_nodes", nargs="?", const=True, help="list the nodes of the result")
-    parser.add_argument("--image_dir", type=Path, help="photos in class folders: print what the rounding costs on them")
+    add("--bitdepth", type=int, default=8, help="bits of a rounded number (default: %(default)s)")
+    add("--output_node_names", default="", help="nodes to keep, with commas between (default: all)")
+    add("--print_nodes", nargs="?", const=True, help="list the nodes of the result")
+    add("--image_dir", type=Path, help="photos in class folders: print what the rounding costs on them")
     for name in _EIGHTBIT_FLAGS:
-        parser.add_argument(f"--{name}", nargs="?", const="True", help=argparse.SUPPRESS)
+        add(f"--{name}", nargs="?", const="True", help=argparse.SUPPRESS)
     flags.add_graph_flags(parser)
     return parser
 

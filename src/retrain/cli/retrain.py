@@ -3,24 +3,15 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from retrain.cli import flags
 from retrain.cli.console import DONE, quieten, run
 from retrain.config import ORIGINAL_PATHS, RetrainConfig
 from retrain.errors import UsageError
 from retrain.sweep import SWEEPABLE
-
-
-def command() -> NoReturn:
-    """Run `retrain` on the process's arguments and exit with its code."""
-    run("retrain", main)
-
-
-def original_command() -> NoReturn:
-    """Run `retrain` with the original's default paths, under /tmp."""
-    run("retrain", lambda arguments: main(arguments, ORIGINAL_PATHS))
 
 
 @dataclass(frozen=True)
@@ -34,15 +25,7 @@ class ParsedRetrain:
 
 
 def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> int:
-    """Train as the flags say and return the exit code.
-
-    Args:
-        arguments: Those of the command line.
-        paths: Default paths that differ from those of `RetrainConfig`.
-
-    Raises:
-        RetrainError: Something that the user can mend.
-    """
+    """Train as the flags say and return the exit code; `paths` are defaults instead of those of `RetrainConfig`."""
     parsed = parse(arguments, paths)
     quieten(verbose=parsed.level == "DEBUG")
     # Imported late: --help and a mistyped flag need not wait for numpy.
@@ -57,12 +40,12 @@ def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> i
     return DONE
 
 
-def parse(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> ParsedRetrain:
-    """Return the parsed arguments of `retrain`.
+command = partial(run, "retrain", main)
+original_command = partial(run, "retrain", partial(main, paths=ORIGINAL_PATHS))
 
-    Args:
-        arguments: Those of the command line.
-        paths: Default paths that differ from those of `RetrainConfig`.
+
+def parse(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> ParsedRetrain:
+    """Return the parsed arguments of `retrain`; `paths` are defaults instead of those of `RetrainConfig`.
 
     Raises:
         UsageError: An argument is unknown, missing or malformed.

@@ -19,14 +19,7 @@ _WARM_UP_RUNS, _TIMED_RUNS = 5, 30
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Save the probabilities of images to a file, print the milliseconds per image as JSON, and return the exit code.
-
-    Args:
-        arguments: The .npy file to write.
-
-    Raises:
-        RetrainError: The model or an image cannot be read.
-    """
+    """Save the probabilities to the .npy file that is named, print the milliseconds per image as JSON, and return 0."""
     request = json.load(sys.stdin)
     console.quieten(verbose=False)
     score = _score_encoded if request["encoded"] else _score

@@ -4,8 +4,8 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from retrain.cli import console, flags
 from retrain.errors import ImageError, first_line, printable
@@ -13,22 +13,16 @@ from retrain.errors import ImageError, first_line, printable
 _LICENCE = "LICENSE.txt"
 
 
-def command() -> NoReturn:
-    """Run `show_image` on the process's arguments and exit with its code."""
-    console.run("show_image", main)
-
-
 def main(arguments: Sequence[str]) -> int:
-    """Show each photo with its caption and return the exit code.
-
-    Raises:
-        ImageError: A file is missing or is no image.
-    """
+    """Show each photo with its caption and return the exit code."""
     parser = argparse.ArgumentParser(prog="show_image", description="Shows photos with their captions.")
     parser.add_argument("images", nargs="+", type=Path)
     for image in flags.parse(parser, arguments).images:
         show_image(image)
     return console.DONE
+
+
+command = partial(console.run, "show_image", main)
 
 
 def show_image(image: str | Path) -> None:

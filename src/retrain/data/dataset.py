@@ -73,11 +73,7 @@ def scan(image_dir: Path, rule: SplitRule = DEFAULT_SPLIT, *, least_classes: int
 
 
 def without(dataset: Dataset, rejected: Sequence[str]) -> Dataset:
-    """Return the data set without the images that turned out to be unreadable.
-
-    Args:
-        dataset: From `scan`.
-        rejected: Paths as in `Example.path`.
+    """Return the data set without the images at some paths, which turned out to be unreadable.
 
     Raises:
         DatasetError: A class is left without any image.
@@ -101,12 +97,8 @@ def without(dataset: Dataset, rejected: Sequence[str]) -> Dataset:
 def _scan_class_folders(image_dir: Path, rule: SplitRule, least_classes: int) -> Dataset:
     files = _class_files(image_dir)
     _check_classes(image_dir, files, least_classes)
-    examples = []
-    for class_id, (name, class_files) in enumerate(files.items()):
-        for file in class_files:
-            path = f"{name}/{file}"
-            examples.append(Example(path, class_id, rule.assign(path)))
-    return Dataset(image_dir, tuple(files), tuple(examples))
+    paths = [(class_id, f"{name}/{file}") for class_id, name in enumerate(files) for file in files[name]]
+    return Dataset(image_dir, tuple(files), tuple(Example(path, number, rule.assign(path)) for number, path in paths))
 
 
 def _split_folders(image_dir: Path) -> dict[str, Split]:

@@ -26,15 +26,10 @@ _SIDEWAYS = (5, 6, 7, 8)
 
 
 def decode(data: bytes, *, height: int, width: int) -> np.ndarray:
-    """Return the pixels of an encoded image as uint8 [height, width, 3], RGB, 0 to 255.
+    """Return the pixels of a whole image file as uint8 [height, width, 3], RGB, 0 to 255.
 
     Reads JPEG, PNG, GIF (first frame), BMP, WebP and TIFF, recognised by content. The aspect ratio is not
     kept, as in the original. Training, evaluation and labelling all call this function.
-
-    Args:
-        data: The whole file.
-        height: Rows of the result.
-        width: Columns of the result.
 
     Raises:
         ImageError: Not an image, damaged, or larger than `MAX_PIXELS`.

@@ -14,10 +14,7 @@ _TAGS_AT_MOST = 64
 def decode(data: Any, *, height: int, width: int) -> Any:
     """Return the pixels of a whole image file, float32 [height, width, 3], RGB, whole numbers 0 to 255.
 
-    Args:
-        data: string [], a file of any format that TensorFlow decodes.
-        height: Rows of the result.
-        width: Columns of the result.
+    `data` is a string [], of any format that TensorFlow decodes.
     """
     import tensorflow as tf
 

@@ -46,13 +46,9 @@ class Distortions:
         return math.ceil(height * largest), math.ceil(width * largest)
 
     def apply(self, canvas: np.ndarray, *, height: int, width: int, seed: bytes) -> np.ndarray:
-        """Return a distorted image, uint8 [height, width, 3].
+        """Return a distorted image, uint8 [height, width, 3]; the same seed gives the same distortion.
 
-        Args:
-            canvas: The whole image, decoded to the size from `canvas`, uint8.
-            height: Rows of the result.
-            width: Columns of the result.
-            seed: Any bytes; the same ones give the same distortion.
+        The argument is the whole image, uint8, decoded to the size from `canvas`.
         """
         rng = np.random.default_rng(np.frombuffer(hashlib.sha256(seed).digest(), np.uint32))
         image = self._crop(Image.fromarray(canvas), (width, height), rng)

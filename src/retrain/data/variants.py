@@ -44,12 +44,13 @@ class VariantColumns(Sequence[Variant]):
 
 @dataclass(frozen=True)
 class Variants:
-    """All variants of a training.
+    """All variants of a data set.
 
     `labels` int64 [V] are their class ids. `members` has the indices of each split, int64: those of training are the
     training photos, or their distorted copies. The variants of one photo are side by side.
     """
 
+    dataset: Dataset
     rows: Sequence[Variant]
     labels: np.ndarray
     members: dict[Split, np.ndarray]
@@ -57,7 +58,7 @@ class Variants:
 
 @dataclass(frozen=True)
 class Distorter:
-    """Makes distorted copies; each follows from `seed`, the photo's content and which copy it is."""
+    """How copies are distorted; each one follows from `seed`, the photo's content and which copy it is."""
 
     distortions: Distortions
     seed: int
@@ -69,24 +70,6 @@ class Distorter:
     def identity(self, copy: str) -> str:
         """Return what tells a copy from those of other distortions and seeds; "" for the photo itself."""
         return self._prefix + copy if copy else ""
-
-    def canvas_size(self, copy: str, *, height: int, width: int) -> tuple[int, int]:
-        """Return the rows and columns to decode the photo to, for a copy of height x width."""
-        return self.distortions.canvas(height=height, width=width) if copy else (height, width)
-
-    def distort(self, canvas: np.ndarray, copy: str, *, content: bytes, height: int, width: int) -> np.ndarray:
-        """Return the pixels of a copy, uint8 [height, width, 3]; those of the photo itself are `canvas`.
-
-        Args:
-            canvas: The photo, decoded to `canvas_size`, uint8.
-            copy: Which copy.
-            content: The SHA-256 of the photo's file.
-            height: Rows of the result.
-            width: Columns of the result.
-        """
-        if not copy:
-            return canvas
-        return self.distortions.apply(canvas, height=height, width=width, seed=content + self.identity(copy).encode())
 
 
 def list_variants(dataset: Dataset, *, copies: int) -> Variants:
@@ -104,4 +87,4 @@ def list_variants(dataset: Dataset, *, copies: int) -> Variants:
         chosen += photo_copies
         labels += [example.class_id] * count
     indices = {split: np.array(rows, np.int64) for split, rows in members.items()}
-    return Variants(VariantColumns(paths, chosen), np.array(labels, np.int64), indices)
+    return Variants(dataset, VariantColumns(paths, chosen), np.array(labels, np.int64), indices)
