@@ -20,10 +20,9 @@ def gaussians(count, classes=3, dimension=8, spread=1.0, seed=0):
     return (means[labels] + rng.normal(size=(count, dimension)) * spread).astype(np.float32), labels.astype(np.int64)
 
 
-def planned(
-    *, steps=200, interval=10, batch_size=32, validation_batch_size=20, seed=0, patience=None, checkpoint_every=0
-):  # fmt: skip
-    return TrainingPlan(steps, batch_size, validation_batch_size, interval, seed, patience, checkpoint_every)
+def planned(**options):
+    defaults = {"steps": 200, "batch_size": 32, "validation_batch_size": 20, "eval_step_interval": 10, "seed": 0}
+    return TrainingPlan(**{**defaults, **options})
 
 
 def sampled(labels, plan, validation=()):
@@ -34,16 +33,12 @@ def fit(vectors, labels, **options):
     return trained(vectors, labels, **options).head
 
 
-def trained(vectors, labels, *, learning_rate=0.05, recipe=None, gather=None, validation=(), report=None, **options):
+def trained(vectors, labels, *, learning_rate=0.05, recipe=None, gather=None, **options):
+    report, validation = options.pop("report", lambda result: None), options.pop("validation", ())
     plan = planned(**options)
     data = TrainingData(gather or (lambda rows: vectors[rows].copy()), labels, np.arange(len(labels)), labels.max() + 1)
-    return head_training.train(
-        data,
-        sampled(labels, plan, validation),
-        replace(recipe or HeadRecipe(), learning_rate=learning_rate),
-        plan,
-        report=report or (lambda result: None),
-    )
+    recipe = replace(recipe or HeadRecipe(), learning_rate=learning_rate)
+    return head_training.train(data, sampled(labels, plan, validation), recipe, plan, report=report)
 
 
 def test_well_separated_classes_are_learnt():
@@ -89,7 +84,7 @@ def test_features_that_differ_by_rounding_alone_get_no_giant_weights():
 
 def test_a_step_is_plain_gradient_descent_on_the_mean_cross_entropy():
     vectors, labels = gaussians(40)
-    options = {"steps": 3, "batch_size": 16, "interval": 1, "seed": 5}
+    options = {"steps": 3, "batch_size": 16, "eval_step_interval": 1, "seed": 5}
     variance = vectors.var(0)
     scaled = (vectors - vectors.mean(0)) / np.sqrt(variance + 1e-3 * variance.mean())
     weights, biases = np.zeros((8, 3)), np.zeros(3)
@@ -129,7 +124,7 @@ def test_every_class_is_drawn_equally_often_however_rare():
 )
 def test_the_first_and_the_last_step_are_evaluated(steps, interval, expected):
     segments = []
-    fit(*gaussians(30), steps=steps, interval=interval, report=segments.append, validation=np.arange(6))
+    fit(*gaussians(30), steps=steps, eval_step_interval=interval, report=segments.append, validation=np.arange(6))
     assert [row.step for s in segments for row in s.evaluations] == expected
     assert np.concatenate([s.steps for s in segments]).tolist() == list(range(steps))
     assert not any(math.isnan(row.validation_accuracy) for s in segments for row in s.evaluations)
@@ -159,7 +154,7 @@ def test_the_statistics_of_a_large_set_come_from_a_sample(monkeypatch):
         asked.append(len(rows))
         return vectors[rows].copy()
 
-    fit(vectors, labels, gather=gather, steps=2, batch_size=4, interval=1)
+    fit(vectors, labels, gather=gather, steps=2, batch_size=4, eval_step_interval=1)
     assert asked[0] == 50
     assert max(asked[1:]) <= 8
 

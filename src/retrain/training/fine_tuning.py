@@ -11,7 +11,7 @@ import numpy as np
 
 from retrain.backbones.families import trainable_network
 from retrain.backbones.keras_networks import freeze
-from retrain.backbones.loading import Backbone, load_backbone, write_backbone
+from retrain.backbones.loading import load_backbone, write_backbone
 from retrain.backbones.runner import BackboneRunner
 from retrain.bottlenecks import computing
 from retrain.bottlenecks.computing import FeatureExtractor
@@ -37,7 +37,6 @@ from retrain.training.trainable_layers import TrainableLayers
 class FineTunedBackbone:
     """A fine-tuned backbone, frozen, with its head and what reads its bottlenecks."""
 
-    backbone: Backbone
     extractor: FeatureExtractor
     head: Head
     read: Gather
@@ -104,17 +103,57 @@ def _frozen_part_outputs(
     terminal: Terminal,
     opened: ExitStack,
 ) -> FineTuningData:
-    """Return what the trained layers take for every photo of the fine-tuning, computed once and stored."""
-    reader = _FrozenPartReader(prepared, network, layers, plan, terminal=terminal, opened=opened)
-    rng = np.random.default_rng(plan.seed)
-    batches = sampling.sample_batches(rng, reader.labels, reader.training, (plan.steps, plan.batch_size))
-    return FineTuningData(
-        reader.gather(batches),
-        reader.rows(batches),
-        reader.labels[batches],
-        reader.validation,
-        reader.labels[reader.validation],
+    """Return what the trained layers take: stored for photos, computed at each read for distorted copies."""
+    examples = prepared.dataset.examples
+    labels = np.array([example.class_id for example in examples], np.int64)
+    training, validation = (
+        np.array([n for n, example in enumerate(examples) if example.split is split], np.int64)
+        for split in (Split.TRAINING, Split.VALIDATION)
     )
+    rng = np.random.default_rng(plan.seed)
+    batches = sampling.sample_batches(rng, labels, training, (plan.steps, plan.batch_size))
+    distorted = bool(prepared.extractor.distorter.distortions)
+    stored = validation if distorted else np.sort(np.concatenate([training, validation]))
+    gather = _photo_reader(prepared, network, layers, stored, terminal=terminal, opened=opened)
+    rows = batches
+    if distorted:  # behind all photos, a copy for each sample
+        numbers = (
+            np.random.default_rng([plan.seed, 2]).integers(plan.copies, size=batches.size) if plan.copies else None
+        )
+        copies = [f"draw {n}" for n in range(batches.size)] if numbers is None else [str(n) for n in numbers]
+        gather = gather.with_copies(batches.ravel(), copies)
+        rows = len(examples) + np.arange(batches.size).reshape(batches.shape)
+    return FineTuningData(gather, rows, labels[batches], validation, labels[validation])
+
+
+def _photo_reader(
+    prepared: PreparedDataset,
+    network: Any,
+    layers: TrainableLayers,
+    stored: np.ndarray,
+    *,
+    terminal: Terminal,
+    opened: ExitStack,
+) -> BottleneckReader:
+    """Return a reader of the frozen part's output for photos; those `stored` int64 [n] are computed now and kept."""
+    folder = prepared.folder / f"below_{layers.name}"
+    backbone = load_backbone(
+        prepared.backbone_source, folder, build=lambda source: _freeze_lower_layers(network, layers)
+    )
+    runner = BackboneRunner(backbone, terminal.warn, distribution=prepared.extractor.runner.distribution)
+    extractor = replace(prepared.extractor, runner=runner, legacy_vector=lambda path: None)
+    store = opened.enter_context(Store(folder, dimension=backbone.dimension))
+    photos = [Variant(example.path) for example in prepared.dataset.examples]
+    wanted = [photos[n] for n in stored]
+    known, todo = computing.missing(wanted, extractor=extractor, store=store)
+    advance = terminal.progress("Frozen layers", "image")
+    result = computing.compute(wanted, todo, extractor=extractor, store=store, advance=advance)
+    if result.rejected:
+        path, reason = next(iter(result.rejected.items()))
+        raise StoreError(f"{path} cannot be read any more: {reason}. Run again.")
+    rows = np.full(len(photos), computing.NO_ROW, np.int64)
+    rows[stored] = np.maximum(known.rows, result.rows)
+    return BottleneckReader(photos, rows, extractor=extractor, store=store)
 
 
 def _freeze(
@@ -123,70 +162,14 @@ def _freeze(
     """Return the fine-tuned network as a backbone in a folder of its own, removed at the end."""
     folder = Path(opened.enter_context(TemporaryDirectory(dir=prepared.folder, prefix="fine_tuned_")))
     backbone = write_backbone(freeze(network), folder, architecture=prepared.backbone.architecture)
-    engine = BackboneRunner(backbone, terminal.warn, distribution=prepared.extractor.runner.distribution)
-    extractor = FeatureExtractor(prepared.extractor.image_dir, engine)
+    runner = BackboneRunner(backbone, terminal.warn, distribution=prepared.extractor.runner.distribution)
+    extractor = FeatureExtractor(prepared.extractor.image_dir, runner)
     examples = prepared.dataset.examples
 
     def read(indices: np.ndarray) -> np.ndarray:
         return compute_now([Variant(examples[index].path) for index in indices.tolist()], extractor)
 
-    return FineTunedBackbone(backbone, extractor, head, read)
-
-
-class _FrozenPartReader:
-    """Reads the output of a network's frozen part: stored for photos, computed at each read for distorted copies."""
-
-    def __init__(
-        self, prepared: PreparedDataset, network: Any, layers: TrainableLayers, plan: FineTuningPlan, *,
-        terminal: Terminal, opened: ExitStack,
-    ) -> None:  # fmt: skip
-        examples = prepared.dataset.examples
-        self.labels = np.array([example.class_id for example in examples], np.int64)
-        self.training, self.validation = (
-            np.array([n for n, example in enumerate(examples) if example.split is split], np.int64)
-            for split in (Split.TRAINING, Split.VALIDATION)
-        )
-        self._distorted, self._copies, self._seed = (
-            bool(prepared.extractor.distorter.distortions),
-            plan.copies,
-            plan.seed,
-        )
-        folder = prepared.folder / f"below_{layers.name}"
-        backbone = load_backbone(
-            prepared.backbone_source, folder, build=lambda source: _freeze_lower_layers(network, layers)
-        )
-        engine = BackboneRunner(backbone, terminal.warn, distribution=prepared.extractor.runner.distribution)
-        extractor = replace(prepared.extractor, runner=engine, legacy_vector=lambda path: None)
-        store = opened.enter_context(Store(folder, dimension=backbone.dimension))
-        photos = [Variant(example.path) for example in examples]
-        splits = {Split.VALIDATION} if self._distorted else {Split.TRAINING, Split.VALIDATION}
-        stored = [n for n, example in enumerate(examples) if example.split in splits]
-        wanted = [photos[n] for n in stored]
-        known, todo = computing.missing(wanted, extractor=extractor, store=store)
-        advance = terminal.progress("Frozen layers", "image")
-        result = computing.compute(wanted, todo, extractor=extractor, store=store, advance=advance)
-        if result.rejected:
-            path, reason = next(iter(result.rejected.items()))
-            raise StoreError(f"{path} cannot be read any more: {reason}. Run again.")
-        rows = np.full(len(photos), computing.NO_ROW, np.int64)
-        rows[stored] = np.maximum(known.rows, result.rows)
-        self._photos = BottleneckReader(photos, rows, extractor=extractor, store=store)
-
-    def rows(self, samples: np.ndarray) -> np.ndarray:
-        """Return the rows to `gather` for each draw: the photo, or behind all photos a distorted copy."""
-        if not self._distorted:
-            return samples
-        return len(self.labels) + np.arange(samples.size).reshape(samples.shape)
-
-    def gather(self, samples: np.ndarray) -> BottleneckReader:
-        """Return a reader of all photos, and behind them of the distorted copies that are sampled."""
-        photos = samples.ravel()
-        if not self._distorted:
-            return self._photos
-        if not self._copies:
-            return self._photos.with_copies(photos, [f"draw {number}" for number in range(len(photos))])
-        chosen = np.random.default_rng([self._seed, 2]).integers(self._copies, size=len(photos))
-        return self._photos.with_copies(photos, [str(number) for number in chosen])
+    return FineTunedBackbone(extractor, head, read)
 
 
 def _freeze_lower_layers(network: Any, layers: TrainableLayers) -> freezing.FrozenGraph:
