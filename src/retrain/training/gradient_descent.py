@@ -15,6 +15,7 @@ class SgdTrainer:
     def __init__(self, scale: Standardisation, *, class_count: int, learning_rate: float) -> None:
         """Start a head of `class_count` classes."""
         self._scale, self._learning_rate = scale, np.float32(learning_rate)
+        self._factor = 1 / scale.deviation
         # [C, D], along the rows of the bottlenecks, which both products read faster.
         self._weights = np.zeros((class_count, len(scale.mean)), np.float32)
         self._biases = np.zeros(class_count, np.float32)
@@ -83,7 +84,7 @@ class SgdTrainer:
             np.take(vectors, chunk.batch_rows[step], axis=0, out=out, mode="clip")
         else:
             np.subtract(vectors[step], self._scale.mean, out=out)
-            out /= self._scale.deviation
+            out *= self._factor  # several times as fast as a division
 
     def _logits(self, standardised: np.ndarray, *, out: np.ndarray) -> None:
         multiply(standardised, self._weights.T, out=out)
