@@ -4,7 +4,6 @@ import tarfile
 import zlib
 from pathlib import Path
 
-from retrain.backbones import download
 from retrain.backbones.catalogue import BackboneSpec
 from retrain.backbones.sources import BackboneSource, WeightsRequest, from_path
 from retrain.errors import BackboneError, RetrainError, first_line
@@ -16,6 +15,8 @@ from retrain.graphs.nodes import GraphDef
 
 def locate_archive(spec: BackboneSpec, request: WeightsRequest) -> BackboneSource:
     """Return an archive in the folder of downloads, fetched where it is not there yet."""
+    from retrain.backbones import download  # which imports the HTTP client: most runs need none
+
     path = download.fetch(spec.url or "", request.model_dir, sha256=spec.sha256, advance=request.advance)
     return from_path(spec, path)
 

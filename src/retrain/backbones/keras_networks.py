@@ -4,7 +4,7 @@ import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import metadata, resources
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ def locate_bundled(spec: BackboneSpec, request: WeightsRequest) -> BackboneSourc
 
 def locate_application(spec: BackboneSpec, request: WeightsRequest) -> BackboneSource:
     """Return the official weights of a network of keras.applications, random ones, or a file of them."""
+    from importlib import metadata
+
     # The same weights give the same features in any release, but official and random ones come with the release.
     release = metadata.version("keras")
     if request.weights == RANDOM:
