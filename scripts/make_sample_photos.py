@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from retrain.errors import plural
+
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
 
@@ -32,7 +34,7 @@ def main() -> None:
         for number in range(args.per_class):
             path = folder / f"{kind}_{number:03d}.jpg"
             draw_photo(kind, f"{args.seed}/{number}").save(path, quality=88)
-    print(f"Drew {args.per_class} photos each of {', '.join(KINDS)} in {args.image_dir}.")
+    print(f"Drew {plural(args.per_class, 'photo')} each of {', '.join(KINDS)} in {args.image_dir}.")
 
 
 def draw_photo(kind: str, seed: str) -> Image.Image:

@@ -96,6 +96,7 @@ def layers(config: RetrainConfig) -> list[str]:
         RetrainError: No such network, or one that is frozen.
     """
     check(config)
+    families.check_trainable(_spec(config))  # before anything is downloaded
     source = families.locate(_spec(config), WeightsRequest(config.model_dir, config.weights, config.random_seed))
     return trainable_layers.list_layers(families.trainable_network(source).model)
 
