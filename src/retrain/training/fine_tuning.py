@@ -65,16 +65,11 @@ def fine_tune(
 ) -> FineTuningResult:
     """Return how the network does fine-tuned from a layer on, together with its head.
 
-    Args:
-        prepared: The backbone and its photos.
-        trained: The head, trained on the backbone's bottlenecks.
-        plan: Where to start, how long and how to train.
-        terminal: Where to print.
-        opened: Closes stores, and removes the frozen result, when it is closed itself.
-        report: Gets every evaluation as it is made.
+    `opened` closes stores, and removes the frozen result, when it is closed itself; `report` gets every evaluation as
+    it is made.
 
     Raises:
-        RetrainError: Something that the user can mend.
+        RetrainError: Something that the user can fix.
     """
     with plan.strategy.scope():
         network = trainable_network(prepared.backbone_source)

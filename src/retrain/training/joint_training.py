@@ -48,14 +48,9 @@ class JointTraining:
         *,
         warn: Callable[[str], None],
     ) -> None:
-        """Start from a trained head; call it in the scope of the plan's strategy, in which the layers were built.
+        """Start from a head on raw bottlenecks; call it in the scope of the plan's strategy, as the layers were built.
 
-        Args:
-            layers: What to train beside the head.
-            head: On raw bottlenecks.
-            scale: How its training scaled bottlenecks; it is not changed.
-            plan: Recipe and length of the fine-tuning.
-            warn: Gets a line about a batch that does not fit into the memory.
+        `scale` is how the head's training scaled bottlenecks; `warn` gets a line if a batch overflows the memory.
         """
         import keras
 
@@ -78,10 +73,7 @@ class JointTraining:
     ) -> History:
         """Train, leave the best weights in place, and return all evaluations; the first, step -1, is before training.
 
-        Args:
-            data: Examples and their labels.
-            checkpoint: Where to resume from; removed in the end.
-            report: Gets every evaluation, those of an earlier, interrupted run first.
+        The checkpoint is removed in the end. `report` gets every evaluation, those of an interrupted run first.
 
         Raises:
             TrainingError: The weights are no longer finite.
@@ -174,12 +166,9 @@ class GradientAccumulator:
     """Adds up the gradients of a batch, in slices where the whole does not fit into the memory."""
 
     def __init__(self, gradients: Callable[..., Any], strategy: Any, warn: Callable[[str], None]) -> None:
-        """Take whole batches at first.
+        """Take whole batches at first; `warn` gets a line whenever slices are halved.
 
-        Args:
-            gradients: Of (flat, labels), the size of the whole batch and a seed: gradients and `sums_of`.
-            strategy: Spreads each slice over devices.
-            warn: Gets a line whenever slices are halved.
+        `gradients` gives, for (flat, labels), the size of the whole batch and a seed, the gradients and `sums_of`.
         """
         self._gradients, self._strategy, self._warn, self._slices = gradients, strategy, warn, 1
 

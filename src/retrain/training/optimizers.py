@@ -75,15 +75,9 @@ class OptimizerTrainer:
     def __init__(
         self, scale: Standardisation, recipe: HeadRecipe, *, class_count: int, shared: bool, steps: int, seed: int
     ) -> None:
-        """Start a head of `class_count` classes.
+        """Start a head of `class_count` classes for a training of `steps`; `seed` decides weights and dropout.
 
-        Args:
-            scale: Standardises bottlenecks.
-            recipe: Layers, optimizer and regularisation.
-            class_count: C.
-            shared: Whether all chunks share their bottlenecks.
-            steps: Those of the whole training.
-            seed: Decides the first weights, and dropout.
+        `shared` tells that all chunks share their bottlenecks, standardised.
         """
         import keras
 
