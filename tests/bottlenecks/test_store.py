@@ -1,9 +1,14 @@
 import multiprocessing
 import os
 import re
+import shutil
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from retrain.bottlenecks.store import DamagedVectorsError, Entry, FileRecord, Stamp, Store
 from retrain.errors import StoreError
@@ -138,3 +143,65 @@ def test_an_index_damaged_inside_is_one_clear_error(tmp_path):
     index.write_bytes(content[: 6 * 4096] + b"\x55" * (len(content) - 6 * 4096))
     with Store(tmp_path / "s", dimension=4) as store, pytest.raises(StoreError, match="delete it to start afresh"):
         list(store.lookup(tmp_path, [f"{i}.jpg" for i in range(2000)]))
+
+
+STRESS = """
+import hashlib, sys, threading
+from pathlib import Path
+import numpy as np
+from retrain.bottlenecks.store import Entry, Stamp, Store
+
+folder = Path(sys.argv[1])
+keys = [hashlib.sha256(b"%d" % n).digest() for n in range(2000)]
+wrong = []
+with Store(folder / "store", dimension=2) as store:
+    vectors = [np.full(2, n, np.float32) for n in range(2000)]
+    entries = [Entry(str(n), Stamp(n, n, n), keys[n], vectors[n]) for n in range(0, 2000, 2)]
+    rows = dict(zip(range(0, 2000, 2), store.put(folder, entries)))
+
+    def look(seed):
+        try:
+            for n in np.random.default_rng(seed).integers(2000, size=20_000).tolist():
+                if store.find(keys[n]) != rows.get(n):
+                    wrong.append(n)
+                elif n in rows and not n % 100 and store.read(np.array([rows[n]]))[0, 0] != n:
+                    wrong.append(n)
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=look, args=(seed,)) for seed in range(4)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+assert not wrong, (len(wrong), wrong[:3])
+"""
+
+
+@pytest.mark.parametrize("python", [sys.executable, "python3.11", "python3.12", "python3.13"])
+def test_threads_that_look_up_at_once_get_known_answers_under_every_python(tmp_path, python):
+    found = shutil.which(python)
+    if not found or subprocess.run([found, "-c", "import numpy"], capture_output=True, check=False).returncode:
+        pytest.skip(f"{python} is not installed, or has no numpy")
+    words = [found, "-W", "error", "-c", STRESS, str(tmp_path)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(words, capture_output=True, text=True, env=env, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_store_may_be_filled_read_and_repaired_from_several_threads(store, tmp_path):
+    wrong = []
+
+    def work(start):
+        for i in range(start, start + 50):
+            rows = np.array(store.put(tmp_path, [entry(i)]))
+            if not np.array_equal(store.read(rows)[0], vector(i)):
+                wrong.append(i)
+            if i % 2:
+                store.forget(rows)
+
+    threads = [threading.Thread(target=work, args=(100 * n,)) for n in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert [store.find(key(i)) is not None for i in range(50)] == [True, False] * 25

@@ -13,8 +13,9 @@ import io
 import itertools
 import os
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -90,7 +91,10 @@ def index_name(path: str, distortion: str = "") -> str:
 
 
 class Store:
-    """The bottlenecks of one backbone; a context manager. Its methods are for one thread, `find` for any."""
+    """The bottlenecks of one backbone; a context manager. Its methods are for any thread.
+
+    SQLite's connections are for one thread each: those of Python 3.12 and 3.13 give two threads wrong rows.
+    """
 
     def __init__(self, folder: Path, *, dimension: int) -> None:
         """Open the store in `folder`, made if needed, of float32 vectors of `dimension`.
@@ -101,12 +105,12 @@ class Store:
         self.folder = folder
         self.dimension = dimension
         self._vectors_path, self._checksums_path = folder / "vectors.f32", folder / "checksums.u32"
+        self._of_thread = threading.local()
+        self._mapping, self._writing = threading.Lock(), threading.Lock()
         with ExitStack() as opened:
             with _store_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-                self._index = opened.enter_context(closing(_connect(folder / "index.sqlite")))
-                self._index.executescript(_SCHEMA)
-                self._finder = opened.enter_context(closing(_connect(folder / "index.sqlite")))
+                opened.enter_context(closing(self._index)).executescript(_SCHEMA)
                 self._vectors_file = opened.enter_context(_open_to_update(self._vectors_path))
                 self._checksums_file = opened.enter_context(_open_to_update(self._checksums_path))
             self._opened = opened.pop_all()
@@ -118,6 +122,13 @@ class Store:
 
     def __exit__(self, *exception: object) -> None:
         self._opened.close()
+
+    @property
+    def _index(self) -> sqlite3.Connection:
+        """Return the calling thread's own connection, which is closed with the thread."""
+        if not hasattr(self._of_thread, "index"):
+            self._of_thread.index = _connect(self.folder / "index.sqlite")
+        return self._of_thread.index  # type: ignore[no-any-return]
 
     def lookup(self, folder: Path, names: Iterable[str]) -> Iterator[FileRecord | None]:
         """Yield the record of each file of an image folder, None for those that the store has never seen.
@@ -142,9 +153,8 @@ class Store:
 
     def find(self, key: bytes) -> int | None:
         """Return the row of a key, None where the store has none."""
-        # The connection is serialised by SQLite itself.
         with _store_errors(self.folder):
-            return _row_of(key, self._finder)
+            return _row_of(key, self._index)
 
     def put(self, folder: Path, entries: Sequence[Entry]) -> list[int | None]:
         """Store results and return the row of each entry, None for those that only have a reason.
@@ -185,11 +195,14 @@ class Store:
 
     def _map(self) -> None:
         """Map as many rows as both files hold now."""
-        count = min(self._vectors_path.stat().st_size // (4 * self.dimension), self._checksums_path.stat().st_size // 4)
-        if count:
-            self._stored = np.memmap(self._vectors_path, np.float32, "r", shape=(count, self.dimension))
-            self._sums = np.memmap(self._checksums_path, np.uint32, "r", shape=(count,))
-        self._verified = np.concatenate([self._verified, np.zeros(max(0, count - len(self._verified)), bool)])
+        with self._mapping:
+            sizes = self._vectors_path.stat().st_size, self._checksums_path.stat().st_size
+            count = min(sizes[0] // (4 * self.dimension), sizes[1] // 4)
+            self._verified = np.concatenate([self._verified, np.zeros(max(0, count - len(self._verified)), bool)])
+            if count:
+                self._sums = np.memmap(self._checksums_path, np.uint32, "r", shape=(count,))
+                # The last, for its length is what other threads look at.
+                self._stored = np.memmap(self._vectors_path, np.float32, "r", shape=(count, self.dimension))
 
     def _verify(self, rows: np.ndarray, vectors: np.ndarray) -> None:
         todo = np.flatnonzero(~self._verified[rows])
@@ -209,10 +222,11 @@ class Store:
 
     def _write(self, first: int, vectors: np.ndarray) -> None:
         for file, data in ((self._vectors_file, vectors), (self._checksums_file, _checksums(vectors)[:, None])):
-            file.seek(4 * data.shape[1] * first)
             unwritten = memoryview(data.tobytes())
-            while unwritten:  # an unbuffered file may write only a part
-                unwritten = unwritten[file.write(unwritten) :]
+            with self._writing:
+                file.seek(4 * data.shape[1] * first)
+                while unwritten:  # an unbuffered file may write only a part
+                    unwritten = unwritten[file.write(unwritten) :]
 
     def _enter(self, folder_id: int, entries: Sequence[Entry], row: int) -> list[int | None]:
         """Commit written rows, which begin at `row`, and the records of their files; return the row of each entry."""
@@ -271,8 +285,19 @@ def _open_to_update(path: Path) -> io.FileIO:
     return path.open("r+b", buffering=0)
 
 
+class _Connection(sqlite3.Connection):
+    """A connection that is closed when nothing refers to it any more; since Python 3.13, others are a warning."""
+
+    def __del__(self) -> None:
+        with suppress(sqlite3.ProgrammingError):  # one that could not be opened
+            self.close()
+
+
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    # Only its thread uses it, but another one may be the last that refers to it.
+    connection = sqlite3.connect(
+        path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=_Connection
+    )
     connection.execute("PRAGMA journal_mode = WAL")
     # Commits survive a kill; a power cut may undo the last ones, whose images are then computed again.
     connection.execute("PRAGMA synchronous = NORMAL")
