@@ -1,7 +1,9 @@
+import contextlib
 import multiprocessing
 import os
 import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -91,8 +93,136 @@ def test_a_file_cut_short_is_damage_and_not_a_crash(store, tmp_path):
     assert error.value.rows.tolist() == [3, 4]
 
 
+def test_words_that_change_places_and_bits_that_flip_in_pairs_are_damage(store, tmp_path):
+    numbers = np.array([0, 2, 2, -2, 0.5, 6, 0, 1], np.float32).reshape(2, 4)
+    entries = [Entry(f"{i}", STAMP, key(i), row) for i, row in enumerate(numbers)]
+    rows = store.put(tmp_path, entries)
+    content = (store.folder / "vectors.f32").read_bytes()
+    words = np.frombuffer(content, np.uint32).reshape(2, 4)
+    for first, second in ((0, 1), (0, 3), (1, 2), (2, 3)):
+        for row in range(2):
+            swapped, negated = words.copy(), words.copy()
+            swapped[row, [first, second]] = swapped[row, [second, first]]
+            negated[row, [first, second]] ^= 0x80000000
+            for changed in (swapped, negated):
+                (store.folder / "vectors.f32").write_bytes(changed.tobytes())
+                with Store(store.folder, dimension=4) as again:
+                    if np.array_equal(changed, words):
+                        assert np.array_equal(again.read(np.array(rows)), numbers)
+                    else:
+                        with pytest.raises(DamagedVectorsError):
+                            again.read(np.array(rows))
+
+
+def _change(folder, statement, *values):
+    with contextlib.closing(sqlite3.connect(folder / "index.sqlite", isolation_level=None)) as index:
+        assert index.execute(statement, values).rowcount > 0
+
+
+@pytest.mark.parametrize("table", ["files", "vectors"])
+@pytest.mark.parametrize("row", [0, 1, 7, 2**40, -1, "x", None])
+def test_an_index_that_points_to_another_row_lends_no_vector(tmp_path, table, row):
+    with Store(tmp_path / "s", dimension=4) as store:
+        store.put(tmp_path, [entry(i) for i in range(3)])
+    column, value = ("name", b"2.jpg") if table == "files" else ("key", key(2)[:16])
+    with contextlib.suppress(sqlite3.IntegrityError):  # NULL is allowed for files only
+        _change(tmp_path / "s", f"UPDATE {table} SET row = ? WHERE {column} = ?", row, value)
+        with Store(tmp_path / "s", dimension=4) as store:
+            (record,) = store.lookup(tmp_path, ["2.jpg"])
+            if table == "files":
+                assert record == (FileRecord(STAMP, None, None) if row is None else None)
+            else:
+                assert store.find(key(2)) is None
+            (mended,) = store.put(tmp_path, [entry(2)])
+            assert list(store.lookup(tmp_path, ["2.jpg"])) == [FileRecord(STAMP, mended, None)]
+            assert store.find(key(2)) == mended
+            assert np.array_equal(store.read(np.array([mended]))[0], vector(2))
+
+
+def test_two_rows_that_change_places_with_their_checksums_are_both_missed(tmp_path):
+    with Store(tmp_path / "s", dimension=4) as store:
+        store.put(tmp_path, [entry(i) for i in range(3)])
+    for name in ("vectors.f32", "checksums.u32"):
+        rows = np.fromfile(tmp_path / "s" / name, np.uint32).reshape(3, -1)
+        rows[[1, 0, 2]].tofile(tmp_path / "s" / name)
+    with Store(tmp_path / "s", dimension=4) as store:
+        known = list(store.lookup(tmp_path, ["0.jpg", "1.jpg", "2.jpg"]))
+        assert known == [None, None, FileRecord(STAMP, 2, None)]
+        assert [store.find(key(i)) for i in range(3)] == [None, None, 2]
+
+
+def _earlier_store(folder, photos):
+    """Write three rows as earlier versions did, with checksums of sums of words."""
+    folder.mkdir()
+    vectors = np.stack([vector(i) for i in range(3)])
+    vectors.tofile(folder / "vectors.f32")
+    (vectors.view(np.uint32).sum(axis=1, dtype=np.uint32) + np.uint32(0x5EED0F00)).tofile(folder / "checksums.u32")
+    with contextlib.closing(sqlite3.connect(folder / "index.sqlite", isolation_level=None)) as index:
+        index.executescript(
+            "CREATE TABLE vectors (key BLOB PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID;"
+            "CREATE TABLE folders (id INTEGER PRIMARY KEY, path BLOB UNIQUE NOT NULL);"
+            "CREATE TABLE files (folder INTEGER, name BLOB, size INTEGER, modified INTEGER, changed INTEGER,"
+            " row INTEGER, reason TEXT, PRIMARY KEY (folder, name)) WITHOUT ROWID;"
+            "CREATE TABLE counter (id INTEGER PRIMARY KEY CHECK (id = 0), rows INTEGER NOT NULL);"
+            "INSERT INTO counter VALUES (0, 3)"
+        )
+        index.execute("INSERT INTO folders VALUES (1, ?)", (os.fsencode(photos.resolve()),))
+        for i in range(3):
+            index.execute("INSERT INTO vectors VALUES (?, ?)", (key(i)[:16], i))
+            index.execute("INSERT INTO files VALUES (1, ?, 10, 20, 30, ?, NULL)", (b"%d.jpg" % i, i))
+
+
+def test_rows_of_an_earlier_version_stay_beside_new_ones(tmp_path):
+    _earlier_store(tmp_path / "s", tmp_path)
+    for number in (3, 4):  # opened twice: what is changed once stays
+        with Store(tmp_path / "s", dimension=4) as store:
+            assert store.put(tmp_path, [entry(number), Entry("again.jpg", STAMP, key(1))]) == [number, 1]
+            known = [record.row for record in store.lookup(tmp_path, ["0.jpg", "1.jpg", "2.jpg", f"{number}.jpg"])]
+            assert known == [0, 1, 2, number]
+            rows = np.array([*known, 1])
+            assert np.array_equal(store.read(rows), np.stack([vector(i) for i in rows]))
+    _change(tmp_path / "s", "UPDATE files SET row = 0 WHERE name = ?", b"1.jpg")
+    with (tmp_path / "s" / "vectors.f32").open("r+b") as file:
+        file.seek(2 * 16)
+        file.write(b"\x55")
+    with Store(tmp_path / "s", dimension=4) as store:
+        assert list(store.lookup(tmp_path, ["1.jpg"])) == [None]
+        with pytest.raises(DamagedVectorsError) as error:
+            store.read(np.arange(5))
+        assert error.value.rows.tolist() == [2]
+
+
+def test_a_store_cut_short_is_missed_before_it_is_read_and_forgotten_in_one_search(tmp_path):
+    count, kept = 50_000, 10_000
+    vectors = np.arange(count, dtype=np.float32)[:, None]
+    with Store(tmp_path / "s", dimension=1) as store:
+        store.put(tmp_path, [Entry(f"{n:06}", STAMP, key(n), vectors[n]) for n in range(count)])
+    os.truncate(tmp_path / "s" / "vectors.f32", 4 * kept)
+    names = [f"{n:06}" for n in range(count)]
+    with Store(tmp_path / "s", dimension=1) as store:
+        assert [n for n, record in enumerate(store.lookup(tmp_path, names)) if record] == list(range(kept))
+        assert store.find(key(kept - 1)) == kept - 1
+        assert store.find(key(kept)) is None
+        with pytest.raises(DamagedVectorsError) as damage:
+            store.read(np.arange(count))
+        searches = []
+        store._index.set_trace_callback(lambda line: searches.append(line) if line.startswith("DELETE") else None)
+        store.forget(damage.value.rows)
+        assert len(searches) <= 3
+        assert (store.find(key(kept - 1)), store.find(key(kept))) == (kept - 1, None)
+        assert list(store.lookup(tmp_path, [names[kept]])) == [None]
+
+
+def test_a_row_that_another_run_forgets_meanwhile_is_no_row_and_is_not_recorded(store, tmp_path):
+    rows = store.put(tmp_path, [entry(1)])
+    with Store(store.folder, dimension=4) as other:
+        other.forget(np.array(rows))
+    assert store.put(tmp_path, [Entry("b.jpg", STAMP, key(1))]) == [None]
+    assert list(store.lookup(tmp_path, ["b.jpg"])) == [None]
+
+
 def test_rows_written_but_never_committed_are_not_found(store, tmp_path):
-    store._write(store._reserve(3), np.stack([vector(9)] * 3))  # what a kill before the commit leaves behind
+    store._write(np.stack([vector(9)] * 3))  # what a kill before the commit leaves behind
     (row,) = store.put(tmp_path, [entry(1)])
     assert row == 3
     assert np.array_equal(store.read(np.array([row]))[0], vector(1))
@@ -141,7 +271,7 @@ def test_an_index_damaged_inside_is_one_clear_error(tmp_path):
     index = tmp_path / "s" / "index.sqlite"
     content = index.read_bytes()
     index.write_bytes(content[: 6 * 4096] + b"\x55" * (len(content) - 6 * 4096))
-    with Store(tmp_path / "s", dimension=4) as store, pytest.raises(StoreError, match="delete it to start afresh"):
+    with pytest.raises(StoreError, match="delete it to start afresh"), Store(tmp_path / "s", dimension=4) as store:
         list(store.lookup(tmp_path, [f"{i}.jpg" for i in range(2000)]))
 
 
