@@ -1,4 +1,5 @@
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import re
@@ -219,6 +220,111 @@ def test_a_row_that_another_run_forgets_meanwhile_is_no_row_and_is_not_recorded(
         other.forget(np.array(rows))
     assert store.put(tmp_path, [Entry("b.jpg", STAMP, key(1))]) == [None]
     assert list(store.lookup(tmp_path, ["b.jpg"])) == [None]
+
+
+READ_ONLY = """
+import sys
+from pathlib import Path
+import numpy as np
+from retrain.bottlenecks.store import Entry, Stamp, Store
+from retrain.errors import StoreError
+
+folder, photos = Path(sys.argv[1]), Path(sys.argv[2])
+key = b"k" * 32
+with Store(folder, dimension=4) as store:
+    (record,) = store.lookup(photos, ["1.jpg"])
+    row = record.row
+    assert store.read(np.array([row])).tolist() == [[1, 2, 3, 4]]
+    assert store.find(key) == row
+    assert store.put(photos / "elsewhere", [Entry("2.jpg", Stamp(4, 5, 6), key)]) == [row]
+    assert [known.row for known in store.lookup(photos / "elsewhere", ["2.jpg"])] == [row]
+    try:
+        store.put(photos, [Entry("3.jpg", Stamp(4, 5, 6), b"new", np.ones(4, np.float32))])
+    except StoreError as error:
+        print(error)
+"""
+
+
+def _without_the_powers_of_root():
+    if os.getuid() == 0:
+        ctypes.CDLL(None).prctl(24, 1, 0, 0, 0)  # PR_CAPBSET_DROP, CAP_DAC_OVERRIDE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="root can be held back by permissions on Linux only")
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_store_that_may_only_be_read_is_read(tmp_path, killed, earlier):
+    folder, photos = tmp_path / "s", tmp_path / "photos"
+    if earlier:
+        _earlier_store(folder, photos)
+        _change(folder, "UPDATE vectors SET key = ? WHERE row = 1", b"k" * 16)
+        content = bytearray((folder / "vectors.f32").read_bytes())
+        content[16:32] = np.arange(1, 5, dtype=np.float32).tobytes()
+        (folder / "vectors.f32").write_bytes(content)
+        sums = np.frombuffer(content, np.uint32).reshape(3, 4).sum(axis=1, dtype=np.uint32) + np.uint32(0x5EED0F00)
+        sums.tofile(folder / "checksums.u32")
+    else:
+        store = Store(folder, dimension=4)
+        store.put(photos, [Entry("1.jpg", STAMP, b"k" * 32, np.arange(1, 5, dtype=np.float32))])
+        if killed:  # what is in the log is not in the index yet
+            shutil.copytree(folder, tmp_path / "killed")
+            folder = tmp_path / "killed"
+        store.__exit__(None, None, None)
+    for path in (*folder.iterdir(), folder):
+        path.chmod(0o555)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    words = [sys.executable, "-W", "error", "-c", READ_ONLY, str(folder), str(photos)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        words, capture_output=True, text=True, env=env, check=False, preexec_fn=_without_the_powers_of_root
+    )
+    folder.chmod(0o755)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "it may only be read" in done.stdout
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from retrain.bottlenecks.store import Entry, Stamp, Store
+from retrain.errors import StoreError
+
+folder, dimension, limit = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+with Store(folder, dimension=dimension) as store:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    for n in range(100_000):
+        try:
+            key = n.to_bytes(32, "little")
+            store.put(folder, [Entry(f"{n}.jpg", Stamp(n, n, n), key, np.full(dimension, n, np.float32))])
+        except StoreError as error:
+            line = error.args[0]
+            break
+    try:
+        list(store.lookup(folder, ["1.jpg"]))
+    except StoreError:
+        pass
+    print(n)
+    print(line)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
+@pytest.mark.parametrize(("dimension", "limit"), [(1000, 150_000), (1, 200_000), (1, 1_000_000)])
+def test_a_disk_that_fills_up_is_one_line_and_what_was_stored_stays(tmp_path, dimension, limit):
+    words = [sys.executable, "-c", FULL_DISK]
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        [*words, str(tmp_path / "s"), str(dimension), str(limit)], capture_output=True, text=True, env=env, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    stored, line = done.stdout.splitlines()
+    assert 0 < int(stored) < 99_999
+    assert "the free disk space" in line
+    with Store(tmp_path / "s", dimension=dimension) as store:
+        rows = np.array([store.find(n.to_bytes(32, "little")) for n in range(int(stored))])
+        assert np.array_equal(store.read(rows)[:, 0], np.arange(int(stored)))
 
 
 def test_rows_written_but_never_committed_are_not_found(store, tmp_path):

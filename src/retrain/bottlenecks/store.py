@@ -12,15 +12,18 @@ Rows are reserved in a transaction, written, and only then entered into the inde
 loses what was in flight and nothing else, and two runs can fill one store at once.
 """
 
+import errno
 import io
 import itertools
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import numpy as np
@@ -110,8 +113,10 @@ class Store:
     def __init__(self, folder: Path, *, dimension: int) -> None:
         """Open the store in `folder`, made if needed, of float32 vectors of `dimension`.
 
+        One that may only be read is read, and what becomes known of files is kept in a copy of its index.
+
         Raises:
-            StoreError: The folder or a file in it cannot be read or written.
+            StoreError: The folder or a file in it cannot be read.
         """
         self.folder = folder
         self.dimension = dimension
@@ -121,10 +126,16 @@ class Store:
         with ExitStack() as opened:
             with _store_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
+                self._index_path = folder / "index.sqlite"
+                arrays = self._vectors_path, self._checksums_path
+                self._files = []
+                if _may_be_written(folder, self._index_path, *arrays):
+                    self._files = [opened.enter_context(_open_to_update(path)) for path in arrays]
+                else:
+                    scratch = Path(opened.enter_context(TemporaryDirectory(prefix="retrain_index_")))
+                    self._index_path = _copy_of_index(self._index_path, scratch)
                 opened.enter_context(closing(self._index)).executescript(_SCHEMA)
                 (self._ordered,) = self._index.execute("SELECT first FROM ordered").fetchone()
-                self._vectors_file = opened.enter_context(_open_to_update(self._vectors_path))
-                self._checksums_file = opened.enter_context(_open_to_update(self._checksums_path))
                 self._stored, self._sums = np.zeros((0, dimension), np.float32), np.zeros(0, np.uint32)
                 self._verified = np.zeros(0, bool)
                 self._map()
@@ -141,7 +152,7 @@ class Store:
     def _index(self) -> sqlite3.Connection:
         """Return the calling thread's own connection, which is closed with the thread."""
         if not hasattr(self._of_thread, "index"):
-            self._of_thread.index = _connect(self.folder / "index.sqlite")
+            self._of_thread.index = _connect(self._index_path)
         return self._of_thread.index  # type: ignore[no-any-return]
 
     def lookup(self, folder: Path, names: Iterable[str]) -> Iterator[FileRecord | None]:
@@ -239,7 +250,7 @@ class Store:
 
     def _map(self) -> None:
         """Map as many rows as both files hold now."""
-        with self._mapping:
+        with self._mapping, _store_errors(self.folder):
             sizes = self._vectors_path.stat().st_size, self._checksums_path.stat().st_size
             count = min(sizes[0] // (4 * self.dimension), sizes[1] // 4)
             if count == len(self._stored):
@@ -275,8 +286,10 @@ class Store:
 
     def _write(self, vectors: np.ndarray) -> list[tuple[int, int]]:
         """Write vectors float32 [n, D] to rows of their own, and return each one's row and checksum."""
+        if not self._files:
+            raise OSError(errno.EROFS, "it may only be read, and lacks features of some photos")
         first, sums = self._reserve(len(vectors)), _checksums(vectors)
-        for file, data in ((self._vectors_file, vectors), (self._checksums_file, sums[:, None])):
+        for file, data in zip(self._files, (vectors, sums[:, None]), strict=True):
             unwritten = memoryview(data.tobytes())
             with self._writing:
                 file.seek(4 * data.shape[1] * first)
@@ -321,10 +334,11 @@ class Store:
         self._index.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._index.execute("COMMIT")
         except BaseException:
-            self._index.execute("ROLLBACK")
+            if self._index.in_transaction:  # SQLite itself has undone one for which the disk had no room
+                self._index.execute("ROLLBACK")
             raise
-        self._index.execute("COMMIT")
 
 
 def _checksums(vectors: np.ndarray) -> np.ndarray:
@@ -351,6 +365,18 @@ def _sums_of_words(vectors: np.ndarray) -> np.ndarray:
     sums: np.ndarray = np.add.reduce(vectors.view(np.uint32), axis=1, dtype=np.uint32)
     sums += np.uint32(_CHECKSUM_OF_ZEROS)
     return sums
+
+
+def _may_be_written(*paths: Path) -> bool:
+    return all(os.access(path, os.W_OK) for path in paths if path.exists())
+
+
+def _copy_of_index(path: Path, folder: Path) -> Path:
+    """Copy an index, and what a killed run left beside it, to a folder."""
+    shutil.copyfile(path, folder / path.name)
+    with suppress(FileNotFoundError):
+        shutil.copyfile(f"{path}-wal", folder / f"{path.name}-wal")
+    return folder / path.name
 
 
 def _open_to_update(path: Path) -> io.FileIO:
