@@ -6,6 +6,7 @@ from backbone_checks import assert_works, in_tensorflow, loaded
 from builders import small_keras
 
 from retrain.backbones import catalogue, families, loading
+from retrain.backbones.runner import BackboneRunner
 from retrain.backbones.sources import WeightsRequest
 from retrain.errors import BackboneError
 
@@ -47,6 +48,52 @@ def test_a_second_load_reads_what_the_first_one_froze(mean_colour_backbone, tmp_
     first = loading.load_backbone(located, tmp_path / "store")
     source.write_bytes(b"nothing that could be frozen again")
     assert loading.load_backbone(located, tmp_path / "store") == first
+
+
+def _flip_a_bit(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["backbone.pb", "backbone.json", "backbone.tflite"])
+@pytest.mark.parametrize("part", ["itself", "its checksum", "its checksum is missing", "a part is missing"])
+def test_a_damaged_part_of_a_stored_backbone_is_made_again(mean_colour_backbone, tmp_path, name, part):
+    located = families.locate(
+        replace(catalogue.find(str(mean_colour_backbone)), target="mean_colour"), WeightsRequest(tmp_path)
+    )
+    folder, lines = tmp_path / "store", []
+
+    def load():
+        found = loading.load_backbone(located, folder)
+        assert BackboneRunner(found, lines.append).model == folder / "backbone.tflite"
+        return found
+
+    first = load()
+    written, checksum = (folder / name).read_bytes(), (folder / f"{name}.sha256").read_bytes()
+    match part:
+        case "itself":
+            _flip_a_bit(folder / name)
+        case "its checksum":
+            _flip_a_bit(folder / f"{name}.sha256")
+        case "its checksum is missing":  # as in folders of earlier versions
+            (folder / f"{name}.sha256").unlink()
+        case "a part is missing":
+            (folder / name).unlink()
+    assert load() == first
+    assert (folder / name).read_bytes() == written
+    assert (folder / f"{name}.sha256").read_bytes() == checksum
+    assert lines == []
+
+
+def test_a_stored_backbone_that_cannot_be_written_is_one_clear_error(mean_colour_backbone, tmp_path):
+    located = families.locate(
+        replace(catalogue.find(str(mean_colour_backbone)), target="mean_colour"), WeightsRequest(tmp_path)
+    )
+    found = loading.load_backbone(located, tmp_path / "store")
+    (tmp_path / "store" / "backbone.tflite.sha256").mkdir()  # stands for a disk without room
+    with pytest.raises(BackboneError, match="cannot write to .*store.*Free some space"):
+        BackboneRunner(found, print).model  # noqa: B018
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", None])

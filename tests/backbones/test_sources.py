@@ -1,5 +1,6 @@
 from retrain.backbones import catalogue, families
-from retrain.backbones.sources import WeightsRequest
+from retrain.backbones.sources import BackboneSource, WeightsRequest
+from retrain.data import decoding
 
 
 def test_anything_that_changes_a_bottleneck_changes_the_folder(tmp_path, codelab_data):
@@ -29,3 +30,10 @@ def test_a_copy_of_the_same_weights_shares_the_folder(tmp_path, codelab_data):
     spec = catalogue.find("mobilenet_0.25_128")
     here, there = (families.locate(spec, WeightsRequest(folder)) for folder in (codelab_data / "models", tmp_path))
     assert here.folder_name == there.folder_name
+
+
+def test_a_changed_decoding_changes_the_folder_and_todays_does_not(monkeypatch):
+    source = BackboneSource(catalogue.find("mobilenet_0.25_128"), "weights", "content")
+    assert source.fingerprint == "c15c3508a5ee89bc"  # as it lies on users' disks
+    monkeypatch.setattr(decoding, "RESIZE_RECIPE", "another")
+    assert source.fingerprint != "c15c3508a5ee89bc"

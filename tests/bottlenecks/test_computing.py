@@ -184,6 +184,23 @@ def test_a_broken_backbone_ends_the_run_and_keeps_what_was_done(folder, store):
     assert fill(folder, store, runner)[2].computed == 0
 
 
+def test_a_row_that_another_run_forgets_meanwhile_is_computed(folder, store):
+    class Raced(Store):
+        def find(self, key):
+            row = super().find(key)
+            if row is not None:
+                store.forget(np.array([row]))
+            return row
+
+    fill(folder, store)
+    shutil.copytree(folder, folder.parent / "copy")
+    runner = MeanColour()
+    with Raced(store.folder, dimension=3) as raced:
+        rows, rejected, found = fill(folder.parent / "copy", raced, runner)
+        assert raced.read(rows) == pytest.approx(expected(folder), abs=1e-4)
+    assert (found.computed, runner.count, rejected) == (12, 12, {})
+
+
 def test_progress_ends_at_the_number_of_images(folder, store):
     seen = []
     fill(folder, store, advance=lambda done, total: seen.append((done, total)))

@@ -1,14 +1,16 @@
 """Backbones as frozen graphs on disk: made once, and found ready by every later run."""
 
+import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from retrain.backbones import families
 from retrain.backbones.sources import BackboneSource
 from retrain.errors import BackboneError
-from retrain.files import write_atomically
+from retrain.files import sha256_of, write_atomically
 from retrain.graphs.freezing import FrozenGraph
 from retrain.preprocessing import InputSpec
 
@@ -29,7 +31,7 @@ class Backbone:
 def load_backbone(
     source: BackboneSource, folder: Path, *, build: Callable[[BackboneSource], FrozenGraph] = families.freeze
 ) -> Backbone:
-    """Return the backbone as a frozen graph in `folder`: found there, or made by `build`.
+    """Return the backbone as a frozen graph in `folder`: found there undamaged, or made by `build`.
 
     Raises:
         RetrainError: It cannot be read, is refused, or does not say what is needed to run it.
@@ -49,13 +51,51 @@ def write_backbone(frozen: FrozenGraph, folder: Path, *, architecture: str) -> B
             f"127.5 and 127.5 for [-1, 1], 0 and 255 for [0, 1], 0 and 1 for 0 to 255."
         )
     backbone = Backbone(architecture, folder / "backbone.pb", frozen.input, frozen.target, frozen.dimension)
-    try:
-        # The description comes last: where it is, the graph is whole.
-        write_atomically(backbone.graph, frozen.graph_def.SerializeToString(deterministic=True))
-        write_atomically(folder / _DESCRIPTION, _to_json(backbone).encode())
-    except OSError as error:
-        raise BackboneError(f"cannot write to {folder}: {error.strerror}. Give another --bottleneck_dir.") from error
+    # The description comes last: where it is, the graph is whole.
+    write_with_checksum(backbone.graph, frozen.graph_def.SerializeToString(deterministic=True))
+    write_with_checksum(folder / _DESCRIPTION, _to_json(backbone).encode())
     return backbone
+
+
+def write_with_checksum(path: Path, data: bytes) -> None:
+    """Write a part of a backbone, and its SHA-256 beside it.
+
+    Raises:
+        BackboneError: The disk is full, or the folder cannot be written.
+    """
+    try:
+        # Of a run that is killed between the two, there is no file that would be taken for whole.
+        _write_checksum(path, hashlib.sha256(data).hexdigest())
+        write_atomically(path, data)
+    except OSError as error:
+        raise BackboneError(
+            f"cannot write to {path.parent}: {error.strerror}. Free some space, or give another --bottleneck_dir."
+        ) from error
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether a part of a backbone is there, and is what was written.
+
+    Earlier versions wrote no checksum: it is added.
+    """
+    try:
+        found = sha256_of(path)
+        written = _checksum_path(path).read_bytes() if _checksum_path(path).exists() else None
+    except OSError:
+        return False
+    if written is None:
+        with suppress(OSError):  # a disk that may only be read
+            _write_checksum(path, found)
+    return written is None or written.split()[:1] == [found.encode()]
+
+
+def _checksum_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _write_checksum(path: Path, checksum: str) -> None:
+    """Write a checksum as `sha256sum --check` reads it."""
+    write_atomically(_checksum_path(path), f"{checksum}  {path.name}\n".encode())
 
 
 def _to_json(backbone: Backbone) -> str:
@@ -76,10 +116,12 @@ def _to_json(backbone: Backbone) -> str:
 
 def _read(folder: Path) -> Backbone | None:
     """Return the backbone that an earlier run left in a folder, None where there is none that is whole."""
+    if not is_whole(folder / _DESCRIPTION):
+        return None
     try:
         row = json.loads((folder / _DESCRIPTION).read_text())
         spec = InputSpec(*(row[name] for name in ("source", "height", "width", "mean", "std")))
         backbone = Backbone(row["architecture"], folder / row["graph"], spec, row["target"], row["dimension"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return backbone if backbone.graph.exists() else None
+    return backbone if is_whole(backbone.graph) else None

@@ -13,9 +13,8 @@ import numpy as np
 
 from retrain import workers
 from retrain.backbones import devices
-from retrain.backbones.loading import Backbone
+from retrain.backbones.loading import Backbone, is_whole, write_with_checksum
 from retrain.errors import BackboneError
-from retrain.files import write_atomically
 from retrain.formats.litert import conversion
 from retrain.formats.litert.model import Runner
 from retrain.graphs import editing, reading
@@ -48,15 +47,20 @@ class BackboneRunner:
 
     @functools.cached_property
     def model(self) -> Path | None:
-        """Return the backbone as a LiteRT model, converted at the first use; None where LiteRT cannot run it."""
+        """Return the backbone as an undamaged LiteRT model, converted where there is none; None if it cannot be.
+
+        Raises:
+            BackboneError: It cannot be written.
+        """
         model, backbone = self.backbone.graph.with_name("backbone.tflite"), self.backbone
-        if not model.exists():
+        if not is_whole(model):
             try:
                 graph_def = reading.read_graph(backbone.graph)
-                write_atomically(model, conversion.to_float32(graph_def, backbone.input, target=backbone.target))
+                converted = conversion.to_float32(graph_def, backbone.input, target=backbone.target)
             except BackboneError as error:
                 self._warn(f"{error} TensorFlow runs it instead.")
                 return None
+            write_with_checksum(model, converted)
         return model
 
     def runner(self) -> Runner:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from retrain.backbones.catalogue import BackboneSpec
+from retrain.data import decoding
 from retrain.errors import BackboneError
 from retrain.files import sha256_of
 from retrain.preprocessing import InputSpec
 
 FORMAT = 2  # of the cached backbone and its bottlenecks: raise it when either changes
+_FIRST_RESIZE_RECIPE = "pillow-draft-bilinear-1"  # of all stores until it entered the fingerprint
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class BackboneSource:
             "member": spec.member,
         }
         parts = {"format": FORMAT, "spec": row, "content": self.content}
+        if decoding.RESIZE_RECIPE != _FIRST_RESIZE_RECIPE:
+            parts["resize"] = decoding.RESIZE_RECIPE
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

@@ -185,18 +185,25 @@ def compute(
     rows = np.full(len(variants), NO_ROW, np.int64)
     rejected: dict[str, str] = {}
     computed = legacy = done = 0
+    forgotten = []  # by another run, which found their rows damaged after this one had found them
     for results in compute_results(variants, todo, extractor, store.find):
         with extractor.stopwatch.measure("storing"):
             stored_rows = store.put(extractor.image_dir, [result.entry for result in results])
         for result, row in zip(results, stored_rows, strict=True):
-            if row is None:
-                rejected[variants[result.position].path] = result.entry.reason or ""
-            else:
+            if row is not None:
                 rows[result.position] = row
+            elif result.entry.reason is not None:
+                rejected[variants[result.position].path] = result.entry.reason
+            else:
+                forgotten.append(result.position)
             legacy += result.legacy
             computed += result.entry.vector is not None and not result.legacy
         done += len(results)
         advance(done, len(todo))
+    if forgotten:
+        again = compute(variants, sorted(forgotten), extractor=extractor, store=store)
+        rows, rejected = np.maximum(rows, again.rows), rejected | again.rejected
+        computed, legacy = computed + again.computed, legacy + again.legacy
     return ComputeResult(rows, rejected, computed, legacy, len(todo))
 
 

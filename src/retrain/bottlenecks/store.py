@@ -5,18 +5,25 @@ its checksum at byte 4 i; `index.sqlite` maps the key of an image's content to i
 (by size and times) had which content, so that an unchanged file need not be read again. Both arrays are mapped
 into memory: a million vectors cost address space, not memory.
 
+The index also says which checksum the row of a key, or of a file, has. So a row must prove that its bytes are whole,
+and that it is the row that was meant: no flipped row number lends a photo another's vector.
+
 Rows are reserved in a transaction, written, and only then entered into the index, so that a kill at any moment
 loses what was in flight and nothing else, and two runs can fill one store at once.
 """
 
+import errno
 import io
 import itertools
 import os
+import shutil
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import numpy as np
@@ -32,10 +39,16 @@ _SCHEMA = """
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS counter (id INTEGER PRIMARY KEY CHECK (id = 0), rows INTEGER NOT NULL);
     INSERT OR IGNORE INTO counter VALUES (0, 0);
+    CREATE TABLE IF NOT EXISTS ordered (id INTEGER PRIMARY KEY CHECK (id = 0), first INTEGER NOT NULL);
+    INSERT OR IGNORE INTO ordered SELECT 0, rows FROM counter;
 """
+# Columns that came later. Rows before `ordered.first` are older, and have checksums that no order of words changes.
+_COLUMNS = ("vectors", "checksum INTEGER"), ("files", "checksum INTEGER"), ("files", "decoder TEXT")
 _NAMES_AT_ONCE = 50_000
 _BUSY_SECONDS = 60
 _CHECKSUM_OF_ZEROS = 0x5EED0F00  # a row that was never written must not look whole
+_ODD = 0x9E3779B1  # the golden ratio times 2^32: its odd multiples are far apart
+_CACHED_WORDS = 2**16  # so many at a time stay in the processor's cache
 KEY_BYTES = 16  # of the SHA-256: two of a billion images share them with a probability of 1e-21
 
 
@@ -55,18 +68,19 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """A file as the store last saw it: its row, or the reason why it has none."""
+    """A file as the store last saw it: its row, or the reason why it has none, and the `decoder` that gave it."""
 
     stamp: Stamp
     row: int | None
     reason: str | None
+    decoder: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One result for `Store.put`: a key and its vector (None if the store has it), or a reason.
 
-    `name` is from `index_name`.
+    `name` is from `index_name`; `decoder` is what gave the reason.
     """
 
     name: str
@@ -74,6 +88,7 @@ class Entry:
     key: bytes = b""
     vector: np.ndarray | None = None
     reason: str | None = None
+    decoder: str | None = None
 
 
 class DamagedVectorsError(StoreError):
@@ -90,28 +105,42 @@ def index_name(path: str, distortion: str = "") -> str:
 
 
 class Store:
-    """The bottlenecks of one backbone; a context manager. Its methods are for one thread, `find` for any."""
+    """The bottlenecks of one backbone; a context manager. Its methods are for any thread.
+
+    SQLite's connections are for one thread each: those of Python 3.12 and 3.13 give two threads wrong rows.
+    """
 
     def __init__(self, folder: Path, *, dimension: int) -> None:
         """Open the store in `folder`, made if needed, of float32 vectors of `dimension`.
 
+        One that may only be read is read, and what becomes known of files is kept in a copy of its index.
+
         Raises:
-            StoreError: The folder or a file in it cannot be read or written.
+            StoreError: The folder or a file in it cannot be read.
         """
         self.folder = folder
         self.dimension = dimension
         self._vectors_path, self._checksums_path = folder / "vectors.f32", folder / "checksums.u32"
+        self._of_thread = threading.local()
+        self._mapping, self._writing = threading.Lock(), threading.Lock()
         with ExitStack() as opened:
             with _store_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-                self._index = opened.enter_context(closing(_connect(folder / "index.sqlite")))
-                self._index.executescript(_SCHEMA)
-                self._finder = opened.enter_context(closing(_connect(folder / "index.sqlite")))
-                self._vectors_file = opened.enter_context(_open_to_update(self._vectors_path))
-                self._checksums_file = opened.enter_context(_open_to_update(self._checksums_path))
+                self._index_path = folder / "index.sqlite"
+                arrays = self._vectors_path, self._checksums_path
+                self._files = []
+                if _may_be_written(folder, self._index_path, *arrays):
+                    self._files = [opened.enter_context(_open_to_update(path)) for path in arrays]
+                else:
+                    scratch = Path(opened.enter_context(TemporaryDirectory(prefix="retrain_index_")))
+                    self._index_path = _copy_of_index(self._index_path, scratch)
+                opened.enter_context(closing(self._index)).executescript(_SCHEMA)
+                (self._ordered,) = self._index.execute("SELECT first FROM ordered").fetchone()
+                self._stored, self._sums = np.zeros((0, dimension), np.float32), np.zeros(0, np.uint32)
+                self._verified = np.zeros(0, bool)
+                self._map()
+                self._add_columns()
             self._opened = opened.pop_all()
-        self._stored, self._sums = np.zeros((0, dimension), np.float32), np.zeros(0, np.uint32)
-        self._verified = np.zeros(0, bool)
 
     def __enter__(self) -> Self:
         return self
@@ -119,45 +148,79 @@ class Store:
     def __exit__(self, *exception: object) -> None:
         self._opened.close()
 
+    @property
+    def _index(self) -> sqlite3.Connection:
+        """Return the calling thread's own connection, which is closed with the thread."""
+        if not hasattr(self._of_thread, "index"):
+            self._of_thread.index = _connect(self._index_path)
+        return self._of_thread.index  # type: ignore[no-any-return]
+
     def lookup(self, folder: Path, names: Iterable[str]) -> Iterator[FileRecord | None]:
-        """Yield the record of each file of an image folder, None for those that the store has never seen.
+        """Yield the record of each file of an image folder, None for those never seen, and those whose row is lost.
 
         The names are from `index_name`; the more sorted they are, the faster.
         """
+        self._map()
         remaining = iter(names)
         while encoded := [os.fsencode(name) for name in itertools.islice(remaining, _NAMES_AT_ONCE)]:
             records = self._records(folder, encoded)
-            for name in encoded:
-                row = records.get(name)
-                yield FileRecord(Stamp(*row[:3]), row[3], row[4]) if row else None
+            yield from map(records.get, encoded)
 
-    def _records(self, folder: Path, encoded: Sequence[bytes]) -> dict[bytes, tuple[Any, ...]]:
+    def _add_columns(self) -> None:
+        """Give an index of an earlier version the columns that it lacks; its rows have the checksums that they have."""
+        with self._transaction():
+            for table, column in _COLUMNS:
+                name = column.split()[0]
+                if name not in [row[1] for row in self._index.execute(f"PRAGMA table_info({table})")]:
+                    self._index.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
+                    if name == "checksum":
+                        self._index.create_function("checksum_of", 1, self._checksum_of)
+                        self._index.execute(f"UPDATE {table} SET checksum = checksum_of(row)")
+
+    def _checksum_of(self, row: Any) -> int | None:
+        """Return the checksum in the files of what the index calls a row, None where there is no such row."""
+        there = isinstance(row, int) and 0 <= row < len(self._sums)
+        return int(self._sums[row]) if there else None
+
+    def _proves(self, row: Any, checksum: Any) -> bool:
+        """Return whether a row has the checksum that the index says."""
+        return checksum is not None and self._checksum_of(row) == checksum
+
+    def _records(self, folder: Path, encoded: Sequence[bytes]) -> dict[bytes, FileRecord]:
         with _store_errors(self.folder):
             rows = self._index.execute(
-                "SELECT name, size, modified, changed, row, reason FROM files"
+                "SELECT name, size, modified, changed, row, reason, checksum, decoder FROM files"
                 " WHERE folder = ? AND name BETWEEN ? AND ?",
                 (self._folder_id(folder), min(encoded), max(encoded)),
             )
-            return {row[0]: row[1:] for row in rows}
+            return {
+                name: FileRecord(Stamp(*stamp), row, reason, decoder)
+                for name, *stamp, row, reason, checksum, decoder in rows
+                if row is None or self._proves(row, checksum)
+            }
 
     def find(self, key: bytes) -> int | None:
-        """Return the row of a key, None where the store has none."""
-        # The connection is serialised by SQLite itself.
+        """Return the row of a key, None where the store has none, or has lost it."""
         with _store_errors(self.folder):
-            return _row_of(key, self._finder)
+            return self._find(key)[0]
+
+    def _find(self, key: bytes) -> tuple[int | None, int | None]:
+        """Return the row of a key and its checksum, None for both where the store has none."""
+        hit = self._index.execute("SELECT row, checksum FROM vectors WHERE key = ?", (key[:KEY_BYTES],)).fetchone()
+        if hit and self._checksum_of(hit[0]) is None:  # perhaps written since
+            self._map()
+        return hit if hit and self._proves(*hit) else (None, None)
 
     def put(self, folder: Path, entries: Sequence[Entry]) -> list[int | None]:
-        """Store results and return the row of each entry, None for those that only have a reason.
+        """Store results and return the row of each entry, None for those that have a reason, or a lost key.
 
         Raises:
             StoreError: The disk is full, or the store cannot be written.
         """
         with _store_errors(self.folder):
             new = [entry.vector for entry in entries if entry.vector is not None]
-            first = self._reserve(len(new)) if new else 0
-            if new:
-                self._write(first, np.stack(new).astype(np.float32, copy=False))
-            return self._enter(self._folder_id(folder), entries, first)
+            written = self._write(np.stack(new).astype(np.float32, copy=False)) if new else []
+            return self._enter(self._folder_id(folder), entries, written)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Return the vectors of rows int64 [n] as float32 [n, D], each checked once against its checksum.
@@ -179,28 +242,43 @@ class Store:
     def forget(self, rows: np.ndarray) -> None:
         """Drop rows from the index, so that their images are computed again."""
         with _store_errors(self.folder), self._transaction():
-            for row in rows.tolist():
-                self._index.execute("DELETE FROM vectors WHERE row = ?", (row,))
-                self._index.execute("DELETE FROM files WHERE row = ?", (row,))
+            self._index.execute("CREATE TEMP TABLE IF NOT EXISTS forgotten (row INTEGER PRIMARY KEY)")
+            self._index.executemany("INSERT OR IGNORE INTO forgotten VALUES (?)", zip(rows.tolist()))
+            for table in ("vectors", "files"):  # each is searched once, whatever the number of rows
+                self._index.execute(f"DELETE FROM {table} WHERE row IN (SELECT row FROM forgotten)")
+            self._index.execute("DELETE FROM forgotten")
 
     def _map(self) -> None:
         """Map as many rows as both files hold now."""
-        count = min(self._vectors_path.stat().st_size // (4 * self.dimension), self._checksums_path.stat().st_size // 4)
-        if count:
-            self._stored = np.memmap(self._vectors_path, np.float32, "r", shape=(count, self.dimension))
-            self._sums = np.memmap(self._checksums_path, np.uint32, "r", shape=(count,))
-        self._verified = np.concatenate([self._verified, np.zeros(max(0, count - len(self._verified)), bool)])
+        with self._mapping, _store_errors(self.folder):
+            sizes = self._vectors_path.stat().st_size, self._checksums_path.stat().st_size
+            count = min(sizes[0] // (4 * self.dimension), sizes[1] // 4)
+            if count == len(self._stored):
+                return
+            self._verified = np.concatenate([self._verified, np.zeros(max(0, count - len(self._verified)), bool)])
+            if count:
+                self._sums = np.asarray(np.memmap(self._checksums_path, np.uint32, "r", shape=(count,)))
+                # The last, for its length is what other threads look at.
+                self._stored = np.memmap(self._vectors_path, np.float32, "r", shape=(count, self.dimension))
 
     def _verify(self, rows: np.ndarray, vectors: np.ndarray) -> None:
         todo = np.flatnonzero(~self._verified[rows])
         if not len(todo):
             return
         # Adding up all vectors costs less than copying most of them.
-        sums = _checksums(vectors[todo]) if 2 * len(todo) < len(rows) else _checksums(vectors)[todo]
+        few = 2 * len(todo) < len(rows)
+        sums = self._checksums(rows[todo], vectors[todo]) if few else self._checksums(rows, vectors)[todo]
         bad = sums != self._sums[rows[todo]]
         self._verified[rows[todo[~bad]]] = True
         if bad.any():
             raise DamagedVectorsError(np.unique(rows[todo[bad]]))
+
+    def _checksums(self, rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """Return the checksums uint32 [n] that vectors float32 [n, D] should have as these rows int64 [n]."""
+        old = rows < self._ordered
+        if not old.any():
+            return _checksums(vectors)
+        return np.where(old, _sums_of_words(vectors), _checksums(vectors))
 
     def _reserve(self, count: int) -> int:
         """Return the first of `count` rows that no other writer will use."""
@@ -209,27 +287,40 @@ class Store:
             (end,) = self._index.execute("SELECT rows FROM counter").fetchone()
         return int(end) - count
 
-    def _write(self, first: int, vectors: np.ndarray) -> None:
-        for file, data in ((self._vectors_file, vectors), (self._checksums_file, _checksums(vectors)[:, None])):
-            file.seek(4 * data.shape[1] * first)
+    def _write(self, vectors: np.ndarray) -> list[tuple[int, int]]:
+        """Write vectors float32 [n, D] to rows of their own, and return each one's row and checksum."""
+        if not self._files:
+            raise OSError(errno.EROFS, "it may only be read, and lacks features of some photos")
+        first, sums = self._reserve(len(vectors)), _checksums(vectors)
+        for file, data in zip(self._files, (vectors, sums[:, None]), strict=True):
             unwritten = memoryview(data.tobytes())
-            while unwritten:  # an unbuffered file may write only a part
-                unwritten = unwritten[file.write(unwritten) :]
+            with self._writing:
+                file.seek(4 * data.shape[1] * first)
+                while unwritten:  # an unbuffered file may write only a part
+                    unwritten = unwritten[file.write(unwritten) :]
+        return list(enumerate(sums.tolist(), first))
 
-    def _enter(self, folder_id: int, entries: Sequence[Entry], row: int) -> list[int | None]:
-        """Commit written rows, which begin at `row`, and the records of their files; return the row of each entry."""
+    def _enter(self, folder_id: int, entries: Sequence[Entry], written: Iterable[tuple[int, int]]) -> list[int | None]:
+        """Commit written rows with their checksums, and the records of files; return the row of each entry."""
+        new = iter(written)
         rows: list[int | None] = []
         with self._transaction():
             for entry in entries:
-                if entry.vector is not None:
-                    # Another run may have stored the same image meanwhile: its row is kept, ours is never read.
-                    self._index.execute("INSERT OR IGNORE INTO vectors VALUES (?, ?)", (entry.key[:KEY_BYTES], row))
-                    row += 1
-                rows.append(None if entry.reason is not None else _row_of(entry.key, self._index))
+                # Another run may have stored the same image meanwhile: its row is kept, ours is never read.
+                row, checksum = self._find(entry.key)
+                mine = None if entry.vector is None else next(new)
+                if mine and row is None:
+                    row, checksum = mine
+                    self._index.execute(
+                        "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", (entry.key[:KEY_BYTES], *mine)
+                    )
+                rows.append(row)
+                if row is None and entry.reason is None:
+                    continue  # another run has found it damaged, and has forgotten it, meanwhile
                 stamp = (entry.stamp.size, entry.stamp.modified, entry.stamp.changed)
                 self._index.execute(
-                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (folder_id, os.fsencode(entry.name), *stamp, rows[-1], entry.reason),
+                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (folder_id, os.fsencode(entry.name), *stamp, row, entry.reason, checksum, entry.decoder),
                 )
         return rows
 
@@ -246,26 +337,49 @@ class Store:
         self._index.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._index.execute("COMMIT")
         except BaseException:
-            self._index.execute("ROLLBACK")
+            if self._index.in_transaction:  # SQLite itself has undone one for which the disk had no room
+                self._index.execute("ROLLBACK")
             raise
-        self._index.execute("COMMIT")
-
-
-def _row_of(key: bytes, index: sqlite3.Connection) -> int | None:
-    hit = index.execute("SELECT row FROM vectors WHERE key = ?", (key[:KEY_BYTES],)).fetchone()
-    return None if hit is None else int(hit[0])
 
 
 def _checksums(vectors: np.ndarray) -> np.ndarray:
-    """Return uint32 [n], the sum of the 32-bit words of each vector float32 [n, D], not 0 for zeros.
+    """Return uint32 [n], a hash of the words of each vector float32 [n, D] and of their order, not 0 for zeros.
 
-    It finds torn, lost and overwritten rows as surely as a CRC, at fourteen times the speed: a training on a
-    million bottlenecks reads gigabytes of them.
+    It finds torn, lost and overwritten rows as surely as a CRC, at three times the speed: a training on a million
+    bottlenecks reads gigabytes of them.
     """
+    words, sums = vectors.view(np.uint32), np.empty(len(vectors), np.uint32)
+    weights = np.arange(1, 2 * vectors.shape[1], 2, dtype=np.uint32) * np.uint32(_ODD)
+    at_once = max(1, _CACHED_WORDS // vectors.shape[1])
+    for start in range(0, len(vectors), at_once):
+        block = words[start : start + at_once]
+        # The upper half of a float says most, and a product's upper half knows nothing of that of its factors.
+        mixed = block >> 16
+        mixed ^= block
+        np.einsum("ij,j->i", mixed, weights, out=sums[start : start + at_once])
+    sums += np.uint32(_CHECKSUM_OF_ZEROS)
+    return sums
+
+
+def _sums_of_words(vectors: np.ndarray) -> np.ndarray:
+    """Return uint32 [n], the checksums of earlier versions: sums of the words of each vector float32 [n, D]."""
     sums: np.ndarray = np.add.reduce(vectors.view(np.uint32), axis=1, dtype=np.uint32)
     sums += np.uint32(_CHECKSUM_OF_ZEROS)
     return sums
+
+
+def _may_be_written(*paths: Path) -> bool:
+    return all(os.access(path, os.W_OK) for path in paths if path.exists())
+
+
+def _copy_of_index(path: Path, folder: Path) -> Path:
+    """Copy an index, and what a killed run left beside it, to a folder."""
+    shutil.copyfile(path, folder / path.name)
+    with suppress(FileNotFoundError):
+        shutil.copyfile(f"{path}-wal", folder / f"{path.name}-wal")
+    return folder / path.name
 
 
 def _open_to_update(path: Path) -> io.FileIO:
@@ -273,8 +387,19 @@ def _open_to_update(path: Path) -> io.FileIO:
     return path.open("r+b", buffering=0)
 
 
+class _Connection(sqlite3.Connection):
+    """A connection that is closed when nothing refers to it any more; since Python 3.13, others are a warning."""
+
+    def __del__(self) -> None:
+        with suppress(sqlite3.ProgrammingError):  # one that could not be opened
+            self.close()
+
+
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    # Only its thread uses it, but another one may be the last that refers to it.
+    connection = sqlite3.connect(
+        path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=_Connection
+    )
     connection.execute("PRAGMA journal_mode = WAL")
     # Commits survive a kill; a power cut may undo the last ones, whose images are then computed again.
     connection.execute("PRAGMA synchronous = NORMAL")
