@@ -1,7 +1,10 @@
-"""Writes files completely or not at all; their size and hash."""
+"""Reads files of a user's and writes files completely or not at all; their size and hash."""
 
+import errno
 import hashlib
+import io
 import os
+import stat
 from pathlib import Path
 
 from retrain.errors import ExportError
@@ -70,3 +73,52 @@ def sha256_of(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# Opening a named pipe would wait for a writer; on Windows, text mode would change bytes.
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+
+
+def open_regular(path: str | os.PathLike[str]) -> io.FileIO:
+    """Return a regular file opened for reading; a pipe or a device, or a link to one, is never opened.
+
+    Raises:
+        OSError: It cannot be read, or is no regular file.
+    """
+    check_regular(os.stat(path), path)  # noqa: PTH116
+    file = io.FileIO(os.open(path, _OPEN_FLAGS))
+    try:
+        check_regular(os.fstat(file.fileno()), path)  # another file may have taken its place
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
+def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Return the content of a regular file of at most `limit` bytes; of one that grows, what it held when opened.
+
+    Raises:
+        OSError: It cannot be read, is no regular file, or is larger.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise OSError(errno.EFBIG, f"{size:,} bytes, and at most {limit:,} are read", os.fspath(path))
+        parts = []
+        while size > 0 and (part := file.read(size)):
+            parts.append(part)
+            size -= len(part)
+    return b"".join(parts)
+
+
+def check_regular(status: os.stat_result, path: str | os.PathLike[str]) -> None:
+    """Refuse what is no regular file.
+
+    Raises:
+        OSError: A folder, a pipe, a device or a socket.
+    """
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(path))

@@ -29,6 +29,20 @@ def test_where_no_name_looks_like_an_images_the_files_are_looked_at(tmp_path):
     assert [path.name for path in image_files.expand_paths([str(tmp_path)])] == ["IMG_1", "IMG_2"]
 
 
+def test_in_a_folder_the_content_decides_about_other_names_and_other_photos_are_named(tmp_path):
+    for name in ("1.jpg", "2.jfif", "3.jpe", "sub/4"):
+        photo(tmp_path / "x.png", (1, 2, 3))
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "x.png").rename(tmp_path / name)
+    for name in ("5.heic", "6", "7.NEF"):
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic" if name == "6" else b"")
+    for name in ("notes.txt", "film.mp4"):
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypisom")
+    os.mkfifo(tmp_path / "pipe")
+    found = [path.name for path in image_files.expand_paths([str(tmp_path)])]
+    assert found == ["1.jpg", "2.jfif", "3.jpe", "5.heic", "6", "7.NEF", "4"]
+
+
 @pytest.mark.parametrize("word", ["https://example.org/a.jpg", "HTTP://x/y.png", "s3://bucket/a.jpg", "file:///a.jpg"])
 def test_a_url_is_refused_with_what_to_do(word):
     with pytest.raises(UsageError, match="is a URL, and only files are read. Download it first"):

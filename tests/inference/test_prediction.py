@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -33,6 +34,13 @@ def test_an_unreadable_image_costs_only_itself(graph, tmp_path):
     assert "not a JPEG" in results[0].error
     assert "No such file" in results[1].error
     assert results[2].ranked[0].label == "red"
+
+
+def test_a_pipe_or_a_device_is_named_and_never_opened(graph, tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    results = list(prediction.label(model_loading.load(graph), [tmp_path / "pipe.jpg", tmp_path / "zero.jpg"]))
+    assert [r.error for r in results] == ["not a regular file"] * 2
 
 
 def test_the_litert_form_gives_the_same_answers(both, tmp_path):

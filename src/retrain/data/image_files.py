@@ -3,16 +3,24 @@
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from retrain.errors import DatasetError, UsageError
+from retrain.files import open_regular, read_regular
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 JPEG_MAGIC = b"\xff\xd8\xff"
 MAGIC_BYTES = 12
 _MAGIC = (JPEG_MAGIC, b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+MAX_PIXELS = 2**30 // 12  # 89 million decoded pixels, Pillow's own limit: beyond it lie mistakes and attacks
+MAX_FILE_BYTES = 2**30  # of one image file, read into memory whole
+_OTHER_FORMATS = {b"ftyp" + brand: "HEIC" for brand in (b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1")}
+_OTHER_FORMATS |= {b"ftypavif": "AVIF", b"ftypavis": "AVIF", b"ftypcrx ": "CR3"}
+_OTHER_PHOTOS = frozenset(
+    ".heic .heif .avif .jxl .jp2 .psd .dng .arw .cr2 .cr3 .nef .nrw .orf .pef .raf .raw .rw2 .srw".split()
+)
 
 
 def has_image_magic(head: bytes) -> bool:
@@ -20,13 +28,41 @@ def has_image_magic(head: bytes) -> bool:
     return head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
 
 
+def has_image_name(name: str) -> bool:
+    """Return whether a file's name ends like an image's."""
+    return name.lower().endswith(EXTENSIONS)
+
+
 def is_image(path: Path) -> bool:
     """Return whether a file begins like an image; False if it cannot be read."""
+    return has_image_magic(_head(path))
+
+
+def is_other_photo(path: Path) -> bool:
+    """Return whether a file is a photo of a format that retrain does not read, HEIC say."""
+    return path.suffix.lower() in _OTHER_PHOTOS or other_format(_head(path)) is not None
+
+
+def other_format(head: bytes) -> str | None:
+    """Return the name of a photo format that retrain does not read, from a file's first `MAGIC_BYTES`, else None."""
+    return _OTHER_FORMATS.get(head[4:12])
+
+
+def read_image(path: Path) -> bytes:
+    """Return the content of an image file.
+
+    Raises:
+        OSError: It cannot be read, is no regular file, or holds more than `MAX_FILE_BYTES`.
+    """
+    return read_regular(path, MAX_FILE_BYTES)
+
+
+def _head(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            return has_image_magic(file.read(MAGIC_BYTES))
+        with open_regular(path) as file:
+            return file.read(MAGIC_BYTES)
     except OSError:
-        return False
+        return b""
 
 
 STANDARD_INPUT = "-"
@@ -37,7 +73,7 @@ _URL_AS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 def expand_paths(words: Sequence[str]) -> list[Path]:
     """Return the image files that arguments name: a file, a folder's image files at any depth, or a pattern's files.
 
-    A file that does not exist is returned too: reading it reports that it is missing.
+    A file that does not exist is returned too, and a photo of a format that is not read: reading it says so.
 
     Raises:
         UsageError: A URL, or a pattern or folder without images.
@@ -75,32 +111,46 @@ def unreadable_reason(path: Path, error: OSError) -> str:
 def _images_of(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    names = list(files_below(path))
-    # As in training: if no name looks like an image's, the files' contents decide.
-    images = [name for name in names if name.lower().endswith(EXTENSIONS)] or [n for n in names if is_image(path / n)]
-    return [path / name for name in images]
+    # As in training, the content decides about a file of another name. Photos that are not read are named, each with
+    # its reason.
+    files = ((name, path / name) for name in files_below(path))
+    return [file for name, file in files if has_image_name(name) or is_image(file) or is_other_photo(file)]
 
 
-def files_below(folder: Path) -> Iterator[str]:
+def files_below(folder: Path, follow: Callable[[str], bool] = lambda link: True) -> Iterator[str]:
     """Yield the paths of all visible files below a folder, relative to it, "/"-separated, sorted within each folder.
+
+    Symbolic links count where `follow` returns True for their path, those that lead back up only once.
 
     Raises:
         DatasetError: A folder cannot be read.
     """
     visited: set[tuple[int, int]] = set()
-
-    def refuse(error: OSError) -> None:
-        raise DatasetError(f"cannot read the folder {error.filename}: {error.strerror}. Check its permissions.")
-
-    for parent, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        status = Path(parent).stat()
-        if (status.st_dev, status.st_ino) in visited:  # a symbolic link that leads back up
-            folders.clear()
+    waiting = [("", str(folder))]
+    while waiting:
+        prefix, parent = waiting.pop()
+        try:
+            status = os.stat(parent)  # noqa: PTH116
+            with os.scandir(parent) as listed:
+                entries = sorted((e for e in listed if not e.name.startswith(".")), key=lambda entry: entry.name)
+        except OSError as error:
+            raise DatasetError(f"cannot read the folder {parent}: {error.strerror}. Check its permissions.") from error
+        if (status.st_dev, status.st_ino) in visited:
             continue
         visited.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        below = os.path.relpath(parent, folder).replace(os.sep, "/")
-        prefix = "" if below == "." else f"{below}/"
-        for name in sorted(files):
-            if not name.startswith("."):
-                yield prefix + name
+        below = []
+        for entry in entries:
+            if entry.is_symlink() and not follow(entry.path):
+                continue
+            if _is_folder(entry):
+                below.append((f"{prefix}{entry.name}/", entry.path))
+            else:
+                yield prefix + entry.name
+        waiting += reversed(below)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False

@@ -36,10 +36,12 @@ def load(graph: Path, *, labels: Path | None = None, overrides: Metadata | None 
 
 def describe(path: Path, *, labels: Path | None = None, overrides: Metadata | None = None) -> Metadata:
     """Return the metadata of a model, completed by its labels file and replaced by the user's; as for `load`."""
+    _check_kind(path, "--graph")
     metadata = (overrides or Metadata()).filled_from(format_of(path).describe(path))
     file = labels or (None if metadata.labels else find_labels_file(path))
     if file is None:
         return metadata
+    _check_kind(file, "--labels")
     names = read_labels(file)
     return replace(metadata, labels=names if metadata.retrain_version else without_numbers(names))
 
@@ -49,12 +51,19 @@ def file_to_load(graph: Path, overrides: Metadata | None = None) -> Path:
 
     Overrides of the graph's nodes or size are meant for the graph itself.
     """
+    _check_kind(graph, "--graph")
     if format_of(graph) is not FROZEN_GRAPH:
         return graph
     if overrides and (overrides.output or overrides.input.node or any(overrides.input.size)):
         return graph
     litert = path_of(graph, "tflite")
     return litert if belongs_to(litert, graph) else graph
+
+
+def _check_kind(path: Path, flag: str) -> None:
+    """Refuse a pipe or a device, which is never opened."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise GraphError(f"{path} is a pipe or a device, which is not read. Give {flag} a file.")
 
 
 def _check_complete(graph: Path, metadata: Metadata) -> None:

@@ -85,7 +85,7 @@ def pixels(model: Classifier, path: Path) -> np.ndarray:
         ImageError: It is no image.
     """
     height, width = model.metadata.input.size
-    return decode(path.read_bytes(), height=height, width=width)
+    return decode(image_files.read_image(path), height=height, width=width)
 
 
 def _predict(model: Classifier, path: Path) -> ImagePrediction:
