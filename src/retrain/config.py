@@ -11,6 +11,7 @@ from retrain.backbones import catalogue, devices
 from retrain.data.split import DEFAULT_SPLIT, SplitRule
 from retrain.errors import UsageError
 from retrain.formats.table import EXPORTS
+from retrain.preprocessing import LARGEST_SIDE, Scaling, scaling_problem
 from retrain.training import recipe
 
 
@@ -53,6 +54,7 @@ def _one_of(allowed: Sequence[str]) -> Rule:
 _LAYOUT = "folder of class folders, or of train/, validation/ and test/ with class folders each"
 _POSITIVE = Rule(lambda value: 0 < value < math.inf, "it must be above 0")
 _BELOW_1 = Rule(lambda value: 0 <= value < 1, "it must be at least 0 and below 1")
+_SIDE = Rule(lambda side: 1 <= side <= LARGEST_SIDE, f"it must be 1 to {LARGEST_SIDE}")
 _ALL_OR_SOME = Rule(lambda count: count >= 1 or count == -1, "give -1 for all, or at least 1")
 _NODE_NAME = Rule(
     lambda name: re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", name) is not None,
@@ -193,14 +195,19 @@ class RetrainConfig:
     input_layer: str | None = _setting(
         None, "node of a .pb file that takes the image, if it cannot be detected", "NODE"
     )
-    input_height: int | None = _setting(None, "height of the image that the network takes", "PIXELS")
-    input_width: int | None = _setting(None, "width of the image that the network takes", "PIXELS")
-    input_mean: float | None = _setting(None, "subtracted from pixels 0 to 255", "MEAN")
-    input_std: float | None = _setting(
+    input_height: int | None = _setting(None, "height of the image that the network takes", "PIXELS", _SIDE)
+    input_width: int | None = _setting(None, "width of the image that the network takes", "PIXELS", _SIDE)
+    input_mean: Scaling | None = _setting(
+        None,
+        "subtracted from pixels 0 to 255",
+        "MEAN",
+        Rule(lambda mean: not scaling_problem(mean, divides=False), "it must be one finite number or three"),
+    )
+    input_std: Scaling | None = _setting(
         None,
         "divides pixels after that",
         "STD",
-        Rule(lambda std: std != 0, "pixels are divided by it; 1 leaves them as they are"),
+        Rule(lambda std: not scaling_problem(std, divides=True), "pixels are divided by it; 1 leaves them as they are"),
     )
 
     print_misclassified_test_images: bool = _setting(

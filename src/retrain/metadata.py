@@ -8,7 +8,7 @@ from pathlib import Path
 
 from retrain.errors import GraphError
 from retrain.files import write_result
-from retrain.preprocessing import InputSpec
+from retrain.preprocessing import InputSpec, Scaling
 
 METADATA_NODE = "retrain_metadata"  # the constant node of a graph that holds its metadata
 METADATA_NOTE = "RETRAIN_METADATA"  # the same in a LiteRT model and in an ONNX model
@@ -36,7 +36,7 @@ class Metadata:
         values = {name: getattr(other, name) for name in missing}
         return replace(self, **values, input=self.input.filled_from(other.input))
 
-    def with_io(self, node: str, output: str, *, mean: float | None, std: float | None) -> "Metadata":
+    def with_io(self, node: str, output: str, *, mean: Scaling | None, std: Scaling | None) -> "Metadata":
         """Return these metadata for another file: it takes `(pixel - mean) / std` at `node`, without a bottleneck."""
         spec = replace(self.input, node=node, mean=mean, std=std)
         return replace(self, input=spec, output=output, bottleneck=None)
@@ -58,13 +58,20 @@ class Metadata:
         Raises:
             ValueError: Not such JSON.
         """
-        content = json.loads(text)
-        if not isinstance(content, dict) or not isinstance(content.get("labels"), list):
+        try:
+            content = json.loads(text)
+        except RecursionError as error:
+            raise ValueError("no metadata of retrain") from error
+        labels = content.get("labels") if isinstance(content, dict) else None
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise ValueError("no metadata of retrain")
         spec = InputSpec(content.get("input"), *(content.get(name) for name in ("height", "width", "mean", "std")))
         names = {field.name for field in fields(cls)} - {"labels", "input"}
         row = {name: value for name, value in content.items() if name in names}
-        return cls(tuple(content["labels"]), spec, **row)
+        for name, value in row.items():
+            if value is not None and not isinstance(value, int | float if name == "test_accuracy" else str):
+                raise ValueError(f"{name} is {value!r}")
+        return cls(tuple(labels), spec, **row)
 
 
 def encode_labels(labels: Sequence[str]) -> bytes:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from builders import built, normal, run
 
-from retrain.graphs import folding, nodes
+from retrain.formats.keras_layers import LayerBuilder
+from retrain.graphs import editing, folding, nodes
 
 RNG = np.random.default_rng(0)
 
@@ -148,3 +149,48 @@ def test_eight_bit_weights_stay_eight_bits():
     simple = folding.simplify(graph_def, keep=["input", "out"])
     assert run(simple) == pytest.approx(run(graph_def), abs=1e-4)
     assert "Dequantize" in {node.op for node in simple.node}
+
+
+def test_every_output_of_a_folded_node_is_kept():
+    def grouped(tf, image):  # a convolution in groups, as exporters of old wrote it
+        kernels = tf.split(tf.constant(normal(3, 3, 3, 8)), 2, axis=3, name="kernels")
+        with tf.control_dependencies([kernels[1]]):  # waits for what is folded
+            tf.concat([tf.nn.conv2d(image, kernel, 1, "SAME") for kernel in kernels], 3, name="out")
+
+    definition = built(grouped)
+    folded = folding.fold_constants(definition)
+    assert run(folded) == pytest.approx(run(definition), abs=1e-5)
+    assert "Split" not in nodes.count_operations(folded)
+
+
+@pytest.mark.parametrize("form", ["folded", "keras"])
+def test_a_stripped_epsilon_is_the_default_of_its_operation(form):
+    def normalised(tf, image):
+        image = tf.nn.conv2d(image, normal(1, 1, 3, 4), 1, "SAME") if form == "folded" else image
+        channels = image.shape[-1]
+        values = {"scale": normal(channels), "offset": normal(channels), "mean": normal(channels)}
+        small = np.full(channels, 1e-5, np.float32)
+        made = tf.raw_ops.FusedBatchNorm(x=image, variance=small, is_training=False, epsilon=1e-4, **values)[0]
+        tf.identity(made, name="out")
+
+    definition = built(normalised)
+    expected = run(definition)
+    stripped = editing.strip_defaults(definition)
+    assert not any("epsilon" in node.attr for node in stripped.node)
+    if form == "folded":
+        found = run(folding.simplify(stripped, keep=["input", "out"]))
+    else:
+        import keras
+
+        image = keras.Input((9, 9, 3))
+        model = keras.Model(image, LayerBuilder(stripped, image, source="input", output="out").result)
+        found = model(np.random.default_rng(1).normal(size=(2, 9, 9, 3)).astype(np.float32)).numpy()
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_a_normalisation_that_trains_by_default_is_left_alone():
+    definition = built(conv_fused)
+    for node in definition.node:
+        if node.op == "FusedBatchNormV3":
+            del node.attr["is_training"]
+    assert nodes.count_operations(folding.simplify(definition, keep=["input", "out"]))["FusedBatchNormV3"] == 1

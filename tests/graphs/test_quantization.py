@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from builders import built, normal, run
 
-from retrain.graphs import quantization
+from retrain.graphs import editing, quantization
 
 
 def network(tf, image):
@@ -65,3 +65,21 @@ def test_the_graph_that_goes_in_is_not_changed(graph_def):
     before = graph_def.SerializeToString(deterministic=True)
     quantization.to_8_bit_weights(graph_def), quantization.round_layers(graph_def, bits=8)
     assert graph_def.SerializeToString(deterministic=True) == before
+
+
+@pytest.mark.parametrize("rounded", ["to_8_bit_weights", "round_weights", "round_layers"])
+def test_the_c_api_of_tensorflow_imports_what_is_rounded(graph_def, rounded):
+    import tensorflow as tf
+    from tensorflow.python.client import pywrap_tf_session as c_api
+    from tensorflow.python.framework import c_api_util
+
+    options = {} if rounded == "to_8_bit_weights" else {"bits": 8}
+    found = getattr(quantization, rounded)(editing.strip_defaults(graph_def), **options)
+    assert all(value.WhichOneof("value") for node in found.node for value in node.attr.values())
+    with (
+        tf.Graph().as_default() as graph,
+        graph._c_graph.get() as c_graph,
+        c_api_util.tf_buffer(found.SerializeToString()) as buffer,
+    ):
+        options = c_api_util.ScopedTFImportGraphDefOptions()
+        c_api.TF_GraphImportGraphDefWithResults(c_graph, buffer, options.options)

@@ -13,7 +13,7 @@ import numpy as np
 from retrain.backbones.catalogue import KERAS_APPLICATIONS, OFFICIAL, RANDOM, BackboneSpec
 from retrain.backbones.sources import BackboneSource, WeightsRequest, from_path, image_size
 from retrain.errors import BackboneError, did_you_mean, first_line
-from retrain.formats.keras import scales_pixels
+from retrain.formats.keras import open_model, pixel_range
 from retrain.graphs import freezing
 from retrain.graphs.freezing import FrozenGraph
 from retrain.preprocessing import InputSpec
@@ -76,8 +76,8 @@ def file_network(source: BackboneSource) -> Network:
     """Return the network in a `.keras` or `.h5` file, up to its bottleneck."""
     spec = source.spec
     model = _from_file(source.path, spec.input)
-    known = InputSpec(mean=0.0, std=1.0) if scales_pixels(model) else InputSpec()
-    return Network(cut(model, spec.target), None, spec.input.filled_from(known))
+    mean, std = pixel_range(model) or (None, None)
+    return Network(cut(model, spec.target), None, spec.input.filled_from(InputSpec(mean=mean, std=std)))
 
 
 def bundled(weights: Path, *, height: int, width: int) -> Any:
@@ -148,7 +148,7 @@ def _from_file(path: Path, spec: InputSpec) -> Any:
     import keras
 
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        model = open_model(path)
     except Exception as error:
         raise BackboneError(f"cannot load {path} as a Keras model: {first_line(error)}.") from error
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.input_shape) != 4 or model.input_shape[-1] != 3:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ALL = "all"  # the value of `evaluate --split` that stands for every image
 LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
+_THREE = "; three, separated by commas, for red, green and blue"
 _LENGTHS = ("how_many_training_steps", "how_many_epochs")  # only one of these
 _GROUP_TEXTS = {
     "last layer": "The original's single layer, unless one of these is set.",
@@ -133,7 +134,10 @@ def metadata_overrides(args: argparse.Namespace) -> "Metadata":
     from retrain.metadata import Metadata
     from retrain.preprocessing import InputSpec
 
-    spec = InputSpec(args.input_layer, args.input_height, args.input_width, args.input_mean, args.input_std)
+    try:
+        spec = InputSpec(args.input_layer, args.input_height, args.input_width, args.input_mean, args.input_std)
+    except ValueError as error:
+        raise UsageError(f"--{error}.") from error
     return Metadata(input=spec, output=args.output_layer)
 
 
@@ -153,8 +157,8 @@ def add_graph_flags(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--output_layer", help="name of the output with the scores", metavar="NODE")
     parser.add_argument("--input_height", type=int, help="height of the image", metavar="PIXELS")
     parser.add_argument("--input_width", type=int, help="width of the image", metavar="PIXELS")
-    parser.add_argument("--input_mean", type=float, help="subtracted from pixels 0 to 255", metavar="MEAN")
-    parser.add_argument("--input_std", type=float, help="divides pixels after that", metavar="STD")
+    parser.add_argument("--input_mean", type=numbers, help=f"subtracted from pixels 0 to 255{_THREE}", metavar="MEAN")
+    parser.add_argument("--input_std", type=numbers, help=f"divides pixels after that{_THREE}", metavar="STD")
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
@@ -201,6 +205,8 @@ def _add_setting(group: argparse._ActionsContainer, field: "Field[Any]", default
         group.add_argument(flag, nargs="?", type=_truth_value, const=True, default=default, metavar="True", help=text)
     elif field.name == "hidden_units":
         group.add_argument(flag, nargs="+", action="extend", metavar=setting.metavar, help=text)
+    elif field.name in ("input_mean", "input_std"):
+        group.add_argument(flag, type=numbers, default=default, metavar=setting.metavar, help=text + _THREE)
     elif field.name == "export":
         group.add_argument(flag, type=_names, default=default, metavar=setting.metavar, help=text)
     else:
@@ -239,6 +245,12 @@ def _add_common(parser: argparse._ActionsContainer) -> None:
         "--verbose", action="store_true", help="print details of the network, and TensorFlow's messages"
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+
+
+def numbers(word: str) -> float | tuple[float, ...]:
+    """Return the number in a flag's value, or as a tuple those between its commas."""
+    values = tuple(float(part) for part in word.split(","))
+    return values if len(values) > 1 else values[0]
 
 
 def _names(word: str) -> tuple[str, ...]:

@@ -1,33 +1,78 @@
 """The values that all formats share: a loaded classifier, its statistics, and the classifier to be written."""
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from retrain.errors import GraphError, first_line
+from retrain.errors import GraphError, first_line, plural
 from retrain.head import Head, softmax
 from retrain.metadata import Metadata
 from retrain.preprocessing import InputSpec
 
 _ROUNDED = 1e-3  # how far from [0, 1] a score may be by rounding
+_GIVE_PROBABILITIES = ("softmax", "sigmoid", "logistic")
+_GIVE_LOGITS = ("matmul", "biasadd", "conv2d", "conv_2d", "fully_connected", "dense")
 
 
-class Classifier(Protocol):
-    """A loaded model with its metadata; `class_count` is None where the file does not say it."""
+class Classifier:
+    """A loaded model with its metadata, in the file `path`.
+
+    `class_count` is the number of scores, None where the file does not say it; `last_operation` is what gives them,
+    in lower case, where it is known. One score, of the second of two classes, is read as both.
+    """
 
     metadata: Metadata
+    path: Path
     class_count: int | None
+    last_operation: str | None = None
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Return probabilities float32 [N, C] for images uint8 [N, H, W, 3].
 
         Raises:
-            GraphError: The model does not take images of that size.
+            GraphError: The model does not take images of that size, or gives no score for each label.
         """
+        return as_probabilities(self._rows(pixels), logits=self.gives_logits, binary=self._is_binary)
+
+    def scores(self, pixels: np.ndarray) -> np.ndarray:
+        """Return what the model itself gives for images uint8 [N, H, W, 3]."""
+        raise NotImplementedError
+
+    @functools.cached_property
+    def gives_logits(self) -> bool:
+        """Return whether the scores of this model are logits: by its last operation, else by its first answers."""
+        if self._is_binary and self.last_operation == "softmax":
+            raise GraphError(f"{self.path} gives one score, always 1 behind a softmax. Use another model.")
+        if self.metadata.retrain_version or self.last_operation in _GIVE_PROBABILITIES:
+            return False
+        if self.last_operation in _GIVE_LOGITS:
+            return True
+        first = np.concatenate([self._rows(image[None]) for image in _first_images(*self.metadata.input.size)])
+        return bool((first < -_ROUNDED).any() or (first > 1 + _ROUNDED).any())
+
+    @property
+    def _is_binary(self) -> bool:
+        return self.class_count == 1 and len(self.metadata.labels) == 2
+
+    def _rows(self, pixels: np.ndarray) -> np.ndarray:
+        """Return the scores as float32 [N, C], checked against the labels."""
+        scores, count, labels = np.asarray(self.scores(pixels)), len(pixels), self.metadata.labels
+        if scores.dtype.kind in "biuSUO":
+            raise GraphError(
+                f"{self.path} gives {scores.dtype} and no scores at {self.metadata.output}. Name another output with "
+                f"--output_layer."
+            )
+        per_image = scores.size // max(1, count)
+        if scores.size != per_image * count or (scores.ndim > 1 and len(scores) != count):
+            raise GraphError(f"{self.path} gives scores {list(scores.shape)} for {count} images, not [{count}, C].")
+        if labels and per_image != len(labels) and not self._is_binary:
+            raise wrong_label_count(self.path, per_image, labels)
+        return scores.reshape(count, per_image).astype(np.float32, copy=False)
 
     def for_thread(self) -> "Classifier":
         """Return a classifier for another thread: this one, unless it serves only one thread at a time."""
@@ -72,15 +117,44 @@ class ExportSource:
     sample_images: Callable[[], Sequence[np.ndarray]]
 
 
-def as_probabilities(scores: np.ndarray) -> np.ndarray:
-    """Return the scores float32 [N, C] of any classifier as values in [0, 1].
+def as_probabilities(scores: np.ndarray, *, logits: bool, binary: bool = False) -> np.ndarray:
+    """Return the scores float32 [N, C] of a classifier as values in [0, 1].
 
-    Values in [0, 1] are left as they are: they come from a softmax, or from one sigmoid for each class. Anything else
-    is logits, and goes through a softmax.
+    Logits go through a softmax. Anything else comes from a softmax, or from one sigmoid for each class, and is left as
+    it is. `binary` stands for one score, of the second of two classes: [N, 1] becomes [N, 2].
     """
-    if scores.size == 0 or (scores.min() >= -_ROUNDED and scores.max() <= 1 + _ROUNDED):
-        return scores
-    return softmax(scores)
+    if binary:
+        scores = np.hstack([np.zeros_like(scores), scores] if logits else [1 - scores, scores])
+    return softmax(scores) if logits and len(scores) else scores
+
+
+def wrong_label_count(path: Path, count: int, labels: Sequence[str]) -> GraphError:
+    """Return the error of a model with another number of scores than labels."""
+    return GraphError(
+        f"{path} has {count} {'class' if count == 1 else 'classes'}, but there are {plural(len(labels), 'label')}. "
+        f"Name the right file with --labels."
+    )
+
+
+def check_image_shape(path: Path, shape: Sequence[Any], *, channels_first: bool = False) -> None:
+    """Refuse a model that takes anything but RGB images, of the shape [N, height, width, 3]; None is any number.
+
+    Raises:
+        GraphError: Says what it takes.
+    """
+    channels = shape[1 if channels_first else 3] if len(shape) == 4 else 0
+    if isinstance(channels, int) and channels != 3:
+        what = f"images of {plural(channels, 'channel')}" if channels > 0 else "no images"
+        text = ", ".join("any" if side is None else str(side) for side in shape)
+        raise GraphError(f"{path} takes {what}, [{text}]. Only models of RGB images, [N, height, width, 3], are run.")
+
+
+def _first_images(height: int, width: int) -> np.ndarray:
+    """Return the images, uint8 [8, height, width, 3], whose scores tell of what kind the scores of a model are."""
+    colours = [[0] * 3, [255] * 3, [128] * 3, [255, 0, 0], [0, 255, 0], [0, 0, 255]]
+    plain = np.broadcast_to(np.array(colours, np.uint8)[:, None, None], (len(colours), height, width, 3))
+    noise = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), np.uint8)
+    return np.concatenate([plain, noise])
 
 
 def does_not_run(model: Path, shape: Sequence[int], error: BaseException) -> GraphError:

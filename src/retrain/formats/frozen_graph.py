@@ -7,10 +7,18 @@ from typing import Any
 import numpy as np
 
 from retrain.errors import ExportError, GraphError, first_line
-from retrain.formats.classifier import Classifier, ModelStats, TrainedClassifier, as_probabilities, does_not_run
+from retrain.formats.classifier import Classifier, ModelStats, TrainedClassifier, check_image_shape, does_not_run
 from retrain.graphs.detection import detect_input, detect_outputs
 from retrain.graphs.editing import strip_defaults
-from retrain.graphs.nodes import GraphDef, constant_node, copy_of, count_operations, count_parameters, tensor_name
+from retrain.graphs.nodes import (
+    GraphDef,
+    attribute,
+    constant_node,
+    copy_of,
+    count_operations,
+    count_parameters,
+    tensor_name,
+)
 from retrain.graphs.reading import read_graph
 from retrain.metadata import METADATA_NODE, Metadata
 
@@ -56,16 +64,23 @@ def join(classifier: TrainedClassifier, metadata: Metadata) -> bytes:
 
 def describe(path: Path) -> Metadata:
     """Return the metadata of a frozen graph, or else what its nodes show."""
-    return metadata_of(read_graph(path))
+    return metadata_of(read_graph(path), name=str(path))
 
 
-def metadata_of(graph_def: GraphDef) -> Metadata:
-    """Return the metadata of a checked graph, or else what its nodes show."""
+def metadata_of(graph_def: GraphDef, *, name: str = "the graph") -> Metadata:
+    """Return the metadata of a checked graph, or else what its nodes show; `name` is what an error calls it.
+
+    Raises:
+        GraphError: They are damaged.
+    """
     import tensorflow as tf
 
     for node in graph_def.node:
         if node.name == METADATA_NODE:
-            return Metadata.from_json(tf.make_ndarray(node.attr["value"].tensor).item())
+            try:
+                return Metadata.from_json(tf.make_ndarray(attribute(node, "value").tensor).item())
+            except (ValueError, TypeError) as error:
+                raise GraphError(f"{name} has damaged metadata ({first_line(error)}).") from error
     outputs = detect_outputs(graph_def)
     output = "final_result" if "final_result" in outputs else outputs[0] if len(outputs) == 1 else None
     return Metadata(input=detect_input(graph_def), output=output)
@@ -93,20 +108,24 @@ class GraphModel(Classifier):
         """
         import tensorflow as tf
 
-        self.metadata, self._path = metadata, path
+        self.metadata, self.path = metadata, path
+        if metadata.output is None:
+            raise GraphError(f"{path} gives {', '.join(detect_outputs(graph_def))}. Name one with --output_layer.")
         self._graph = tf.Graph()
         with self._graph.as_default():
             tf.graph_util.import_graph_def(_without_fixed_batch(graph_def, metadata.input.node), name="")
         # A session runs any part of a graph at once; functions would have to be cut out of it first.
         self._session = tf.compat.v1.Session(graph=self._graph)
-        self._tensor(metadata.input.node)
-        shape = self._tensor(metadata.output).shape
-        self.class_count = None if shape.rank is None else shape.as_list()[-1]
+        image, output = self._tensor(metadata.input.node), self._tensor(metadata.output)
+        if image.op.type == "Placeholder" and image.shape.rank is not None:
+            check_image_shape(path, image.shape.as_list())
+        self.class_count = output.shape.as_list()[-1] if output.shape.rank else None
+        self.last_operation = _last_operation(output.op)
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Return probabilities float32 [N, C] for images uint8 [N, H, W, 3]."""
+    def scores(self, pixels: np.ndarray) -> np.ndarray:
+        """Return what the model itself gives for images uint8 [N, H, W, 3]."""
         spec = self.metadata.input
-        return as_probabilities(self._run(spec.node, self.metadata.output, spec.scale(pixels)))
+        return self._run(spec.node, self.metadata.output, spec.scale(pixels))
 
     def bottlenecks(self, pixels: np.ndarray) -> np.ndarray:
         """Return the bottlenecks float32 [N, D] of images uint8 [N, H, W, 3]."""
@@ -121,9 +140,12 @@ class GraphModel(Classifier):
         import tensorflow as tf
 
         try:
-            result: np.ndarray = self._session.run(self._tensor(target), {self._tensor(source): values})
-        except (ValueError, tf.errors.OpError) as error:
-            raise does_not_run(self._path, values.shape, error) from error
+            given = self._tensor(source)
+            result: np.ndarray = self._session.run(
+                self._tensor(target), {given: values.astype(given.dtype.as_numpy_dtype, copy=False)}
+            )
+        except (ValueError, TypeError, tf.errors.OpError) as error:
+            raise does_not_run(self.path, values.shape, error) from error
         return result
 
     def _tensor(self, name: str | None) -> Any:
@@ -131,7 +153,14 @@ class GraphModel(Classifier):
             return self._graph.get_tensor_by_name(tensor_name(name or ""))
         except (KeyError, ValueError) as error:
             hint = "Name the nodes with --input_layer and --output_layer."
-            raise GraphError(f"{self._path}: {first_line(error)}. {hint}") from error
+            raise GraphError(f"{self.path}: {first_line(error)}. {hint}") from error
+
+
+def _last_operation(operation: Any) -> str:
+    """Return the operation that gives scores, in lower case, past those that only pass them on or reshape them."""
+    while operation.type in ("Identity", "Reshape", "Squeeze", "Cast") and operation.inputs:
+        operation = operation.inputs[0].op
+    return str(operation.type).lower()
 
 
 def without_accuracy(graph_def: GraphDef) -> GraphDef:
@@ -148,6 +177,6 @@ def _without_fixed_batch(graph_def: GraphDef, source: str | None) -> GraphDef:
     """Return the graph with any number of images at its placeholder, which the official MobileNets fix at one."""
     opened = copy_of(graph_def)
     for node in opened.node:
-        if node.name == source and node.op == "Placeholder" and len(node.attr["shape"].shape.dim) == 4:
+        if node.name == source and node.op == "Placeholder" and len(attribute(node, "shape").shape.dim) == 4:
             node.attr["shape"].shape.dim[0].size = -1
     return opened

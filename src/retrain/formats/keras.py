@@ -3,6 +3,8 @@
 import io
 import zipfile
 from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,14 +13,16 @@ import numpy as np
 
 from retrain.errors import GraphError, first_line
 from retrain.files import write_result
-from retrain.formats.classifier import Classifier, ExportSource, ModelStats, as_probabilities, does_not_run
+from retrain.formats.classifier import Classifier, ExportSource, ModelStats, check_image_shape, does_not_run
 from retrain.formats.keras_layers import LayerBuilder
 from retrain.graphs.editing import to_portable
 from retrain.graphs.nodes import GraphDef
 from retrain.metadata import METADATA_FILE, Metadata
-from retrain.preprocessing import InputSpec
+from retrain.preprocessing import InputSpec, range_before
 
 INPUT = "image"
+# Layers that leave the range of pixels as it is when a model answers, beside all Random... ones.
+_PASSING = "InputLayer Dropout GaussianNoise Identity Resizing CenterCrop ZeroPadding2D Cropping2D".split()
 
 
 def write(source: ExportSource, path: Path) -> None:
@@ -47,8 +51,8 @@ def build_model(graph_def: GraphDef, metadata: Metadata) -> Any:
 
     spec = metadata.input
     image = keras.Input((spec.height, spec.width, 3), name=INPUT)
-    std = spec.std or 1.0
-    scaled = keras.layers.Rescaling(1 / std, -(spec.mean or 0.0) / std, name="scale")(image)
+    mean, std = np.asarray(spec.mean or 0.0), np.asarray(spec.std or 1.0)
+    scaled = keras.layers.Rescaling((1 / std).tolist(), (-mean / std).tolist(), name="scale")(image)
     builder = LayerBuilder(to_portable(graph_def), scaled, source=spec.node or "", output=metadata.output or "")
     return keras.Model(image, builder.result, name="retrain")
 
@@ -63,36 +67,104 @@ def describe(path: Path) -> Metadata:
         pass  # no archive, as every .h5 file: Keras says what is wrong with it
     model = load_model(path)
     _, height, width, _ = model.input_shape
-    mean, std = (0.0, 1.0) if scales_pixels(model) else (None, None)
-    return Metadata(input=InputSpec(model.inputs[0].name, height, width, mean, std), output=model.layers[-1].name)
+    mean, std = pixel_range(model) or (None, None)
+    vectors = [name for name, tensor in _outputs(model).items() if len(tensor.shape) == 2]
+    output = model.layers[-1].name if len(model.outputs) == 1 else vectors[0] if len(vectors) == 1 else None
+    return Metadata(input=InputSpec(model.inputs[0].name, height, width, mean, std), output=output)
 
 
 def load_model(path: Path) -> Any:
     """Return the Keras model in a file.
 
     Raises:
-        GraphError: Not a Keras model, or not one of one RGB image and one vector.
+        GraphError: Not a Keras model, or not one of one RGB image and of vectors.
     """
-    import keras
-
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        shapes = (model.input_shape, model.output_shape)
+        model = open_model(path)
+        shapes = [tensor.shape for tensor in model.inputs]
+        outputs = _outputs(model)
     except Exception as error:  # Keras raises anything from ValueError to KeyError
-        raise GraphError(f"cannot load {path} as a Keras model: {first_line(error)}.") from error
-    if not all(isinstance(shape, tuple) for shape in shapes) or len(shapes[0]) != 4 or len(shapes[1]) != 2:
-        raise GraphError(
-            f"{path} takes {shapes[0]} and gives {shapes[1]}; a classifier takes [N, h, w, 3], gives [N, C]."
-        )
+        raise GraphError(f"cannot load {path} as a Keras model: {first_line(error)[:200]}.") from error
+    if len(shapes) != 1 or not any(len(output.shape) == 2 for output in outputs.values()):
+        given = "; ".join(str(output.shape) for output in outputs.values())
+        taken = "; ".join(map(str, shapes))
+        raise GraphError(f"{path} takes {taken} and gives {given}; a classifier takes [N, h, w, 3], gives [N, C].")
+    check_image_shape(path, shapes[0])
     return model
 
 
-def scales_pixels(model: Any) -> bool:
-    """Return whether a model brings pixels 0 to 255 into its own range by itself."""
+def open_model(path: Path) -> Any:
+    """Return the Keras model in a file, of Keras 3 or 2, loaded in safe mode; raises whatever Keras does."""
     import keras
 
-    scaling = (keras.layers.Rescaling, keras.layers.Normalization)
-    return any(isinstance(layer, scaling) for layer in model._flatten_layers(include_self=False))
+    class DepthwiseConv2D(keras.layers.DepthwiseConv2D):  # type: ignore[misc]
+        """One that passes over what Keras 2 wrote and Keras 3 refuses; the files of Teachable Machine are such."""
+
+        def __init__(self, *args: Any, groups: int = 1, **options: Any) -> None:
+            super().__init__(*args, **options)
+
+    objects = {"DepthwiseConv2D": DepthwiseConv2D} if path.suffix == ".h5" else None
+    return keras.saving.load_model(path, objects, compile=False, safe_mode=True)
+
+
+def pixel_range(model: Any) -> tuple[float, float] | None:
+    """Return mean and std of the pixels that a model takes, by the layer that scales them before all others do.
+
+    None: no such layer, or one that does not tell the range with certainty.
+    """
+    import keras
+
+    layers = (layer for layer in _chain(model) if type(layer).__name__ not in _PASSING)
+    first = next((layer for layer in layers if not type(layer).__name__.startswith("Random")), None)
+    if isinstance(first, keras.layers.Rescaling):
+        return range_before(first.scale, first.offset)
+    if isinstance(first, keras.layers.Normalization) and not first.invert and first.mean is not None:
+        # Of the ranges that pixels come in, only 0 to 255 has means and deviations above 1.
+        mean, variance = np.array(first.mean), np.array(first.variance)
+        return (0.0, 1.0) if (mean > 1).all() and (variance > 1).all() else None
+    return None
+
+
+def _chain(model: Any) -> Iterator[Any]:
+    """Yield the layers that an image goes through, one after the other, and None where its way divides."""
+    import keras
+
+    def followed() -> Iterator[Any]:
+        of_model, tensor = list(chain.from_iterable(model._nodes_by_depth.values())), model.inputs[0]
+        while True:
+            nodes = [node for node in of_model if any(each is tensor for each in node.input_tensors)]
+            if not nodes:
+                return
+            yield nodes[0].operation if len(nodes) == len(nodes[0].input_tensors) == 1 else None
+            tensor = nodes[0].output_tensors[0]
+
+    for layer in model.layers if isinstance(model, keras.Sequential) else followed():
+        if isinstance(layer, keras.Model):
+            yield from _chain(layer)
+        else:
+            yield layer
+
+
+def _outputs(model: Any) -> dict[str, Any]:
+    """Return the outputs of a model by their names: the keys of what it gives, else the names of their layers."""
+    import keras
+
+    if isinstance(model, keras.Sequential):
+        return {model.layers[-1].name: model.outputs[0]}
+    if isinstance(model.output, dict):
+        return model.output
+    return dict(zip(model.output_names, model.outputs, strict=True))
+
+
+def _last_operation(output: Any) -> str:
+    """Return the activation of the layer that gives an output, in lower case; the layer's kind where it has none."""
+    import keras
+
+    layer = output._keras_history.operation
+    while isinstance(layer, keras.Model):
+        layer = layer.layers[-1]
+    name = str(getattr(getattr(layer, "activation", None), "__name__", "linear")).lower()
+    return type(layer).__name__.lower() if name == "linear" else name
 
 
 def stats(path: Path) -> ModelStats:
@@ -105,22 +177,31 @@ class KerasModel(Classifier):
     """A classifier in a Keras file."""
 
     def __init__(self, path: Path, metadata: Metadata) -> None:
+        import keras
         import tensorflow as tf
 
-        self.metadata, self._path = metadata, path
+        self.metadata, self.path = metadata, path
         model = load_model(path)
-        self.class_count = model.output_shape[-1]
+        outputs = _outputs(model)
+        name = metadata.output if len(outputs) > 1 else next(iter(outputs))
+        if name not in outputs:
+            raise GraphError(f"{path} gives {', '.join(outputs)}. Name one with --output_layer.")
+        output = outputs[name]
+        self.class_count, self.last_operation = output.shape[-1], _last_operation(output)
+        part = keras.Model(model.inputs, output) if len(outputs) > 1 else model
         # One trace for every number of images: a call of the model itself would run layer by layer.
-        self._run = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+        self._run = tf.function(lambda images: part(images, training=False), reduce_retracing=True)
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Return probabilities float32 [N, C] for images uint8 [N, H, W, 3]."""
+    def scores(self, pixels: np.ndarray) -> np.ndarray:
+        """Return what the model itself gives for images uint8 [N, H, W, 3]."""
         import tensorflow as tf
 
         try:
-            return as_probabilities(self._run(tf.constant(self.metadata.input.scale(pixels))).numpy())
+            result = self._run(tf.constant(self.metadata.input.scale(pixels)))
         except (ValueError, tf.errors.OpError) as error:
-            raise does_not_run(self._path, pixels.shape, error) from error
+            raise does_not_run(self.path, pixels.shape, error) from error
+        (scores,) = tf.nest.flatten(result)
+        return scores.numpy()  # type: ignore[no-any-return]
 
 
 load = KerasModel

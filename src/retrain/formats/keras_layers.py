@@ -80,7 +80,7 @@ class LayerBuilder:
         if self._nodes[name].op != "Const":
             return None
         if name not in self._arrays:
-            self._arrays[name] = tf.make_ndarray(self._nodes[name].attr["value"].tensor)
+            self._arrays[name] = tf.make_ndarray(nodes.attribute(self._nodes[name], "value").tensor)
         return self._arrays[name]
 
     def _weights(self, node: Any, index: int) -> np.ndarray:
@@ -112,10 +112,13 @@ class LayerBuilder:
         import keras
 
         kernel, layer_input = self._weights(node, 1), self._input(node)
-        (_, *strides, _), (_, *dilations, _) = node.attr["strides"].list.i, node.attr["dilations"].list.i or [1] * 4
-        padding = node.attr["padding"].s.decode().lower()
+        (_, *strides, _), (_, *dilations, _) = (
+            nodes.attribute(node, "strides").list.i,
+            nodes.attribute(node, "dilations").list.i,
+        )
+        padding = nodes.attribute(node, "padding").s.decode().lower()
         if padding == "explicit":
-            around = list(node.attr["explicit_paddings"].list.i)
+            around = list(nodes.attribute(node, "explicit_paddings").list.i)
             layer_input, padding = keras.layers.ZeroPadding2D((around[2:4], around[4:6]))(layer_input), "valid"
         options = {"strides": strides, "padding": padding, "dilation_rate": dilations, "name": _layer_name(node)}
         if node.op == "Conv2D":
@@ -129,14 +132,14 @@ class LayerBuilder:
         import keras
 
         weights = self._weights(node, 1)
-        matrix = weights.T if node.attr["transpose_b"].b else weights
+        matrix = weights.T if nodes.attribute(node, "transpose_b").b else weights
         dense = keras.layers.Dense(matrix.shape[1], name=_layer_name(node))
         return self._with_bias(node, dense, matrix, self._input(node))
 
     def _normalised(self, node: Any) -> Any:
         import keras
 
-        layer = keras.layers.BatchNormalization(epsilon=node.attr["epsilon"].f or 1e-4, name=_layer_name(node))
+        layer = keras.layers.BatchNormalization(epsilon=nodes.attribute(node, "epsilon").f, name=_layer_name(node))
         result = layer(self._input(node))
         layer.set_weights([self._weights(node, index) for index in (1, 2, 3, 4)])
         return result
@@ -144,8 +147,8 @@ class LayerBuilder:
     def _pooled(self, node: Any) -> Any:
         import keras
 
-        (_, *size, _), (_, *strides, _) = node.attr["ksize"].list.i, node.attr["strides"].list.i
-        padding = node.attr["padding"].s.decode().lower()
+        (_, *size, _), (_, *strides, _) = nodes.attribute(node, "ksize").list.i, nodes.attribute(node, "strides").list.i
+        padding = nodes.attribute(node, "padding").s.decode().lower()
         pool = getattr(keras.layers, _POOLS[node.op])
         return pool(size, strides=strides, padding=padding, name=_layer_name(node))(self._input(node))
 
@@ -156,7 +159,7 @@ class LayerBuilder:
             return keras.layers.Activation(node.op.lower(), name=_layer_name(node))(self._input(node))
         if node.op == "Erfc":
             return 1 - keras.ops.erf(self._input(node))
-        more = [node.attr["alpha"].f] if node.op == "LeakyRelu" else []
+        more = [nodes.attribute(node, "alpha").f] if node.op == "LeakyRelu" else []
         return getattr(keras.ops, _UNARY[node.op] or "")(self._input(node), *more)
 
     def _binary(self, node: Any) -> Any:
@@ -172,7 +175,7 @@ class LayerBuilder:
         import keras
 
         axes = sorted(int(axis) for axis in np.atleast_1d(self._weights(node, 1)))
-        keep, layer_input = bool(node.attr["keep_dims"].b), self._input(node)
+        keep, layer_input = bool(nodes.attribute(node, "keep_dims").b), self._input(node)
         if node.op == "Mean" and axes == [1, 2]:
             return keras.layers.GlobalAveragePooling2D(keepdims=keep, name=_layer_name(node))(layer_input)
         return getattr(keras.ops, _REDUCING[node.op])(layer_input, axis=axes, keepdims=keep)
@@ -193,7 +196,7 @@ class LayerBuilder:
         begin, end, strides = (self._weights(node, index).tolist() for index in (1, 2, 3))
 
         def masked(name: str, axis: int) -> bool:
-            return bool(node.attr[name].i >> axis & 1)
+            return bool(nodes.attribute(node, name).i >> axis & 1)
 
         def part(axis: int) -> Any:
             if masked("ellipsis_mask", axis):
@@ -217,7 +220,9 @@ class LayerBuilder:
     def _stacked(self, node: Any) -> Any:
         import keras
 
-        return keras.ops.stack([self._input(node, index) for index in range(len(node.input))], node.attr["axis"].i)
+        return keras.ops.stack(
+            [self._input(node, index) for index in range(len(node.input))], nodes.attribute(node, "axis").i
+        )
 
     def _transposed(self, node: Any) -> Any:
         import keras
@@ -240,7 +245,7 @@ class LayerBuilder:
         """
         import keras
 
-        bits, narrow = node.attr["num_bits"].i or 8, int(node.attr["narrow_range"].b)
+        bits, narrow = nodes.attribute(node, "num_bits").i, int(nodes.attribute(node, "narrow_range").b)
         low, high = float(self._weights(node, 1)), float(self._weights(node, 2))
         levels = 2**bits - 1 - narrow
         scale = (high - low) / levels

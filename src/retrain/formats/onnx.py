@@ -8,12 +8,17 @@ import numpy as np
 
 from retrain.errors import ExportError, GraphError, first_line, printable
 from retrain.files import check_writable, write_result
-from retrain.formats.classifier import Classifier, ExportSource, ModelStats, as_probabilities, does_not_run
+from retrain.formats.classifier import Classifier, ExportSource, ModelStats, check_image_shape, does_not_run
 from retrain.graphs import editing, nodes
 from retrain.metadata import METADATA_NOTE, Metadata
 from retrain.preprocessing import InputSpec
 
 INPUT, OUTPUT = "image", "probabilities"
+# What images go in as, by the type of the input.
+_TYPES = {
+    **{"tensor(uint8)": np.uint8, "tensor(float)": np.float32},
+    **{"tensor(float16)": np.float16, "tensor(double)": np.float64},
+}
 _OPSET = 17  # known to TensorRT 8.6, OpenVINO 2023 and ONNX Runtime 1.12, and all that came since
 
 
@@ -72,11 +77,14 @@ def describe(path: Path) -> Metadata:
     notes = session.get_modelmeta().custom_metadata_map
     if METADATA_NOTE in notes:
         return Metadata.from_json(notes[METADATA_NOTE])
-    image, scores = session.get_inputs()[0], session.get_outputs()[0]
+    image, outputs = session.get_inputs()[0], session.get_outputs()
+    # Some give the class itself before the scores.
+    scores = [each for each in outputs if each.type in _TYPES and len(each.shape or (0, 0)) == 2]
+    output = outputs[0].name if len(outputs) == 1 else scores[0].name if len(scores) == 1 else None
     sides = image.shape[2:4] if _channels_first(image) else image.shape[1:3]
-    height, width = (side if isinstance(side, int) else None for side in sides)
+    height, width = (side if isinstance(side, int) and side > 0 else None for side in sides)
     mean, std = (0.0, 1.0) if image.type == "tensor(uint8)" else (None, None)
-    return Metadata(input=InputSpec(image.name, height, width, mean, std), output=scores.name)
+    return Metadata(input=InputSpec(image.name, height, width, mean, std), output=output)
 
 
 def stats(path: Path) -> ModelStats:
@@ -94,7 +102,7 @@ class OnnxModel(Classifier):
     """A classifier in an ONNX file."""
 
     def __init__(self, path: Path, metadata: Metadata) -> None:
-        self.metadata, self._path = metadata, path
+        self.metadata, self.path = metadata, path
         self._session = _session(path)
         self._image = self._session.get_inputs()[0]
         outputs = {output.name: output.shape for output in self._session.get_outputs()}
@@ -103,16 +111,17 @@ class OnnxModel(Classifier):
         count = outputs[metadata.output][-1] if outputs[metadata.output] else None
         self.class_count = count if isinstance(count, int) else None
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Return probabilities float32 [N, C] for images uint8 [N, H, W, 3]."""
-        values = pixels if self._image.type == "tensor(uint8)" else self.metadata.input.scale(pixels)
+    def scores(self, pixels: np.ndarray) -> np.ndarray:
+        """Return what the model itself gives for images uint8 [N, H, W, 3]."""
+        kind = _TYPES[self._image.type]
+        values = pixels if kind is np.uint8 else self.metadata.input.scale(pixels).astype(kind, copy=False)
         if _channels_first(self._image):
             values = np.ascontiguousarray(values.transpose(0, 3, 1, 2))
         try:
             (result,) = self._session.run([self.metadata.output], {self._image.name: values})
         except Exception as error:  # ONNX Runtime has its own family of errors, in a private module
-            raise does_not_run(self._path, pixels.shape, error) from error
-        return as_probabilities(result)
+            raise does_not_run(self.path, pixels.shape, error) from error
+        return result  # type: ignore[no-any-return]
 
 
 load = OnnxModel
@@ -132,13 +141,15 @@ def _session(path: Path) -> Any:
     except Exception as error:  # as above
         raise GraphError(f"{path} is not an ONNX model that runs here: {first_line(error)[:200]}.") from error
     inputs = session.get_inputs()
-    if len(inputs) != 1 or len(inputs[0].shape) != 4:
-        raise GraphError(f"{path} takes {[i.shape for i in inputs]}; a classifier takes one batch of RGB images.")
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].type not in _TYPES:
+        taken = "; ".join(f"{each.type} {each.shape}" for each in inputs)
+        raise GraphError(f"{path} takes {taken}; a classifier takes one batch of RGB images, as numbers.")
+    check_image_shape(path, inputs[0].shape, channels_first=_channels_first(inputs[0]))
     return session
 
 
 def _channels_first(image: Any) -> bool:
-    return bool(image.shape[1] == 3 and image.shape[3] != 3)
+    return bool(image.shape[3] != 3 and (image.shape[1] == 3 or image.shape[1] == 1 and image.shape[3] != 1))
 
 
 def _without_erfc(graph: nodes.GraphDef) -> nodes.GraphDef:

@@ -11,7 +11,7 @@ import numpy as np
 from retrain.data.decoding_in_graph import decode
 from retrain.errors import ExportError, GraphError, first_line
 from retrain.files import check_writable, temporary_sibling
-from retrain.formats.classifier import Classifier, ExportSource, ModelStats, as_probabilities, does_not_run
+from retrain.formats.classifier import Classifier, ExportSource, ModelStats, check_image_shape, does_not_run
 from retrain.graphs.editing import as_function, to_portable
 from retrain.graphs.nodes import GraphDef, count_operations, count_parameters
 from retrain.graphs.reading import read_saved_model
@@ -65,10 +65,10 @@ def describe(path: Path) -> Metadata:
         raise GraphError(f"{file} cannot be read: {first_line(error)}. Delete it, or write the model again.") from error
     for meta_graph in model.meta_graphs:
         for signature in meta_graph.signature_def.values():
-            metadata = _metadata_of(signature)
+            metadata = _metadata_of(path, signature)
             if metadata is not None:
                 return metadata
-    raise GraphError(f"{path} has no signature that takes float32 images [N, h, w, 3] and gives [N, C].")
+    raise GraphError(f"{path} has no signature that takes images of floats [N, h, w, 3] and gives [N, C].")
 
 
 def stats(path: Path) -> ModelStats:
@@ -92,7 +92,7 @@ class SavedModel(Classifier):
     def __init__(self, path: Path, metadata: Metadata) -> None:
         import tensorflow as tf
 
-        self.metadata, self._path = metadata, path
+        self.metadata, self.path = metadata, path
         read_saved_model(path)
         # The signatures hold on to variables by weak references only.
         self._loaded = tf.saved_model.load(str(path))
@@ -104,17 +104,18 @@ class SavedModel(Classifier):
             )
         self.class_count = None if result.shape.rank is None else result.shape.as_list()[-1]
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Return probabilities float32 [N, C] for images uint8 [N, H, W, 3]."""
+    def scores(self, pixels: np.ndarray) -> np.ndarray:
+        """Return what the model itself gives for images uint8 [N, H, W, 3]."""
         import tensorflow as tf
 
         spec = self.metadata.input
-        image = tf.constant(spec.scale(pixels))
+        (image,) = self._function.structured_input_signature[1].values()
         try:
-            result: np.ndarray = self._function(**{spec.node or "": image})[self.metadata.output].numpy()
+            values = tf.cast(spec.scale(pixels), image.dtype)
+            result: np.ndarray = self._function(**{spec.node or "": values})[self.metadata.output].numpy()
         except (ValueError, TypeError, tf.errors.OpError) as error:
-            raise does_not_run(self._path, pixels.shape, error) from error
-        return as_probabilities(result)
+            raise does_not_run(self.path, pixels.shape, error) from error
+        return result
 
     def _signature(self) -> Any:
         arguments = {
@@ -123,7 +124,7 @@ class SavedModel(Classifier):
         if (self.metadata.input.node,) in arguments:
             return arguments[self.metadata.input.node,]
         names = "; ".join(", ".join(each) for each in arguments)
-        raise GraphError(f"the signatures of {self._path} take {names}. Name one with --input_layer.")
+        raise GraphError(f"the signatures of {self.path} take {names}. Name one with --input_layer.")
 
 
 load = SavedModel
@@ -151,20 +152,22 @@ class ImageFileModel:
         return result
 
 
-def _metadata_of(signature: Any) -> Metadata | None:
-    """Return the metadata that a signature from images to scores shows, None for any other."""
+def _metadata_of(path: Path, signature: Any) -> Metadata | None:
+    """Return the metadata that a signature of a model from images to scores shows, None for any other."""
     import tensorflow as tf
 
     if len(signature.inputs) != 1:
         return None
     ((argument, image),) = signature.inputs.items()
     shape = tf.TensorShape(image.tensor_shape)
-    floats = tf.float32.as_datatype_enum
-    if image.dtype != floats or shape.rank not in (4, None):
+    floats = [kind.as_datatype_enum for kind in (tf.float32, tf.float16, tf.bfloat16, tf.float64)]
+    if image.dtype not in floats or shape.rank not in (4, None):
         return None
-    outputs = [name for name, info in sorted(signature.outputs.items()) if info.dtype == floats]
+    outputs = [name for name, info in sorted(signature.outputs.items()) if info.dtype in floats]
     if not outputs:
         return None
+    if shape.rank is not None:
+        check_image_shape(path, shape.as_list())
     output = next((name for name in _PREFERRED if name in outputs), outputs[0] if len(outputs) == 1 else None)
     height, width = (None, None) if shape.rank is None else (shape[1], shape[2])
     return Metadata(input=InputSpec(argument, height, width), output=output)

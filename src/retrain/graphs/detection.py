@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from retrain.graphs.nodes import GraphDef, node_name
-from retrain.preprocessing import InputSpec
+import numpy as np
 
-_OPERANDS = {"Identity": 0, "Mul": 1, "Sub": 1, "Add": 1, "AddV2": 1, "RealDiv": 1, "Div": 1}  # beside the image
-_ORDERED = ("Sub", "RealDiv", "Div")
+from retrain.graphs.nodes import GraphDef, attribute, node_name, readers_by_name
+from retrain.preprocessing import InputSpec, range_before
+
 _RANGES = {(-1.0, 1.0): (127.5, 127.5), (0.0, 1.0): (0.0, 255.0), (0.0, 255.0): (0.0, 1.0)}  # min, max: mean, std
 
 
@@ -25,7 +25,7 @@ def detect_input(graph_def: GraphDef) -> InputSpec:
     if len(images) != 1:
         return InputSpec()
     height, width = _placeholder_size(images[0])
-    mean, std = _pixel_range(nodes, images[0].name) or (None, None)
+    mean, std = _pixel_range(nodes, readers_by_name(graph_def), images[0].name) or (None, None)
     if mean is None and any(name.startswith("MobilenetV1/") for name in nodes):
         mean, std = 127.5, 127.5
     elif mean is None and images[0].name == "Placeholder":
@@ -55,49 +55,51 @@ def detect_outputs(graph_def: GraphDef) -> list[str]:
 
 
 def _could_be_image(node: Any) -> bool:
-    shape = node.attr["shape"].shape
+    shape = attribute(node, "shape").shape
     known = not shape.unknown_rank and len(shape.dim) > 0
     return not known or (len(shape.dim) == 4 and shape.dim[3].size in (3, -1))
 
 
-def _pixel_range(nodes: dict[str, Any], image: str) -> tuple[float, float] | None:
+def _pixel_range(nodes: dict[str, Any], readers: dict[str, list[Any]], image: str) -> tuple[float, float] | None:
     """Return the mean and std that a graph wants its pixels in, from what it does to them before anything else."""
-    first = _only_reader(nodes, image)
+    first = _only_reader(readers, image)
     if first is not None and first.op == "FakeQuantWithMinMaxVars":
-        low, high = (_scalar(nodes, tensor) for tensor in first.input[1:3])
-        return None if low is None or high is None else _RANGES.get((round(low, 1), round(high, 1)))
-    factor = _scaling(nodes, image)
-    # What comes out must lie in [-1, 1] or [0, 1]; so pixels that go in reach from 0 to 1, or from 0 to 255.
-    return (0.0, 255.0) if abs(factor - 2.0) < 0.1 else (0.0, 1.0) if 0 < factor < 0.02 else None
+        low, high = (_constant(nodes, tensor) for tensor in first.input[1:3])
+        if low is None or high is None or low.size + high.size > 2:
+            return None
+        return _RANGES.get((round(low.item(), 1), round(high.item(), 1)))
+    factor, offset, last = np.ones(1), np.zeros(1), image
+    while (reader := _only_reader(readers, last)) is not None and (step := _affine(nodes, reader, last)) is not None:
+        factor, offset, last = factor * step[0], offset * step[0] + step[1], reader.name
+    return range_before(factor, offset)
 
 
-def _scaling(nodes: dict[str, Any], image: str) -> float:
-    """Return the product of all factors that scale an image right behind its node."""
-    product, last = 1.0, image
-    while (reader := _only_reader(nodes, last)) is not None and (factor := _factor(nodes, reader, last)) is not None:
-        product, last = product * factor, reader.name
-    return product
-
-
-def _factor(nodes: dict[str, Any], reader: Any, image: str) -> float | None:
-    """Return the factor by which a node scales `image`, None for one that does more than scale and shift."""
-    others = [_scalar(nodes, tensor) for tensor in reader.input if node_name(tensor) != image]
-    if len(others) != _OPERANDS.get(reader.op) or None in others:
+def _affine(nodes: dict[str, Any], reader: Any, image: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return factor and offset by which a node changes `image`, None for one that does more."""
+    one, zero = np.ones(1), np.zeros(1)
+    if reader.op == "Identity":
+        return one, zero
+    others = [_constant(nodes, tensor) for tensor in reader.input if node_name(tensor) != image]
+    if len(others) != 1 or others[0] is None:
         return None
-    if reader.op in _ORDERED and (node_name(reader.input[0]) != image or others[0] == 0):
-        return None
-    operand = others[0] if others and others[0] is not None else 1.0
-    return operand if reader.op == "Mul" else 1 / operand if reader.op in ("RealDiv", "Div") else 1.0
+    value, first = others[0], node_name(reader.input[0]) == image
+    if reader.op in ("Add", "AddV2"):
+        return one, value
+    if reader.op == "Sub" and first:
+        return one, -value
+    if reader.op == "Mul":
+        return value, zero
+    return (1 / value, zero) if reader.op in ("RealDiv", "Div") and first and value.all() else None
 
 
-def _only_reader(nodes: dict[str, Any], name: str) -> Any:
+def _only_reader(readers: dict[str, list[Any]], name: str) -> Any:
     """Return the one node that reads another's values, None for several or none."""
-    readers = [n for n in nodes.values() if name in map(node_name, n.input) and n.op not in ("Shape", "NoOp")]
-    return readers[0] if len(readers) == 1 else None
+    found = {node.name: node for node in readers.get(name, []) if node.op not in ("Shape", "NoOp")}
+    return next(iter(found.values())) if len(found) == 1 else None
 
 
-def _scalar(nodes: dict[str, Any], tensor: str) -> float | None:
-    """Return the one number in a constant, whatever Identity nodes are in between; None for anything else."""
+def _constant(nodes: dict[str, Any], tensor: str) -> np.ndarray | None:
+    """Return the one or three numbers of a constant, whatever Identity nodes are between; None for anything else."""
     import tensorflow as tf
 
     seen: set[str] = set()  # a damaged graph may have a loop
@@ -107,12 +109,12 @@ def _scalar(nodes: dict[str, Any], tensor: str) -> float | None:
         node = nodes.get(node_name(node.input[0]))
     if node is None or node.op != "Const":
         return None
-    values = tf.make_ndarray(node.attr["value"].tensor)
-    return float(values.reshape(-1)[0]) if values.size == 1 and values.dtype.kind == "f" else None
+    values = tf.make_ndarray(attribute(node, "value").tensor)
+    return values.reshape(-1).astype(np.float64) if values.size in (1, 3) and values.dtype.kind == "f" else None
 
 
 def _placeholder_size(node: Any) -> tuple[int | None, int | None]:
-    dims = node.attr["shape"].shape.dim
+    dims = attribute(node, "shape").shape.dim
     if len(dims) != 4:
         return None, None
     height, width = (dim.size if dim.size > 0 else None for dim in dims[1:3])

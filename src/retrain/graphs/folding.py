@@ -5,7 +5,7 @@ loaders of TensorFlow 1 know every operation and phones have fewer to run.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,12 +149,13 @@ class _Rewriter:
             return None
         if node.op == _LEGACY_BATCH_NORM:
             mean, variance, beta, gamma = vectors
-            epsilon, scaled = node.attr["variance_epsilon"].f, node.attr["scale_after_normalization"].b
+            epsilon = nodes.attribute(node, "variance_epsilon").f
+            scaled = nodes.attribute(node, "scale_after_normalization").b
         else:
-            if node.attr["is_training"].b or _channels_first(node):
+            if nodes.attribute(node, "is_training").b or _channels_first(node):
                 return None
             gamma, beta, mean, variance = vectors
-            epsilon, scaled = node.attr["epsilon"].f, True
+            epsilon, scaled = nodes.attribute(node, "epsilon").f, True
         if mean is None or variance is None or beta is None or gamma is None:
             return None
         scale = (gamma if scaled else 1.0) / np.sqrt(variance + epsilon)
@@ -172,14 +173,13 @@ class _Rewriter:
         import tensorflow as tf
 
         node = self._nodes.get(node_name(tensor))
-        if node is None or node.op != "Const" or not tf.as_dtype(node.attr["dtype"].type).is_floating:
+        if node is None or node.op != "Const" or not tf.as_dtype(nodes.attribute(node, "dtype").type).is_floating:
             return None
         return tf.make_ndarray(node.attr["value"].tensor).astype(np.float64)  # type: ignore[no-any-return]
 
     def _constant(self, name: str, value: np.ndarray) -> str:
         """Add a float32 constant and return its name."""
-        while name in self._nodes:
-            name += "_"
+        name = _unused(name, self._nodes)
         node = constant_node(name, value.astype(np.float32))
         self._nodes[name] = node
         self._added.append(node)
@@ -190,12 +190,19 @@ def _channel_shape(linear: Any, weights: np.ndarray) -> tuple[int, ...]:
     """Return the shape in which one factor for each output channel multiplies the weights."""
     if linear.op == "DepthwiseConv2dNative":
         return weights.shape[2:]
-    return (weights.shape[0], 1) if linear.op == "MatMul" and linear.attr["transpose_b"].b else weights.shape[-1:]
+    return (
+        (weights.shape[0], 1)
+        if linear.op == "MatMul" and nodes.attribute(linear, "transpose_b").b
+        else weights.shape[-1:]
+    )
 
 
 def _channels_first(node: Any) -> bool:
-    # Looking for an attribute that is not there would add an empty one, which TensorFlow refuses to run.
-    return "data_format" in node.attr and node.attr["data_format"].s == b"NCHW"
+    return bool(nodes.attribute(node, "data_format").s == b"NCHW")
+
+
+def _unused(name: str, names: Container[str]) -> str:
+    return _unused(f"{name}_", names) if name in names else name
 
 
 _NEVER_CONSTANT = ("Placeholder", "PlaceholderWithDefault", "Multinomial", "TruncatedNormal")
@@ -218,14 +225,23 @@ def fold_constants(graph_def: GraphDef, *, weights_too: bool = False) -> GraphDe
         computed &= weights_too or node.op != "Dequantize"
         if node.op == "Const" or (computed and node.input and all(node_name(i) in known for i in node.input)):
             known.add(name)
-    read = {node_name(i) for node in graph_def.node if node.name not in known for i in node.input}
-    frontier = sorted(name for name in read & known if by_name[name].op != "Const")
+    folded = {name for name in known if by_name[name].op != "Const"}
+    left = [nodes.copy_of(node) for node in graph_def.node if node.name not in known]
+    for node in left:  # for what is known there is nothing to wait
+        node.input[:] = [i for i in node.input if not (i.startswith("^") and node_name(i) in folded)]
+    frontier = sorted({nodes.tensor_name(i) for node in left for i in node.input if node_name(i) in folded})
+    # Output 0 keeps the name of its node, the others get one of their own.
+    names = {tensor: _unused(tensor.replace(":", "/output_"), by_name) for tensor in frontier}
+    names |= {tensor: node_name(tensor) for tensor in frontier if tensor.endswith(":0")}
     with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
         tf.import_graph_def(graph_def, name="")
-        tensors = [graph.get_tensor_by_name(f"{name}:0") for name in frontier]
-        constants = {
-            name: constant_node(name, value, tensor.dtype)
-            for name, tensor, value in zip(frontier, tensors, session.run(tensors), strict=True)
-        }
-    left = [node for node in graph_def.node if node.name not in known or node.name in read]
-    return with_nodes(graph_def, [constants.get(node.name, node) for node in left])
+        tensors = [graph.get_tensor_by_name(tensor) for tensor in frontier]
+        values = session.run(tensors)
+    kept: dict[str, list[Any]] = {node.name: [node] for node in left}
+    for tensor, value in zip(tensors, values, strict=True):
+        kept.setdefault(tensor.op.name, []).append(constant_node(names[tensor.name], value, tensor.dtype))
+    read = {node_name(i) for node in left for i in node.input}
+    kept |= {name: [by_name[name]] for name in (known - folded) & read}
+    for node in left:
+        node.input[:] = [i if i.startswith("^") else names.get(nodes.tensor_name(i), i) for i in node.input]
+    return with_nodes(graph_def, [each for node in graph_def.node for each in kept.get(node.name, [])])

@@ -40,8 +40,22 @@ def count_parameters(graph_def: GraphDef) -> int:
     import tensorflow as tf
 
     kinds = {tf.as_dtype(kind).as_datatype_enum for kind in ("float32", "float16", "quint8", "qint8", "bfloat16")}
-    weights = [n for n in all_nodes(graph_def) if n.op == "Const" and n.attr["dtype"].type in kinds]
-    return sum(tf.TensorShape(n.attr["value"].tensor.tensor_shape).num_elements() or 0 for n in weights)
+    weights = [n for n in all_nodes(graph_def) if n.op == "Const" and attribute(n, "dtype").type in kinds]
+    return sum(tf.TensorShape(attribute(n, "value").tensor.tensor_shape).num_elements() or 0 for n in weights)
+
+
+def attribute(node: Any, name: str) -> Any:
+    """Return an attribute of a node, an AttrValue: its own, or else the default of its operation.
+
+    Looking in `node.attr` for one that is not there would add it, without a value, which TensorFlow's C API refuses.
+    """
+    if name in node.attr:
+        return node.attr[name]
+    from tensorflow.python.framework import op_def_registry
+
+    definition = op_def_registry.get(node.op)
+    found = [each.default_value for each in definition.attr if each.name == name] if definition else []
+    return found[0] if found else type(node)().attr[name]
 
 
 def node_name(tensor: str) -> str:

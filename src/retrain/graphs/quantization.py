@@ -89,7 +89,7 @@ def _scaled_per_channel(graph_def: nodes.GraphDef) -> Any:
 
 def _inputs_of_a_channel(node: Any, weights: np.ndarray) -> tuple[int, ...] | None:
     """Return the axes of weights that belong to one output channel; None where the channels are not the last axis."""
-    if node.attr["data_format"].s == b"NCHW" or node.attr["transpose_b"].b:
+    if nodes.attribute(node, "data_format").s == b"NCHW" or nodes.attribute(node, "transpose_b").b:
         return None
     return (0, 1) if node.op == "DepthwiseConv2dNative" else tuple(range(weights.ndim - 1))
 
@@ -99,8 +99,8 @@ def _weights(graph_def: nodes.GraphDef) -> Iterator[tuple[Any, np.ndarray]]:
     import tensorflow as tf
 
     for node in graph_def.node:
-        if node.op == "Const" and node.attr["dtype"].type == tf.float32.as_datatype_enum:
-            value = tf.make_ndarray(node.attr["value"].tensor)
+        if node.op == "Const" and nodes.attribute(node, "dtype").type == tf.float32.as_datatype_enum:
+            value = tf.make_ndarray(nodes.attribute(node, "value").tensor)
             if value.size >= SMALLEST:
                 yield node, value
 

@@ -7,7 +7,7 @@ from retrain.files import size_of
 from retrain.formats.table import format_of
 from retrain.inference.loading import describe
 from retrain.metadata import Metadata
-from retrain.preprocessing import InputSpec
+from retrain.preprocessing import InputSpec, scaling_text
 
 _MAX_LABELS = 20  # that are listed
 
@@ -40,8 +40,11 @@ def _rows(path: Path, metadata: Metadata) -> Iterator[tuple[str, str]]:
 def _range(spec: InputSpec) -> str:
     if spec.mean is None or spec.std is None:
         return _missing("--input_mean and --input_std")
-    low, high = (0 - spec.mean) / spec.std, (255 - spec.mean) / spec.std
-    return f"{low:g} to {high:g}: (pixel - {spec.mean:g}) / {spec.std:g}"
+    mean, std = spec.affine
+    low, high = (
+        scaling_text(tuple(end.tolist()) if end.ndim else float(end)) for end in ((0 - mean) / std, (255 - mean) / std)
+    )
+    return f"{low} to {high}: (pixel - {scaling_text(spec.mean)}) / {scaling_text(spec.std)}"
 
 
 def _origin(metadata: Metadata) -> str:

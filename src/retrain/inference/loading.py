@@ -4,14 +4,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from retrain.errors import GraphError
-from retrain.formats.classifier import Classifier
+from retrain.formats.classifier import Classifier, wrong_label_count
 from retrain.formats.litert.model import belongs_to
 from retrain.formats.table import FROZEN_GRAPH, format_of, path_of
 from retrain.metadata import Metadata, find_labels_file, read_labels, without_numbers
 
 _RANGES = (
     "Mean and std are 127.5 and 127.5 where it takes -1 to 1, as Teachable Machine's models do, 0 and 255 where it "
-    "takes 0 to 1, 0 and 1 where it takes pixels as they are."
+    "takes 0 to 1, 0 and 1 where it takes pixels as they are, 123.675,116.28,103.53 and 58.395,57.12,57.375 where it "
+    "takes them standardised by ImageNet's mean and deviation, as PyTorch's models do."
 )
 
 
@@ -78,15 +79,14 @@ def _check_complete(graph: Path, metadata: Metadata) -> None:
         "--labels": metadata.labels or None,
     }
     missing = [flag for flag, value in values.items() if value is None]
-    if missing:
+    # Which outputs there are is known where the model is loaded, and said there.
+    if missing and missing != ["--output_layer"]:
         hint = f" {_RANGES}" if "--input_std" in missing else ""
         raise GraphError(f"{graph} does not say everything that is needed to run it. Give {', '.join(missing)}.{hint}")
 
 
 def _check_label_count(graph: Path, model: Classifier) -> None:
     count = model.class_count
-    if count is not None and count != len(model.metadata.labels):
-        raise GraphError(
-            f"{graph} has {count} classes, but there are {len(model.metadata.labels)} labels. "
-            f"Name the right file with --labels."
-        )
+    labels = model.metadata.labels
+    if count is not None and count != len(labels) and (count, len(labels)) != (1, 2):
+        raise wrong_label_count(graph, count, labels)

@@ -95,4 +95,7 @@ def _predict(model: Classifier, path: Path) -> ImagePrediction:
         return ImagePrediction(path, error=image_files.unreadable_reason(path, error))
     except ImageError as error:
         return ImagePrediction(path, error=str(error))
-    return ImagePrediction(path, model(image[None])[0])
+    probabilities = model(image[None])[0]
+    if not np.isfinite(probabilities).all():
+        return ImagePrediction(path, error="the model gives NaN for it, which is no score")
+    return ImagePrediction(path, probabilities)

@@ -15,7 +15,6 @@ import numpy as np
 from retrain.head import Head
 
 _IDENTIFIER = b"TFL3"
-_LARGEST_FACTOR = 0.02  # that brings pixels 0 to 255 to [-1, 1] or [0, 1]
 
 
 def add_head(backbone: bytes, head: Head, *, output: str) -> bytes:
@@ -71,13 +70,18 @@ def add_metadata(model: bytes, notes: dict[str, bytes]) -> bytes:
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """The first input or output of a model; `scale` is 0 where it is not quantised."""
+    """An input or output of a model, its place among the tensors and its shape, None for any number.
+
+    `scale` is 0 where it is not quantised; `operation` names, in lower case, what gives an output.
+    """
 
     name: str
-    shape: tuple[int, ...]
+    index: int
+    shape: tuple[int | None, ...]
     dtype: type
     scale: float
     zero_point: int
+    operation: str | None = None
 
 
 def read_metadata(model: bytes) -> dict[str, bytes]:
@@ -95,53 +99,93 @@ def read_metadata(model: bytes) -> dict[str, bytes]:
         }
 
 
-def io_tensors(model: bytes) -> tuple[TensorInfo, TensorInfo]:
-    """Return the first input and the first output of a model.
+def io_tensors(model: bytes) -> tuple[TensorInfo, dict[str, TensorInfo]]:
+    """Return the first input of a model and its outputs by name: by those of its signature too, which come first.
 
     Raises:
         ValueError: Not a LiteRT model.
     """
     with _opened(model) as opened:
         graph = opened.Subgraphs(0)
-        return _tensor_info(graph.Tensors(graph.Inputs(0))), _tensor_info(graph.Tensors(graph.Outputs(0)))
+        outputs = [_tensor_info(opened, index) for index in graph.OutputsAsNumpy().tolist()]
+        by_index = {output.index: output for output in outputs}
+        signatures = [opened.SignatureDefs(i) for i in range(opened.SignatureDefsLength())]
+        names = [signature.Outputs(i) for signature in signatures for i in range(signature.OutputsLength())]
+        named = {n.Name().decode(): by_index[n.TensorIndex()] for n in names if n.TensorIndex() in by_index}
+        return _tensor_info(opened, graph.Inputs(0)), {**named, **{output.name: output for output in outputs}}
 
 
-def _tensor_info(tensor: Any) -> TensorInfo:
+def _tensor_info(opened: Any, index: int) -> TensorInfo:
     from ai_edge_litert import schema_py_generated as schema
 
     dtypes = {schema.TensorType.UINT8: np.uint8, schema.TensorType.INT8: np.int8}
+    tensor = opened.Subgraphs(0).Tensors(index)
     quantization = tensor.Quantization()
     quantised = quantization is not None and quantization.ScaleLength() == 1
+    fixed = tensor.ShapeAsNumpy().tolist() if tensor.ShapeLength() else []
+    shape = tensor.ShapeSignatureAsNumpy().tolist() if tensor.ShapeSignatureLength() else fixed
+    if fixed[1:3] == [1, 1]:  # what converters of old wrote for images of any size
+        shape = [*shape[:1], -1, -1, *shape[3:]]
     return TensorInfo(
         tensor.Name().decode(),
-        tuple(tensor.ShapeAsNumpy().tolist()) if tensor.ShapeLength() else (),
+        index,
+        tuple(side if side > 0 else None for side in shape),
         dtypes.get(tensor.Type(), np.float32),
         float(quantization.Scale(0)) if quantised else 0.0,
         int(quantization.ZeroPoint(0)) if quantised else 0,
+        _operation_behind(opened, index),
     )
 
 
-def scales_pixels(model: bytes) -> bool:
-    """Return whether a model begins with bringing pixels 0 to 255 into its own range, as Keras' Rescaling does.
+def _operation_behind(opened: Any, tensor: int) -> str | None:
+    """Return the operation that gives a tensor, past those that only pass numbers on; None for an input."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = {value: name.lower() for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    graph = opened.Subgraphs(0)
+    operation = None
+    for number in reversed(range(graph.OperatorsLength())):
+        operator = graph.Operators(number)
+        if tensor in operator.OutputsAsNumpy().tolist():
+            operation = names.get(opened.OperatorCodes(operator.OpcodeIndex()).BuiltinCode())
+            if operation not in ("quantize", "dequantize", "reshape", "squeeze"):
+                return operation
+            tensor = operator.Inputs(0)
+    return operation
+
+
+def first_scaling(model: bytes) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return factor and offset, each one number or three, if a model begins with scaling pixels; None otherwise.
 
     Raises:
         ValueError: Not a LiteRT model.
     """
     from ai_edge_litert import schema_py_generated as schema
 
+    kinds = schema.BuiltinOperator
     with _opened(model) as opened:
         graph = opened.Subgraphs(0)
-        operators = (graph.Operators(i) for i in range(graph.OperatorsLength()))
-        readers = [operator for operator in operators if graph.Inputs(0) in operator.InputsAsNumpy().tolist()]
-        codes = [opened.OperatorCodes(reader.OpcodeIndex()).BuiltinCode() for reader in readers]
-        if codes != [schema.BuiltinOperator.MUL]:
-            return False
-        others = [index for index in readers[0].InputsAsNumpy().tolist() if index != graph.Inputs(0)]
-        if not others:  # the pixels times themselves
-            return False
-        buffer = opened.Buffers(graph.Tensors(others[0]).Buffer())
-        factors = buffer.DataAsNumpy().view(np.float32) if buffer.DataLength() else np.ones(1)
-        return bool(np.all(np.abs(factors) < _LARGEST_FACTOR))
+        operators = [graph.Operators(i) for i in range(graph.OperatorsLength())]
+        tensor, factor, offset, found = graph.Inputs(0), np.ones(1), np.zeros(1), None
+        for _ in range(2):  # a multiplication and an addition, or only one of them
+            readers = [operator for operator in operators if tensor in operator.InputsAsNumpy().tolist()]
+            code = opened.OperatorCodes(readers[0].OpcodeIndex()).BuiltinCode() if len(readers) == 1 else None
+            if code not in (kinds.MUL, kinds.DIV, kinds.ADD, kinds.SUB):
+                break
+            first, other = readers[0].InputsAsNumpy().tolist()[:2]
+            buffer = opened.Buffers(graph.Tensors(first if other == tensor else other).Buffer())
+            if first == other or not buffer.DataLength() or (first != tensor and code in (kinds.DIV, kinds.SUB)):
+                break
+            value = buffer.DataAsNumpy().view(np.float32).astype(np.float64)
+            if value.size not in (1, 3) or (code == kinds.DIV and not value.all()):
+                break
+            if code in (kinds.MUL, kinds.DIV):
+                value = value if code == kinds.MUL else 1 / value
+                factor, offset = factor * value, offset * value
+            else:
+                offset = offset + value if code == kinds.ADD else offset - value
+            tensor, found = readers[0].Outputs(0), True
+        return (factor, offset) if found else None
 
 
 def count_operations(model: bytes) -> Counter[str]:

@@ -10,7 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from retrain.metadata import decode_labels, encode_labels
+from retrain.preprocessing import Scaling
 
 NOTE = "TFLITE_METADATA"
 LABELS_FILE = "labels.txt"
@@ -33,8 +36,8 @@ class ClassifierMetadata:
     """
 
     labels: tuple[str, ...] = ()
-    mean: float | None = None
-    std: float | None = None
+    mean: Scaling | None = None
+    std: Scaling | None = None
     name: str = ""
     output: str = ""
     integer: bool = False
@@ -46,7 +49,9 @@ def pack(metadata: ClassifierMetadata) -> bytes:
 
     builder = flatbuffers.Builder(1024)
     mean, std = metadata.mean or 0.0, metadata.std or 1.0
-    input_range, output_range = ((0 - mean) / std, (255 - mean) / std), (0.0, 1.0)
+    each = np.asarray(mean), np.asarray(std)
+    input_range: tuple[Scaling, Scaling] = (-each[0] / each[1]).tolist(), ((255 - each[0]) / each[1]).tolist()
+    output_range: tuple[Scaling, Scaling] = 0.0, 1.0
     if metadata.integer:
         input_range = output_range = (0.0, 255.0)
     properties = _table(builder, 2, {0: ("int8", _RGB)})
@@ -96,7 +101,7 @@ def unpack(metadata: bytes, model: bytes) -> ClassifierMetadata:
         for tensor in _tables(subgraph, _INPUTS):
             for unit in _tables(tensor, _PROCESS_UNITS):
                 if _byte(unit, 0) == _NORMALIZATION and (options := _child(unit, 1)) is not None:
-                    mean, std = _same(options, 0), _same(options, 1)
+                    mean, std = _scaling(options, 0), _scaling(options, 1)
         files = [file for tensor in _tables(subgraph, _OUTPUTS) for file in _tables(tensor, _FILES)]
         names = [_string(file, _NAME) for file in files if _byte(file, _TYPE) == _AXIS_LABELS]
         return ClassifierMetadata(_labels(model, names[0]) if names else (), mean, std)
@@ -129,13 +134,15 @@ def _named(builder: Any, fields: int, name: str, description: str, values: dict[
     return _table(builder, fields, {0: ("offset", texts[0]), 1: ("offset", texts[1]), **values})
 
 
-def _range(builder: Any, low: float, high: float) -> int:
+def _range(builder: Any, low: Scaling, high: Scaling) -> int:
     return _table(builder, 2, {0: ("offset", _floats(builder, high)), 1: ("offset", _floats(builder, low))})
 
 
-def _floats(builder: Any, value: float) -> int:
-    builder.StartVector(4, 1, 4)
-    builder.PrependFloat32(value)
+def _floats(builder: Any, value: Scaling) -> int:
+    values = np.atleast_1d(value)
+    builder.StartVector(4, len(values), 4)
+    for each in reversed(values):
+        builder.PrependFloat32(float(each))
     offset: int = builder.EndVector()
     return offset
 
@@ -182,11 +189,11 @@ def _string(table: Any, slot: int) -> str:
     return str(table.String(_field(table, slot)), "utf-8")
 
 
-def _same(table: Any, slot: int) -> float | None:
-    """Return the value that all numbers of a vector have, None where they differ or there are none."""
+def _scaling(table: Any, slot: int) -> Scaling | None:
+    """Return the value that all numbers of a vector have, or three, None for another count of different ones."""
     from flatbuffers import number_types
 
     place = table.Offset(4 + 2 * slot)
     start, count = (table.Vector(place), table.VectorLen(place)) if place else (0, 0)
-    values = {table.Get(number_types.Float32Flags, start + 4 * number) for number in range(count)}
-    return values.pop() if len(values) == 1 else None
+    values = tuple(float(table.Get(number_types.Float32Flags, start + 4 * number)) for number in range(count))
+    return values[0] if len(set(values)) == 1 else values if count == 3 else None

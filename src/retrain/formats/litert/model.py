@@ -8,20 +8,15 @@ import numpy as np
 
 from retrain.errors import ExportError, GraphError, first_line
 from retrain.files import sha256_of, write_result
-from retrain.formats.classifier import (
-    Classifier,
-    ExportSource,
-    ModelStats,
-    TrainedClassifier,
-    as_probabilities,
-    does_not_run,
-)
+from retrain.formats.classifier import Classifier, ExportSource, ModelStats, TrainedClassifier, does_not_run
 from retrain.formats.litert import conversion, flatbuffer
 from retrain.formats.litert import metadata as standard
 from retrain.metadata import METADATA_NOTE, Metadata
-from retrain.preprocessing import InputSpec
+from retrain.preprocessing import InputSpec, Scaling, range_before
 
 _ZERO_PIXEL = {np.uint8: 0, np.int8: 128}  # added to a quantised value, gives the pixel
+_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))  # of pixels as networks take them
+_RANGE_ERROR = 0.02  # by which calibration misses them, as a share
 
 
 def join(classifier: TrainedClassifier, metadata: Metadata, *, sha256: str) -> bytes:
@@ -52,6 +47,8 @@ def write_float16(source: ExportSource, path: Path) -> None:
 def write_int8(source: ExportSource, path: Path) -> None:
     """Write a model in 8-bit arithmetic that takes pixels as they are, uint8, and gives uint8 scores."""
     metadata, images = source.metadata, source.sample_images()
+    if isinstance(metadata.input.mean, tuple) or isinstance(metadata.input.std, tuple):
+        raise ExportError("tflite_int8 needs one mean and std for all channels. Leave it out of --export.")
     model = conversion.to_int8(source.graph_def, metadata.input, target=metadata.output or "", images=images)
     write_result(path, _with_metadata(model, replace(metadata, test_accuracy=None), source.sha256))
 
@@ -66,18 +63,42 @@ def describe(path: Path) -> Metadata:
         metadata = standard.ClassifierMetadata()
         if standard.NOTE in notes:
             metadata = standard.unpack(notes[standard.NOTE], model)
-        image, scores = flatbuffer.io_tensors(model)
-        mean, std = metadata.mean, metadata.std
-        if mean is None and flatbuffer.scales_pixels(model):
-            mean, std = 0.0, 1.0
+        image, outputs = flatbuffer.io_tensors(model)
+        mean, std = _pixel_range(model, image, metadata)
+        height, width = image.shape[1:3] if len(image.shape) == 4 else (None, None)
+        spec = InputSpec(image.name, height, width, mean, std)
     except OSError as error:
         raise GraphError(f"cannot read the model {path}: {error.strerror}. --graph names another.") from error
     except ValueError as error:
         raise GraphError(f"{path} is not a LiteRT model ({first_line(error)}).") from error
-    if image.scale and image.dtype in _ZERO_PIXEL:
-        mean, std = image.zero_point + _ZERO_PIXEL[image.dtype], 1 / image.scale
-    height, width = image.shape[1:3] if len(image.shape) == 4 else (None, None)
-    return Metadata(metadata.labels, InputSpec(image.name, height, width, mean, std), scores.name)
+    tensors = list({output.index: output for output in outputs.values()}.values())
+    scores = [output for output in tensors if len(output.shape) == 2] if len(tensors) > 1 else tensors
+    return Metadata(metadata.labels, spec, scores[0].name if len(scores) == 1 else None)
+
+
+def _pixel_range(
+    model: bytes, image: flatbuffer.TensorInfo, metadata: standard.ClassifierMetadata
+) -> tuple[Scaling | None, Scaling | None]:
+    """Return mean and std: as the metadata say, else as a scaling layer or the range of whole numbers shows."""
+    mean, std = metadata.mean, metadata.std
+    if image.dtype not in _ZERO_PIXEL:
+        scaling = flatbuffer.first_scaling(model) if mean is None or std is None else None
+        return (scaling and range_before(*scaling)) or (mean, std)
+    if (mean, std) == (0.0, 1.0):  # said of whole numbers, not of what they stand for
+        mean = std = None
+    if not image.scale:
+        return (0.0, 1.0) if image.dtype is np.uint8 else (mean, std)
+    if isinstance(mean, tuple) or isinstance(std, tuple):
+        return mean, std
+    zero, step = float(image.zero_point + _ZERO_PIXEL[image.dtype]), 1 / image.scale
+    ranges = _RANGES if mean is None or std is None else (((0 - mean) / std, (255 - mean) / std),)
+    # Pixels go in as they are where their range is that of the whole numbers. A calibration on photos leaves another
+    # one, which tells nothing of the pixels.
+    for low, high in ranges:
+        ends = ((0 - zero) / step, low), ((255 - zero) / step, high)
+        if all(abs(end - known) <= _RANGE_ERROR * (high - low) for end, known in ends):
+            return zero, step
+    return mean, std
 
 
 def belongs_to(model: Path, graph: Path) -> bool:
@@ -97,8 +118,13 @@ def stats(path: Path) -> ModelStats:
 class Runner:
     """Runs one image at a time through a LiteRT model; each thread needs its own."""
 
-    def __init__(self, model: Path, spec: InputSpec) -> None:
+    def __init__(self, model: Path, spec: InputSpec, *, output: int | None = None) -> None:
         """Load a model from one image, as in `spec`, to one vector, quantised or not.
+
+        Args:
+            model: The file.
+            spec: What goes in; a model of any size gets its size from here.
+            output: Index of the tensor of the vector; None for the only output.
 
         Raises:
             ValueError: Not such a model.
@@ -107,18 +133,14 @@ class Runner:
         from ai_edge_litert.interpreter import Interpreter
 
         self._interpreter = Interpreter(model_path=str(model), num_threads=1)
-        self._interpreter.allocate_tensors()
-        (image,) = self._interpreter.get_input_details()
-        (vector,) = self._interpreter.get_output_details()
-        if len(image["shape"]) != 4 or image["shape"][0] != 1 or image["shape"][3] != 3:
-            raise ValueError(f"it takes {image['shape'].tolist()} and not one RGB image")
+        image = self._opened_input(spec)
+        (vector,) = [each for each in self._interpreter.get_output_details() if output in (None, each["index"])]
         self._image, self._vector = image["index"], vector["index"]
-        self.size = int(vector["shape"][-1])
+        self.size = int(vector["shape"][-1]) if len(vector["shape"]) else 1
         self._values = np.empty(image["shape"], np.float32)
-        mean, std = spec.mean or 0.0, spec.std or 1.0
-        self._mean, self._factor = np.float32(mean), np.float32(1 / std)
+        self._mean, self._factor = spec.affine[0], (1 / np.asarray(spec.std or 1.0)).astype(np.float32)
         self._input, self._output = _Quantization(image), _Quantization(vector)
-        unscaled = self._input.dtype is np.uint8 and self._input.keeps_pixels(mean=mean, std=std)
+        unscaled = self._input.dtype is np.uint8 and self._input.keeps_pixels(spec)
         self._set = self._set_pixels if unscaled else self._set_scaled
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
@@ -130,6 +152,20 @@ class Runner:
         self._set(pixels)
         self._interpreter.invoke()
         return self._output.dequantize(self._interpreter.get_tensor(self._vector).reshape(-1))
+
+    def _opened_input(self, spec: InputSpec) -> dict[str, Any]:
+        """Return the details of the input, after giving it its size where it takes any."""
+        inputs = self._interpreter.get_input_details()
+        if len(inputs) != 1:
+            raise ValueError(f"it takes {len(inputs)} inputs and not one RGB image")
+        sides, signature = inputs[0]["shape"].tolist(), inputs[0]["shape_signature"].tolist()
+        if len(sides) == 4 and all(spec.size) and (-1 in signature[1:3] or sides[1:3] == [1, 1]):
+            self._interpreter.resize_tensor_input(inputs[0]["index"], [1, *spec.size, sides[3]])
+        self._interpreter.allocate_tensors()
+        (image,) = self._interpreter.get_input_details()
+        if len(image["shape"]) != 4 or image["shape"][0] != 1 or image["shape"][3] != 3:
+            raise ValueError(f"it takes {image['shape'].tolist()} and not one RGB image")
+        return image  # type: ignore[no-any-return]
 
     def _set_pixels(self, pixels: np.ndarray) -> None:
         self._interpreter.set_tensor(self._image, pixels[None])
@@ -144,23 +180,30 @@ class LiteRTModel(Classifier):
     """A classifier in a LiteRT file; a thread that shares it needs its own, from `for_thread`."""
 
     def __init__(self, path: Path, metadata: Metadata) -> None:
-        self.metadata, self._path = metadata, path
+        self.metadata, self.path = metadata, path
         try:
-            self._run = Runner(path, metadata.input)
+            _, outputs = flatbuffer.io_tensors(path.read_bytes())
+            only = next(iter(outputs.values()))
+            tensor = (
+                only if len({output.index for output in outputs.values()}) == 1 else outputs.get(metadata.output or "")
+            )
+            if tensor is None:
+                raise GraphError(f"{path} gives {', '.join(outputs)}. Name one with --output_layer.")
+            self._run, self.last_operation = Runner(path, metadata.input, output=tensor.index), tensor.operation
         except (ValueError, RuntimeError) as error:
             raise GraphError(f"{path} is not an image classifier that LiteRT runs: {first_line(error)}.") from error
         self.class_count = self._run.size
 
-    def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """Return probabilities float32 [N, C] for images uint8 [N, H, W, 3]."""
+    def scores(self, pixels: np.ndarray) -> np.ndarray:
+        """Return what the model itself gives for images uint8 [N, H, W, 3]."""
         try:
-            return as_probabilities(np.stack([self._run(image) for image in pixels]))
-        except ValueError as error:
-            raise does_not_run(self._path, pixels.shape, error) from error
+            return np.stack([self._run(image) for image in pixels])
+        except (ValueError, RuntimeError) as error:
+            raise does_not_run(self.path, pixels.shape, error) from error
 
     def for_thread(self) -> "LiteRTModel":
         """Return the same classifier for another thread: an interpreter works for one at a time."""
-        return LiteRTModel(self._path, self.metadata)
+        return LiteRTModel(self.path, self.metadata)
 
 
 load = LiteRTModel
@@ -173,20 +216,26 @@ class _Quantization:
         self.dtype = details["dtype"]
         self._scale, self._zero = details["quantization"]
 
-    def keeps_pixels(self, *, mean: float, std: float) -> bool:
-        """Return whether the quantised values of `(pixel - mean) / std` are the pixels themselves."""
-        return bool(abs(mean - self._zero) < 1e-3 and abs(std * self._scale - 1) < 1e-5)
+    def keeps_pixels(self, spec: InputSpec) -> bool:
+        """Return whether the quantised values of pixels as `spec` wants them are the pixels themselves."""
+        mean, std = spec.affine
+        scale = self._scale or 1.0  # whole numbers that are not quantised stand for themselves
+        return bool(np.all(np.abs(mean - self._zero) < 1e-3) and np.all(np.abs(std * scale - 1) < 1e-5))
 
     def quantize(self, values: np.ndarray) -> np.ndarray:
-        if self.dtype is np.float32:
-            return values
+        if np.issubdtype(self.dtype, np.floating):
+            return values.astype(self.dtype, copy=False)
+        if not self._scale:
+            raise ValueError(f"it takes {self.dtype.__name__} that is not quantised")
         limits = np.iinfo(self.dtype)
         quantized: np.ndarray = np.clip(np.round(values / self._scale + self._zero), limits.min, limits.max)
         return quantized.astype(self.dtype)
 
     def dequantize(self, values: np.ndarray) -> np.ndarray:
-        if self.dtype is np.float32:
-            return values
+        if np.issubdtype(self.dtype, np.floating):
+            return values.astype(np.float32, copy=False)
+        if not self._scale:
+            raise ValueError(f"it gives {self.dtype.__name__} and no scores")
         floats: np.ndarray = values.astype(np.float32)
         floats -= np.float32(self._zero)
         floats *= np.float32(self._scale)
@@ -203,7 +252,8 @@ def _graph_sha256(model: Path) -> str | None:
 
 def _with_metadata(model: bytes, metadata: Metadata, sha256: str) -> bytes:
     """Return a model with retrain's metadata inside, and the standard metadata with the labels."""
-    image, scores = flatbuffer.io_tensors(model)
+    image, outputs = flatbuffer.io_tensors(model)
+    scores = list(outputs.values())[-1]
     mean, std = metadata.input.mean, metadata.input.std
     if image.scale:  # (pixel - zero_point) * scale goes in, whose quantised value is the pixel
         mean, std = float(image.zero_point), 1 / image.scale
