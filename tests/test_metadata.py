@@ -1,6 +1,9 @@
+import codecs
+
 import pytest
 
 from retrain import metadata
+from retrain.errors import GraphError
 from retrain.metadata import Metadata
 
 
@@ -16,3 +19,65 @@ def test_labels_come_back_one_a_line(tmp_path):
     labels = ["Rose-A", "тюльпан", "it's", "two\nlines"]
     metadata.write_labels(tmp_path / "labels.txt", labels)
     assert metadata.read_labels(tmp_path / "labels.txt") == ("Rose-A", "тюльпан", "it's", "two lines")
+
+
+def test_spaces_at_the_edge_of_a_name_are_its_own(tmp_path):
+    metadata.write_labels(tmp_path / "labels.txt", ["c", "c ", " c"])
+    assert metadata.read_labels(tmp_path / "labels.txt") == ("c", "c ", " c")
+
+
+@pytest.mark.parametrize(
+    ("mark", "encoding"),
+    [
+        (b"", "utf-8"),
+        (codecs.BOM_UTF8, "utf-8"),
+        (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"),
+        (b"", "utf-16-le"),
+        (b"", "utf-16-be"),
+    ],
+)
+def test_every_editors_encoding_is_read(tmp_path, mark, encoding):
+    text = "daisy\r\nтюльпан\r\n\r\nrose\r\n"
+    (tmp_path / "labels.txt").write_bytes(mark + text.encode(encoding))
+    assert metadata.read_labels(tmp_path / "labels.txt") == ("daisy", "тюльпан", "rose")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfea", b"a\0\0\0b\0\0\0", b"\x89PNG\r\n\0\0\0"])
+def test_what_is_no_text_is_refused_in_one_line(tmp_path, content):
+    (tmp_path / "labels.txt").write_bytes(content)
+    with pytest.raises(GraphError, match=r"cannot read the labels file .*labels.txt: .*--labels\.$"):
+        metadata.read_labels(tmp_path / "labels.txt")
+
+
+@pytest.mark.parametrize("between", [" ", "  ", ":", ": ", " : ", "\t", ",", ", "])
+@pytest.mark.parametrize("first", [0, 1])
+def test_numbers_of_other_tools_are_left_out(between, first):
+    names = ("cats", "hot dogs", "3 birds")
+    text = "".join(f"{number}{between}{name}\n" for number, name in enumerate(names, first))
+    assert metadata.decode_labels(text.encode()) == names
+    assert metadata.decode_labels(text.encode(), own=True) == tuple(text.splitlines())
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("0 stars", "1 stars", "2 stars"),
+        ("0 stars", "1 star", "2 stars"),
+        ("1 star", "2 stars"),
+        ("0 cats", "2 dogs"),
+        ("1 cat", "0 dogs"),
+        ("2 cats", "3 dogs"),
+        ("0 cats", "dogs"),
+        ("0", "1", "2"),
+        ("0:", "1:"),
+        ("0cats", "1dogs"),
+    ],
+)
+def test_numbers_that_are_names_stay(names):
+    assert metadata.decode_labels("\n".join(names).encode()) == names
+
+
+def test_a_line_of_a_million_tabs_costs_no_time():
+    line = "0" + "\t" * 1_000_000
+    assert metadata.decode_labels(f"{line}\n{line}x\n".encode()) == (line, line + "x")

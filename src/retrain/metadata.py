@@ -1,7 +1,9 @@
 """The metadata in a model file, and the labels file beside it."""
 
+import codecs
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from retrain.preprocessing import InputSpec
 METADATA_NODE = "retrain_metadata"  # the constant node of a graph that holds its metadata
 METADATA_NOTE = "RETRAIN_METADATA"  # the same in a LiteRT model and in an ONNX model
 METADATA_FILE = "retrain.json"  # the same in a SavedModel's folder and in a .keras file
-_NUMBERED = re.compile(r"(\d+)[ :]+(\S.*)")
+_NUMBERED = re.compile(r"(\d+)(?:\s*([:,\t])\s*|\s+)(\S.*)")
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,25 @@ def encode_labels(labels: Sequence[str]) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def decode_labels(file: bytes) -> tuple[str, ...]:
-    """Return the class names in a labels file, empty lines passed over."""
-    lines = file.decode("utf-8", "surrogateescape").splitlines()
-    return tuple(line.strip() for line in lines if line.strip())
+def decode_labels(file: bytes, *, own: bool = False) -> tuple[str, ...]:
+    """Return the class names in a labels file of anyone, empty lines passed over; spaces at a name's edge are its own.
+
+    The text is UTF-8 or UTF-16. The numbers that other tools write in front ("0 cats", "1:dogs") are left out, unless
+    the file is retrain's `own`.
+
+    Raises:
+        ValueError: Not such a text.
+    """
+    if file.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = file.decode("utf-16")
+    elif b"\0" in file:
+        text = file.decode("utf-16-le" if file[1:2] == b"\0" else "utf-16-be")
+    else:
+        text = file.decode("utf-8-sig", "surrogateescape")
+    if "\0" in text:
+        raise ValueError("it is no text")
+    labels = tuple(line for line in text.splitlines() if line.strip())
+    return labels if own else _without_numbers(labels)
 
 
 def default_labels_path(graph: Path) -> Path:
@@ -93,17 +110,17 @@ def write_labels(path: Path, labels: Sequence[str]) -> None:
     write_result(path, encode_labels(labels))
 
 
-def read_labels(path: Path) -> tuple[str, ...]:
-    """Return the class names of a labels file, one a line.
+def read_labels(path: Path, *, own: bool = False) -> tuple[str, ...]:
+    """Return the class names in a labels file, as in `decode_labels`.
 
     Raises:
         GraphError: The file cannot be read.
     """
     try:
-        return decode_labels(path.read_bytes())
-    except OSError as error:
-        problem = f"cannot read the labels file {path}: {error.strerror}"
-        raise GraphError(f"{problem}. Name the right one with --labels.") from error
+        return decode_labels(path.read_bytes(), own=own)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is neither UTF-8 nor UTF-16"
+        raise GraphError(f"cannot read the labels file {path}: {reason}. Name the right one with --labels.") from error
 
 
 def find_labels_file(path: Path) -> Path | None:
@@ -114,9 +131,17 @@ def find_labels_file(path: Path) -> Path | None:
     return next((file for file in (default_labels_path(path), path.with_name("labels.txt")) if file.is_file()), None)
 
 
-def without_numbers(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Return labels without the numbers that Teachable Machine writes in front: "0 cats", "1 dogs"."""
-    matches = [_NUMBERED.fullmatch(label) for label in labels]
-    if any(match is None or int(match[1]) != number for number, match in enumerate(matches)):
+def _without_numbers(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return labels without numbers in front, if all are numbered in order, from 0 or 1, with a name behind.
+
+    "0 stars", "1 star", "2 stars" are names that begin with numbers: without them, most would be the same.
+    """
+    matches = [match for label in labels if (match := _NUMBERED.fullmatch(label.strip()))]
+    numbers = [int(match[1]) for match in matches]
+    if len(matches) < len(labels) or numbers not in (list(range(len(labels))), list(range(1, len(labels) + 1))):
         return labels
-    return tuple(match[2] for match in matches if match)
+    alike = Counter(match[3].casefold().rstrip("s") for match in matches)
+    same = max(alike.values(), default=0)
+    if same > 1 and 2 * same > len(labels) and not any(match[2] for match in matches):
+        return labels
+    return tuple(match[3] for match in matches)

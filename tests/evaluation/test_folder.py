@@ -5,7 +5,7 @@ from conftest import colour_folder, photo
 
 from retrain.data.split import Split
 from retrain.errors import DatasetError
-from retrain.evaluation.folder import evaluate
+from retrain.evaluation.folder import evaluate, match_classes
 from retrain.inference import loading as model_loading
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
@@ -44,3 +44,43 @@ def test_a_ready_made_test_folder_is_the_test_split(model, tmp_path):
 def test_folders_that_the_model_does_not_know_are_one_clear_error(model, tmp_path):
     with pytest.raises(DatasetError, match="none of the class folders"):
         evaluate(model, colour_folder(tmp_path / "photos", per_class=2))
+
+
+@pytest.mark.parametrize(
+    ("folders", "labels", "matched"),
+    [
+        (("A+", "A-", "A"), ("A", "A+", "A-"), {"A": 0, "A+": 1, "A-": 2}),
+        (("A+",), ("A-", "B"), {}),
+        (("A",), ("A-", "B"), {}),
+        (("crane", "rose"), ("crane", "rose", "crane"), {"rose": 1}),
+        (("rose", "Rose"), ("rose",), {"rose": 0}),
+        (("Golden_Retriever", "hot-dog", "cre\u0300me"), ("golden retriever", "Hot Dog ", "cr\u00e8me"), None),
+        (("a ", "a"), ("a", "a "), {"a": 0, "a ": 1}),
+        (("0 stars", "1 stars"), ("0 stars", "1 stars"), None),
+    ],
+)
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_folder_gets_the_one_class_of_its_name(folders, labels, matched, legacy):
+    expected = {folder: number for number, folder in enumerate(folders)} if matched is None else matched
+    assert match_classes(folders, labels, legacy=legacy) == expected
+
+
+def test_labels_of_the_original_lack_signs_and_capitals():
+    assert match_classes(("Rose-A", "c", "c++"), ("rose a", "c", "c "), legacy=True) == {"Rose-A": 0, "c": 1, "c++": 2}
+    assert match_classes(("A+", "A-"), ("a ",), legacy=True) == {}
+    assert match_classes(("A+",), ("a ", "b"), legacy=False) == {}
+
+
+def test_a_folder_whose_name_two_classes_have_is_left_out_and_said(mean_colour_backbone, tmp_path):
+    graph = exported(mean_colour_backbone, tmp_path / "g.pb")
+    (tmp_path / "labels.txt").write_text("red\nblue\nred\n")
+    for name, colour in (("red", RED), ("blue", BLUE), ("violet", (200, 0, 200))):
+        photo(tmp_path / "photos" / name / "1.png", colour)
+    model = model_loading.load(graph, labels=tmp_path / "labels.txt")
+    found = evaluate(model, tmp_path / "photos", split=None)
+    assert found.paths == ("blue/1.png",)
+    assert found.unknown == ("red", "violet")
+    assert found.notes == (
+        "2 classes of the model go by the name of the folder 'red', left out",
+        "the model has no class for the folder 'violet', left out",
+    )

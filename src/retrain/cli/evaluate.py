@@ -42,8 +42,8 @@ def main(arguments: Sequence[str]) -> int:
         rule=SplitRule(args.validation_percentage, args.testing_percentage),
         advance=Terminal().progress("Evaluating", "image"),
     )
-    for name in result.unknown:
-        print(printable(f"evaluate: the model has no class for the folder {name!r}, left out"), file=sys.stderr)
+    for note in result.notes:
+        print(printable(f"evaluate: {note}"), file=sys.stderr)
     for path, reason in result.rejected.items():
         print(printable(f"evaluate: {path}: {reason}, left out"), file=sys.stderr)
     if args.predictions:
