@@ -1,10 +1,12 @@
 import codecs
+import hashlib
+import json
 
 import pytest
 
 from retrain import metadata
 from retrain.errors import GraphError
-from retrain.metadata import Metadata
+from retrain.metadata import Metadata, TrainingSplit
 
 
 def test_what_a_later_version_wrote_is_read():
@@ -81,3 +83,35 @@ def test_numbers_that_are_names_stay(names):
 def test_a_line_of_a_million_tabs_costs_no_time():
     line = "0" + "\t" * 1_000_000
     assert metadata.decode_labels(f"{line}\n{line}x\n".encode()) == (line, line + "x")
+
+
+def test_the_split_of_the_training_is_part_of_the_metadata():
+    contents = [hashlib.sha256(bytes([number])).digest() for number in range(100)]
+    plain = TrainingSplit(0, 12.5).with_contents(contents[:50])
+    for split in (TrainingSplit(10, 10, folders=True), plain, TrainingSplit(10, 10).with_contents(contents, "tag/0/0")):
+        told = Metadata.from_json(Metadata(("a",), split=split).to_json())
+        assert told.split == split
+    assert [plain.trained_on(content) for content in contents] == [True] * 50 + [False] * 50
+    assert "split" not in json.loads(Metadata(("a",)).to_json())
+
+
+def test_distorted_copies_tell_of_their_photo():
+    content = hashlib.sha256(b"photo").digest()
+    split = TrainingSplit(10, 10).with_contents([hashlib.sha256(content + b"tag/0/0").digest()], "tag/0/0")
+    assert split.trained_on(content)
+    assert not split.trained_on(hashlib.sha256(b"another").digest())
+
+
+@pytest.mark.parametrize(
+    "row",
+    [3, [], "folders", {}, {"validation": "x", "testing": 1}, {"validation": 1, "testing": 2, "contents": "a"},
+     {"validation": 1, "testing": 2, "copy": 3}],
+)  # fmt: skip
+def test_a_damaged_split_is_an_error(row):
+    with pytest.raises(ValueError):  # noqa: PT011 (several)
+        Metadata.from_json(json.dumps({"labels": ["a"], "split": row}))
+
+
+def test_what_a_later_version_says_of_the_split_is_passed_over():
+    told = Metadata.from_json('{"labels": ["a"], "split": {"validation": 1, "testing": 2, "by": "moonlight"}}')
+    assert told.split == TrainingSplit(1, 2)

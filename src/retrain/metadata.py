@@ -1,12 +1,16 @@
 """The metadata in a model file, and the labels file beside it."""
 
+import base64
 import codecs
+import functools
+import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from retrain.errors import GraphError
 from retrain.files import write_result
@@ -15,7 +19,57 @@ from retrain.preprocessing import InputSpec
 METADATA_NODE = "retrain_metadata"  # the constant node of a graph that holds its metadata
 METADATA_NOTE = "RETRAIN_METADATA"  # the same in a LiteRT model and in an ONNX model
 METADATA_FILE = "retrain.json"  # the same in a SavedModel's folder and in a .keras file
+_KEY_BYTES = 5  # of a photo's hash: one of a million others has the same as one of a million
 _NUMBERED = re.compile(r"(\d+)(?:\s*([:,\t])\s*|\s+)(\S.*)")
+
+
+@dataclass(frozen=True)
+class TrainingSplit:
+    """How the photos of a training were split: `validation` and `testing` percent of them were held out.
+
+    `folders` tells that the image folder was a split itself. `contents` are hashes of the photos that were trained on,
+    as `with_contents` packs them; `copy` is what was hashed behind a photo's own hash, where distorted copies were.
+    """
+
+    validation: float
+    testing: float
+    folders: bool = False
+    contents: str = ""
+    copy: str = ""
+
+    def with_contents(self, keys: Iterable[bytes], copy: str = "") -> "TrainingSplit":
+        """Return the split with the photos that were trained on, by the keys of their bottlenecks."""
+        packed = b"".join(sorted({key[:_KEY_BYTES] for key in keys}))
+        return replace(self, contents=base64.b64encode(packed).decode(), copy=copy)
+
+    def __str__(self) -> str:
+        """Return the split in words."""
+        return "by folders" if self.folders else f"validation {self.validation:g} % and testing {self.testing:g} %"
+
+    def trained_on(self, content: bytes) -> bool:
+        """Return whether a photo is known to have been trained on, by the SHA-256 of its file."""
+        key = hashlib.sha256(content + self.copy.encode()).digest() if self.copy else content
+        return key[:_KEY_BYTES] in self._keys
+
+    @functools.cached_property
+    def _keys(self) -> frozenset[bytes]:
+        packed = base64.b64decode(self.contents)
+        return frozenset(packed[start : start + _KEY_BYTES] for start in range(0, len(packed), _KEY_BYTES))
+
+    @classmethod
+    def from_row(cls, row: Any) -> "TrainingSplit":
+        """Return the split in the JSON of metadata; fields that a later version added are passed over.
+
+        Raises:
+            ValueError: It holds none.
+        """
+        row = row if isinstance(row, dict) else {}
+        split = cls(*(row.get(field.name, field.default) for field in fields(cls)))
+        percentages = all(isinstance(value, int | float) for value in (split.validation, split.testing))
+        if not percentages or not isinstance(split.contents, str) or not isinstance(split.copy, str):
+            raise ValueError("no split in the metadata")
+        base64.b64decode(split.contents)
+        return split
 
 
 @dataclass(frozen=True)
@@ -31,6 +85,7 @@ class Metadata:
     retrain_version: str | None = None
     tensorflow_version: str | None = None
     graph_sha256: str | None = None
+    split: TrainingSplit | None = None
 
     def filled_from(self, other: "Metadata") -> "Metadata":
         """Return these metadata, with the other's value wherever these have none."""
@@ -47,6 +102,8 @@ class Metadata:
         """Return the fields as one line of JSON, those of the input among them: `input` is its node."""
         row = asdict(self)
         spec = row.pop("input")
+        if self.split is None:  # as it was written before there was one
+            del row["split"]
         return json.dumps({**row, "input": spec.pop("node"), **spec}, sort_keys=True)
 
     def summary(self) -> str:
@@ -64,8 +121,10 @@ class Metadata:
         if not isinstance(content, dict) or not isinstance(content.get("labels"), list):
             raise ValueError("no metadata of retrain")
         spec = InputSpec(content.get("input"), *(content.get(name) for name in ("height", "width", "mean", "std")))
-        names = {field.name for field in fields(cls)} - {"labels", "input"}
+        names = {field.name for field in fields(cls)} - {"labels", "input", "split"}
         row = {name: value for name, value in content.items() if name in names}
+        if content.get("split") is not None:
+            row["split"] = TrainingSplit.from_row(content["split"])
         return cls(tuple(content["labels"]), spec, **row)
 
 

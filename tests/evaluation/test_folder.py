@@ -1,12 +1,16 @@
+import hashlib
+
 import numpy as np
 import pytest
 from builders import exported
 from conftest import colour_folder, photo
 
-from retrain.data.split import Split
+from retrain.data.dataset import scan
+from retrain.data.split import Split, SplitRule
 from retrain.errors import DatasetError
 from retrain.evaluation.folder import evaluate, match_classes
 from retrain.inference import loading as model_loading
+from retrain.metadata import TrainingSplit
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -84,3 +88,60 @@ def test_a_folder_whose_name_two_classes_have_is_left_out_and_said(mean_colour_b
         "2 classes of the model go by the name of the folder 'red', left out",
         "the model has no class for the folder 'violet', left out",
     )
+
+
+def paths_of(folder, rule, split):
+    return tuple(example.path for example in scan(folder, rule).examples if example.split is split)
+
+
+@pytest.fixture
+def colours(tmp_path):
+    for name, colour in (("red", RED), ("green", GREEN), ("blue", BLUE)):
+        for number in range(30):
+            photo(tmp_path / "photos" / name / f"{number}.png", colour, seed=number)
+    return tmp_path / "photos"
+
+
+def split_model(backbone, path, split):
+    return model_loading.load(exported(backbone, path, retrain_version="0.2", split=split))
+
+
+def test_the_split_of_the_training_is_used_and_another_one_is_said(mean_colour_backbone, colours, tmp_path):
+    model = split_model(mean_colour_backbone, tmp_path / "g.pb", TrainingSplit(0, 40))
+    found = evaluate(model, colours)
+    assert found.paths == paths_of(colours, SplitRule(0, 40), Split.TESTING)
+    assert found.notes == ()
+    found = evaluate(model, colours, rule=SplitRule(10, 10))
+    assert found.paths == paths_of(colours, SplitRule(10, 10), Split.TESTING)
+    assert found.notes == (
+        "the training's split was validation 0 % and testing 40 %, this one is validation 10 % and testing 10 %: "
+        "some images may have been trained on",
+    )
+    assert evaluate(model, colours, split=None, rule=SplitRule(10, 10)).notes == ()
+
+
+def test_a_folder_that_is_a_split_is_not_that_of_a_training_by_percentages(mean_colour_backbone, tmp_path):
+    for part, count in (("train", 4), ("test", 2)):
+        for name, colour in (("red", RED), ("blue", BLUE)):
+            for number in range(count):
+                photo(tmp_path / "photos" / part / name / f"{number}.png", colour, seed=10 * count + number)
+    by_folders = split_model(mean_colour_backbone, tmp_path / "f.pb", TrainingSplit(10, 10, folders=True))
+    assert evaluate(by_folders, tmp_path / "photos").notes == ()
+    by_percent = split_model(mean_colour_backbone, tmp_path / "p.pb", TrainingSplit(10, 10))
+    (note,) = evaluate(by_percent, tmp_path / "photos").notes
+    assert "was validation 10 % and testing 10 %, this one is by folders" in note
+
+
+def test_photos_that_were_trained_on_are_left_out_wherever_they_lie_now(mean_colour_backbone, colours, tmp_path):
+    rule = SplitRule(10, 40)
+    testing = paths_of(colours, rule, Split.TESTING)
+    contents = [hashlib.sha256((colours / path).read_bytes()).digest() for path in testing]
+    known = TrainingSplit(10, 40).with_contents(contents[:2])
+    model = split_model(mean_colour_backbone, tmp_path / "g.pb", known)
+    found = evaluate(model, colours)
+    assert found.paths == testing[2:]
+    assert found.notes == (f"2 images that the model was trained on, left out: {testing[0]}, {testing[1]}",)
+    assert set(testing) < set(evaluate(model, colours, split=None).paths)
+    model = split_model(mean_colour_backbone, tmp_path / "all.pb", TrainingSplit(10, 40).with_contents(contents))
+    with pytest.raises(DatasetError, match="that the model was trained on, left out: .*, ...*--split all"):
+        evaluate(model, colours)

@@ -11,6 +11,7 @@ loses what was in flight and nothing else, and two runs can fill one store at on
 
 import io
 import itertools
+import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -145,6 +146,12 @@ class Store:
         # The connection is serialised by SQLite itself.
         with _store_errors(self.folder):
             return _row_of(key, self._finder)
+
+    def keys(self, rows: np.ndarray) -> list[bytes]:
+        """Return the keys of rows int64 [n], `KEY_BYTES` each, in no order."""
+        query = "SELECT key FROM vectors WHERE row IN (SELECT value FROM json_each(?))"
+        with _store_errors(self.folder):
+            return [key for (key,) in self._index.execute(query, (json.dumps(rows.tolist()),))]
 
     def put(self, folder: Path, entries: Sequence[Entry]) -> list[int | None]:
         """Store results and return the row of each entry, None for those that only have a reason.

@@ -3,22 +3,26 @@
 import functools
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from retrain.data.dataset import scan
-from retrain.data.split import DEFAULT_SPLIT, Split, SplitRule
-from retrain.errors import DatasetError
+from retrain.data.dataset import Dataset, scan
+from retrain.data.split import DEFAULT_SPLIT, Split, SplitRule, is_ready_made
+from retrain.errors import DatasetError, plural
 from retrain.evaluation import metrics
 from retrain.evaluation.metrics import Figures, Misclassified, misclassified
+from retrain.files import sha256_of
 from retrain.formats.classifier import Classifier
 from retrain.inference import prediction
+from retrain.metadata import Metadata, TrainingSplit
 
 Key = TypeVar("Key")
+_NAMED_AT_MOST = 5
 
 
 @dataclass(frozen=True)
@@ -54,52 +58,104 @@ def evaluate(
     image_dir: Path,
     *,
     split: Split | None = Split.TESTING,
-    rule: SplitRule = DEFAULT_SPLIT,
+    rule: SplitRule | None = None,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> FolderEvaluation:
-    """Return the scores of a model on a folder of class folders.
+    """Return the scores of a model on a folder of class folders; of held-out images, those it was not trained on.
 
     Args:
         model: From `inference.loading.load`.
         image_dir: The image folder, split as for training.
         split: The part to evaluate on, None for all.
-        rule: How the folder is split, as in training.
+        rule: How the folder is split; by default as for the training of the model, from `rule_of`.
         advance: Called with the images done and the images in all.
 
     Raises:
         DatasetError: No image to evaluate on, or no folder that the model has a class for.
     """
+    rule = rule or rule_of(model.metadata)
     dataset = scan(image_dir, rule, least_classes=1)
     names = model.metadata.labels
-    # The original wrote labels in lower case, with spaces for all signs; retrain writes names as they are.
-    ids = match_classes(dataset.class_names, names, legacy=model.metadata.retrain_version is None)
+    ids = _class_ids(dataset, model.metadata)
     unknown = tuple(name for name in dataset.class_names if name not in ids)
-    if not ids:
-        raise DatasetError(
-            f"none of the class folders in {image_dir} is a class of the model, which knows "
-            f"{', '.join(names[:5])} ... Name the right --image_dir."
-        )
-    wanted = [e for e in dataset.examples if split in (None, e.split) and dataset.class_names[e.class_id] in ids]
+    wanted, notes = _choose(dataset, ids, split, model.metadata.split, rule)
+    notes = [*(_left_out(name, names) for name in unknown), *notes]
     paths, rows, labels = [], [], []
     rejected: dict[str, str] = {}
-    predictions = prediction.predict_probabilities(model, [dataset.image_dir / example.path for example in wanted])
-    for done, (example, image) in enumerate(zip(wanted, predictions, strict=True), 1):
+    predictions = prediction.predict_probabilities(model, [dataset.image_dir / path for path in wanted])
+    for done, (path, image) in enumerate(zip(wanted, predictions, strict=True), 1):
         if image.probabilities is None:
-            rejected[example.path] = image.error or ""
+            rejected[path] = image.error or ""
         else:
-            paths.append(example.path)
+            paths.append(path)
             rows.append(image.probabilities)
-            labels.append(ids[dataset.class_names[example.class_id]])
+            labels.append(wanted[path])
         advance(done, len(wanted))
     if not rows:
         raise DatasetError(
-            f"{image_dir} has no readable {split or ''} images of the model's classes to evaluate on. "
-            f"--split all takes every image."
+            f"{image_dir} has no readable {split or ''} images of the model's classes to evaluate on"
+            f"{''.join(f'; {note}' for note in notes)}. --split all takes every image."
         )
-    notes = [_left_out(name, names) for name in unknown]
     return FolderEvaluation(
         names, tuple(paths), np.stack(rows), np.array(labels, np.int64), rejected, unknown, tuple(notes)
     )
+
+
+def _class_ids(dataset: Dataset, metadata: Metadata) -> dict[str, int]:
+    # The original wrote labels in lower case, with spaces for all signs; retrain writes names as they are.
+    ids = match_classes(dataset.class_names, metadata.labels, legacy=metadata.retrain_version is None)
+    if not ids:
+        raise DatasetError(
+            f"none of the class folders in {dataset.image_dir} is a class of the model, which knows "
+            f"{', '.join(metadata.labels[:5])} ... Name the right --image_dir."
+        )
+    return ids
+
+
+def rule_of(metadata: Metadata, validation: float | None = None, testing: float | None = None) -> SplitRule:
+    """Return how photos are split: by the user's percentages, else by those of the model's training, else by 10 and 10.
+
+    Raises:
+        UsageError: The percentages leave nothing to train on.
+    """
+    known = metadata.split or DEFAULT_SPLIT
+    return SplitRule(
+        known.validation if validation is None else validation, known.testing if testing is None else testing
+    )
+
+
+def _choose(
+    dataset: Dataset, ids: Mapping[str, int], split: Split | None, trained: TrainingSplit | None, rule: SplitRule
+) -> tuple[dict[str, int], list[str]]:
+    """Return path -> class id of the images to evaluate on, and sentences on what the model was trained on instead."""
+    wanted = {
+        example.path: ids[dataset.class_names[example.class_id]]
+        for example in dataset.examples
+        if split in (None, example.split) and dataset.class_names[example.class_id] in ids
+    }
+    if split is None or trained is None:
+        return wanted, []
+    notes = []
+    here = TrainingSplit(rule.validation, rule.testing, is_ready_made(dataset))
+    if replace(trained, contents="", copy="") != here:
+        notes = [f"the training's split was {trained}, this one is {here}: some images may have been trained on"]
+    if split is not Split.TRAINING and (seen := _trained_on(wanted, dataset.image_dir, trained)):
+        named = ", ".join(seen[:_NAMED_AT_MOST]) + (", ..." if len(seen) > _NAMED_AT_MOST else "")
+        notes.append(f"{plural(len(seen), 'image')} that the model was trained on, left out: {named}")
+        for path in seen:
+            del wanted[path]
+    return wanted, notes
+
+
+def _trained_on(paths: Iterable[str], image_dir: Path, trained: TrainingSplit) -> list[str]:
+    """Return the paths of those images that are known to have been trained on, by their content."""
+    seen = []
+    for path in paths if trained.contents else ():
+        file = image_dir / path
+        with suppress(OSError):  # what cannot be read is said later
+            if file.is_file() and trained.trained_on(bytes.fromhex(sha256_of(file))):
+                seen.append(path)
+    return seen
 
 
 def match_classes(folders: Sequence[str], labels: Sequence[str], *, legacy: bool) -> dict[str, int]:
