@@ -3,6 +3,8 @@ import hashlib
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from retrain import metadata
 from retrain.errors import GraphError
@@ -115,3 +117,25 @@ def test_a_damaged_split_is_an_error(row):
 def test_what_a_later_version_says_of_the_split_is_passed_over():
     told = Metadata.from_json('{"labels": ["a"], "split": {"validation": 1, "testing": 2, "by": "moonlight"}}')
     assert told.split == TrainingSplit(1, 2)
+
+
+def folder_names():
+    """Return a strategy of what folders may be called, undecodable bytes included."""
+    characters = st.characters(exclude_characters="\0\ufeff", exclude_categories=["Cs"])
+    return st.text(characters | st.sampled_from("\udce4\udc80"), min_size=1)
+
+
+@given(st.lists(folder_names()))
+def test_names_come_back_as_they_are_but_for_line_breaks(names):
+    one_line = [" ".join(name.splitlines() or [name]) for name in names]
+    expected = tuple(name for name in one_line if name.strip())
+    assert metadata.decode_labels(metadata.encode_labels(names), own=True) == expected
+
+
+@given(st.binary())
+def test_any_bytes_are_names_or_refused(file):
+    try:
+        names = metadata.decode_labels(file)
+    except ValueError:
+        return
+    assert all(name.strip() and "\n" not in name for name in names)
