@@ -120,6 +120,16 @@ def test_the_split_of_the_training_is_used_and_another_one_is_said(mean_colour_b
     assert evaluate(model, colours, split=None, rule=SplitRule(10, 10)).notes == ()
 
 
+def test_a_split_that_is_not_known_is_assumed_and_said(mean_colour_backbone, colours, tmp_path):
+    model = split_model(mean_colour_backbone, tmp_path / "g.pb", None)
+    found = evaluate(model, colours)
+    assert found.paths == paths_of(colours, SplitRule(10, 10), Split.TESTING)
+    assert found.notes == (
+        "the model does not say how its photos were split; validation 10 % and testing 10 % is assumed",
+    )
+    assert evaluate(model, colours, rule=SplitRule(10, 20)).notes == ()
+
+
 def test_a_folder_that_is_a_split_is_not_that_of_a_training_by_percentages(mean_colour_backbone, tmp_path):
     for part, count in (("train", 4), ("test", 2)):
         for name, colour in (("red", RED), ("blue", BLUE)):

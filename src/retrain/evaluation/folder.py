@@ -78,7 +78,7 @@ def evaluate(
     names = model.metadata.labels
     ids = _class_ids(dataset, model.metadata)
     unknown = tuple(name for name in dataset.class_names if name not in ids)
-    wanted, notes = _choose(dataset, ids, split, model.metadata.split, rule)
+    wanted, notes = _choose(dataset, ids, split, model.metadata, rule)
     notes = [*(_left_out(name, names) for name in unknown), *notes]
     paths, rows, labels = [], [], []
     rejected: dict[str, str] = {}
@@ -125,7 +125,7 @@ def rule_of(metadata: Metadata, validation: float | None = None, testing: float 
 
 
 def _choose(
-    dataset: Dataset, ids: Mapping[str, int], split: Split | None, trained: TrainingSplit | None, rule: SplitRule
+    dataset: Dataset, ids: Mapping[str, int], split: Split | None, metadata: Metadata, rule: SplitRule
 ) -> tuple[dict[str, int], list[str]]:
     """Return path -> class id of the images to evaluate on, and sentences on what the model was trained on instead."""
     wanted = {
@@ -133,10 +133,13 @@ def _choose(
         for example in dataset.examples
         if split in (None, example.split) and dataset.class_names[example.class_id] in ids
     }
-    if split is None or trained is None:
+    if split is None:
         return wanted, []
     notes = []
-    here = TrainingSplit(rule.validation, rule.testing, is_ready_made(dataset))
+    here, trained = TrainingSplit(rule.validation, rule.testing, is_ready_made(dataset)), metadata.split
+    if trained is None:
+        guessed = metadata.retrain_version and rule == DEFAULT_SPLIT and not here.folders
+        return wanted, [f"the model does not say how its photos were split; {here} is assumed"] if guessed else []
     if replace(trained, contents="", copy="") != here:
         notes = [f"the training's split was {trained}, this one is {here}: some images may have been trained on"]
     if split is not Split.TRAINING and (seen := _trained_on(wanted, dataset.image_dir, trained)):
