@@ -54,9 +54,8 @@ def train_candidate(
 ) -> Candidate:
     """Return one combination of settings, trained."""
     scope = frozen_graph.HUB_HEAD_SCOPE if config.tfhub_module else frozen_graph.HEAD_SCOPE
-    artefacts = ClassifierWriter(
-        prepared.extractor.runner, prepared.dataset.class_names, config.final_tensor_name, scope
-    )
+    dataset, split = prepared.dataset, preparation.describe_split(prepared, config.split_rule)
+    artefacts = ClassifierWriter(prepared.extractor.runner, dataset.class_names, config.final_tensor_name, scope, split)
     folder = config.summaries_dir / trial.name if trial.name else config.summaries_dir
     every = steps_of(config, prepared) // 25
     with Summaries(folder, head_every=every, scope=scope) as summaries:

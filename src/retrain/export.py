@@ -21,7 +21,7 @@ from retrain.formats.table import path_of
 from retrain.graphs.nodes import GraphDef
 from retrain.graphs.reading import read_graph
 from retrain.head import Head
-from retrain.metadata import Metadata
+from retrain.metadata import Metadata, TrainingSplit
 
 PARITY = 2e-3  # largest difference from the trained network, of a probability or relative to the largest feature
 _SCORED_AT_ONCE = 4096
@@ -59,12 +59,16 @@ class WrittenGraph:
 
 @dataclass(frozen=True)
 class ClassifierWriter:
-    """Joins heads with a backbone and writes them; `output` and `scope` as in `TrainedClassifier`."""
+    """Joins heads with a backbone and writes them; `output` and `scope` as in `TrainedClassifier`.
+
+    `split` is how the photos were split that the heads are trained on.
+    """
 
     runner: BackboneRunner
     class_names: tuple[str, ...]
     output: str
     scope: str
+    split: TrainingSplit | None = None
 
     @property
     def backbone(self) -> Backbone:
@@ -148,6 +152,7 @@ class ClassifierWriter:
             test_accuracy=test_accuracy,
             retrain_version=__version__,
             tensorflow_version=importlib.metadata.version("tensorflow"),
+            split=self.split,
         )
         return frozen_graph.join(self._classifier(head), described)
 

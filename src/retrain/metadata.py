@@ -1,10 +1,16 @@
 """The metadata in a model file, and the labels file beside it."""
 
+import base64
+import codecs
+import functools
+import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from retrain.errors import GraphError
 from retrain.files import write_result
@@ -13,7 +19,57 @@ from retrain.preprocessing import InputSpec, Scaling
 METADATA_NODE = "retrain_metadata"  # the constant node of a graph that holds its metadata
 METADATA_NOTE = "RETRAIN_METADATA"  # the same in a LiteRT model and in an ONNX model
 METADATA_FILE = "retrain.json"  # the same in a SavedModel's folder and in a .keras file
-_NUMBERED = re.compile(r"(\d+)[ :]+(\S.*)")
+_KEY_BYTES = 5  # of a photo's hash: one of a million others has the same as one of a million
+_NUMBERED = re.compile(r"(\d+)(?:\s*([:,\t])\s*|\s+)(\S.*)")
+
+
+@dataclass(frozen=True)
+class TrainingSplit:
+    """How the photos of a training were split: `validation` and `testing` percent of them were held out.
+
+    `folders` tells that the image folder was a split itself. `contents` are hashes of the photos that were trained on,
+    as `with_contents` packs them; `copy` is what was hashed behind a photo's own hash, where distorted copies were.
+    """
+
+    validation: float
+    testing: float
+    folders: bool = False
+    contents: str = ""
+    copy: str = ""
+
+    def with_contents(self, keys: Iterable[bytes], copy: str = "") -> "TrainingSplit":
+        """Return the split with the photos that were trained on, by the keys of their bottlenecks."""
+        packed = b"".join(sorted({key[:_KEY_BYTES] for key in keys}))
+        return replace(self, contents=base64.b64encode(packed).decode(), copy=copy)
+
+    def __str__(self) -> str:
+        """Return the split in words."""
+        return "by folders" if self.folders else f"validation {self.validation:g} % and testing {self.testing:g} %"
+
+    def trained_on(self, content: bytes) -> bool:
+        """Return whether a photo is known to have been trained on, by the SHA-256 of its file."""
+        key = hashlib.sha256(content + self.copy.encode()).digest() if self.copy else content
+        return key[:_KEY_BYTES] in self._keys
+
+    @functools.cached_property
+    def _keys(self) -> frozenset[bytes]:
+        packed = base64.b64decode(self.contents)
+        return frozenset(packed[start : start + _KEY_BYTES] for start in range(0, len(packed), _KEY_BYTES))
+
+    @classmethod
+    def from_row(cls, row: Any) -> "TrainingSplit":
+        """Return the split in the JSON of metadata; fields that a later version added are passed over.
+
+        Raises:
+            ValueError: It holds none.
+        """
+        row = row if isinstance(row, dict) else {}
+        split = cls(*(row.get(field.name, field.default) for field in fields(cls)))
+        percentages = all(isinstance(value, int | float) for value in (split.validation, split.testing))
+        if not percentages or not isinstance(split.contents, str) or not isinstance(split.copy, str):
+            raise ValueError("no split in the metadata")
+        base64.b64decode(split.contents)
+        return split
 
 
 @dataclass(frozen=True)
@@ -29,6 +85,7 @@ class Metadata:
     retrain_version: str | None = None
     tensorflow_version: str | None = None
     graph_sha256: str | None = None
+    split: TrainingSplit | None = None
 
     def filled_from(self, other: "Metadata") -> "Metadata":
         """Return these metadata, with the other's value wherever these have none."""
@@ -45,6 +102,8 @@ class Metadata:
         """Return the fields as one line of JSON, those of the input among them: `input` is its node."""
         row = asdict(self)
         spec = row.pop("input")
+        if self.split is None:  # as it was written before there was one
+            del row["split"]
         return json.dumps({**row, "input": spec.pop("node"), **spec}, sort_keys=True)
 
     def summary(self) -> str:
@@ -66,11 +125,13 @@ class Metadata:
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise ValueError("no metadata of retrain")
         spec = InputSpec(content.get("input"), *(content.get(name) for name in ("height", "width", "mean", "std")))
-        names = {field.name for field in fields(cls)} - {"labels", "input"}
+        names = {field.name for field in fields(cls)} - {"labels", "input", "split"}
         row = {name: value for name, value in content.items() if name in names}
         for name, value in row.items():
             if value is not None and not isinstance(value, int | float if name == "test_accuracy" else str):
                 raise ValueError(f"{name} is {value!r}")
+        if content.get("split") is not None:
+            row["split"] = TrainingSplit.from_row(content["split"])
         return cls(tuple(labels), spec, **row)
 
 
@@ -80,10 +141,25 @@ def encode_labels(labels: Sequence[str]) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def decode_labels(file: bytes) -> tuple[str, ...]:
-    """Return the class names in a labels file, empty lines passed over."""
-    lines = file.decode("utf-8", "surrogateescape").splitlines()
-    return tuple(line.strip() for line in lines if line.strip())
+def decode_labels(file: bytes, *, own: bool = False) -> tuple[str, ...]:
+    """Return the class names in a labels file of anyone, empty lines passed over; spaces at a name's edge are its own.
+
+    The text is UTF-8 or UTF-16. The numbers that other tools write in front ("0 cats", "1:dogs") are left out, unless
+    the file is retrain's `own`.
+
+    Raises:
+        ValueError: Not such a text.
+    """
+    if file.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = file.decode("utf-16")
+    elif b"\0" in file:
+        text = file.decode("utf-16-le" if file[1:2] == b"\0" else "utf-16-be")
+    else:
+        text = file.decode("utf-8-sig", "surrogateescape")
+    if "\0" in text:
+        raise ValueError("it is no text")
+    labels = tuple(line for line in text.splitlines() if line.strip())
+    return labels if own else _without_numbers(labels)
 
 
 def default_labels_path(graph: Path) -> Path:
@@ -100,17 +176,17 @@ def write_labels(path: Path, labels: Sequence[str]) -> None:
     write_result(path, encode_labels(labels))
 
 
-def read_labels(path: Path) -> tuple[str, ...]:
-    """Return the class names of a labels file, one a line.
+def read_labels(path: Path, *, own: bool = False) -> tuple[str, ...]:
+    """Return the class names in a labels file, as in `decode_labels`.
 
     Raises:
         GraphError: The file cannot be read.
     """
     try:
-        return decode_labels(path.read_bytes())
-    except OSError as error:
-        problem = f"cannot read the labels file {path}: {error.strerror}"
-        raise GraphError(f"{problem}. Name the right one with --labels.") from error
+        return decode_labels(path.read_bytes(), own=own)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is neither UTF-8 nor UTF-16"
+        raise GraphError(f"cannot read the labels file {path}: {reason}. Name the right one with --labels.") from error
 
 
 def find_labels_file(path: Path) -> Path | None:
@@ -121,9 +197,17 @@ def find_labels_file(path: Path) -> Path | None:
     return next((file for file in (default_labels_path(path), path.with_name("labels.txt")) if file.is_file()), None)
 
 
-def without_numbers(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Return labels without the numbers that Teachable Machine writes in front: "0 cats", "1 dogs"."""
-    matches = [_NUMBERED.fullmatch(label) for label in labels]
-    if any(match is None or int(match[1]) != number for number, match in enumerate(matches)):
+def _without_numbers(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return labels without numbers in front, if all are numbered in order, from 0 or 1, with a name behind.
+
+    "0 stars", "1 star", "2 stars" are names that begin with numbers: without them, most would be the same.
+    """
+    matches = [match for label in labels if (match := _NUMBERED.fullmatch(label.strip()))]
+    numbers = [int(match[1]) for match in matches]
+    if len(matches) < len(labels) or numbers not in (list(range(len(labels))), list(range(1, len(labels) + 1))):
         return labels
-    return tuple(match[2] for match in matches if match)
+    alike = Counter(match[3].casefold().rstrip("s") for match in matches)
+    same = max(alike.values(), default=0)
+    if same > 1 and 2 * same > len(labels) and not any(match[2] for match in matches):
+        return labels
+    return tuple(match[3] for match in matches)

@@ -1,18 +1,27 @@
+import hashlib
 import io
 import logging
 import re
 from contextlib import ExitStack
 from dataclasses import replace
 
+import pytest
 from conftest import colour_folder, photo
 
 from retrain.backbones import catalogue, families
 from retrain.backbones.sources import WeightsRequest
-from retrain.bottlenecks import legacy_cache
+from retrain.bottlenecks import legacy_cache, preparation
 from retrain.bottlenecks.legacy_cache import LegacyCache
-from retrain.bottlenecks.preparation import PreparationSettings, _warn_of_rejected, match_legacy_cache, prepare
+from retrain.bottlenecks.preparation import (
+    PreparationSettings,
+    _warn_of_rejected,
+    describe_split,
+    match_legacy_cache,
+    prepare,
+)
 from retrain.data.dataset import scan
 from retrain.data.distortions import Distortions
+from retrain.data.split import Split, SplitRule
 from retrain.data.variants import Distorter
 from retrain.terminal import Terminal
 
@@ -74,3 +83,48 @@ def test_the_originals_cut_is_taken_where_most_photos_have_its_bottlenecks(tmp_p
     assert [cut(count) for count in (0, 5, 6)] == [spec.target, spec.target, spec.original_target]
     assert cut(6, dimension=spec.original_dimension + 1) == spec.target
     assert spec.target != spec.original_target
+
+
+@pytest.mark.parametrize("copies", [0, 3])
+def test_a_model_knows_the_photos_that_it_was_trained_on(tmp_path, mean_colour_backbone, monkeypatch, copies):
+    photos = colour_folder(tmp_path / "photos", per_class=12)
+    (photos / "white" / "only.png").parent.mkdir()
+    photo(photos / "white" / "only.png", (255, 255, 255))
+    rule = SplitRule(10, 30)
+    dataset = scan(photos, rule)
+    spec = replace(catalogue.find(str(mean_colour_backbone)), target="mean_colour")
+    source = families.locate(spec, WeightsRequest(tmp_path))
+    distorter = Distorter(Distortions(random_brightness=50 if copies else 0), 0)
+    settings = PreparationSettings(tmp_path / "bottlenecks", distorter, copies=copies)
+    with ExitStack() as opened:
+        terminal = Terminal(quiet=True)
+        prepared = prepare(dataset, source, settings, None, terminal=terminal, opened=opened)
+        split = describe_split(prepared, rule)
+        monkeypatch.setattr(preparation, "_NAMED_IN_MODEL", 10)
+        of_many = describe_split(prepared, rule)
+
+    def known(split):
+        hashed = {e: hashlib.sha256((photos / e.path).read_bytes()).digest() for e in dataset.examples}
+        return {example for example, content in hashed.items() if split.trained_on(content)}
+
+    assert (split.validation, split.testing, split.folders) == (10, 30, False)
+    assert known(split) == {example for example in dataset.examples if example.split is Split.TRAINING}
+    assert {example.path for example in known(of_many)} == {"white/only.png"}
+
+
+def test_a_photo_that_was_there_twice_and_held_out_once_is_not_left_out(tmp_path, mean_colour_backbone):
+    photos = colour_folder(tmp_path / "photos", per_class=12)
+    rule = SplitRule(10, 30)
+    training, testing = (
+        next(example.path for example in scan(photos, rule).examples if example.split is split)
+        for split in (Split.TRAINING, Split.TESTING)
+    )
+    content = (photos / testing).read_bytes()
+    (photos / training).write_bytes(content)
+    spec = replace(catalogue.find(str(mean_colour_backbone)), target="mean_colour")
+    source = families.locate(spec, WeightsRequest(tmp_path))
+    settings = PreparationSettings(tmp_path / "bottlenecks", Distorter(Distortions(), 0))
+    with ExitStack() as opened:
+        terminal = Terminal(quiet=True)
+        prepared = prepare(scan(photos, rule), source, settings, None, terminal=terminal, opened=opened)
+        assert not describe_split(prepared, rule).trained_on(hashlib.sha256(content).digest())

@@ -1,12 +1,16 @@
+import hashlib
+
 import numpy as np
 import pytest
 from builders import exported
 from conftest import colour_folder, photo
 
-from retrain.data.split import Split
+from retrain.data.dataset import scan
+from retrain.data.split import Split, SplitRule
 from retrain.errors import DatasetError
-from retrain.evaluation.folder import evaluate
+from retrain.evaluation.folder import evaluate, match_classes
 from retrain.inference import loading as model_loading
+from retrain.metadata import TrainingSplit
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
@@ -44,3 +48,110 @@ def test_a_ready_made_test_folder_is_the_test_split(model, tmp_path):
 def test_folders_that_the_model_does_not_know_are_one_clear_error(model, tmp_path):
     with pytest.raises(DatasetError, match="none of the class folders"):
         evaluate(model, colour_folder(tmp_path / "photos", per_class=2))
+
+
+@pytest.mark.parametrize(
+    ("folders", "labels", "matched"),
+    [
+        (("A+", "A-", "A"), ("A", "A+", "A-"), {"A": 0, "A+": 1, "A-": 2}),
+        (("A+",), ("A-", "B"), {}),
+        (("A",), ("A-", "B"), {}),
+        (("crane", "rose"), ("crane", "rose", "crane"), {"rose": 1}),
+        (("rose", "Rose"), ("rose",), {"rose": 0}),
+        (("Golden_Retriever", "hot-dog", "cre\u0300me"), ("golden retriever", "Hot Dog ", "cr\u00e8me"), None),
+        (("a ", "a"), ("a", "a "), {"a": 0, "a ": 1}),
+        (("0 stars", "1 stars"), ("0 stars", "1 stars"), None),
+    ],
+)
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_folder_gets_the_one_class_of_its_name(folders, labels, matched, legacy):
+    expected = {folder: number for number, folder in enumerate(folders)} if matched is None else matched
+    assert match_classes(folders, labels, legacy=legacy) == expected
+
+
+def test_labels_of_the_original_lack_signs_and_capitals():
+    assert match_classes(("Rose-A", "c", "c++"), ("rose a", "c", "c "), legacy=True) == {"Rose-A": 0, "c": 1, "c++": 2}
+    assert match_classes(("A+", "A-"), ("a ",), legacy=True) == {}
+    assert match_classes(("A+",), ("a ", "b"), legacy=False) == {}
+
+
+def test_a_folder_whose_name_two_classes_have_is_left_out_and_said(mean_colour_backbone, tmp_path):
+    graph = exported(mean_colour_backbone, tmp_path / "g.pb")
+    (tmp_path / "labels.txt").write_text("red\nblue\nred\n")
+    for name, colour in (("red", RED), ("blue", BLUE), ("violet", (200, 0, 200))):
+        photo(tmp_path / "photos" / name / "1.png", colour)
+    model = model_loading.load(graph, labels=tmp_path / "labels.txt")
+    found = evaluate(model, tmp_path / "photos", split=None)
+    assert found.paths == ("blue/1.png",)
+    assert found.unknown == ("red", "violet")
+    assert found.notes == (
+        "2 classes of the model go by the name of the folder 'red', left out",
+        "the model has no class for the folder 'violet', left out",
+    )
+
+
+def paths_of(folder, rule, split):
+    return tuple(example.path for example in scan(folder, rule).examples if example.split is split)
+
+
+@pytest.fixture
+def colours(tmp_path):
+    for name, colour in (("red", RED), ("green", GREEN), ("blue", BLUE)):
+        for number in range(30):
+            photo(tmp_path / "photos" / name / f"{number}.png", colour, seed=number)
+    return tmp_path / "photos"
+
+
+def split_model(backbone, path, split):
+    return model_loading.load(exported(backbone, path, retrain_version="0.2", split=split))
+
+
+def test_the_split_of_the_training_is_used_and_another_one_is_said(mean_colour_backbone, colours, tmp_path):
+    model = split_model(mean_colour_backbone, tmp_path / "g.pb", TrainingSplit(0, 40))
+    found = evaluate(model, colours)
+    assert found.paths == paths_of(colours, SplitRule(0, 40), Split.TESTING)
+    assert found.notes == ()
+    found = evaluate(model, colours, rule=SplitRule(10, 10))
+    assert found.paths == paths_of(colours, SplitRule(10, 10), Split.TESTING)
+    assert found.notes == (
+        "the training's split was validation 0 % and testing 40 %, this one is validation 10 % and testing 10 %: "
+        "some images may have been trained on",
+    )
+    assert evaluate(model, colours, split=None, rule=SplitRule(10, 10)).notes == ()
+
+
+def test_a_split_that_is_not_known_is_assumed_and_said(mean_colour_backbone, colours, tmp_path):
+    model = split_model(mean_colour_backbone, tmp_path / "g.pb", None)
+    found = evaluate(model, colours)
+    assert found.paths == paths_of(colours, SplitRule(10, 10), Split.TESTING)
+    assert found.notes == (
+        "the model does not say how its photos were split; validation 10 % and testing 10 % is assumed",
+    )
+    assert evaluate(model, colours, rule=SplitRule(10, 20)).notes == ()
+
+
+def test_a_folder_that_is_a_split_is_not_that_of_a_training_by_percentages(mean_colour_backbone, tmp_path):
+    for part, count in (("train", 4), ("test", 2)):
+        for name, colour in (("red", RED), ("blue", BLUE)):
+            for number in range(count):
+                photo(tmp_path / "photos" / part / name / f"{number}.png", colour, seed=10 * count + number)
+    by_folders = split_model(mean_colour_backbone, tmp_path / "f.pb", TrainingSplit(10, 10, folders=True))
+    assert evaluate(by_folders, tmp_path / "photos").notes == ()
+    by_percent = split_model(mean_colour_backbone, tmp_path / "p.pb", TrainingSplit(10, 10))
+    (note,) = evaluate(by_percent, tmp_path / "photos").notes
+    assert "was validation 10 % and testing 10 %, this one is by folders" in note
+
+
+def test_photos_that_were_trained_on_are_left_out_wherever_they_lie_now(mean_colour_backbone, colours, tmp_path):
+    rule = SplitRule(10, 40)
+    testing = paths_of(colours, rule, Split.TESTING)
+    contents = [hashlib.sha256((colours / path).read_bytes()).digest() for path in testing]
+    known = TrainingSplit(10, 40).with_contents(contents[:2])
+    model = split_model(mean_colour_backbone, tmp_path / "g.pb", known)
+    found = evaluate(model, colours)
+    assert found.paths == testing[2:]
+    assert found.notes == (f"2 images that the model was trained on, left out: {testing[0]}, {testing[1]}",)
+    assert set(testing) < set(evaluate(model, colours, split=None).paths)
+    model = split_model(mean_colour_backbone, tmp_path / "all.pb", TrainingSplit(10, 40).with_contents(contents))
+    with pytest.raises(DatasetError, match="that the model was trained on, left out: .*, ...*--split all"):
+        evaluate(model, colours)

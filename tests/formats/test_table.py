@@ -44,6 +44,8 @@ def test_every_format_names_each_colour_and_says_what_it_is(graph, pictures, nam
     assert model.metadata.labels == tuple(NAMES)
     assert model.metadata.input.size == (SIZE, SIZE)
     assert model.metadata.architecture == "mobilenet_bundled"
+    assert str(model.metadata.split) == "validation 10 % and testing 10 %"
+    assert model.metadata.split.contents
     for result in prediction.label(model, pictures.values()):
         assert result.ranked[0].label == result.path.stem
 

@@ -106,3 +106,21 @@ def test_a_pipe_is_never_opened_as_labels(graph, tmp_path):
     os.mkfifo(tmp_path / "labels.txt")
     with pytest.raises(GraphError, match="Give --labels a file"):
         model_loading.load(graph, labels=tmp_path / "labels.txt")
+
+
+def test_labels_of_a_model_that_is_silent_on_its_classes_are_counted_at_the_first_answer(tmp_path):
+    def build(tf, image):
+        shape = tf.compat.v1.placeholder_with_default(tf.constant([-1, 3]), [None], name="shape")
+        tf.reshape(tf.nn.softmax(tf.reduce_mean(image, [1, 2])), shape, name="final_result")
+
+    graph, picture = write_graph(tmp_path / "g.pb", build), photo(tmp_path / "x.png", (1, 2, 3))
+    overrides = Metadata(input=InputSpec("Placeholder", 16, 16, 0.0, 255.0), output="final_result")
+    for names, right in (("a\nb\n", False), ("a\nb\nc\n", True), ("a\nb\nc\nd\n", False)):
+        (tmp_path / "labels.txt").write_text(names)
+        model = model_loading.load(graph, labels=tmp_path / "labels.txt", overrides=overrides)
+        assert model.class_count is None
+        if right:
+            assert len(next(prediction.label(model, [picture])).ranked) == 3
+        else:
+            with pytest.raises(GraphError, match="has 3 scores for each image, but there are [24] labels"):
+                next(prediction.label(model, [picture]))

@@ -17,12 +17,14 @@ from retrain.bottlenecks.reading import BottleneckReader
 from retrain.bottlenecks.store import Store
 from retrain.data import distortions
 from retrain.data.dataset import Dataset, without
-from retrain.data.split import Split
+from retrain.data.split import Split, SplitRule, is_ready_made
 from retrain.data.variants import Distorter, Variant, Variants, list_variants
 from retrain.errors import plural
+from retrain.metadata import TrainingSplit
 from retrain.terminal import Terminal
 
 _NAMED_AT_MOST = 10
+_NAMED_IN_MODEL = 50_000  # training photos, which take 7 bytes each in every file
 _SHEET_ROWS, _SHEET_COPIES = 8, 8  # photos on the contact sheet of distortions, and copies of each
 
 
@@ -112,6 +114,24 @@ def contact_sheet(prepared: PreparedDataset) -> np.ndarray:
         for path in list(first.values())[:_SHEET_ROWS]
     ]
     return distortions.contact_sheet(rows)
+
+
+def describe_split(prepared: PreparedDataset, rule: SplitRule) -> TrainingSplit:
+    """Return how photos were split, for the metadata of a model; of very many photos, few are named."""
+    variants, dataset = prepared.variants, prepared.dataset
+    split = TrainingSplit(rule.validation, rule.testing, is_ready_made(dataset))
+    rows = variants.members[Split.TRAINING]
+    rows = rows[:: len(rows) // sum(dataset.counts(Split.TRAINING))]  # one copy of each photo
+    copy = prepared.extractor.distorter.identity(variants.rows[int(rows[0])].copy)
+    if (
+        len(rows) > _NAMED_IN_MODEL
+    ):  # the only photos of their classes remain: percentages may say that they are held out
+        labels = variants.labels[rows]
+        rows = rows[np.bincount(labels)[labels] == 1]
+    held_out = np.concatenate([variants.members[each] for each in (Split.VALIDATION, Split.TESTING)])
+    # A photo of which one copy was trained on and another one held out is as good as held out: it was measured on.
+    keys = set(prepared.read.keys(rows)).difference(prepared.read.keys(held_out) if len(rows) else ())
+    return split.with_contents(keys, copy)
 
 
 def _fill(

@@ -41,6 +41,11 @@ class BottleneckReader:
         rows = np.concatenate([self._rows, np.full(len(indices), NO_ROW, np.int64)])
         return type(self)(variants, rows, extractor=self._extractor, store=self._store)
 
+    def keys(self, indices: np.ndarray) -> list[bytes]:
+        """Return the store's keys of variants, int64 [n] indices, in no order."""
+        rows = self._rows[indices]
+        return self._store.keys(rows[rows != NO_ROW])
+
     def __call__(self, indices: np.ndarray) -> np.ndarray:
         """Return the bottlenecks float32 [n, D] of variants, int64 [n] indices.
 

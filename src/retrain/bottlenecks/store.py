@@ -15,6 +15,7 @@ loses what was in flight and nothing else, and two runs can fill one store at on
 import errno
 import io
 import itertools
+import json
 import os
 import shutil
 import sqlite3
@@ -210,6 +211,12 @@ class Store:
         if hit and self._checksum_of(hit[0]) is None:  # perhaps written since
             self._map()
         return hit if hit and self._proves(*hit) else (None, None)
+
+    def keys(self, rows: np.ndarray) -> list[bytes]:
+        """Return the keys of rows int64 [n], `KEY_BYTES` each, in no order."""
+        query = "SELECT key FROM vectors WHERE row IN (SELECT value FROM json_each(?))"
+        with _store_errors(self.folder):
+            return [key for (key,) in self._index.execute(query, (json.dumps(rows.tolist()),))]
 
     def put(self, folder: Path, entries: Sequence[Entry]) -> list[int | None]:
         """Store results and return the row of each entry, None for those that have a reason, or a lost key.

@@ -26,8 +26,8 @@ def main(arguments: Sequence[str]) -> int:
     graph = args.model or args.graph
     quieten(verbose=args.verbose)
     from retrain import files
-    from retrain.data.split import Split, SplitRule
-    from retrain.evaluation.folder import evaluate
+    from retrain.data.split import Split
+    from retrain.evaluation.folder import evaluate, rule_of
     from retrain.inference import loading as model_loading
     from retrain.terminal import Terminal
 
@@ -35,15 +35,16 @@ def main(arguments: Sequence[str]) -> int:
         files.check_writable(args.predictions)
     overrides = flags.metadata_overrides(args)
     lean_tensorflow.install_for(model_loading.file_to_load(graph, overrides))
+    model = model_loading.load(graph, labels=args.labels, overrides=overrides)
     result = evaluate(
-        model_loading.load(graph, labels=args.labels, overrides=overrides),
+        model,
         args.image_dir,
         split=None if args.split == flags.ALL else Split(args.split),
-        rule=SplitRule(args.validation_percentage, args.testing_percentage),
+        rule=rule_of(model.metadata, args.validation_percentage, args.testing_percentage),
         advance=Terminal().progress("Evaluating", "image"),
     )
-    for name in result.unknown:
-        print(printable(f"evaluate: the model has no class for the folder {name!r}, left out"), file=sys.stderr)
+    for note in result.notes:
+        print(printable(f"evaluate: {note}"), file=sys.stderr)
     for path, reason in result.rejected.items():
         print(printable(f"evaluate: {path}: {reason}, left out"), file=sys.stderr)
     if args.predictions:

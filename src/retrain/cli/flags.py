@@ -120,8 +120,8 @@ def evaluate_parser() -> argparse.ArgumentParser:
     )
     add("--split", choices=(*Split, ALL), default=Split.TESTING, help="the images to use (default: testing)")
     for name in ("testing_percentage", "validation_percentage"):
-        text = "as in training (default: %(default)s)"
-        add(f"--{name}", type=float, default=getattr(RetrainConfig, name), help=text, metavar="PERCENT")
+        text = f"as in training (default: what the model says, else {getattr(RetrainConfig, name)})"
+        add(f"--{name}", type=float, help=text, metavar="PERCENT")
     add("--json", action="store_true", help="print one JSON object with all figures")
     add("--predictions", type=Path, help="write the prediction for each image as CSV", metavar="FILE")
     _add_common(parser)

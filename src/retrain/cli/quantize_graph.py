@@ -6,9 +6,13 @@ import zlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from retrain.cli import console, flags
 from retrain.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from retrain.evaluation.folder import FolderEvaluation
 
 _MODES = ("round", "quantize", "eightbit", "weights", "weights_rounded")
 # Flags of the original that went with its mode eightbit, which is not offered here.
@@ -44,14 +48,16 @@ def main(arguments: Sequence[str]) -> int:
         "weights_rounded": lambda: quantization.round_weights(graph, bits=args.bitdepth),
     }.get(args.mode, lambda: quantization.round_layers(graph, bits=args.bitdepth))()
     rewritten = frozen_graph.without_accuracy(rewritten)
+    # Output and input may be one file, which is looked at before it is written to.
+    sizes = [_size_text(args.input)]
+    before = _evaluate(args.input, args) if args.image_dir else None
     files.write_result(args.output, rewritten.SerializeToString(deterministic=True))
+    sizes.append(_size_text(args.output))
     if args.print_nodes and args.print_nodes not in ("False", "false", "0"):
         print("\n".join(printable(f"{node.name} {node.op}") for node in rewritten.node))
-    for path in (args.input, args.output):
-        size, packed = path.stat().st_size, len(zlib.compress(path.read_bytes(), 9))
-        print(printable(f"{path}: {size:,} bytes, {packed:,} compressed"))
-    if args.image_dir:
-        _print_cost(args)
+    print("\n".join(map(printable, sizes)))
+    if before:
+        _print_cost(before, _evaluate(args.output, args))
     return console.DONE
 
 
@@ -80,19 +86,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _print_cost(args: argparse.Namespace) -> None:
+def _size_text(path: Path) -> str:
+    data = path.read_bytes()
+    return f"{path}: {len(data):,} bytes, {len(zlib.compress(data, 9)):,} compressed"
+
+
+def _evaluate(path: Path, args: argparse.Namespace) -> "FolderEvaluation":
     from retrain import metadata
-    from retrain.evaluation import metrics
     from retrain.evaluation.folder import evaluate
     from retrain.inference import loading as model_loading
 
-    accuracies = []
-    for path in (args.input, args.output):
-        # The labels beside the input are the output's too.
-        labels = args.labels or metadata.find_labels_file(args.input)
-        result = evaluate(
-            model_loading.load(path, labels=labels, overrides=flags.metadata_overrides(args)), args.image_dir
-        )
-        accuracies.append(metrics.accuracy(result.probabilities, result.labels))
-    before, after = accuracies
-    print(f"Test accuracy {before:.1%} before, {after:.1%} after: {before - after:+.1%} lost (N={len(result.labels)})")
+    # The labels beside the input are the output's too.
+    labels = args.labels or metadata.find_labels_file(args.input)
+    model = model_loading.load(path, labels=labels, overrides=flags.metadata_overrides(args))
+    return evaluate(model, args.image_dir)
+
+
+def _print_cost(before: "FolderEvaluation", after: "FolderEvaluation") -> None:
+    for note in before.notes:
+        print(printable(f"quantize_graph: {note}"), file=sys.stderr)
+    first, last = before.figures.accuracy, after.figures.accuracy
+    print(f"Test accuracy {first:.1%} before, {last:.1%} after: {first - last:+.1%} lost (N={len(before.labels)})")

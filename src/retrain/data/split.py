@@ -6,8 +6,12 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from retrain.errors import UsageError
+
+if TYPE_CHECKING:
+    from retrain.data.dataset import Dataset
 
 _HASH_BUCKETS = 2**27  # the original's MAX_NUM_IMAGES_PER_CLASS + 1
 
@@ -74,3 +78,9 @@ def hash_percentage(key: str) -> float:
 def nearest_to_training(keys: Iterable[str]) -> str:
     """Return the key with the highest hash: the first to join the training images if more images are trained on."""
     return max(keys, key=hash_percentage)
+
+
+def is_ready_made(dataset: "Dataset") -> bool:
+    """Return whether folders gave the split of a data set: its paths begin with those and not with class names."""
+    ends = (dataset.examples[0], dataset.examples[-1])  # of two classes, of which one may be called "train"
+    return not all(example.path.startswith(f"{dataset.class_names[example.class_id]}/") for example in ends)

@@ -2,19 +2,27 @@
 
 import functools
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from retrain.data.dataset import scan
-from retrain.data.split import DEFAULT_SPLIT, Split, SplitRule
-from retrain.errors import DatasetError
+from retrain.data.dataset import Dataset, scan
+from retrain.data.split import DEFAULT_SPLIT, Split, SplitRule, is_ready_made
+from retrain.errors import DatasetError, plural
 from retrain.evaluation import metrics
 from retrain.evaluation.metrics import Figures, Misclassified, misclassified
+from retrain.files import sha256_of
 from retrain.formats.classifier import Classifier
 from retrain.inference import prediction
+from retrain.metadata import Metadata, TrainingSplit
+
+Key = TypeVar("Key")
+_NAMED_AT_MOST = 5
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,7 @@ class FolderEvaluation:
 
     `names` are the model's C classes. `probabilities` float32 [N, C] belong to the readable images at `paths`, `labels`
     int64 [N] are the class ids of their folders. `rejected` maps unreadable images to the reason; `unknown` are folders
-    without a class.
+    without a class. `notes` are sentences on what was left out, and on how the images were chosen.
     """
 
     names: tuple[str, ...]
@@ -32,6 +40,7 @@ class FolderEvaluation:
     labels: np.ndarray
     rejected: dict[str, str]
     unknown: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @functools.cached_property
     def figures(self) -> Figures:
@@ -49,57 +58,146 @@ def evaluate(
     image_dir: Path,
     *,
     split: Split | None = Split.TESTING,
-    rule: SplitRule = DEFAULT_SPLIT,
+    rule: SplitRule | None = None,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> FolderEvaluation:
-    """Return the scores of a model on a folder of class folders.
+    """Return the scores of a model on a folder of class folders; of held-out images, those it was not trained on.
 
     Args:
         model: From `inference.loading.load`.
         image_dir: The image folder, split as for training.
         split: The part to evaluate on, None for all.
-        rule: How the folder is split, as in training.
+        rule: How the folder is split; by default as for the training of the model, from `rule_of`.
         advance: Called with the images done and the images in all.
 
     Raises:
         DatasetError: No image to evaluate on, or no folder that the model has a class for.
     """
+    rule = rule or rule_of(model.metadata)
     dataset = scan(image_dir, rule, least_classes=1)
     names = model.metadata.labels
-    ids = _class_ids(dataset.class_names, names)
+    ids = _class_ids(dataset, model.metadata)
     unknown = tuple(name for name in dataset.class_names if name not in ids)
-    if not ids:
-        raise DatasetError(
-            f"none of the class folders in {image_dir} is a class of the model, which knows "
-            f"{', '.join(names[:5])} ... Name the right --image_dir."
-        )
-    wanted = [e for e in dataset.examples if split in (None, e.split) and dataset.class_names[e.class_id] in ids]
+    wanted, notes = _choose(dataset, ids, split, model.metadata, rule)
+    notes = [*(_left_out(name, names) for name in unknown), *notes]
     paths, rows, labels = [], [], []
     rejected: dict[str, str] = {}
-    predictions = prediction.predict_probabilities(model, [dataset.image_dir / example.path for example in wanted])
-    for done, (example, image) in enumerate(zip(wanted, predictions, strict=True), 1):
+    predictions = prediction.predict_probabilities(model, [dataset.image_dir / path for path in wanted])
+    for done, (path, image) in enumerate(zip(wanted, predictions, strict=True), 1):
         if image.probabilities is None:
-            rejected[example.path] = image.error or ""
+            rejected[path] = image.error or ""
         else:
-            paths.append(example.path)
+            paths.append(path)
             rows.append(image.probabilities)
-            labels.append(ids[dataset.class_names[example.class_id]])
+            labels.append(wanted[path])
         advance(done, len(wanted))
     if not rows:
         raise DatasetError(
-            f"{image_dir} has no readable {split or ''} images of the model's classes to evaluate on. "
-            f"--split all takes every image."
+            f"{image_dir} has no readable {split or ''} images of the model's classes to evaluate on"
+            f"{''.join(f'; {note}' for note in notes)}. --split all takes every image."
         )
-    return FolderEvaluation(names, tuple(paths), np.stack(rows), np.array(labels, np.int64), rejected, unknown)
+    return FolderEvaluation(
+        names, tuple(paths), np.stack(rows), np.array(labels, np.int64), rejected, unknown, tuple(notes)
+    )
 
 
-def _class_ids(class_names: tuple[str, ...], labels: tuple[str, ...]) -> dict[str, int]:
-    """Return folder name -> class id; the original wrote labels in lower case, with spaces for all signs."""
-    exact = {name: number for number, name in enumerate(labels)}
-    legacy = {_legacy(name): number for number, name in enumerate(labels)}
-    ids = {name: exact.get(name, legacy.get(_legacy(name))) for name in class_names}
-    return {name: class_id for name, class_id in ids.items() if class_id is not None}
+def _class_ids(dataset: Dataset, metadata: Metadata) -> dict[str, int]:
+    # The original wrote labels in lower case, with spaces for all signs; retrain writes names as they are.
+    ids = match_classes(dataset.class_names, metadata.labels, legacy=metadata.retrain_version is None)
+    if not ids:
+        raise DatasetError(
+            f"none of the class folders in {dataset.image_dir} is a class of the model, which knows "
+            f"{', '.join(metadata.labels[:5])} ... Name the right --image_dir."
+        )
+    return ids
+
+
+def rule_of(metadata: Metadata, validation: float | None = None, testing: float | None = None) -> SplitRule:
+    """Return how photos are split: by the user's percentages, else by those of the model's training, else by 10 and 10.
+
+    Raises:
+        UsageError: The percentages leave nothing to train on.
+    """
+    known = metadata.split or DEFAULT_SPLIT
+    return SplitRule(
+        known.validation if validation is None else validation, known.testing if testing is None else testing
+    )
+
+
+def _choose(
+    dataset: Dataset, ids: Mapping[str, int], split: Split | None, metadata: Metadata, rule: SplitRule
+) -> tuple[dict[str, int], list[str]]:
+    """Return path -> class id of the images to evaluate on, and sentences on what the model was trained on instead."""
+    wanted = {
+        example.path: ids[dataset.class_names[example.class_id]]
+        for example in dataset.examples
+        if split in (None, example.split) and dataset.class_names[example.class_id] in ids
+    }
+    if split is None:
+        return wanted, []
+    notes = []
+    here, trained = TrainingSplit(rule.validation, rule.testing, is_ready_made(dataset)), metadata.split
+    if trained is None:
+        guessed = metadata.retrain_version and rule == DEFAULT_SPLIT and not here.folders
+        return wanted, [f"the model does not say how its photos were split; {here} is assumed"] if guessed else []
+    if replace(trained, contents="", copy="") != here:
+        notes = [f"the training's split was {trained}, this one is {here}: some images may have been trained on"]
+    if split is not Split.TRAINING and (seen := _trained_on(wanted, dataset.image_dir, trained)):
+        named = ", ".join(seen[:_NAMED_AT_MOST]) + (", ..." if len(seen) > _NAMED_AT_MOST else "")
+        notes.append(f"{plural(len(seen), 'image')} that the model was trained on, left out: {named}")
+        for path in seen:
+            del wanted[path]
+    return wanted, notes
+
+
+def _trained_on(paths: Iterable[str], image_dir: Path, trained: TrainingSplit) -> list[str]:
+    """Return the paths of those images that are known to have been trained on, by their content."""
+    seen = []
+    for path in paths if trained.contents else ():
+        file = image_dir / path
+        with suppress(OSError):  # what cannot be read is said later
+            if file.is_file() and trained.trained_on(bytes.fromhex(sha256_of(file))):
+                seen.append(path)
+    return seen
+
+
+def match_classes(folders: Sequence[str], labels: Sequence[str], *, legacy: bool) -> dict[str, int]:
+    """Return folder name -> class id, where one folder and one label alone go by a name.
+
+    Names are compared as they are; then, for `legacy` labels, as the original wrote them; then without regard to case,
+    spaces, separators and the form of accents.
+    """
+    forms: list[tuple[Callable[[str], str], Callable[[str], str]]] = [(str, str), (_tidy, _tidy)]
+    if legacy:
+        forms.insert(1, (_legacy, str))
+    ids: dict[str, int] = {}
+    for folder_form, label_form in forms:
+        taken = set(ids.values())
+        folder_of = _alone(folder_form, {folder: folder for folder in folders if folder not in ids})
+        number_of = _alone(label_form, {number: label for number, label in enumerate(labels) if number not in taken})
+        ids |= {folder: number_of[name] for name, folder in folder_of.items() if name in number_of}
+    return ids
+
+
+def _alone(form: Callable[[str], str], names: Mapping[Key, str]) -> dict[str, Key]:
+    """Return the form of each name -> its key, without forms that several names have."""
+    keys: dict[str, list[Key]] = {}
+    for key, name in names.items():
+        keys.setdefault(form(name), []).append(key)
+    return {formed: found[0] for formed, found in keys.items() if len(found) == 1}
+
+
+def _left_out(folder: str, labels: Sequence[str]) -> str:
+    count = sum(_tidy(label) == _tidy(folder) for label in labels)
+    if count > 1:
+        return f"{count} classes of the model go by the name of the folder {folder!r}, left out"
+    return f"the model has no class for the folder {folder!r}, left out"
 
 
 def _legacy(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", " ", name.lower()) if name.isascii() else name
+    return re.sub(r"[^a-z0-9]+", " ", name.lower())
+
+
+def _tidy(name: str) -> str:
+    """Return a name without what differs by chance; a hyphen counts between letters only: "A-" is not "A"."""
+    return " ".join(re.sub(r"_|(?<=\w)-(?=\w)", " ", unicodedata.normalize("NFC", name.casefold())).split())

@@ -34,6 +34,8 @@ def _rows(path: Path, metadata: Metadata) -> Iterator[tuple[str, str]]:
     yield "operations", f"{stats.operations.total()}: {operations}"
     yield "parameters", f"{stats.parameters:,}"
     yield "bytes", f"{size_of(path):,}"
+    if metadata.split:
+        yield "split", str(metadata.split)
     yield "trained by", _origin(metadata)
 
 

@@ -7,7 +7,7 @@ from retrain.errors import GraphError
 from retrain.formats.classifier import Classifier, wrong_label_count
 from retrain.formats.litert.model import belongs_to
 from retrain.formats.table import FROZEN_GRAPH, format_of, path_of
-from retrain.metadata import Metadata, find_labels_file, read_labels, without_numbers
+from retrain.metadata import Metadata, find_labels_file, read_labels
 
 _RANGES = (
     "Mean and std are 127.5 and 127.5 where it takes -1 to 1, as Teachable Machine's models do, 0 and 255 where it "
@@ -43,8 +43,7 @@ def describe(path: Path, *, labels: Path | None = None, overrides: Metadata | No
     if file is None:
         return metadata
     _check_kind(file, "--labels")
-    names = read_labels(file)
-    return replace(metadata, labels=names if metadata.retrain_version else without_numbers(names))
+    return replace(metadata, labels=read_labels(file, own=metadata.retrain_version is not None))
 
 
 def file_to_load(graph: Path, overrides: Metadata | None = None) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 from retrain import workers
 from retrain.data import image_files
 from retrain.data.decoding import decode
-from retrain.errors import ImageError
+from retrain.errors import GraphError, ImageError
 from retrain.formats.classifier import Classifier
 
 _AHEAD = 1024  # images whose answers may wait for that of an earlier one
@@ -54,7 +54,7 @@ def predict_probabilities(model: Classifier, paths: Iterable[Path]) -> Iterator[
         paths: Read one by one, so that they may come from a pipe, and be a million.
 
     Raises:
-        GraphError: The model does not take images of the size in its metadata.
+        GraphError: The model does not take images of the size in its metadata, or has another number of classes.
     """
     threads = min(workers.cores(), len(paths)) if isinstance(paths, Sized) else workers.cores()
     waiting = [model]  # the first thread runs the model itself
@@ -95,7 +95,12 @@ def _predict(model: Classifier, path: Path) -> ImagePrediction:
         return ImagePrediction(path, error=image_files.unreadable_reason(path, error))
     except ImageError as error:
         return ImagePrediction(path, error=str(error))
-    probabilities = model(image[None])[0]
+    probabilities, labels = model(image[None])[0], model.metadata.labels
+    if probabilities.shape != (len(labels),):  # a file may not say how many there are
+        raise GraphError(
+            f"the model has {probabilities.size} scores for each image, but there are {len(labels)} labels. "
+            f"Name the right file with --labels."
+        )
     if not np.isfinite(probabilities).all():
         return ImagePrediction(path, error="the model gives NaN for it, which is no score")
     return ImagePrediction(path, probabilities)

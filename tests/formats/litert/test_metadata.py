@@ -1,3 +1,4 @@
+import io
 import re
 import subprocess
 import sys
@@ -77,3 +78,12 @@ def test_damaged_metadata_are_an_error_and_no_crash(graph):
 
     found = {labels(position) for position in range(0, len(notes), 4)}
     assert found == {"refused", (), tuple(NAMES)}
+
+
+def test_labels_inside_a_model_are_read_as_any_labels_file():
+    notes = litert_metadata.pack(litert_metadata.ClassifierMetadata())
+    for encoding in ("utf-8-sig", "utf-16"):
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr(litert_metadata.LABELS_FILE, "0 cats\r\n1 dogs\r\n".encode(encoding))
+        assert litert_metadata.unpack(notes, archive.getvalue()).labels == ("cats", "dogs")
