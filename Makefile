@@ -61,9 +61,27 @@ label: .venv/installed ## label photos: IMAGE=
 
 flowers: tf_files/flower_photos ## download the codelab's flower_photos (229 MB) into tf_files/
 
-clean: ## remove the virtual environment and all results under tf_files/
-	rm -rf .venv
-	find tf_files -mindepth 1 -maxdepth 1 ! -name .gitkeep -exec rm -rf {} +
+# Only what retrain wrote goes, known by its name and, where others use that name too, by its metadata.
+clean: ## remove the virtual environment and the results under tf_files/; photos and all else stay
+	@test ! -e .venv/python || rm -rf .venv
+	@test ! -d tf_files || (cd tf_files && $(clean_results))
+
+define clean_results
+if grep -qs retrain_metadata retrained_graph.pb; then rm -f retrained_graph.pb retrained_labels.txt; fi; \
+for file in retrained_graph.tflite retrained_graph_fp16.tflite retrained_graph_int8.tflite retrained_graph.onnx \
+	intermediate_graphs/intermediate_[0-9]*.pb; do if grep -qsi retrain_metadata "$$file"; then rm -f "$$file"; fi; done; \
+if grep -qs retrain.json retrained_graph.keras; then rm -f retrained_graph.keras; fi; \
+if grep -qs "<title>retrain</title>" retrained_graph.report.html; then rm -f retrained_graph.report.html retrained_graph.report.json; fi; \
+if test -e retrained_graph_saved_model/retrain.json; then (cd retrained_graph_saved_model && \
+	rm -f saved_model.pb fingerprint.pb retrain.json variables/variables.index variables/variables.data-*); fi; \
+find training_summaries -type f -name "events.out.tfevents.*.retrain" -exec rm -f {} + 2>/dev/null; \
+if grep -qs "^model_checkpoint_path: .head." checkpoints/checkpoint; then \
+	rm -f checkpoints/checkpoint checkpoints/head.index checkpoints/head.data-* checkpoints/head.fine_tuning*.npz; fi; \
+find bottlenecks -type f -name index.sqlite -execdir rm -rf vectors.f32 checksums.u32 backbone.pb backbone.tflite \
+	backbone.json index.sqlite index.sqlite-wal index.sqlite-shm \; 2>/dev/null; \
+find bottlenecks checkpoints intermediate_graphs retrained_graph_saved_model training_summaries \
+	-depth -type d -empty -exec rmdir {} \; 2>/dev/null; true
+endef
 
 .venv/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

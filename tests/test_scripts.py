@@ -81,6 +81,38 @@ def test_make_help_lists_every_target():
     assert [line.split()[1] for line in shown.splitlines()] == targets
 
 
+def test_make_clean_removes_what_retrain_wrote_and_nothing_else(tmp_path, mean_colour_backbone):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    colour_folder(tmp_path / "photos", per_class=6)
+    command(
+        "retrain", "--image_dir=photos", f"--architecture={mean_colour_backbone}", "--bottleneck_tensor=mean_colour",
+        "--how_many_training_steps=4", "--intermediate_store_frequency=2", "--export=saved_model,tflite_fp16,keras",
+        cwd=tmp_path,
+    )  # fmt: skip
+    folder = tmp_path / "tf_files"
+    assert len([path for path in folder.rglob("*") if path.is_file()]) > 20
+    theirs = ["my_photos/roses/rose.jpg", "training_summaries/a.jpg", "training_summaries/train/events.out.tfevents.1"]
+    theirs += ["bottlenecks/roses/a.jpg_inception.txt", "models/mine.pb", "intermediate_graphs/mine.pb", ".gitkeep"]
+    theirs += ["intermediate_graphs/intermediate_1.pb", "checkpoints/other.index", "retrained_graph.report.pdf"]
+    theirs += [f"{next(folder.glob('bottlenecks/*')).relative_to(folder)}/notes", "retrained_graph_saved_model/notes"]
+    for name in theirs:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("mine")
+    command("make", "clean", cwd=tmp_path)
+    assert {path for path in folder.rglob("*") if path.is_file()} == {folder / name for name in theirs}
+
+
+def test_make_clean_leaves_results_of_other_tools(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    command("make", "clean", cwd=tmp_path)
+    names = ["retrained_graph.pb", "retrained_labels.txt", "retrained_graph.report.html", "checkpoints/checkpoint"]
+    for name in [*(f"tf_files/{name}" for name in names), ".venv/bin/python"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("of another tool")
+    command("make", "clean", cwd=tmp_path)
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == len(names) + 2
+
+
 def test_an_old_python_is_said_in_one_line(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "pyproject.toml").write_text("")

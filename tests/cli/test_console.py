@@ -10,6 +10,7 @@ from conftest import ROOT
 
 NOISE = "F0000 00:00 the tensor has no shape"
 INTERRUPTED = "interrupted. Finished work is kept; run the same command again to resume."
+TERMINATED = INTERRUPTED.replace("interrupted", "terminated")
 ANSWER = "The process ended unexpectedly. Its last messages:"
 
 
@@ -57,6 +58,8 @@ def test_of_much_noise_a_crash_shows_the_end(tmp_path):
         ("return 3", 3, []),
         ("from retrain.errors import UsageError; raise UsageError('no')", 2, ["program: no"]),
         ("raise KeyboardInterrupt", 130, ["", f"program: {INTERRUPTED}"]),
+        ("os.kill(os.getpid(), signal.SIGINT); signal.pause()", 130, ["", f"program: {INTERRUPTED}"]),
+        ("os.kill(os.getpid(), signal.SIGTERM); signal.pause()", 143, ["", f"program: {TERMINATED}"]),
     ],
 )
 def test_an_orderly_end_shows_nothing_of_the_libraries(tmp_path, last, code, said):

@@ -9,25 +9,33 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from types import FrameType
 from typing import NoReturn
 
 from retrain.errors import RetrainError, UsageError, printable
 
-DONE, FAILED, BAD_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, BAD_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 _KEPT_BYTES, _KEPT_LINES = 65536, 40  # of what libraries write; a pipe holds no more bytes at once
+
+
+class _TerminationError(BaseException):
+    """Raised wherever the process is when SIGTERM arrives, as KeyboardInterrupt is for SIGINT."""
 
 
 def run(name: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
     """Run a command on the process's arguments and exit with its code; this is where its errors become one line."""
     _open_standard_streams()
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:  # a caller may have it ignored
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         code = main(sys.argv[1:])
     except RetrainError as error:
         print(f"{name}: {printable(str(error))}", file=sys.stderr)
         code = BAD_USAGE if isinstance(error, UsageError) else FAILED
-    except KeyboardInterrupt:
-        print(f"\n{name}: interrupted. Finished work is kept; run the same command again to resume.", file=sys.stderr)
-        code = INTERRUPTED
+    except (KeyboardInterrupt, _TerminationError) as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        word, code = ("interrupted", INTERRUPTED) if interrupted else ("terminated", TERMINATED)
+        print(f"\n{name}: {word}. Finished work is kept; run the same command again to resume.", file=sys.stderr)
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
@@ -43,6 +51,12 @@ def quieten(*, verbose: bool) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if hasattr(os, "fork"):
         _hold_back_native_messages()
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """End the process tidily; a second signal ends it at once."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise _TerminationError
 
 
 def _open_standard_streams() -> None:
