@@ -122,5 +122,5 @@ def test_labels_of_a_model_that_is_silent_on_its_classes_are_counted_at_the_firs
         if right:
             assert len(next(prediction.label(model, [picture])).ranked) == 3
         else:
-            with pytest.raises(GraphError, match="has 3 scores for each image, but there are [24] labels"):
+            with pytest.raises(GraphError, match="has 3 classes, but there are [24] labels"):
                 next(prediction.label(model, [picture]))

@@ -9,7 +9,7 @@ import numpy as np
 from retrain import workers
 from retrain.data import image_files
 from retrain.data.decoding import decode
-from retrain.errors import GraphError, ImageError
+from retrain.errors import ImageError
 from retrain.formats.classifier import Classifier
 
 _AHEAD = 1024  # images whose answers may wait for that of an earlier one
@@ -95,12 +95,7 @@ def _predict(model: Classifier, path: Path) -> ImagePrediction:
         return ImagePrediction(path, error=image_files.unreadable_reason(path, error))
     except ImageError as error:
         return ImagePrediction(path, error=str(error))
-    probabilities, labels = model(image[None])[0], model.metadata.labels
-    if probabilities.shape != (len(labels),):  # a file may not say how many there are
-        raise GraphError(
-            f"the model has {probabilities.size} scores for each image, but there are {len(labels)} labels. "
-            f"Name the right file with --labels."
-        )
+    probabilities = model(image[None])[0]
     if not np.isfinite(probabilities).all():
         return ImagePrediction(path, error="the model gives NaN for it, which is no score")
     return ImagePrediction(path, probabilities)
