@@ -113,6 +113,8 @@ def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened
     spec, network = _spec(config), config.tfhub_module or config.architecture
     photos = [example.path for example in dataset.examples]
     legacy = legacy_cache.find(config.bottleneck_dir, config.image_dir, photos, network)
+    if legacy and not _computes_what_its_name_says(config, spec):
+        legacy = legacy.without_files("of this network with its own input, weights and features")
     if config.bottleneck_tensor is None:
         spec = match_legacy_cache(spec, legacy, len(photos), terminal)
     advance = terminal.progress("Downloading the backbone", "B")
@@ -276,6 +278,14 @@ def _spec(config: RetrainConfig) -> BackboneSpec:
         ),
         target=config.bottleneck_tensor,
     )
+
+
+def _computes_what_its_name_says(config: RetrainConfig, spec: BackboneSpec) -> bool:
+    """Return whether a backbone is the one of its name: another size, range, tensor or weights give other features."""
+    network, hub = config.architecture, config.tfhub_module
+    named = catalogue.select(network, tfhub_module=hub, image_size=None, network_input=InputSpec(), target=None)
+    targets = (named.target, named.original_target)
+    return spec.input == named.input and spec.target in targets and config.weights in (None, catalogue.OFFICIAL)
 
 
 def _introduce(dataset: Dataset, terminal: Terminal) -> None:

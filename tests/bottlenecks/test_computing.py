@@ -1,5 +1,7 @@
+import errno
 import hashlib
 import os
+import pydoc
 import shutil
 import sqlite3
 import threading
@@ -167,6 +169,35 @@ def test_a_rejection_is_remembered_until_the_file_changes(folder, store):
     photo(folder / "a" / "bad.jpg", (1, 2, 3))
     _, rejected, found = fill(folder, store)
     assert (rejected, found.computed) == ({}, 1)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("where", ["PIL.Image.Image.resize", "numpy.asarray", "os.read"])
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory")])
+def test_a_reason_that_lies_with_the_machine_is_not_remembered(folder, store, monkeypatch, batched, where, error):
+    real, times = pydoc.locate(where), iter(range(10**6))
+
+    def once(*arguments, **options):
+        if next(times) == 0:
+            raise error
+        return real(*arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(where, once)
+        _, rejected, found = fill(folder, store, MeanColour(batched, threads=1))
+    assert (len(rejected), found.computed) == (1, 11)
+    assert "emory" in next(iter(rejected.values()))
+    rows, rejected, found = fill(folder, store, MeanColour(batched))
+    assert (rejected, found.computed) == ({}, 1)
+    assert store.read(rows) == pytest.approx(expected(folder), abs=1e-4)
+
+
+def test_what_one_decoder_cannot_read_another_one_tries_once(folder, store, monkeypatch):
+    (folder / "a" / "bad.jpg").write_bytes(b"nothing")
+    fill(folder, store)
+    assert fill(folder, store)[2].read == 0
+    monkeypatch.setattr(computing, "DECODER", "a newer one")
+    assert [fill(folder, store)[2].read for _ in range(2)] == [1, 0]
 
 
 def test_a_broken_backbone_ends_the_run_and_keeps_what_was_done(folder, store):

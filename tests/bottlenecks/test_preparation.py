@@ -1,6 +1,7 @@
 import hashlib
 import io
 import logging
+import os
 import re
 from contextlib import ExitStack
 from dataclasses import replace
@@ -69,6 +70,45 @@ def test_the_closing_line_counts_photos_and_the_detail_times_the_parts(tmp_path,
         "Features for 13 photos: all from the cache.\n"
         f"13 features read from the original's .txt files in {tmp_path / 'old'}.\n"
     )
+
+
+def test_what_killed_runs_left_goes_with_the_next_run_that_is_alone(tmp_path, mean_colour_backbone):
+    photos = colour_folder(tmp_path / "photos", per_class=4)
+    spec = replace(catalogue.find(str(mean_colour_backbone)), target="mean_colour")
+    source = families.locate(spec, WeightsRequest(tmp_path))
+    settings = PreparationSettings(tmp_path / "bottlenecks", Distorter(Distortions(), 0))
+
+    def run(opened):
+        prepare(scan(photos), source, settings, None, terminal=Terminal(quiet=True), opened=opened)
+
+    with ExitStack() as opened:
+        run(opened)
+    store = tmp_path / "bottlenecks" / source.folder_name
+    kept = {path.name for path in store.iterdir()}
+    (store / "fine_tuned_x" / "inside").mkdir(parents=True)
+    (store / "below_layer").mkdir()
+    left = [store / "fine_tuned_x", store / ".backbone.pb.17", store / "below_layer" / ".backbone.tflite.17"]
+    for path in left:
+        (path / "backbone.pb" if path.is_dir() else path).write_bytes(b"half")
+    other = tmp_path / "bottlenecks" / "fine_tuned_photos"
+    other.mkdir()
+    fcntl = pytest.importorskip("fcntl")
+    with ExitStack() as first:
+        lock = os.open(tmp_path / "bottlenecks", os.O_RDONLY)  # as another process that works there
+        first.callback(os.close, lock)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        with ExitStack() as second:
+            run(second)
+        assert all(path.exists() for path in left)
+    with ExitStack() as alone:
+        run(alone)
+        assert kept <= {path.name for path in store.iterdir()}
+        assert not any(path.exists() for path in left)
+        assert other.exists()
+        left[0].mkdir()  # of the run that goes on
+        with ExitStack() as second:
+            run(second)
+        assert left[0].exists()
 
 
 def test_the_originals_cut_is_taken_where_most_photos_have_its_bottlenecks(tmp_path):

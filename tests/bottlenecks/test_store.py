@@ -441,3 +441,17 @@ def test_a_store_may_be_filled_read_and_repaired_from_several_threads(store, tmp
         thread.join()
     assert wrong == []
     assert [store.find(key(i)) is not None for i in range(50)] == [True, False] * 25
+
+
+def test_the_connections_of_threads_that_have_ended_are_closed(tmp_path):
+    with Store(tmp_path / "s", dimension=4) as store:
+        (row,) = store.put(tmp_path, [entry(1)])
+        found = []
+        threads = [threading.Thread(target=lambda: found.append(store.find(key(1)))) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert found == [row] * 3
+    # The last connection that is closed puts the log into the index.
+    assert sorted(path.name for path in store.folder.iterdir()) == ["checksums.u32", "index.sqlite", "vectors.f32"]

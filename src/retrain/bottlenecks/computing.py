@@ -22,7 +22,7 @@ import numpy as np
 from retrain import workers
 from retrain.backbones.runner import BackboneRunner
 from retrain.bottlenecks.store import Entry, Stamp, Store, index_name
-from retrain.data.decoding import decode
+from retrain.data.decoding import DECODER, decode
 from retrain.data.distortions import Distortions
 from retrain.data.image_files import MAGIC_BYTES, has_image_magic
 from retrain.data.variants import Distorter, Variant
@@ -33,8 +33,10 @@ NO_DISTORTIONS = Distorter(Distortions(), 0)
 NO_ROW = -1
 _COMMIT_SECONDS = 0.05  # of finished work that a kill may lose, beside the images in progress
 _READ_AT_ONCE = 2**20
+_NO_STAMP = Stamp(-1, -1, -1)  # no file has it: whatever it is recorded with is looked at again by the next run
 # Opening a named pipe would wait for a writer; on Windows, text mode would change bytes.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_UNREADABLE = (OSError, ImageError, MemoryError)
 Find = Callable[[bytes], int | None]  # key -> row
 
 
@@ -158,7 +160,8 @@ def missing(
     for index, ((path, _), record) in enumerate(zip(variants, records, strict=True)):
         if path != last_path and record is not None:
             last_path, stamp = path, _stamp(extractor.image_dir, path)
-        if record is None or stamp != record.stamp:
+        # What another decoder could not read, this one may.
+        if record is None or stamp != record.stamp or (record.row is None and record.decoder != DECODER):
             todo.append(index)
         elif record.row is None:
             rejected[path] = record.reason or ""
@@ -242,7 +245,7 @@ def compute_results(
 
 def read_photo(image_dir: Path, path: str) -> Photo:
     """Return a photo's file, or why it cannot be read."""
-    stamp = Stamp(0, 0, 0)
+    stamp = _NO_STAMP
     try:
         file = os.open(f"{image_dir}/{path}", _OPEN_FLAGS)
         try:
@@ -251,8 +254,8 @@ def read_photo(image_dir: Path, path: str) -> Photo:
             data = _read(file, status)
         finally:
             os.close(file)
-    except (OSError, ImageError) as error:
-        return Photo(stamp, reason=_reason(error))
+    except _UNREADABLE as error:
+        return Photo(stamp if _will_happen_again(error) else _NO_STAMP, reason=_reason(error))
     return Photo(stamp, data, hashlib.sha256(data).digest())
 
 
@@ -274,8 +277,10 @@ def _read_variants(
                 results.append(VariantResult(index, entry, legacy=True).with_vector(vector))
             else:
                 results.append(VariantResult(index, entry, make_pixels(variant.copy)))
-    except (OSError, ImageError) as error:
-        entries = [Entry(extractor.index_name(variant), photo.stamp, reason=_reason(error)) for variant in variants]
+    except _UNREADABLE as error:
+        stamp = photo.stamp if _will_happen_again(error) else _NO_STAMP
+        names = map(extractor.index_name, variants)
+        entries = [Entry(name, stamp, reason=_reason(error), decoder=DECODER) for name in names]
         return list(map(VariantResult, indices, entries))
     return results
 
@@ -298,8 +303,14 @@ def _stamp(image_dir: Path, path: str) -> Stamp | None:
         return None
 
 
-def _reason(error: OSError | ImageError) -> str:
-    return getattr(error, "strerror", None) or str(error)
+def _reason(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or str(error) or "not enough memory to read it"
+
+
+def _will_happen_again(error: BaseException) -> bool:
+    """Return whether a file itself cannot be used; not so a lack of memory or file handles, or a failing disk."""
+    ours = isinstance(error.__cause__, MemoryError) or getattr(error.__cause__, "errno", None) is not None
+    return isinstance(error, ImageError) and not ours
 
 
 def _read(file: int, status: os.stat_result) -> bytes:

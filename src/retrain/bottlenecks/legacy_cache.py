@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -30,13 +31,17 @@ class LegacyCache:
         if file is None:
             return None
         reason = "older than their photos"
-        if file.stat().st_mtime_ns >= (self.image_dir / path).stat().st_mtime_ns:
+        if _is_newer(file, self.image_dir / path):
             vector = _read(file)
             if vector is not None and len(vector) == self.dimension:
                 return vector
             reason = "damaged"
         self.refused.setdefault(reason, set()).add(path)
         return None
+
+    def without_files(self, reason: str) -> Self:
+        """Return the cache with all of its files refused."""
+        return replace(self, files={}, refused={reason: set(self.files)})
 
 
 def find(bottleneck_dir: Path, image_dir: Path, paths: Sequence[str], network: str) -> LegacyCache | None:
@@ -59,6 +64,16 @@ def find(bottleneck_dir: Path, image_dir: Path, paths: Sequence[str], network: s
     vectors = (_read(file) for file in files.values())
     first = next((vector for vector in vectors if vector is not None), None)
     return LegacyCache(bottleneck_dir, image_dir, files, len(first)) if first is not None else None
+
+
+def _is_newer(file: Path, photo: Path) -> bool:
+    """Return whether a file is newer than a photo, and than the moment when the photo came to its place."""
+    try:
+        ours, theirs = file.stat(), photo.stat()
+    except OSError:
+        return False
+    # Copied with its time, unpacked or moved, a photo looks older than it has been here.
+    return ours.st_mtime_ns >= theirs.st_mtime_ns and max(ours.st_mtime_ns, ours.st_ctime_ns) >= theirs.st_ctime_ns
 
 
 def _has_other_folders(bottleneck_dir: Path) -> bool:

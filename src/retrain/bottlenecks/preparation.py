@@ -1,6 +1,8 @@
 """From photos to bottlenecks: everything that comes before the training of one backbone's head."""
 
-from contextlib import ExitStack
+import os
+import shutil
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +25,12 @@ from retrain.errors import plural
 from retrain.metadata import TrainingSplit
 from retrain.terminal import Terminal
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+TEMPORARY = "fine_tuned_"  # how the names of folders begin that belong to one run, in the folder of a store
 _NAMED_AT_MOST = 10
 _NAMED_IN_MODEL = 50_000  # training photos, which take 7 bytes each in every file
 _SHEET_ROWS, _SHEET_COPIES = 8, 8  # photos on the contact sheet of distortions, and copies of each
@@ -87,6 +95,7 @@ def prepare(
         RetrainError: Something that the user can fix.
     """
     folder = settings.bottleneck_dir / source.folder_name
+    _remove_left_overs(folder, opened)
     backbone = load_backbone(source, folder)
     terminal.detail(
         f"{backbone.architecture}: node {backbone.input}; {backbone.dimension} features at node {backbone.target}."
@@ -103,6 +112,23 @@ def prepare(
     if legacy:
         _report_legacy_cache(legacy, result.legacy, backbone.dimension, terminal)
     return prepared
+
+
+def _remove_left_overs(folder: Path, opened: ExitStack) -> None:
+    """Remove what killed runs left in a store's folder, unless other runs work now; they see that this one does."""
+    if fcntl is None:
+        return
+    with suppress(OSError):  # a disk that may only be read, or that has no locks
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder.parent, os.O_RDONLY)
+        opened.callback(os.close, lock)
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for path in [*folder.glob(f"{TEMPORARY}*"), *folder.rglob(".backbone.*")]:
+                shutil.rmtree(path, ignore_errors=True)
+                with suppress(OSError):  # a folder, removed or not
+                    path.unlink()
+        fcntl.flock(lock, fcntl.LOCK_SH)
 
 
 def contact_sheet(prepared: PreparedDataset) -> np.ndarray:
@@ -186,7 +212,7 @@ def _report_legacy_cache(legacy: LegacyCache, used: int, dimension: int, termina
         terminal.say(f"{used} features read from the original's .txt files in {legacy.folder}.")
     for reason, photos in sorted(legacy.refused.items()):
         terminal.warn(f"{len(photos)} of the original's .txt files in {legacy.folder} are {reason}: not used.")
-    if legacy.dimension != dimension:
+    if legacy.files and legacy.dimension != dimension:
         terminal.warn(
             f"{len(legacy.files)} of the original's .txt files in {legacy.folder} hold {legacy.dimension} numbers "
             f"each, and this backbone gives {dimension}: not used."

@@ -152,9 +152,9 @@ class Store:
     @property
     def _index(self) -> sqlite3.Connection:
         """Return the calling thread's own connection, which is closed with the thread."""
-        if not hasattr(self._of_thread, "index"):
-            self._of_thread.index = _connect(self._index_path)
-        return self._of_thread.index  # type: ignore[no-any-return]
+        if not hasattr(self._of_thread, "owner"):
+            self._of_thread.owner = _Owner(_connect(self._index_path))
+        return self._of_thread.owner.index  # type: ignore[no-any-return]
 
     def lookup(self, folder: Path, names: Iterable[str]) -> Iterator[FileRecord | None]:
         """Yield the record of each file of an image folder, None for those never seen, and those whose row is lost.
@@ -394,19 +394,19 @@ def _open_to_update(path: Path) -> io.FileIO:
     return path.open("r+b", buffering=0)
 
 
-class _Connection(sqlite3.Connection):
-    """A connection that is closed when nothing refers to it any more; since Python 3.13, others are a warning."""
+class _Owner:
+    """Closes a connection when its thread ends; SQLite's own objects refer to each other, and would stay longer."""
+
+    def __init__(self, index: sqlite3.Connection) -> None:
+        self.index = index
 
     def __del__(self) -> None:
-        with suppress(sqlite3.ProgrammingError):  # one that could not be opened
-            self.close()
+        self.index.close()
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     # Only its thread uses it, but another one may be the last that refers to it.
-    connection = sqlite3.connect(
-        path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=_Connection
-    )
+    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
     # Commits survive a kill; a power cut may undo the last ones, whose images are then computed again.
     connection.execute("PRAGMA synchronous = NORMAL")

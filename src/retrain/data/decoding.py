@@ -3,6 +3,7 @@
 from io import BytesIO
 
 import numpy as np
+import PIL
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
 
 from retrain.data.image_files import JPEG_MAGIC, MAGIC_BYTES, has_image_magic
@@ -10,6 +11,8 @@ from retrain.errors import ImageError, first_line
 
 MAX_PIXELS = 2**30 // 12  # 89 million decoded pixels, Pillow's own limit: beyond it lie mistakes and attacks
 RESIZE_RECIPE = "pillow-draft-bilinear-1"  # part of the fingerprint: change it when the pixels change
+# What it cannot read, another one may: raise the number when `decode` reads more than before.
+DECODER = f"1, Pillow {PIL.__version__}"
 _FORMATS = ("PNG", "GIF", "BMP", "WEBP", "TIFF")
 # EXIF orientation -> what turns the image upright. ImageOps.exif_transpose reads the tag of the resized image, which
 # has lost it for TIFF and for transparent images, and turning before resizing costs the large image.
@@ -48,6 +51,8 @@ def decode(data: bytes, *, height: int, width: int) -> np.ndarray:
         raise ImageError(_too_large("too many")) from error
     except ImageError:
         raise
+    except MemoryError as error:
+        raise ImageError("not enough memory to decode it") from error
     except Exception as error:  # Pillow's decoders raise anything from SyntaxError to struct.error
         raise ImageError(f"damaged or unsupported image ({first_line(error)})") from error
     if orientation in _UPRIGHT:

@@ -1,5 +1,6 @@
 """From a trained head to a fine-tuned network: split it, store what the frozen part gives, train, freeze the whole."""
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from retrain.backbones.loading import load_backbone, write_backbone
 from retrain.backbones.runner import BackboneRunner
 from retrain.bottlenecks import computing
 from retrain.bottlenecks.computing import FeatureExtractor
-from retrain.bottlenecks.preparation import PreparedDataset
+from retrain.bottlenecks.preparation import TEMPORARY, PreparedDataset
 from retrain.bottlenecks.reading import BottleneckReader, Gather, compute_now
 from retrain.bottlenecks.store import Store
 from retrain.data.split import Split
@@ -155,7 +156,11 @@ def _freeze(
     prepared: PreparedDataset, network: Any, head: Head, terminal: Terminal, opened: ExitStack
 ) -> FineTunedBackbone:
     """Return the fine-tuned network as a backbone in a folder of its own, removed at the end."""
-    folder = Path(opened.enter_context(TemporaryDirectory(dir=prepared.folder, prefix="fine_tuned_")))
+    place = prepared.folder if os.access(prepared.folder, os.W_OK) else None
+    try:
+        folder = Path(opened.enter_context(TemporaryDirectory(dir=place, prefix=TEMPORARY)))
+    except OSError as error:
+        raise StoreError(f"cannot write to {place or 'the folder of temporary files'}: {error.strerror}.") from error
     backbone = write_backbone(freeze(network), folder, architecture=prepared.backbone.architecture)
     runner = BackboneRunner(backbone, terminal.warn, distribution=prepared.extractor.runner.distribution)
     extractor = FeatureExtractor(prepared.extractor.image_dir, runner)
