@@ -183,6 +183,13 @@ class Store:
                 self._index.execute("DELETE FROM vectors WHERE row = ?", (row,))
                 self._index.execute("DELETE FROM files WHERE row = ?", (row,))
 
+    def rename(self, folder: Path, names: Sequence[tuple[str, str]]) -> None:
+        """Give the records of files of an image folder other names: pairs of an old and a new one."""
+        with _store_errors(self.folder), self._transaction():
+            folder_id = self._folder_id(folder)
+            pairs = [(os.fsencode(new), folder_id, os.fsencode(old)) for old, new in names]
+            self._index.executemany("UPDATE OR REPLACE files SET name = ? WHERE folder = ? AND name = ?", pairs)
+
     def _map(self) -> None:
         """Map as many rows as both files hold now."""
         count = min(self._vectors_path.stat().st_size // (4 * self.dimension), self._checksums_path.stat().st_size // 4)
