@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import photo
+from PIL import Image
 
 from retrain.backbones.loading import Backbone
 from retrain.bottlenecks import computing
 from retrain.bottlenecks.computing import FeatureExtractor
 from retrain.bottlenecks.reading import BottleneckReader, compute_now
-from retrain.bottlenecks.store import Store
+from retrain.bottlenecks.store import Entry, Stamp, Store
 from retrain.data.decoding import decode
 from retrain.data.distortions import Distortions
 from retrain.data.variants import Distorter, Variant
@@ -430,3 +431,25 @@ def test_a_store_of_an_earlier_version_is_used_without_computing(folder, tmp_pat
         found = computing.compute(wanted, todo, extractor=extractor, store=store)
         assert (found.rows.tolist(), found.computed, runner.count) == ([0, 1, 2], 0, 0)
     index.close()
+
+
+def test_photos_that_are_decoded_otherwise_today_are_computed_again_alone(folder, store):
+    picture = Image.new("RGB", (8, 8), (200, 0, 0))
+    picture.save(folder / "a" / "key.png", transparency=(200, 0, 0))
+    picture.save(folder / "a" / "scan.tif")
+    picture.save(folder / "a" / "photo.jpg")
+    by_version_1 = [
+        Entry(name, Stamp.of((folder / name).stat()), hashlib.sha256((folder / name).read_bytes()).digest(), vector)
+        for name, vector in zip(names(folder), expected(folder), strict=True)
+    ]
+    store.put(folder, by_version_1)
+    runner = MeanColour()
+    extractor = FeatureExtractor(folder, runner)
+    _, todo = computing.missing(photos(folder), extractor=extractor, store=store)
+    assert [names(folder)[index] for index in todo] == ["a/key.png", "a/scan.tif"]
+    computing.compute(photos(folder), todo, extractor=extractor, store=store)
+    assert runner.count == 2
+    assert extractor.renewed == {"a/key.png", "a/scan.tif"}
+    rows, _, found = fill(folder, store, runner)
+    assert (runner.count, found.read) == (2, 0)
+    assert store.read(rows) == pytest.approx(expected(folder), abs=1e-4)

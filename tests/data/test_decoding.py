@@ -143,6 +143,11 @@ def test_what_is_no_image_is_said_to_be_none(data):
         decode(data, height=8, width=8)
 
 
+def test_a_photo_of_a_format_that_is_not_read_is_called_by_its_name():
+    with pytest.raises(ImageError, match="HEIC is not read; save it as JPEG"):
+        decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", height=8, width=8)
+
+
 MAGICS = [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"RIFF\0\0\0\0WEBP"]
 
 

@@ -22,11 +22,12 @@ import numpy as np
 from retrain import workers
 from retrain.backbones.runner import BackboneRunner
 from retrain.bottlenecks.store import Entry, Stamp, Store, index_name
-from retrain.data.decoding import DECODER, decode
+from retrain.data import decoding
 from retrain.data.distortions import Distortions
 from retrain.data.image_files import MAGIC_BYTES, has_image_magic
 from retrain.data.variants import Distorter, Variant
 from retrain.errors import ImageError
+from retrain.files import open_regular
 
 BATCH = 32  # images that TensorFlow runs at once
 NO_DISTORTIONS = Distorter(Distortions(), 0)
@@ -34,9 +35,12 @@ NO_ROW = -1
 _COMMIT_SECONDS = 0.05  # of finished work that a kill may lose, beside the images in progress
 _READ_AT_ONCE = 2**20
 _NO_STAMP = Stamp(-1, -1, -1)  # no file has it: whatever it is recorded with is looked at again by the next run
+_HEAD_BYTES = 2**16
 # Opening a named pipe would wait for a writer; on Windows, text mode would change bytes.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _UNREADABLE = (OSError, ImageError, MemoryError)
+# Enters the keys of photos that version 0.1 decoded otherwise, and the names of files that may be such photos.
+_SECOND_DECODING = "\0decoding 2"
 Find = Callable[[bytes], int | None]  # key -> row
 
 
@@ -74,11 +78,15 @@ class ComputeResult:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """A photo's file: its size and times, its bytes and their SHA-256; or the reason why it cannot be used."""
+    """A photo's file: its size and times, its bytes and their SHA-256; or the reason why it cannot be used.
+
+    Of a photo that version 0.1 decoded otherwise, `content` is another hash, and `earlier` the SHA-256.
+    """
 
     stamp: Stamp
     data: bytes = b""
     content: bytes = b""
+    earlier: bytes | None = None
     reason: str | None = None
 
 
@@ -102,7 +110,8 @@ class VariantResult(NamedTuple):
 class FeatureExtractor:
     """Turns variants of the photos in a folder into bottlenecks.
 
-    `legacy_vector` returns the vector float32 [D] that an older cache has for a photo's path, None for most.
+    `legacy_vector` returns the vector float32 [D] that an older cache has for a photo's path, None for most. `renewed`
+    gets the photos that the store had as they were decoded earlier; threads add to it.
     """
 
     image_dir: Path
@@ -110,10 +119,12 @@ class FeatureExtractor:
     distorter: Distorter = NO_DISTORTIONS
     legacy_vector: Callable[[str], np.ndarray | None] = lambda path: None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    renewed: set[str] = field(default_factory=set)
 
     def index_name(self, variant: Variant) -> str:
         """Return what the index of the store calls a variant."""
-        return index_name(variant.path, self.distorter.identity(variant.copy))
+        mark = _SECOND_DECODING if decoding.may_be_decoded_otherwise(variant.path) else ""
+        return index_name(variant.path, self.distorter.identity(variant.copy) + mark)
 
     def pixels(self, variants: Iterable[Variant]) -> list[np.ndarray]:
         """Return the backbone's input for variants, uint8 [H, W, 3] each; unreadable photos are left out."""
@@ -133,7 +144,7 @@ class FeatureExtractor:
         if photo.reason is not None:
             raise ImageError(photo.reason)
         height, width = self.runner.backbone.input.size
-        decode_to = functools.cache(lambda size: decode(photo.data, height=size[0], width=size[1]))
+        decode_to = functools.cache(lambda size: decoding.decode(photo.data, height=size[0], width=size[1]))
 
         def make_pixels(copy: str) -> np.ndarray:
             if not copy:
@@ -154,20 +165,57 @@ def missing(
     """
     rows = np.full(len(variants), NO_ROW, np.int64)
     rejected: dict[str, str] = {}
-    todo = []
+    todo, unseen = [], []
     last_path, stamp = "", None  # one stat call serves all copies of a photo, which follow each other
     records = store.lookup(extractor.image_dir, map(extractor.index_name, variants))
     for index, ((path, _), record) in enumerate(zip(variants, records, strict=True)):
         if path != last_path and record is not None:
             last_path, stamp = path, _stamp(extractor.image_dir, path)
+        if record is None and decoding.may_be_decoded_otherwise(path):
+            unseen.append(index)
         # What another decoder could not read, this one may.
-        if record is None or stamp != record.stamp or (record.row is None and record.decoder != DECODER):
+        elif record is None or stamp != record.stamp or (record.row is None and record.decoder != decoding.DECODER):
             todo.append(index)
         elif record.row is None:
             rejected[path] = record.reason or ""
         else:
             rows[index] = record.row
-    return ComputeResult(rows, rejected), todo
+    known = _adopt_earlier([variants[index] for index in unseen], extractor, store)
+    for index, row in zip(unseen, known, strict=True):
+        if row is None:
+            todo.append(index)
+        else:
+            rows[index] = row
+    return ComputeResult(rows, rejected), sorted(todo)
+
+
+def _adopt_earlier(variants: Sequence[Variant], extractor: FeatureExtractor, store: Store) -> list[int | None]:
+    """Return the rows that version 0.1 stored for variants of photos whose pixels are the same today, None for others.
+
+    Their records get today's names.
+    """
+    is_unchanged = functools.lru_cache(1)(functools.partial(_is_unchanged, extractor.image_dir))
+    names = [index_name(variant.path, extractor.distorter.identity(variant.copy)) for variant in variants]
+    rows: list[int | None] = []
+    for variant, record in zip(variants, store.lookup(extractor.image_dir, names), strict=True):
+        unchanged = record is not None and record.row is not None and is_unchanged(variant.path, record.stamp)
+        rows.append(record.row if record and unchanged else None)
+    renamed = [(names[i], extractor.index_name(variants[i])) for i, row in enumerate(rows) if row is not None]
+    if renamed:
+        store.rename(extractor.image_dir, renamed)
+    return rows
+
+
+def _is_unchanged(image_dir: Path, path: str, stamp: Stamp) -> bool:
+    """Return whether a file is the one with a stamp, and certainly no photo that version 0.1 decoded otherwise."""
+    if _stamp(image_dir, path) != stamp:
+        return False
+    try:
+        with open_regular(f"{image_dir}/{path}") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return False
+    return not decoding.is_decoded_otherwise(head) and (b"IDAT" in head or b"PNG" not in head[:4])
 
 
 def compute(
@@ -256,7 +304,10 @@ def read_photo(image_dir: Path, path: str) -> Photo:
             os.close(file)
     except _UNREADABLE as error:
         return Photo(stamp if _will_happen_again(error) else _NO_STAMP, reason=_reason(error))
-    return Photo(stamp, data, hashlib.sha256(data).digest())
+    content = hashlib.sha256(data).digest()
+    if not decoding.is_decoded_otherwise(data):
+        return Photo(stamp, data, content)
+    return Photo(stamp, data, _key(content, _SECOND_DECODING), earlier=content)
 
 
 def _read_variants(
@@ -269,7 +320,7 @@ def _read_variants(
         make_pixels = extractor.pixel_maker(photo)
         for index, variant in zip(indices, variants, strict=True):
             distortion = extractor.distorter.identity(variant.copy)
-            key = hashlib.sha256(photo.content + distortion.encode()).digest() if distortion else photo.content
+            key = _key(photo.content, distortion)
             entry = Entry(extractor.index_name(variant), photo.stamp, key)
             if find(key) is not None:
                 results.append(VariantResult(index, entry))
@@ -277,12 +328,18 @@ def _read_variants(
                 results.append(VariantResult(index, entry, legacy=True).with_vector(vector))
             else:
                 results.append(VariantResult(index, entry, make_pixels(variant.copy)))
+                if photo.earlier is not None and find(_key(photo.earlier, distortion)) is not None:
+                    extractor.renewed.add(variant.path)
     except _UNREADABLE as error:
         stamp = photo.stamp if _will_happen_again(error) else _NO_STAMP
         names = map(extractor.index_name, variants)
-        entries = [Entry(name, stamp, reason=_reason(error), decoder=DECODER) for name in names]
+        entries = [Entry(name, stamp, reason=_reason(error), decoder=decoding.DECODER) for name in names]
         return list(map(VariantResult, indices, entries))
     return results
+
+
+def _key(content: bytes, distortion: str) -> bytes:
+    return hashlib.sha256(content + distortion.encode()).digest() if distortion else content
 
 
 def _run(

@@ -191,6 +191,11 @@ def _report(prepared: PreparedDataset, computed: int, copies: int, terminal: Ter
     counts = f"{computed} computed, {cached} from the cache" if computed else "all from the cache"
     skipped = f"; {plural(len(prepared.rejected), 'file')} skipped" if prepared.rejected else ""
     terminal.say(f"Features for {plural(len(prepared.dataset.examples), 'photo')}{distorted}: {counts}{skipped}.")
+    if prepared.extractor.renewed:
+        terminal.say(
+            f"Computed again, because earlier versions decoded them otherwise (TIFF, PNG with a colour key): "
+            f"{plural(len(prepared.extractor.renewed), 'photo')}."
+        )
     seconds = prepared.extractor.stopwatch.seconds
     terminal.detail(
         f"Reading and decoding took {seconds['reading']:.1f} s and running the backbone {seconds['running']:.1f} s, in "

@@ -255,6 +255,13 @@ class Store:
                 self._index.execute(f"DELETE FROM {table} WHERE row IN (SELECT row FROM forgotten)")
             self._index.execute("DELETE FROM forgotten")
 
+    def rename(self, folder: Path, names: Sequence[tuple[str, str]]) -> None:
+        """Give the records of files of an image folder other names: pairs of an old and a new one."""
+        with _store_errors(self.folder), self._transaction():
+            folder_id = self._folder_id(folder)
+            pairs = [(os.fsencode(new), folder_id, os.fsencode(old)) for old, new in names]
+            self._index.executemany("UPDATE OR REPLACE files SET name = ? WHERE folder = ? AND name = ?", pairs)
+
     def _map(self) -> None:
         """Map as many rows as both files hold now."""
         with self._mapping, _store_errors(self.folder):

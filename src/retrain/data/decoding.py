@@ -1,19 +1,25 @@
 """Decodes image files with Pillow to uint8 [H, W, 3]: draft, resize, EXIF orientation."""
 
+import itertools
+from collections.abc import Iterator
 from io import BytesIO
 
 import numpy as np
 import PIL
-from PIL import ExifTags, Image, ImageFile, JpegImagePlugin
+from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
-from retrain.data.image_files import JPEG_MAGIC, MAGIC_BYTES, has_image_magic
+from retrain.data.image_files import JPEG_MAGIC, MAGIC_BYTES, MAX_PIXELS, has_image_magic, other_format
 from retrain.errors import ImageError, first_line
 
-MAX_PIXELS = 2**30 // 12  # 89 million decoded pixels, Pillow's own limit: beyond it lie mistakes and attacks
 RESIZE_RECIPE = "pillow-draft-bilinear-1"  # part of the fingerprint: change it when the pixels change
 # What it cannot read, another one may: raise the number when `decode` reads more than before.
 DECODER = f"1, Pillow {PIL.__version__}"
 _FORMATS = ("PNG", "GIF", "BMP", "WEBP", "TIFF")
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_GREY, _RGB = 0, 2  # colour types of a PNG
+_TEXTS = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
+_TEXTS_WITH_ORIENTATION = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+_BITS_PER_SAMPLE, _TILE_WIDTH, _TILE_HEIGHT = 258, 322, 323  # tags of a TIFF
 # EXIF orientation -> what turns the image upright. ImageOps.exif_transpose reads the tag of the resized image, which
 # has lost it for TIFF and for transparent images, and turning before resizing costs the large image.
 _UPRIGHT = {
@@ -40,11 +46,13 @@ def decode(data: bytes, *, height: int, width: int) -> np.ndarray:
     try:
         image = _open(data)
         if isinstance(image, JpegImagePlugin.JpegImageFile):
+            if not _is_one_scan(image, data):
+                _check_size(image)  # the decoder keeps all coefficients, however small it draws the picture
             # The decoder's own DCT scaling: the smallest eighth that still covers the size asked for, turned or not.
             image.draft(None, (max(height, width),) * 2)
-        if image.width * image.height > MAX_PIXELS:
-            raise ImageError(_too_large(f"{image.width} x {image.height}"))
-        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        _check_size(image)
+        # Pillow turns a TIFF itself when it loads it.
+        orientation = 1 if image.format == "TIFF" else image.getexif().get(ExifTags.Base.Orientation, 1)
         size = (height, width) if orientation in _SIDEWAYS else (width, height)
         small = _as_rgb(image).resize(size, Image.Resampling.BILINEAR)
     except Image.DecompressionBombError as error:
@@ -60,41 +68,104 @@ def decode(data: bytes, *, height: int, width: int) -> np.ndarray:
     return np.asarray(small)
 
 
+def is_decoded_otherwise(data: bytes) -> bool:
+    """Return whether version 0.1 gave other pixels for an image file: a TIFF, or a PNG with a colour key."""
+    chunks = itertools.takewhile(lambda chunk: chunk[0] != b"IDAT", _png_chunks(data))
+    colour_key = data[25:26] in (bytes([_GREY]), bytes([_RGB])) and any(kind == b"tRNS" for kind, _, _ in chunks)
+    return data.startswith((b"II*\0", b"MM\0*")) or colour_key
+
+
+def may_be_decoded_otherwise(name: str) -> bool:
+    """Return whether `is_decoded_otherwise` may hold for a file, by its name."""
+    return not name.lower().endswith((".jpg", ".jpeg", ".gif", ".bmp", ".webp"))
+
+
 def _open(data: bytes) -> ImageFile.ImageFile:
     if not has_image_magic(data[:MAGIC_BYTES]):
-        raise ImageError("empty file" if not data else "not a JPEG, PNG, GIF, BMP, WebP or TIFF image")
+        other = other_format(data[:MAGIC_BYTES])
+        no_image = f"{other} is not read; save it as JPEG" if other else "not a JPEG, PNG, GIF, BMP, WebP or TIFF image"
+        raise ImageError(no_image if data else "empty file")
     if data.startswith(JPEG_MAGIC):
         # Image.open refuses by full size, but a JPEG of 200 million pixels decodes at an eighth of its sides.
         return JpegImagePlugin.JpegImageFile(BytesIO(data))
-    return Image.open(BytesIO(data), formats=_FORMATS)
+    image = Image.open(BytesIO(_without_texts(data)), formats=_FORMATS)
+    key = image.info.get("transparency")
+    if image.format == "PNG" and data[25] in (_GREY, _RGB) and key is not None:
+        image.info["transparency"] = _as_decoded(key, bits=data[24])
+    return image
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        image.load()
-        return image
+def _as_decoded(key: int | tuple[int, ...], *, bits: int) -> int | tuple[int, ...]:
+    """Return the colour key of a PNG with samples of some bits as Pillow decodes samples of that colour."""
+    if isinstance(key, tuple):
+        return tuple(sample >> 8 for sample in key) if bits == 16 else key
+    return key * 255 // (2**bits - 1) if bits in (2, 4) else key
+
+
+def _without_texts(data: bytes) -> bytes:
+    """Return a PNG without its colour profile and comments, which Pillow refuses where they are large."""
+    parts, begin = [], 0
+    for kind, start, end in _png_chunks(data):
+        if kind in _TEXTS and not data.startswith(_TEXTS_WITH_ORIENTATION, start + 8):
+            parts.append(data[begin:start])
+            begin = end
+    return b"".join([*parts, data[begin:]]) if parts else data
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the kind of each chunk of a PNG, where it starts and where it ends; none for other files."""
+    start = len(_PNG_MAGIC)
+    while data.startswith(_PNG_MAGIC) and start + 12 <= len(data):
+        end = start + 12 + int.from_bytes(data[start : start + 4])
+        yield data[start + 4 : start + 8], start, end
+        start = end
+
+
+def _is_one_scan(image: JpegImagePlugin.JpegImageFile, data: bytes) -> bool:
+    """Return whether all of a JPEG comes in one scan, so that it is decoded row by row."""
+    length = 6 + 2 * image.layers  # of the header of such a scan, behind which Pillow stopped reading
+    start = image.fp.tell() - length if image.fp else 0
+    return "progressive" not in image.info and data[start : start + 3] == bytes([0, length, image.layers])
+
+
+def _check_size(image: ImageFile.ImageFile) -> None:
+    sizes = [image.size]
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        sizes.append((image.tag_v2.get(_TILE_WIDTH, 0), image.tag_v2.get(_TILE_HEIGHT, 0)))
+    for width, height in sizes:
+        if width * height > MAX_PIXELS:
+            raise ImageError(_too_large(f"{width} x {height}"))
+
+
+def _as_rgb(image: ImageFile.ImageFile) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return _grey_from_deep(image)
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+    image.load()
+    return image.convert("RGB") if image.mode != "RGB" else image
 
 
-def _grey_from_deep(image: Image.Image) -> Image.Image:
+def _grey_from_deep(image: ImageFile.ImageFile) -> Image.Image:
     """Return a 16-bit, 32-bit or float picture as 8-bit RGB.
 
     Pillow's own conversion clips: everything above 255 of 65,535 would come out white.
     """
-    values = np.asarray(image).astype(np.float32)
-    top = float(values.max(initial=0.0))
-    if image.mode == "F":
-        full_scale = 1.0 if top <= 1 else 255.0 if top <= 255 else 65535.0
-    else:
-        full_scale = 255.0 if image.mode == "I" and top <= 255 else 65535.0
-    eight_bit = np.clip(values * (255.0 / full_scale), 0, 255).round().astype(np.uint8)
+    values = np.nan_to_num(np.asarray(image).astype(np.float32))
+    eight_bit = np.clip(values * (255.0 / _white(image)), 0, 255).round().astype(np.uint8)
+    eight_bit[values == image.info.get("transparency", -1)] = 255
     return Image.fromarray(eight_bit).convert("RGB")
+
+
+def _white(image: ImageFile.ImageFile) -> float:
+    """Return the value of white in a deep picture, the same for all pictures of its kind, whatever their range."""
+    if image.mode == "F":
+        return 1.0
+    tags = getattr(image, "tag_v2", {})
+    (bits, *_) = tags.get(_BITS_PER_SAMPLE, (16,))
+    return 255.0 if bits > 16 else 2.0**bits - 1  # nobody uses all of 32 bits: Pillow, too, takes them for 0 to 255
 
 
 def _too_large(pixels: str) -> str:

@@ -17,7 +17,7 @@ PURE_OPERATIONS = frozenset(
     Conv1D Conv2D Conv2DBackpropInput Conv3D Cos Cosh CropAndResize Cumprod Cumsum DecodeBase64 DecodeBmp
     DecodeGif DecodeImage DecodeJpeg DecodePng DecodeRaw DecodeWebP DepthToSpace DepthwiseConv2dNative
     Dequantize Diag DiagPart Div DivNoNan DynamicPartition DynamicStitch Einsum Elu Empty EncodeBase64
-    EnsureShape Enter Equal Erf Erfc Erfinv Exit Exp ExpandDims Expm1 ExtractImagePatches
+    EnsureShape Enter Equal Erf Erfc Erfinv Exit Exp ExpandDims Expm1 ExtractImagePatches ExtractJpegShape
     FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars FakeQuantWithMinMaxVarsPerChannel Fill Floor FloorDiv
     FloorMod FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3 FusedPadConv2D FusedResizeAndPadConv2D Gather
     GatherNd GatherV2 Greater GreaterEqual HSVToRGB HardSwish Identity IdentityN If InTopK InTopKV2 Inv
