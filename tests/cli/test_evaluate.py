@@ -7,6 +7,8 @@ import pytest
 from builders import exported
 from conftest import command, photo
 
+from retrain.metadata import TrainingSplit
+
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 
 
@@ -75,6 +77,21 @@ def test_by_default_it_looks_at_the_images_left_for_testing_and_says_so(graph, t
     shown = command("evaluate", graph, "--image_dir", "photos", cwd=tmp_path).stdout
     assert "(N=4," in shown
     assert "These are the testing images of the folder; --split all takes every image." in shown
+
+
+@pytest.mark.slow
+def test_percentages_go_before_those_of_the_training_which_are_then_said(mean_colour_backbone, tmp_path):
+    exported(mean_colour_backbone, tmp_path / "g.pb", split=TrainingSplit(0, 99))
+    for name, colour in (("red", RED), ("blue", BLUE)):
+        for number in range(10):
+            photo(tmp_path / "photos" / name / f"{number}.png", colour, seed=number)
+    done = command("evaluate", "g.pb", "--image_dir", "photos", cwd=tmp_path)
+    assert "(N=20," in done.stdout
+    assert "split" not in done.stderr
+    done = command("evaluate", "g.pb", "--image_dir", "photos", "--testing_percentage", "90", cwd=tmp_path)
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("evaluate: ")]
+    assert "was validation 0 % and testing 99 %, this one is validation 0 % and testing 90 %" in said
+    command("evaluate", "g.pb", "--image_dir", "photos", "--validation_percentage", "10", cwd=tmp_path, code=2)
 
 
 @pytest.mark.slow

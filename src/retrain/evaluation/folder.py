@@ -128,18 +128,21 @@ def _choose(
     dataset: Dataset, ids: Mapping[str, int], split: Split | None, metadata: Metadata, rule: SplitRule
 ) -> tuple[dict[str, int], list[str]]:
     """Return path -> class id of the images to evaluate on, and sentences on what the model was trained on instead."""
+    here, trained = TrainingSplit(rule.validation, rule.testing, is_ready_made(dataset)), metadata.split
+    # A scan finds a training image in every class; a model that knows its own needs no others.
+    by_name = trained is not None and not here.folders
     wanted = {
         example.path: ids[dataset.class_names[example.class_id]]
         for example in dataset.examples
-        if split in (None, example.split) and dataset.class_names[example.class_id] in ids
+        if dataset.class_names[example.class_id] in ids
+        and split in (None, rule.assign(example.path) if by_name else example.split)
     }
     if split is None:
         return wanted, []
-    notes = []
-    here, trained = TrainingSplit(rule.validation, rule.testing, is_ready_made(dataset)), metadata.split
     if trained is None:
         guessed = metadata.retrain_version and rule == DEFAULT_SPLIT and not here.folders
         return wanted, [f"the model does not say how its photos were split; {here} is assumed"] if guessed else []
+    notes = []
     if replace(trained, contents="", copy="") != here:
         notes = [f"the training's split was {trained}, this one is {here}: some images may have been trained on"]
     if split is not Split.TRAINING and (seen := _trained_on(wanted, dataset.image_dir, trained)):
