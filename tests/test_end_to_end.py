@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -15,6 +16,7 @@ from conftest import COLOURS, ROOT, colour_folder, command, photo, write_graph
 from PIL import Image
 
 from retrain.config import RetrainConfig
+from retrain.formats.litert.model import belongs_to
 
 FAST = ["--how_many_training_steps", "60", "--eval_step_interval", "20"]
 
@@ -206,6 +208,60 @@ def test_two_runs_at_once_on_one_store_are_both_right(tmp_path, mean_colour_back
     assert all("Final test accuracy = 100.0%" in out for out, _ in outputs)
 
 
+@pytest.mark.slow
+def test_runs_at_once_on_one_graph_leave_files_that_belong_together(tmp_path, mean_colour_backbone):
+    colour_folder(tmp_path / "photos", per_class=6)
+    script = str(Path(sys.executable).with_name("retrain"))
+    runs = [
+        subprocess.Popen(
+            [script, "--image_dir=photos", f"--architecture={mean_colour_backbone}", "--bottleneck_tensor=mean_colour",
+             *FAST, f"--learning_rate={rate}", f"--checkpoint_path=c/{rate}", "--export=tflite_fp16"],
+            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rate in (0.001, 0.01, 0.1)
+    ]  # fmt: skip
+    said = [run.communicate() for run in runs]
+    assert [run.returncode for run in runs] == [0, 0, 0], said
+    folder = tmp_path / "tf_files"
+    assert belongs_to(folder / "retrained_graph.tflite", folder / "retrained_graph.pb")
+    other = not belongs_to(folder / "retrained_graph_fp16.tflite", folder / "retrained_graph.pb")
+    assert not other or any("Another run wrote" in errors for _, errors in said)
+    assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
+
+
+@pytest.mark.slow
+def test_exports_of_an_earlier_training_are_said(tmp_path, mean_colour_backbone):
+    folder = colour_folder(tmp_path / "photos", per_class=6)
+    first = colour_run(tmp_path, mean_colour_backbone, "--export=keras,tflite_fp16")
+    again = colour_run(tmp_path, mean_colour_backbone)  # the same graph, to the byte
+    for done in (first, again):
+        assert "earlier training" not in done.stderr
+    (folder / "cyan").rename(folder / "turquoise")
+    done = colour_run(tmp_path, mean_colour_backbone)
+    (line,) = [line for line in done.stderr.splitlines() if "earlier training" in line]
+    assert "tf_files/retrained_graph_fp16.tflite, tf_files/retrained_graph.keras" in line
+
+
+@pytest.mark.slow
+def test_a_run_that_is_terminated_ends_in_one_line_and_leaves_nothing_half(tmp_path, mean_colour_backbone):
+    colour_folder(tmp_path / "photos", per_class=6)
+    words = ["--image_dir=photos", f"--architecture={mean_colour_backbone}", "--bottleneck_tensor=mean_colour"]
+    words += ["--how_many_training_steps=2000000", "--train_batch_size=2"]
+    with subprocess.Popen(
+        [str(Path(sys.executable).with_name("retrain")), *words],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as running:  # fmt: skip
+        while "Step 0" not in running.stdout.readline():
+            pass
+        running.terminate()
+        running.stdout.read()
+        said = running.stderr.read()
+    assert running.returncode == 143
+    assert said.splitlines()[-1].startswith("retrain: terminated. Finished work is kept")
+    assert "Traceback" not in said
+    assert not [path for path in (tmp_path / "tf_files").glob("*") if path.is_file()]
+
+
 CODELAB = """python -m scripts.retrain --bottleneck_dir=tf_files/bottlenecks --how_many_training_steps=500
     --model_dir={data}/models/ --summaries_dir=tf_files/training_summaries/mobilenet_0.25_224
     --output_graph=tf_files/retrained_graph.pb --output_labels=tf_files/retrained_labels.txt
@@ -266,11 +322,11 @@ def test_a_graph_that_fails_its_check_does_not_take_the_last_ones_place(tmp_path
     colour_folder(tmp_path / "photos")
     graph = tmp_path / "tf_files" / "retrained_graph.pb"
     graph.parent.mkdir()
-    graph.write_bytes(b"the last one")
+    shutil.copy(noisy, graph)
     done = colour_run(tmp_path, noisy, code=1)
     assert re.search(r"gives bottlenecks that differ by [\d.]+ from those of the trained network", done.stderr)
-    assert graph.read_bytes() == b"the last one"
-    assert not list(graph.parent.glob("*.part")) + list(graph.parent.glob("*.tflite"))
+    assert graph.read_bytes() == noisy.read_bytes()
+    assert not [path for path in graph.parent.iterdir() if path.name.startswith(".") or path.suffix == ".tflite"]
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 import errno
 import os
 import resource
+import subprocess
+import sys
 
 import pytest
 
@@ -13,6 +15,45 @@ def test_a_result_that_cannot_be_written_is_said_before_the_work(tmp_path):
     for path in (tmp_path / "file" / "graph.pb", tmp_path):
         with pytest.raises(ExportError, match="cannot write"):
             files.check_writable(path)
+
+
+def test_two_processes_of_one_number_write_to_two_drafts(tmp_path):
+    """Process 1 of two containers, say, on one volume."""
+    code = "import os; os.getpid = lambda: 1\nfrom retrain import files\nprint(files.aside(files.Path('g.pb')))"
+    names = {subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout for _ in range(2)}
+    assert len(names) == 2
+
+
+def test_drafts_of_killed_runs_go_and_those_of_others_stay(tmp_path):
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    own = files.aside(tmp_path / "g.pb").name
+    host = own.split("-")[1]
+    stale = [f".g.pb.{gone.pid}", f".g.pb.{gone.pid}-{host}-00000000", f".g.pb.{os.getpid()}-{host}-0000dead"]
+    kept = [own, f".g.pb.{gone.pid}-ffffffff-00000000", ".g.pb.mine", ".g.pb", "g.pb.1", f".other.pb.{gone.pid}"]
+    for name in [*stale, *kept]:
+        (tmp_path / name).write_text("half")
+    os.utime(tmp_path / stale[-1], (0, 0))  # older than a day
+    (tmp_path / f".g.pb.{gone.pid}-{host}-00000001").mkdir()
+    (tmp_path / f".g.pb.{gone.pid}-{host}-00000001" / "g.pb").write_text("half")
+    files.remove_stale_drafts(tmp_path, "g.pb")
+    assert {path.name for path in tmp_path.iterdir()} == set(kept)
+    files.write_result(tmp_path / "other.pb", b"whole")
+    assert not (tmp_path / kept[-1]).exists()
+
+
+def test_names_as_long_as_a_name_may_be_are_written(tmp_path):
+    for name in ("x" * 255, "ж" * 127):
+        files.write_result(tmp_path / name, b"x")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_drafts_are_put_in_place_and_stay(tmp_path):
+    for path in (tmp_path / "draft", tmp_path / "other"):
+        path.write_text(path.name)
+    files.put_in_place([(tmp_path / "draft", tmp_path / "a"), (tmp_path / "other", tmp_path / "b")])
+    assert ((tmp_path / "a").read_text(), (tmp_path / "b").read_text()) == ("draft", "other")
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

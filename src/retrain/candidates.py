@@ -59,6 +59,8 @@ def train_candidate(
     folder = config.summaries_dir / trial.name if trial.name else config.summaries_dir
     every = steps_of(config, prepared) // 25
     with Summaries(folder, head_every=every, scope=scope) as summaries:
+        if summaries.shared:
+            terminal.warn(f"Another run is writing to {folder}: TensorBoard shows its curves with these.")
         if prepared.extractor.distorter.distortions:
             summaries.image("distortions/first_column_undistorted", preparation.contact_sheet(prepared))
         if trial.name:
@@ -222,7 +224,6 @@ def _training_plan(config: RetrainConfig, prepared: PreparedDataset) -> Training
 
 
 def _fine_tuning_plan(config: RetrainConfig, strategy: Any) -> FineTuningPlan:
-    path = config.checkpoint_path
     return FineTuningPlan(
         start=config.fine_tune_from or "",
         recipe=replace(_recipe(config), learning_rate=config.fine_tune_learning_rate),
@@ -232,7 +233,7 @@ def _fine_tuning_plan(config: RetrainConfig, strategy: Any) -> FineTuningPlan:
         copies=config.distortion_copies,
         seed=config.random_seed,
         patience=config.early_stopping_patience,
-        checkpoint=path.with_name(f"{path.name}.fine_tuning{devices.worker_suffix(strategy)}.npz"),
+        checkpoint=fine_tuning_path(config, devices.worker_suffix(strategy)),
         strategy=strategy,
     )
 
@@ -260,6 +261,11 @@ def steps_of(config: RetrainConfig, prepared: PreparedDataset) -> int:
         return config.how_many_training_steps
     photos = sum(prepared.dataset.counts(Split.TRAINING))
     return max(1, math.ceil(config.how_many_epochs * photos / config.train_batch_size))
+
+
+def fine_tuning_path(config: RetrainConfig, suffix: str) -> Path:
+    """Return where the state of an interrupted fine-tuning goes; `suffix` is that of a worker, "" for one alone."""
+    return config.checkpoint_path.with_name(f"{config.checkpoint_path.name}.fine_tuning{suffix}.npz")
 
 
 def intermediate_path(config: RetrainConfig, step: int) -> Path:

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from retrain.backbones.runner import BackboneRunner
 from retrain.bottlenecks.reading import Gather
 from retrain.errors import ExportError
 from retrain.evaluation import metrics
-from retrain.files import sha256_of, temporary_sibling, write_result
+from retrain.files import aside, draft_folder, put_in_place, sha256_of, write_result
 from retrain.formats import checkpoint, frozen_graph, saved_model
 from retrain.formats.classifier import TrainedClassifier
 from retrain.formats.litert import model as litert_model
@@ -95,8 +95,13 @@ class ClassifierWriter:
         """
         checkpoint.write_checkpoint(prefix, scope=self.scope, head=head, step=step)
 
-    def write(self, graph: Path, labels: Path, head: Head, test: LabelledBottlenecks) -> WrittenGraph:
-        """Write graph, LiteRT model and labels; return the graph as it was read back, with its scores of `test`.
+    def write(self, draft: Path, head: Head, test: LabelledBottlenecks) -> WrittenGraph:
+        """Write graph and LiteRT model aside; return the graph as it was read back, with its scores of `test`.
+
+        Args:
+            draft: Where the graph goes until `put_in_place`, in a folder of this run.
+            head: The trained head.
+            test: The photos to score.
 
         Raises:
             ExportError: A file could not be written, or differs from what was trained.
@@ -104,23 +109,30 @@ class ClassifierWriter:
         count = len(self.class_names)
         expected = test.score(head.probabilities, class_count=count)
         accuracy = metrics.accuracy(expected, test.labels) if len(test.labels) else None
-        draft = temporary_sibling(graph)
-        try:
-            write_result(draft, self._join(head, accuracy))
-            graph_def = read_graph(draft)
-            model = frozen_graph.GraphModel(graph_def, frozen_graph.metadata_of(graph_def), path=graph)
-            probabilities = test.score(model.from_bottlenecks, class_count=count)
-            written = WrittenGraph(graph_def, model.metadata, sha256_of(draft), probabilities)
-            _check_parity(graph, "probabilities", probabilities, expected)
-            self._check_bottlenecks(graph, model)
-            # Only a graph that passed takes the place of the last one.
-            draft.replace(graph)
-        finally:
-            draft.unlink(missing_ok=True)
-        metadata.write_labels(labels, self.class_names)
+        write_result(draft, self._join(head, accuracy))
+        graph_def = read_graph(draft)
+        model = frozen_graph.GraphModel(graph_def, frozen_graph.metadata_of(graph_def), path=draft)
+        probabilities = test.score(model.from_bottlenecks, class_count=count)
+        sha256 = sha256_of(draft)
+        written = WrittenGraph(graph_def, replace(model.metadata, graph_sha256=sha256), sha256, probabilities)
+        _check_parity(draft.name, "probabilities", probabilities, expected)
+        self._check_bottlenecks(draft.name, model)
         if self.runner.model:
-            self._write_litert(path_of(graph, "tflite"), head, written)
+            self._write_litert(path_of(draft, "tflite"), head, written)
         return written
+
+    def put_in_place(self, draft: Path, graph: Path, labels: Path) -> None:
+        """Give a graph that `write` wrote and its LiteRT model their names, and write the labels file.
+
+        The graph comes last: its hash in the LiteRT model shows that they belong together.
+
+        Raises:
+            ExportError: A file cannot be written.
+        """
+        draft_labels = aside(draft)
+        metadata.write_labels(draft_labels, self.class_names)
+        litert = [(path_of(draft, "tflite"), path_of(graph, "tflite"))] if self.runner.model else []
+        put_in_place([(draft_labels, labels), *litert, (draft, graph)])
 
     def write_saved_model(self, folder: Path, written: WrittenGraph) -> None:
         """Write the original's SavedModel of a graph that was written, loaded again and compared with it.
@@ -130,12 +142,15 @@ class ClassifierWriter:
         """
         import tensorflow as tf
 
-        saved_model.write_as_the_original(folder, written.graph_def, written.metadata)
         image = probe_image(*self.backbone.input.size)[None]
         pixels = tf.constant(image.astype(np.float32) / 255)
-        probabilities = tf.saved_model.load(str(folder)).signatures["serving_default"](pixels)["prediction"].numpy()
         model = frozen_graph.GraphModel(written.graph_def, written.metadata, path=folder)
-        _check_parity(folder, "probabilities", probabilities, model(image))
+        with draft_folder(folder) as drafts:
+            draft = drafts / folder.name
+            saved_model.write_as_the_original(draft, written.graph_def, written.metadata)
+            probabilities = tf.saved_model.load(str(draft)).signatures["serving_default"](pixels)["prediction"].numpy()
+            _check_parity(str(folder), "probabilities", probabilities, model(image))
+            saved_model.put_in_place(draft, folder)
 
     def _classifier(self, head: Head) -> TrainedClassifier:
         backbone = self.backbone
@@ -161,15 +176,15 @@ class ClassifierWriter:
         image = probe_image(*self.backbone.input.size)
         trained = head.probabilities(self.runner.runner()(image)[None])
         model = litert_model.load(path, litert_model.describe(path))
-        _check_parity(path, "probabilities", model(image[None]), trained)
+        _check_parity(path.name, "probabilities", model(image[None]), trained)
 
-    def _check_bottlenecks(self, path: Path, model: frozen_graph.GraphModel) -> None:
+    def _check_bottlenecks(self, name: str, model: frozen_graph.GraphModel) -> None:
         """Refuse a written graph whose backbone differs from the one that the head was trained on."""
         # One image goes through the file's backbone; the test images need not be read again for it.
         image = probe_image(*self.backbone.input.size)
         trained_on = self.runner.run_one(image)
         largest = max(1e-6, float(np.abs(trained_on).max()))
-        _check_parity(path, "bottlenecks", model.bottlenecks(image[None])[0] / largest, trained_on / largest)
+        _check_parity(name, "bottlenecks", model.bottlenecks(image[None])[0] / largest, trained_on / largest)
 
 
 def probe_image(height: int, width: int) -> np.ndarray:
@@ -179,10 +194,10 @@ def probe_image(height: int, width: int) -> np.ndarray:
     return np.clip(127.5 + waves * 42.5, 0, 255).astype(np.uint8)
 
 
-def _check_parity(path: Path, what: str, in_file: np.ndarray, trained: np.ndarray) -> None:
+def _check_parity(name: str, what: str, in_file: np.ndarray, trained: np.ndarray) -> None:
     difference = float(np.abs(in_file - trained).max(initial=0.0))
     if not difference <= PARITY:
         raise ExportError(
-            f"{path} gives {what} that differ by {difference:.2g} from those of the trained network "
+            f"{name} gives {what} that differ by {difference:.2g} from those of the trained network "
             f"(at most {PARITY:g} is accepted). Delete the folder of its bottlenecks and run again."
         )

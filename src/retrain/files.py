@@ -4,15 +4,70 @@ import errno
 import hashlib
 import io
 import os
+import platform
+import re
+import shutil
 import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from retrain.errors import ExportError
 
+_KEPT_NAME = 50  # characters of a name that a draft's begins with: names have limits, and drafts' are longer
+_DAY = 86400.0
 
-def temporary_sibling(path: Path) -> Path:
-    """Return a name beside `path` that no other process writes to."""
-    return path.with_name(f".{path.name}.{os.getpid()}")
+
+def aside(path: Path) -> Path:
+    """Return a name beside `path` for its draft, which no other process on this or another machine writes to."""
+    return path.with_name(f".{path.name[:_KEPT_NAME]}.{unique_name()}")
+
+
+def unique_name() -> str:
+    """Return a name that is returned once: the process, its host and 8 random digits, all of them hexadecimal or -."""
+    return f"{os.getpid()}-{_host()}-{os.urandom(4).hex()}"
+
+
+@cache
+def _host() -> str:
+    """Return 8 digits for what numbers processes: a boot of a machine, or a container on it."""
+    names = [platform.node()]
+    with suppress(OSError):  # Linux only
+        names += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())]
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
+
+
+def remove_stale_drafts(folder: Path, name: str | None = None) -> None:
+    """Remove what killed runs left in a folder: drafts older than a day, or of processes of this host that are gone.
+
+    Args:
+        folder: A folder, which need not exist.
+        name: The name of the file or folder whose drafts they are; all drafts by default.
+    """
+    # Version 0.1 had the process's number alone, which only a known name makes a draft's.
+    wanted, host = (r".+", "") if name is None else (re.escape(name[:_KEPT_NAME]), "?")
+    pattern = re.compile(rf"\.{wanted}\.(\d+)(?:-([0-9a-f]{{8}})-[0-9a-f]{{8}}){host}", re.DOTALL)
+    with suppress(OSError):  # not to be read: then nobody was to write there either
+        for entry in list(os.scandir(folder)):
+            match = pattern.fullmatch(entry.name)
+            if match and _is_stale(entry, int(match[1]), match[2]):
+                shutil.rmtree(entry.path) if entry.is_dir(follow_symlinks=False) else Path(entry.path).unlink()
+
+
+def _is_stale(draft: os.DirEntry[str], process: int, host: str | None) -> bool:
+    if time.time() - draft.stat(follow_symlinks=False).st_mtime > _DAY:
+        return True
+    if host not in (None, _host()) or os.name != "posix":
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # it is there
+        pass
+    return False
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -22,13 +77,70 @@ def write_atomically(path: Path, data: bytes) -> None:
         OSError: The file or its folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_sibling(path)
+    remove_stale_drafts(path.parent, path.name)
+    temporary = aside(path)
     try:
         temporary.write_bytes(data)
         temporary.replace(path)
-    except OSError:
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
+
+
+@contextmanager
+def draft_folder(path: Path) -> Iterator[Path]:
+    """Make a folder beside `path` for drafts, which is removed at the end with what is left in it.
+
+    Raises:
+        ExportError: It cannot be made.
+    """
+    folder = aside(path)
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise ExportError(f"cannot write {path}: {error.strerror}. Give another path or free some space.") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def put_in_place(drafts: Sequence[tuple[Path, Path]]) -> None:
+    """Give each draft its path, in this order, as one step for other runs; the drafts stay where they are.
+
+    Raises:
+        ExportError: A path cannot be written.
+    """
+    with ExitStack() as opened:
+        lock(drafts[-1][1].parent, opened)
+        for draft, path in drafts:
+            copy = aside(path)
+            try:
+                try:
+                    os.link(draft, copy)
+                except OSError:  # another file system, or one without links
+                    shutil.copyfile(draft, copy)
+                copy.replace(path)
+            except OSError as error:
+                raise ExportError(f"cannot write {path}: {error.strerror}. Give another path.") from error
+            finally:
+                copy.unlink(missing_ok=True)
+
+
+def lock(path: Path, opened: ExitStack, *, wait: bool = True) -> bool:
+    """Hold a file or folder until `opened` is closed or the process ends; return whether no other holds it.
+
+    Where the system or the file system knows no locks, nobody holds anything. `wait` until the other lets go.
+    """
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        descriptor = os.open(path, os.O_RDONLY)
+        opened.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 def check_writable(*paths: Path) -> None:
@@ -38,7 +150,7 @@ def check_writable(*paths: Path) -> None:
         ExportError: Names the path.
     """
     for path in paths:
-        probe = temporary_sibling(path)
+        probe = aside(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
@@ -61,6 +173,11 @@ def write_result(path: Path, data: bytes) -> None:
         write_atomically(path, data)
     except OSError as error:
         raise ExportError(f"cannot write {path}: {error.strerror}. Give another path or free some space.") from error
+
+
+def beside(graph: Path, ending: str) -> Path:
+    """Return the path of a file that goes with a graph: its name, without `.pb`, and an ending."""
+    return graph.with_name(graph.name.removesuffix(".pb") + ending)
 
 
 def size_of(path: Path) -> int:

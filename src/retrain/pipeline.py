@@ -1,5 +1,6 @@
 """`retrain(config) -> Report`: the stages in order, nothing else."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -10,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from retrain import files, sweep
+from retrain import files, outputs, sweep
 from retrain.backbones import catalogue, devices, families
 from retrain.backbones.catalogue import BackboneSpec
 from retrain.backbones.sources import WeightsRequest
 from retrain.bottlenecks import legacy_cache
 from retrain.bottlenecks.preparation import PreparationSettings, PreparedDataset, match_legacy_cache, prepare
-from retrain.candidates import Candidate, distortions_of, intermediate_path, steps_of, train_candidate
+from retrain.candidates import Candidate, distortions_of, fine_tuning_path, steps_of, train_candidate
 from retrain.config import RetrainConfig, check
 from retrain.data.dataset import Dataset, scan
 from retrain.data.split import Split
@@ -28,9 +29,10 @@ from retrain.evaluation.comparison import Comparison, ExportReport, export_and_c
 from retrain.evaluation.report import Report, RunSettings, TestScores
 from retrain.evaluation.tensorboard import TRAIN, Summaries, write_hparams
 from retrain.export import LabelledBottlenecks, WrittenGraph
-from retrain.formats import saved_model
+from retrain.formats import checkpoint, saved_model
 from retrain.formats import table as formats
 from retrain.formats.classifier import ExportSource
+from retrain.outputs import Output
 from retrain.preprocessing import InputSpec
 from retrain.sweep import Trial, TrialResult
 from retrain.terminal import Terminal
@@ -63,7 +65,7 @@ def retrain(
         _check_settings(each)
     dataset = scan(config.image_dir, config.split_rule)
     _check_validation(config, dataset, several=len(trials) > 1)
-    _check_results(config)
+    _check_outputs(config)
     _introduce(dataset, terminal)
     # Workers must find each other before TensorFlow does anything else.
     strategy = devices.strategy(config.distribution) if config.fine_tune_from else None
@@ -166,12 +168,16 @@ def _finish(chosen: Candidate, terminal: Terminal) -> Report:
     config, prepared = chosen.config, chosen.prepared
     test = _labelled(chosen, _sample(chosen, Split.TESTING, config.test_batch_size))
     paths = [prepared.variants.rows[row].path for row in test.rows.tolist()]
-    written = chosen.artefacts.write(config.output_graph, config.output_labels, chosen.head, test)
-    _show_graph(chosen, written)
-    if config.saved_model_dir:
-        chosen.artefacts.write_saved_model(config.saved_model_dir, written)
-    scores = TestScores(paths, written.probabilities, test.labels)
-    exported = _export(chosen, written, scores, terminal) if config.export else None
+    with files.draft_folder(config.output_graph) as folder:
+        draft = folder / config.output_graph.name
+        written = chosen.artefacts.write(draft, chosen.head, test)
+        # Only a graph that passed takes the place of the last one.
+        chosen.artefacts.put_in_place(draft, config.output_graph, config.output_labels)
+        _show_graph(chosen, written)
+        if config.saved_model_dir:
+            chosen.artefacts.write_saved_model(config.saved_model_dir, written)
+        scores = TestScores(paths, written.probabilities, test.labels, written.sha256)
+        exported = _export(chosen, draft, written, scores, terminal) if config.export else None
     report = reports.make_report(
         _run_settings(chosen),
         prepared.dataset,
@@ -183,6 +189,7 @@ def _finish(chosen: Candidate, terminal: Terminal) -> Report:
     reports.write_report(report, config.output_graph, prepared.dataset.image_dir)
     terminal.say_all(reports.closing_lines(report, misclassified=config.print_misclassified_test_images))
     _say_what_was_written(chosen, report, terminal)
+    _say_what_does_not_belong(chosen, report, written, terminal)
     if exported:
         terminal.say_all(comparison.table(exported.results))
         if exported.problems:
@@ -203,20 +210,31 @@ def _show_graph(chosen: Candidate, written: WrittenGraph) -> None:
         summaries.graph(sketch.SerializeToString())
 
 
-def _export(chosen: Candidate, written: WrittenGraph, test: TestScores, terminal: Terminal) -> ExportReport:
-    """Write the formats of --export, and return how they compare with the frozen graph."""
+def _export(
+    chosen: Candidate, draft: Path, written: WrittenGraph, test: TestScores, terminal: Terminal
+) -> ExportReport:
+    """Write the formats of --export beside the draft of the graph, put them in place, and return how they compare."""
     config, prepared = chosen.config, chosen.prepared
+    in_place = (draft, formats.path_of(draft, "tflite"))
+
+    def put_in_place(path: Path) -> Path:
+        result = config.output_graph.with_name(path.name)
+        return result if path in in_place else formats.put_in_place(path, result)
+
     rows = _sample(chosen, Split.TRAINING, _SAMPLE_IMAGES).tolist()
     photos = list(dict.fromkeys(prepared.variants.rows[row].path for row in rows))
     images = [prepared.dataset.image_dir / path for path in test.paths or photos]
     samples = [Variant(path) for path in photos]
-    return export_and_compare(
+    exported = export_and_compare(
         config.export,
         ExportSource(written.graph_def, written.metadata, written.sha256, lambda: prepared.extractor.pixels(samples)),
-        config.output_graph,
+        draft,
         Comparison(images, test.labels if test.paths else None, config.max_accuracy_drop),
+        put_in_place=put_in_place,
         advance=terminal.progress("Exporting", "format"),
     )
+    beside = str(config.output_graph.parent)
+    return replace(exported, problems=[problem.replace(str(draft.parent), beside) for problem in exported.problems])
 
 
 def _run_settings(chosen: Candidate) -> RunSettings:
@@ -243,16 +261,42 @@ def _check_validation(config: RetrainConfig, dataset: Dataset, *, several: bool)
         )
 
 
-def _check_results(config: RetrainConfig) -> None:
-    """Fail now, not after the training, where a result cannot be written."""
-    pages = reports.report_paths(config.output_graph)
-    written = [config.output_graph, config.output_labels, *pages, config.checkpoint_path]
-    if config.intermediate_store_frequency:
-        written.append(intermediate_path(config, 0))
-    files.check_writable(*written)
+def _check_outputs(config: RetrainConfig) -> None:
+    """Fail now, not after the training, where a result cannot be written or would cost the user a file."""
     if config.saved_model_dir:
         saved_model.check(config.saved_model_dir)
+    inputs = {"--image_dir": config.image_dir, "--weights": config.weights, "--tfhub_module": config.tfhub_module}
+    inputs |= {"--architecture": config.architecture}
+    outputs.check(_outputs(config), {flag: Path(path) for flag, path in inputs.items() if path and Path(path).exists()})
+    formats.check_owners(config.output_graph, "--output_graph")
     formats.check_targets(config.output_graph, config.export)
+
+
+def _outputs(config: RetrainConfig) -> list[Output]:
+    """Return everything that a run writes."""
+    graph, prefix = config.output_graph, config.checkpoint_path
+    page, figures = reports.report_paths(graph)
+    rows = [
+        formats.graph_output(graph, "--output_graph"),
+        Output(formats.path_of(graph, "tflite"), "--output_graph", outputs.LITERT),
+        Output(page, "--output_graph", outputs.PAGE),
+        Output(figures, "--output_graph", outputs.JSON),
+        Output(config.output_labels, "--output_labels", outputs.TEXT),
+        *(Output(path, "--checkpoint_path", outputs.ANY) for path in checkpoint.paths(prefix)),
+        Output(prefix.with_name("checkpoint"), "--checkpoint_path", outputs.TEXT),
+        Output(config.summaries_dir, "--summaries_dir"),
+        Output(config.bottleneck_dir, "--bottleneck_dir"),
+        *formats.export_outputs(graph, [name for name in config.export if name != "tflite"]),
+    ]
+    if config.fine_tune_from:
+        rows.append(Output(fine_tuning_path(config, ""), "--checkpoint_path", outputs.ARCHIVE))
+    if config.saved_model_dir:
+        rows.append(Output(config.saved_model_dir, "--saved_model_dir", whole=True))
+    if config.intermediate_store_frequency:
+        folder, flag = config.intermediate_output_graphs_dir, "--intermediate_output_graphs_dir"
+        old = (path for path in folder.glob("intermediate_*.pb") if re.fullmatch(r"intermediate_\d+\.pb", path.name))
+        rows += [Output(folder, flag), *(Output(path, flag, outputs.GRAPH) for path in old)]
+    return rows
 
 
 def _say_what_was_written(chosen: Candidate, report: Report, terminal: Terminal) -> None:
@@ -265,6 +309,22 @@ def _say_what_was_written(chosen: Candidate, report: Report, terminal: Terminal)
     terminal.say(f"Wrote {', '.join(map(str, dict.fromkeys(written)))} and {page}.")
     terminal.say(f"Label a photo:  label_image --graph {config.output_graph} PHOTO.jpg")
     terminal.say(f"See the curves: tensorboard --logdir {config.summaries_dir}")
+
+
+def _say_what_does_not_belong(chosen: Candidate, report: Report, written: WrittenGraph, terminal: Terminal) -> None:
+    """Warn of files beside the graph that are of another training: of one at the same time, or of an earlier one."""
+    graph = chosen.config.output_graph
+    if files.sha256_of(graph) != written.sha256:
+        terminal.warn(
+            f"Another run wrote {graph} meanwhile: what lies beside it may be of either. Run one after another."
+        )
+        return
+    names = {row.name for row in report.exports} | ({"tflite"} if chosen.artefacts.runner.model else set())
+    stale = formats.stale_exports(graph, written.metadata, names)
+    if stale:
+        terminal.warn(
+            f"Of an earlier training, not of {graph}: {', '.join(map(str, stale))}. Delete or export them again."
+        )
 
 
 def _spec(config: RetrainConfig) -> BackboneSpec:

@@ -75,11 +75,16 @@ def test_a_graph_that_is_rounded_in_place_is_measured_before_and_after(mean_colo
         (["--bitdepth=0"], 2, "quantize_graph: --bitdepth is 0; it must be 1 to 16"),
         (["--mode=weights", "--bitdepth=4"], 2, "quantize_graph: --bitdepth is 4"),
         (["--output_node_names=final_resul"], 1, "Did you mean final_result"),
+        (["--output={tmp}/g.pb"], 2, "--output would replace {tmp}/g.pb, which --input reads"),
+        (["--output={tmp}/r.tflite"], 2, "r.tflite, and .tflite files are of another format. Name it r.pb"),
+        (["--output={tmp}/photo.png"], 1, "a file that is no frozen graph is there"),
     ],
 )
 def test_quantize_graph_answers_what_it_does_not_offer_in_one_line(graph, tmp_path, words, code, said):
+    photo(tmp_path / "photo.png", (1, 2, 3))
+    words = [word.format(tmp=tmp_path) for word in words]
     done = script("quantize_graph", f"--input={graph}", f"--output={tmp_path}/r.pb", *words, code=code)
-    assert said in done.stderr
+    assert said.format(tmp=tmp_path) in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "r.pb").exists()
 

@@ -126,6 +126,13 @@ def test_many_classes_give_the_worst_confusions_and_no_matrix(tmp_path):
         (["g.pb", "--image_dir", "empty"], 1, "no class folder with images"),
         (["g.pb", "--image_dir", "others"], 1, "none of the class folders in others is a class of the model"),
         (["g.pb", "--image_dir", "photos", "--predictions", "/proc/x.csv"], 1, "cannot write /proc/x.csv"),
+        (
+            ["g.pb", "--image_dir", "photos", "--predictions", "photos/red/0.png"],
+            1,
+            "a file that is no CSV file of pred",
+        ),
+        (["g.pb", "--image_dir", "photos", "--predictions", "g.pb"], 1, "cannot write g.pb"),
+        (["g.pb", "--image_dir", "photos", "--labels", "l.csv", "--predictions", "l.csv"], 2, "which --labels reads"),
         (["g.pb", "--image_dir", "photos", "--testing_percentage", "0"], 1, "--split all takes every image"),
     ],
 )

@@ -102,6 +102,8 @@ def test_classes_below_the_least_score_are_left_out(graph, tmp_path):
         (["https://x.org/a.jpg"], "https://x.org/a.jpg is a URL, and only files are read. Download it first"),
         (["--json", "--csv", "a.png"], "not allowed with argument"),
         (["--sort_into", "photos/sorted", "photos"], "lies in photos, whose images are labelled"),
+        (["--sort_into", "photos/sorted", "--image", "photos"], "lies in photos, whose images are labelled"),
+        (["--sort_into", "photos/sorted", "photos/**/*.png"], "lies in photos/**/*.png, whose images are labelled"),
         (["*.nothing"], "no image files in *.nothing."),
         ([], "no image given."),
     ],

@@ -79,11 +79,33 @@ def test_help_answers(words, tmp_path):
         (["--image_dir", "photos", "--output_graph", "photos"], 1, "cannot write photos"),
         (["--image_dir", "photos", "--output_graph", "photos/cyan/0.png/x.pb"], 1, "cannot write"),
         (["--image_dir", "photos", "--output_labels", "/proc/x/y.txt"], 1, "cannot write /proc/x/y.txt"),
+        (
+            ["--image_dir", "photos", "--output_graph", "x.tflite"],
+            2,
+            "--output_graph is x.tflite, and .tflite files are",
+        ),
+        (
+            ["--image_dir", "photos", "--output_labels", "tf_files/retrained_graph.pb"],
+            2,
+            "--output_graph and --output_la",
+        ),
+        (["--image_dir", "photos", "--output_labels", "tf_files/retrained_graph.report.json"], 2, "would both write"),
+        (["--image_dir", "photos", "--output_labels", "tf_files/checkpoints/checkpoint"], 2, "would both write"),
+        (["--image_dir", "photos", "--output_labels", "photos/cyan/0.png"], 1, "a file that is no text file is there"),
+        (
+            ["--image_dir", "photos", "--output_graph", "photos/cyan/0.png"],
+            1,
+            "a file that is no frozen graph is there",
+        ),
+        (["--image_dir", "photos", "--saved_model_dir", "out", "--output_graph", "out/g.pb"], 2, "writes as a whole"),
+        (["--image_dir", "photos", "--saved_model_dir", "out", "--summaries_dir", "out/s"], 2, "writes as a whole"),
+        (["--image_dir", "photos", "--weights", "a.npz", "--output_labels", "a.npz"], 2, "which --weights reads"),
     ],
 )
 def test_a_mistake_is_answered_in_one_line(tmp_path, arguments, code, words):
     colour_folder(tmp_path / "photos", per_class=1)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "a.npz").touch()
     photo(tmp_path / "one" / "only" / "1.png", (1, 2, 3))
     assert words in one_line(command("retrain", *arguments, cwd=tmp_path, code=code))
     assert not (tmp_path / "tf_files" / "bottlenecks").exists()

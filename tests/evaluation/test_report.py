@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 
 from builders import terminal
 
@@ -48,6 +49,22 @@ def test_the_page_holds_the_figures_and_escapes_names(tmp_path):
     assert "random_crop 10, hidden_units 512 256, fine_tune_from &lt;block&gt;" in page
     assert figures["test_accuracy"] == 0.5
     assert figures["class_figures"][1]["recall"] is None
+
+
+def test_a_page_is_replaced_whole(tmp_path):
+    written(tmp_path)
+    page, figures = report_paths(tmp_path / "retrained_graph.pb")
+    with page.open() as old_page, figures.open() as old_figures:
+        written(tmp_path, architecture="another")
+        assert "another" not in old_page.read() + old_figures.read()
+    assert "another" in page.read_text()
+
+
+def test_graphs_of_many_names_have_reports_of_their_own():
+    names = ["g", "flowers_0.25", "flowers_0.5", "model.v1", "model.v2"]
+    paths = {path for name in names for path in report_paths(Path(name))}
+    assert len(paths) == 2 * len(names)
+    assert report_paths(Path("g.pb")) == report_paths(Path("g"))
 
 
 def test_a_report_without_test_images_says_so(tmp_path):

@@ -58,6 +58,18 @@ def test_only_event_files_of_retrain_are_replaced(tmp_path):
     assert len(list((tmp_path / "train").glob("*.retrain"))) == 1
 
 
+def test_curves_of_a_run_that_is_under_way_stay(tmp_path):
+    with Summaries(tmp_path, clock=lambda: 1) as first:
+        with Summaries(tmp_path, clock=lambda: 1) as second:  # at the same second
+            assert (first.shared, second.shared) == (False, True)
+            second.scalars(TRAIN, np.arange(2), {"accuracy": np.ones(2)})
+        first.scalars(TRAIN, np.arange(5), {"accuracy": np.zeros(5)})
+    assert len(list((tmp_path / TRAIN).iterdir())) == 2
+    with Summaries(tmp_path) as third:
+        assert not third.shared
+    assert len(list((tmp_path / TRAIN).iterdir())) == 1
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="--summaries_dir"):

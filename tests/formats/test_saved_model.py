@@ -151,6 +151,21 @@ def test_the_folder_is_replaced_whole_and_only_if_it_is_ours(saved, tmp_path):
         saved_model.check(tmp_path / "saved")
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "variables/mine.npy", "assets/labels.txt", "variables/a/b"])
+def test_a_file_that_the_user_put_into_the_folder_is_not_lost(saved, tmp_path, name):
+    folder = tmp_path / "saved"
+    saved_model.write(export_source(saved[1]), folder)
+    old = (folder / "saved_model.pb").stat().st_ino
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("a year of work")
+    for replace_it in (saved_model.check, lambda path: saved_model.write(export_source(saved[1]), path)):
+        with pytest.raises(ExportError, match=f"holds other files already, {name} among them"):
+            replace_it(folder)
+    assert (folder / name).read_text() == "a year of work"
+    assert (folder / "saved_model.pb").stat().st_ino == old
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
 @pytest.mark.slow
 def test_saved_model_cli_shows_and_runs_the_signatures(graph, pictures, tmp_path):
     folder = format_table.path_of(graph, "saved_model")

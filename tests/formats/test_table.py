@@ -2,16 +2,21 @@
 
 import json
 import re
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 from builders import NAMES, SIZE, graph_model, pixels_of, rows_of
 from conftest import command
 
+from retrain import files
+from retrain.errors import ExportError
 from retrain.formats import table as format_table
 from retrain.formats.table import EXPORTS
 from retrain.inference import loading as model_loading
 from retrain.inference import prediction
+from retrain.metadata import Metadata
 
 
 @pytest.mark.slow
@@ -86,6 +91,50 @@ def test_every_format_is_described(graph, tmp_path, name):
     assert int(re.search(r"^parameters: +([\d,]+)$", shown, re.M)[1].replace(",", "")) > 800_000
     accuracy = "" if name in ("tflite_fp16", "tflite_int8") else ", test accuracy 100.0%"
     assert shown.splitlines()[-1].endswith(f"on mobilenet_bundled, TensorFlow 2.21.0{accuracy}")
+
+
+def keras_file(path, **fields):
+    """Write the part of a .keras file that says what it is."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("retrain.json", Metadata(**fields).to_json())
+
+
+def test_exports_of_another_training_are_known_by_their_hash_or_their_classes(tmp_path):
+    graph, own = tmp_path / "g.pb", Metadata(("a", "b"), graph_sha256="1" * 64)
+    path = tmp_path / "g.keras"
+    assert format_table.stale_exports(graph, own, []) == []
+    for labels, sha256, stale in (
+        (("a", "b"), "1" * 64, False),
+        (("a", "b"), "2" * 64, True),
+        (("a", "b"), None, False),  # of a version that wrote no hash: nobody knows
+        (("a", "c"), None, True),
+    ):
+        keras_file(path, labels=labels, graph_sha256=sha256)
+        assert format_table.stale_exports(graph, own, []) == [path] * stale
+        assert format_table.stale_exports(graph, own, ["keras"]) == []
+    path.write_text("nothing that anybody would take for a model")
+    assert format_table.stale_exports(graph, own, []) == []
+
+
+def test_a_graph_never_takes_what_belongs_to_another_of_nearly_its_name(tmp_path):
+    (tmp_path / "g.pb").write_bytes(b"one graph")
+    sha256 = files.sha256_of(tmp_path / "g.pb")
+    (tmp_path / "g.tflite").write_bytes(b"TFL3" + sha256.encode())
+    format_table.check_owners(tmp_path / "g.pb", "--output_graph")
+    format_table.check_owners(tmp_path / "h.pb", "--output_graph")
+    with pytest.raises(ExportError, match="g.tflite belongs to .*g.pb and would be replaced. Give another --output_gr"):
+        format_table.check_owners(tmp_path / "g", "--output_graph")
+    (tmp_path / "g_fp16.tflite").write_bytes(b"TFL3" + sha256.encode())
+    with pytest.raises(ExportError, match="g_fp16.tflite belongs to .*g.pb"):
+        format_table.check_owners(tmp_path / "g_fp16.pb", "--output_graph")
+    (tmp_path / "g_fp16.tflite").write_bytes(b"TFL3, of another graph")
+    format_table.check_owners(tmp_path / "g_fp16.pb", "--output_graph")
+
+
+def test_names_with_a_number_at_the_end_are_names_of_their_own():
+    paths = {format_table.path_of(Path(name), export) for name in ("f_0.25", "f_0.5", "f_0.5.pb") for export in EXPORTS}
+    assert len(paths) == 2 * len(EXPORTS)
+    assert format_table.path_of(Path("x/g.pb"), "tflite_fp16") == Path("x/g_fp16.tflite")
 
 
 def test_an_unknown_format_is_refused_before_anything_else(tmp_path):

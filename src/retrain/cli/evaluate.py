@@ -25,14 +25,15 @@ def main(arguments: Sequence[str]) -> int:
     args = flags.parse(flags.evaluate_parser(), arguments)
     graph = args.model or args.graph
     quieten(verbose=args.verbose)
-    from retrain import files
+    from retrain import files, outputs
     from retrain.data.split import Split
     from retrain.evaluation.folder import evaluate, rule_of
     from retrain.inference import loading as model_loading
     from retrain.terminal import Terminal
 
     if args.predictions:
-        files.check_writable(args.predictions)
+        written = outputs.Output(args.predictions, "--predictions", outputs.PREDICTIONS)
+        outputs.check([written], {"--graph": graph, "--labels": args.labels, "--image_dir": args.image_dir})
     overrides = flags.metadata_overrides(args)
     lean_tensorflow.install_for(model_loading.file_to_load(graph, overrides))
     model = model_loading.load(graph, labels=args.labels, overrides=overrides)

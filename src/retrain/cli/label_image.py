@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         for line in description.describe_model(args.graph, labels=args.labels, overrides=overrides):
             print(printable(line))
         return DONE
-    inputs = _inputs(([args.image] if args.image else []) + args.images)
+    inputs = _inputs(_words(args))
     from retrain.inference import loading as model_loading
     from retrain.inference import prediction
 
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     if args.verbose:
         print(f"label_image: {printable(str(args.graph))}: {model.metadata.summary()}", file=sys.stderr)
     results = prediction.label(model, inputs.paths, k=args.top_k, min_score=args.min_score)
-    return _print_results(results, args, inputs)
+    return _print_results(results, args, inputs, model.metadata.labels)
 
 
 command = partial(run, "label_image", main)
@@ -57,6 +57,10 @@ class _Inputs:
     paths: Iterable[Path]
     count: int
     single: bool
+
+
+def _words(args: Namespace) -> list[str]:
+    return [*([args.image] if args.image else []), *args.images]
 
 
 def _inputs(words: Sequence[str]) -> _Inputs:
@@ -78,13 +82,16 @@ def _check(args: Namespace) -> None:
     if args.link and not args.sort_into:
         raise UsageError("--link goes with --sort_into. Give --sort_into a folder.")
     if args.sort_into:
+        from retrain import outputs
         from retrain.inference import sorting
 
-        sorting.check(args.sort_into, [Path(word) for word in args.images])
+        outputs.check([outputs.Output(args.sort_into, "--sort_into")], {"--graph": args.graph, "--labels": args.labels})
+        sorting.check(args.sort_into, _words(args))
 
 
-def _print_results(results: "Iterable[Prediction]", args: Namespace, inputs: _Inputs) -> int:
+def _print_results(results: "Iterable[Prediction]", args: Namespace, inputs: _Inputs, labels: Sequence[str]) -> int:
     """Print the results as they come, sort their images, and return the exit code."""
+    put = _sorter(args, labels) if args.sort_into else None
     print_result = _printer(args, single=inputs.single)
     advance = _progress(inputs.count) if inputs.count != 1 else lambda done: None
     code, sorted_images, unsure = DONE, 0, 0
@@ -95,10 +102,8 @@ def _print_results(results: "Iterable[Prediction]", args: Namespace, inputs: _In
             print(f"label_image: {printable(str(result.path))}: {result.error}", file=sys.stderr)
         elif not result.ranked:
             unsure += 1
-        elif args.sort_into:
-            from retrain.inference import sorting
-
-            sorting.put(result.path, result.ranked[0].label, args.sort_into, link=args.link)
+        elif put:
+            put(result.path, result.ranked[0].label)
             sorted_images += 1
         advance(done)
     if args.sort_into:
@@ -106,6 +111,14 @@ def _print_results(results: "Iterable[Prediction]", args: Namespace, inputs: _In
         below = f"; {unsure} scored below {args.min_score:g} and stayed in place" if unsure else ""
         print(f"label_image: {images} sorted into {args.sort_into}{below}", file=sys.stderr)
     return code
+
+
+def _sorter(args: Namespace, labels: Sequence[str]) -> Callable[[Path, str], Path]:
+    """Return a function that puts an image into the folder of its class."""
+    from retrain.inference import sorting
+
+    folders = sorting.class_folders(labels, args.sort_into)
+    return lambda path, label: sorting.put(path, folders[label], link=args.link)
 
 
 def _progress(total: int) -> Callable[[int], None]:

@@ -36,10 +36,13 @@ def main(arguments: Sequence[str]) -> int:
         if getattr(args, name) is not None:
             print(f"quantize_graph: --{name} goes with --mode eightbit only; ignored", file=sys.stderr)
     console.quieten(verbose=False)
-    from retrain import files, metadata
+    from retrain import files, metadata, outputs
     from retrain.formats import frozen_graph
+    from retrain.formats import table as formats
     from retrain.graphs import editing, quantization, reading
 
+    written = formats.graph_output(args.output, "--output")
+    outputs.check([written], {"--input": args.input, "--labels": args.labels, "--image_dir": args.image_dir})
     graph = reading.read_graph(args.input)
     if args.output_node_names:
         graph = editing.extract(graph, args.output_node_names.split(","), also=[metadata.METADATA_NODE])

@@ -62,6 +62,7 @@ def export_and_compare(
     graph: Path,
     comparison: Comparison,
     *,
+    put_in_place: Callable[[Path], Path] = lambda path: path,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> ExportReport:
     """Write formats of a classifier beside its frozen graph, and return how they compare with it.
@@ -71,6 +72,7 @@ def export_and_compare(
         source: The classifier.
         graph: The file of its frozen graph.
         comparison: The images to compare on.
+        put_in_place: Gives a file that was compared its path, which it returns, where `graph` is a draft.
         advance: Called with the formats done and the formats in all.
 
     Raises:
@@ -84,14 +86,15 @@ def export_and_compare(
         try:
             path = formats.write(name, source, graph)
             scores = score_file(path, comparison.images)
+            decoded = score_file(path, comparison.images, encoded=True) if export.decodes else None
+            path = put_in_place(path)
             results.append(compare(name, path, scores, expected, comparison, tolerance=export.tolerance))
-            if export.decodes:
-                scores = score_file(path, comparison.images, encoded=True)
-                results += _compare_decoded(f"{name}, image files", path, scores, expected, comparison)
+            if decoded:
+                results += _compare_decoded(f"{name}, image files", path, decoded, expected, comparison)
         except ExportError as error:  # costs this format only
             problems.append(str(error).rstrip("."))
         advance(done, len(names))
-    reference = replace(compare(GRAPH, graph, expected, expected, comparison, tolerance=None), allowed="")
+    reference = replace(compare(GRAPH, put_in_place(graph), expected, expected, comparison, tolerance=None), allowed="")
     problems += find_problems(reference, results, max_drop=comparison.max_drop)
     return ExportReport([reference, *results], problems)
 

@@ -13,10 +13,11 @@ import numpy as np
 
 from retrain.data.dataset import Dataset
 from retrain.data.split import Split
-from retrain.errors import ExportError, printable
+from retrain.errors import printable
 from retrain.evaluation import metrics
 from retrain.evaluation.comparison import FormatResult
 from retrain.evaluation.metrics import ClassFigures, Interval, Misclassified
+from retrain.files import beside, write_result
 from retrain.history import Evaluation
 
 _SHOWN_AT_MOST = 60
@@ -28,7 +29,7 @@ class Report:
 
     `settings` are those that were not left at their defaults. `counts` has the numbers of training, validation and
     testing images for each class. `test_accuracy` is that of the written graph, None without test images.
-    `confusion[i][j]` counts images of class i that were predicted as class j.
+    `confusion[i][j]` counts images of class i that were predicted as class j. `graph_sha256` is the hash of the graph.
     """
 
     architecture: str
@@ -49,6 +50,7 @@ class Report:
     notes: Sequence[str]
     measured: Sequence[Evaluation] = field(default_factory=list)
     exports: Sequence[FormatResult] = ()
+    graph_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class TestScores:
-    """The scores of the written graph on the test photos.
+    """The scores of the written graph, which `graph_sha256` identifies, on the test photos.
 
     `paths` are below the image folder; `probabilities` float32 [n, C]; `labels` int64 [n] are their class ids.
     """
@@ -72,6 +74,7 @@ class TestScores:
     paths: Sequence[str]
     probabilities: np.ndarray
     labels: np.ndarray
+    graph_sha256: str | None = None
 
 
 def make_report(
@@ -101,6 +104,7 @@ def make_report(
         notes=dataset.notes,
         measured=history,
         exports=exports,
+        graph_sha256=test.graph_sha256,
     )
 
 
@@ -124,21 +128,19 @@ def closing_lines(report: Report, *, misclassified: bool) -> list[str]:
 
 def report_paths(graph: Path) -> tuple[Path, Path]:
     """Return where the report of a graph goes: an HTML page and its figures as JSON, beside it."""
-    return graph.with_suffix(".report.html"), graph.with_suffix(".report.json")
+    return beside(graph, ".report.html"), beside(graph, ".report.json")
 
 
 def write_report(report: Report, graph: Path, image_dir: Path) -> None:
-    """Write the report as a self-contained page and as JSON; photos are linked, not copied.
+    """Write the report as a self-contained page and as JSON, each whole; photos are linked, not copied.
 
     Raises:
         ExportError: A file cannot be written.
     """
     page, figures = report_paths(graph)
-    try:
-        page.write_text(_page(report, image_dir, page.parent), "utf-8", "backslashreplace")
-        figures.write_text(json.dumps(without_nan(asdict(report)), indent=1, default=str) + "\n")
-    except OSError as error:
-        raise ExportError(f"cannot write {page}: {error.strerror}. Give another --output_graph.") from error
+    text = json.dumps(without_nan(asdict(report)), indent=1, default=str) + "\n"
+    write_result(page, _page(report, image_dir, page.parent).encode("utf-8", "backslashreplace"))
+    write_result(figures, text.encode())
 
 
 def without_nan(value: object) -> object:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from retrain.errors import ExportError
+from retrain.files import lock, unique_name
 from retrain.graphs.nodes import GraphDef, copy_of, needed_nodes, node_name
 from retrain.head import Head, softmax
 from retrain.history import ChunkResult, Evaluation, curves
@@ -39,6 +41,8 @@ class Summaries:
     ) -> None:
         """Replace the event files that an earlier run of retrain left in `folder`, without `part`; others stay.
 
+        `shared` says afterwards whether another run is writing to it, whose files stay too.
+
         Args:
             folder: Gets a folder for each run.
             runs: Folders below it, one for each curve of a chart; the first shows graph and images.
@@ -53,15 +57,16 @@ class Summaries:
         import tensorflow as tf
 
         self._clock, self._head_every, self._next_head, self._scope = clock, head_every, 0, scope
-        self._first = runs[0]
-        self._writers = {}
+        self._first, self.shared = runs[0], False
+        self._writers, self._opened = {}, ExitStack()
         try:
             for run in runs:
                 (folder / run).mkdir(parents=True, exist_ok=True)
                 for old in (folder / run).glob(f"events.out.tfevents.*{part}{SUFFIX}"):
-                    old.unlink()
-                path = folder / run / f"events.out.tfevents.{int(clock())}{part}{SUFFIX}"
+                    self._remove(old)
+                path = folder / run / f"events.out.tfevents.{int(clock())}.{unique_name()}{part}{SUFFIX}"
                 path.touch()  # so that an error has a name
+                lock(path, self._opened)
                 self._writers[run] = tf.io.TFRecordWriter(str(path))
         except OSError as error:
             problem = f"cannot write summaries to {folder}: {error.strerror}"
@@ -77,6 +82,15 @@ class Summaries:
     ) -> None:
         for writer in self._writers.values():
             writer.close()
+        self._opened.close()
+
+    def _remove(self, old: Path) -> None:
+        """Remove an event file, unless the run that writes it holds it."""
+        with ExitStack() as opened:
+            if lock(old, opened, wait=False):
+                old.unlink(missing_ok=True)
+            else:
+                self.shared = True
 
     def graph(self, graph_def: bytes) -> None:
         """Show a serialised GraphDef on the graph page."""

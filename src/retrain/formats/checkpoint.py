@@ -10,6 +10,11 @@ from retrain.files import write_atomically
 from retrain.head import Head
 
 
+def paths(prefix: Path) -> list[Path]:
+    """Return the files of a checkpoint; the file `checkpoint` beside them names it."""
+    return [prefix.with_name(prefix.name + ending) for ending in (".index", ".data-00000-of-00001")]
+
+
 def write_checkpoint(prefix: Path, *, scope: str, head: Head, step: int) -> None:
     """Write the variables of a head, readable by `tf.train.load_checkpoint`.
 

@@ -1,5 +1,6 @@
 """SavedModels: writes a classifier for services, whole or not at all, and runs those of TensorFlow 1 and 2."""
 
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -9,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from retrain.data.decoding_in_graph import decode
-from retrain.errors import ExportError, GraphError, first_line
-from retrain.files import check_writable, temporary_sibling
+from retrain.errors import ExportError, GraphError, first_line, printable
+from retrain.files import aside
 from retrain.formats.classifier import Classifier, ExportSource, ModelStats, check_image_shape, does_not_run
 from retrain.graphs.editing import as_function, to_portable
 from retrain.graphs.nodes import GraphDef, count_operations, count_parameters
@@ -21,6 +22,7 @@ from retrain.preprocessing import InputSpec
 PIXELS = "pixels"  # signature and argument: float32 [N, height, width, 3], RGB, 0 to 255
 ENCODED = "image_bytes"  # argument of the signature serving_default: string [N], whole image files
 PROBABILITIES = "probabilities"
+_FILES = re.compile(r"saved_model\.pb|fingerprint\.pb|variables/variables\.(index|data-\d+-of-\d+)")
 _PREFERRED = ("probabilities", "prediction", "predictions", "scores", "default", "logits")
 
 
@@ -48,10 +50,19 @@ def write_as_the_original(folder: Path, graph_def: GraphDef, metadata: Metadata)
 
 
 def check(folder: Path) -> None:
-    """Fail now, not after the training, where a SavedModel would take the place of something else."""
-    check_writable(folder / "saved_model.pb")
-    if any(folder.iterdir()) and not (folder / METADATA_FILE).exists():
-        raise ExportError(f"{folder} holds other files already. Name a folder that does not exist.")
+    """Refuse a folder that holds what `write` did not put there: it would go with the old model.
+
+    Raises:
+        ExportError: Names a file of others in it.
+    """
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    others = sorted(
+        name for name in names - {METADATA_FILE} if METADATA_FILE not in names or not _FILES.fullmatch(name)
+    )
+    if others:
+        raise ExportError(
+            f"{folder} holds other files already, {printable(others[0])} among them. Name a folder that does not exist."
+        )
 
 
 def describe(path: Path) -> Metadata:
@@ -173,15 +184,30 @@ def _metadata_of(path: Path, signature: Any) -> Metadata | None:
     return Metadata(input=InputSpec(argument, height, width), output=output)
 
 
+def put_in_place(draft: Path, folder: Path) -> None:
+    """Give a SavedModel another name, where it replaces one that `write` wrote and nothing else.
+
+    Raises:
+        ExportError: The folder holds other files, or cannot be replaced.
+    """
+    old = aside(folder)
+    check(folder)
+    try:
+        if folder.exists():
+            folder.replace(old)
+        draft.replace(folder)
+    except OSError as error:
+        raise ExportError(f"cannot write {folder}: {error.strerror}. Name another folder.") from error
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def _write_whole(folder: Path, metadata: Metadata, save: Callable[[Path], None]) -> None:
     """Write a SavedModel aside and put it in its place, with its metadata in it."""
-    draft = temporary_sibling(folder)
+    draft = aside(folder)
     try:
         save(draft)
         (draft / METADATA_FILE).write_text(metadata.to_json())
-        if folder.exists():
-            shutil.rmtree(folder)
-        draft.replace(folder)
+        put_in_place(draft, folder)
     except OSError as error:
         raise ExportError(f"cannot write {folder}: {error.strerror}. Name another folder.") from error
     finally:

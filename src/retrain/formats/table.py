@@ -4,17 +4,19 @@ A row names its module, which is imported when it is asked for: the flags read t
 """
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retrain.errors import BackboneError, ExportError
-from retrain.files import check_writable
+from retrain import files, outputs
+from retrain.errors import BackboneError, ExportError, RetrainError, UsageError
+from retrain.files import beside, check_writable
+from retrain.metadata import METADATA_FILE, Metadata
+from retrain.outputs import Output
 
 if TYPE_CHECKING:
     from retrain.formats.classifier import Classifier, ExportSource, ModelStats
-    from retrain.metadata import Metadata
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Format:
     suffixes: tuple[str, ...] = ()
     exports: tuple[Export, ...] = ()
 
-    def describe(self, path: Path) -> "Metadata":
+    def describe(self, path: Path) -> Metadata:
         """Return the metadata in a file, or else what its nodes, layers or signatures show.
 
         Raises:
@@ -56,7 +58,7 @@ class Format:
         """
         return self.function("describe")(path)  # type: ignore[no-any-return]
 
-    def load(self, path: Path, metadata: "Metadata") -> "Classifier":
+    def load(self, path: Path, metadata: Metadata) -> "Classifier":
         """Return the classifier in a file; `metadata` come from `describe`, with the user's own values filled in.
 
         Raises:
@@ -110,7 +112,44 @@ def format_of(path: Path) -> Format:
 
 def path_of(graph: Path, name: str) -> Path:
     """Return where an export of a frozen graph lies: beside it, under the same name with another ending."""
-    return graph.with_name(graph.stem + EXPORTS[name].ending)
+    return beside(graph, EXPORTS[name].ending)
+
+
+def graph_output(path: Path, flag: str) -> Output:
+    """Return a frozen graph as an output.
+
+    Raises:
+        UsageError: Its ending is that of another format, by which it would be read.
+    """
+    if any(path.suffix in row.suffixes for row in _TABLE):
+        raise UsageError(f"{flag} is {path}, and {path.suffix} files are of another format. Name it {path.stem}.pb.")
+    return Output(path, flag, outputs.GRAPH)
+
+
+def export_outputs(graph: Path, names: Sequence[str]) -> list[Output]:
+    """Return the exports of a frozen graph as outputs."""
+    paths = {name: path_of(graph, name) for name in names}
+    kinds = {name: outputs.OF_ENDING.get(path.suffix) for name, path in paths.items()}
+    return [Output(paths[name], f"--export {name}", kind, whole=kind is None) for name, kind in kinds.items()]
+
+
+def check_owners(graph: Path, flag: str) -> None:
+    """Refuse to replace a file beside a graph that belongs to another graph of nearly its name: `x` beside `x.pb`.
+
+    Raises:
+        ExportError: Names both.
+    """
+    endings = [".report.json", *(export.ending for export in EXPORTS.values())]
+    for path in (path for ending in endings if (path := beside(graph, ending)).exists()):
+        names = [path.name.removesuffix(ending) for ending in endings if path.name.endswith(ending)]
+        for owner in (path.with_name(name + suffix) for name in names if name for suffix in (".pb", "")):
+            marked = path / METADATA_FILE if path.is_dir() else path
+            if owner.name != graph.name and owner.is_file() and _holds(marked, files.sha256_of(owner)):
+                raise ExportError(f"{path} belongs to {owner} and would be replaced. Give another {flag}.")
+
+
+def _holds(file: Path, sha256: str) -> bool:
+    return file.is_file() and sha256.encode() in file.read_bytes()
 
 
 def check_targets(graph: Path, names: Sequence[str]) -> None:
@@ -122,6 +161,38 @@ def check_targets(graph: Path, names: Sequence[str]) -> None:
     for name in names:
         check = EXPORTS[name].check
         (_FORMAT_OF[name].function(check) if check else check_writable)(path_of(graph, name))
+
+
+def put_in_place(draft: Path, path: Path) -> Path:
+    """Return the path of an export after giving its draft that path.
+
+    Raises:
+        ExportError: It cannot be written.
+    """
+    if draft.is_dir():
+        SAVED_MODEL.function("put_in_place")(draft, path)
+    else:
+        files.put_in_place([(draft, path)])
+    return path
+
+
+def stale_exports(graph: Path, metadata: Metadata, names: Collection[str]) -> list[Path]:
+    """Return exports beside a frozen graph that are of another training.
+
+    Args:
+        graph: The frozen graph.
+        metadata: Its metadata, its hash among them.
+        names: Exports that are known to be of this one.
+    """
+    stale = []
+    for path, format in ((path_of(graph, name), row) for name, row in _FORMAT_OF.items() if name not in names):
+        try:
+            other = format.describe(path) if path.exists() else metadata
+        except RetrainError:  # nobody takes it for this graph
+            continue
+        if other.graph_sha256 != metadata.graph_sha256 and (other.graph_sha256 or other.labels != metadata.labels):
+            stale.append(path)
+    return stale
 
 
 def write(name: str, source: "ExportSource", graph: Path) -> Path:
