@@ -80,7 +80,7 @@ class JointTraining:
 
         Args:
             data: Examples and their labels.
-            checkpoint: Where to resume from; removed in the end.
+            checkpoint: Where to resume from; it stays, so that a training that is complete is not repeated.
             report: Gets every evaluation, those of an earlier, interrupted run first.
 
         Raises:
@@ -107,7 +107,6 @@ class JointTraining:
                     report(history.evaluations[-1])
                     sums = np.zeros(3)
         _assign(self._trained, best)
-        checkpoint.delete()
         return history
 
     def _start(self, data: FineTuningData) -> FineTuningState:
