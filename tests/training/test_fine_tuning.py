@@ -205,6 +205,7 @@ def test_weights_that_are_not_better_are_not_kept(tmp_path, rate):
     made, data, checkpoint = tuning(steps=20, folder=tmp_path)
     made.run(data, checkpoint, ignore)
     before = weights(made)
+    checkpoint.path.unlink()
     worse, data, checkpoint = tuning(steps=20, folder=tmp_path)
     for variable, value in zip(worse._trained, before, strict=True):
         variable.assign(value)
@@ -234,6 +235,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same(tmp_path):
 
     whole, data, checkpoint = tuning(steps=10, folder=tmp_path)
     whole.run(data, checkpoint, ignore)
+    checkpoint.path.unlink()
     made, data, checkpoint = tuning(steps=10, folder=tmp_path)
     real = made._accumulator._gradients
 
