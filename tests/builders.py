@@ -23,7 +23,7 @@ RNG = np.random.default_rng(0)
 
 def exported(backbone, path, output="final_result", **fields):
     weights = np.eye(3, dtype=np.float32) * 9
-    metadata = Metadata(labels=LABELS, architecture="mean", **fields)
+    metadata = Metadata(**{"labels": LABELS, "architecture": "mean", **fields})
     head = linear(weights, np.zeros(3, np.float32))
     files.write_result(path, frozen_graph.join(mean_classifier(backbone, head, output=output), metadata))
     return path
@@ -33,6 +33,14 @@ def mean_classifier(backbone, head, output="final_result", litert=None):
     """Return a head on `mean_colour_backbone`."""
     spec = InputSpec("Placeholder", 16, 16, 0.0, 255.0)
     return TrainedClassifier(backbone, litert, spec, "mean_colour", head, output, frozen_graph.HEAD_SCOPE)
+
+
+def exported_head(path, name):
+    """Return the values of a constant in a frozen graph."""
+    import tensorflow as tf
+
+    (node,) = [node for node in reading.read_graph(path).node if node.name == name]
+    return tf.make_ndarray(node.attr["value"].tensor)
 
 
 def graph_model(path):

@@ -2,11 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
+from builders import exported_head, terminal
 from conftest import COLOURS, colour_folder, command
 
 from retrain import sweep
+from retrain.config import RetrainConfig
+from retrain.errors import TrainingError, UsageError
 from retrain.evaluation.metrics import Interval
+from retrain.pipeline import retrain
 from retrain.sweep import TrialResult
 
 
@@ -17,6 +22,12 @@ def test_every_combination_is_named_after_what_differs():
     assert [(t.name, t.values) for t in sweep.trials({})] == [("", {})]
 
 
+def test_no_two_trials_share_a_name_and_none_is_tried_twice():
+    choices = {"architecture": ("a/b.pb", "a_b.pb"), "hidden_units": ((), (), (8,))}
+    found = sweep.trials(choices)
+    assert len(found) == len({trial.name for trial in found}) == 4
+
+
 def test_trials_rank_by_accuracy_then_by_cross_entropy():
     results = [
         TrialResult(name, accuracy, loss, Interval(0, 1), 1.0, 10**6)
@@ -24,6 +35,16 @@ def test_trials_rank_by_accuracy_then_by_cross_entropy():
     ]
     assert sweep.ranking(results) == [2, 3, 1, 0]
     assert [line.split()[0] for line in sweep.table(results)] == ["run", "c", "d", "b", "a"]
+
+
+def test_trials_that_failed_are_last():
+    trial = sweep.Trial("LR_1e+38", {})
+    probabilities = np.array([[np.nan, np.nan]], np.float32)
+    failed = sweep.result_of(trial, probabilities, np.array([0]), seconds=1, size=1)
+    assert failed.failed
+    results = [failed, TrialResult("a", 0, 9.0, Interval(0, 1), 1.0, 10**6), sweep.failed_result(trial)]
+    assert sweep.ranking(results) == [1, 0, 2]
+    assert sweep.table(results)[-1].split() == ["LR_1e+38", "failed"]
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +98,84 @@ def test_architectures_compete_on_the_same_split(tmp_path, codelab_data):
     )  # fmt: skip
     assert done.stdout.count("Features for ") == 2
     assert "mobilenet_0.25_128_HIDDEN_8 " in done.stdout
+
+
+def here(backbone, folder, choices, **settings):
+    """Sweep in this process, and return the report and what was printed."""
+    colour_folder(folder / "photos")
+    config = RetrainConfig(
+        image_dir=folder / "photos", architecture=str(backbone), bottleneck_tensor="mean_colour",
+        how_many_training_steps=30, output_graph=folder / "g.pb", output_labels=folder / "l.txt",
+        summaries_dir=folder / "s", bottleneck_dir=folder / "b", checkpoint_path=folder / "c" / "head",
+        intermediate_output_graphs_dir=folder / "i", **settings,
+    )  # fmt: skip
+    shown, out, err = terminal()
+    return retrain(config, shown, choices=choices), out.getvalue() + err.getvalue()
+
+
+@pytest.mark.slow
+def test_the_checkpoint_is_the_exported_candidates_and_intermediate_graphs_are_each_ones_own(
+    tmp_path, mean_colour_backbone
+):
+    import tensorflow as tf
+
+    choices = {"learning_rate": (0.5, 1e-7)}
+    found, shown = here(mean_colour_backbone, tmp_path, choices, intermediate_store_frequency=10)
+    assert found.learning_rate == 0.5
+    kept = tf.train.load_checkpoint(str(tmp_path / "c" / "head"))
+    weights = "final_training_ops/weights/final_weights"
+    assert np.array_equal(kept.get_tensor(weights), exported_head(tmp_path / "g.pb", weights))
+    assert kept.get_tensor("global_step") == 30
+    graphs = {path.relative_to(tmp_path / "i").as_posix() for path in (tmp_path / "i").rglob("*.pb")}
+    assert graphs == {f"LR_{rate}/intermediate_{step}.pb" for rate in (0.5, 1e-7) for step in (10, 20)}
+    assert all(str(tmp_path / "i" / name) in shown for name in graphs)
+
+
+@pytest.mark.slow
+def test_a_candidate_that_diverges_is_said_and_costs_no_other(tmp_path, mean_colour_backbone):
+    # The penalty of weights drives them further and further.
+    found, shown = here(mean_colour_backbone, tmp_path, {"learning_rate": (1e38, 0.5)}, l2=0.1)
+    assert found.learning_rate == 0.5
+    assert (tmp_path / "g.pb").exists()
+    assert "LR_1e_38 failed: the training diverged" in shown
+    assert ["LR_1e_38", "failed"] in [line.split() for line in shown.splitlines()]
+    with pytest.raises(TrainingError, match="diverged"):
+        here(mean_colour_backbone, tmp_path, {"learning_rate": (1e38, 1e37)}, l2=0.1)
+
+
+@pytest.mark.slow
+def test_hparams_ends_with_the_figures_of_the_table(tmp_path, mean_colour_backbone):
+    """The curves hold samples of the validation photos, the table all of them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, shown = here(mean_colour_backbone, tmp_path, {"learning_rate": (1e-3, 1e-4)}, validation_percentage=40)
+    for rate in (1e-3, 1e-4):
+        events = EventAccumulator(str(tmp_path / "s" / f"LR_{rate}" / "validation"))
+        events.Reload()
+        (row,) = [line.split() for line in shown.splitlines() if line.startswith(f"LR_{rate}  ")]
+        accuracy, loss = (events.Scalars(f"{name}_1")[-1] for name in ("accuracy", "cross_entropy"))
+        assert (f"{accuracy.value:.1%}", f"{loss.value:.4f}", accuracy.step) == (row[1], row[5], 30)
+
+
+@pytest.mark.slow
+def test_the_steps_that_were_taken_are_reported(tmp_path, mean_colour_backbone):
+    found, shown = here(
+        mean_colour_backbone, tmp_path, {}, early_stopping_patience=2, learning_rate=1e-30, eval_step_interval=5
+    )
+    assert "Stopped after step 10" in shown
+    assert found.steps == 11
+    assert found.measured[-1].step == 10
+
+
+def test_a_module_is_not_ranked_under_the_names_of_other_networks(tmp_path):
+    config, choices = RetrainConfig(tmp_path, tfhub_module="module"), {"architecture": ("inception_v3", "keras:VGG19")}
+    with pytest.raises(UsageError, match="--tfhub_module takes the place of --architecture"):
+        retrain(config, choices=choices)
+
+
+@pytest.mark.slow
+def test_a_sweep_that_never_begins_leaves_no_runs(tmp_path):
+    colour_folder(tmp_path / "photos", per_class=4)
+    words = ("--image_dir=photos", "--learning_rate=0.1,0.2", "--fine_tune_from=no_such_layer")
+    command("retrain", *words, cwd=tmp_path, code=2)
+    assert not list(tmp_path.rglob("events*"))

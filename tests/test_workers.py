@@ -49,6 +49,37 @@ def test_no_more_jobs_are_taken_than_may_wait():
     results.close()
 
 
+def test_no_more_jobs_are_taken_than_may_wait_while_the_first_one_takes_long():
+    """Otherwise the results of a million jobs would wait for it in memory."""
+    taken, first_may_end, all_wait = [], threading.Event(), threading.Event()
+
+    def jobs():
+        for job in range(1000):
+            if len(taken) == 10:
+                all_wait.set()
+            taken.append(job)
+            yield job
+
+    def work(job):
+        if job == 0:
+            assert all_wait.wait(10)
+            assert first_may_end.wait(0.2) is False  # time for the other thread to go on, if it could
+            assert len(taken) <= 11
+        return job
+
+    assert list(workers.map_in_order(lambda: work, jobs(), threads=2, waiting=10)) == list(range(1000))
+
+
+def test_threads_end_with_who_waits_for_their_results():
+    before = threading.active_count()
+    results = workers.map_in_order(lambda: lambda job: job, range(10**9), threads=3, waiting=5)
+    assert next(results) == 0
+    results.close()
+    for thread in threading.enumerate()[before:]:
+        thread.join(10)
+    assert threading.active_count() == before
+
+
 @pytest.mark.parametrize("threads", [0, 1, 2])
 def test_no_jobs_give_no_results_and_an_end(threads):
     assert list(workers.map_in_order(lambda: lambda job: job, [], threads=threads, waiting=10)) == []

@@ -1,6 +1,8 @@
 """One combination of settings, trained: its head, on the network as it is or as it was fine-tuned."""
 
+import functools
 import math
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -9,35 +11,47 @@ from typing import Any
 
 import numpy as np
 
+from retrain import sweep
 from retrain.backbones import devices
 from retrain.bottlenecks import preparation
 from retrain.bottlenecks.preparation import PreparedDataset
 from retrain.bottlenecks.reading import Gather
 from retrain.config import RetrainConfig
 from retrain.data import distortions
+from retrain.data.dataset import Dataset
 from retrain.data.distortions import Distortions
 from retrain.data.split import Split
-from retrain.evaluation.tensorboard import TRAIN, VALIDATION, Summaries, summarise, summarise_evaluations
-from retrain.export import ClassifierWriter
+from retrain.errors import UsageError
+from retrain.evaluation.tensorboard import (
+    TRAIN,
+    VALIDATION,
+    Summaries,
+    summarise,
+    summarise_evaluations,
+    write_trial,
+)
+from retrain.export import ClassifierWriter, LabelledBottlenecks
 from retrain.formats import frozen_graph
 from retrain.head import Head
 from retrain.history import ChunkResult, Evaluation
-from retrain.sweep import Trial
+from retrain.sweep import Trial, TrialResult
 from retrain.terminal import Terminal
 from retrain.training import head_training, sampling
 from retrain.training.fine_tuning import FineTunedBackbone, FineTuningResult, fine_tune
 from retrain.training.head_training import TrainedHead, TrainingData
-from retrain.training.recipe import FineTuningPlan, HeadRecipe, TrainingPlan
+from retrain.training.recipe import FineTuningPlan, HeadRecipe, TrainingPlan, divergence
 from retrain.training.sampling import SamplingPlan
 
 _FINE_TUNING_EVALUATIONS = 20  # at least
+_MOST_SAMPLES = 2**28  # of a training, 8 bytes each
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A trained head with everything needed to export it, and all evaluations of its training.
 
-    `read` gives bottlenecks of the backbone that the head sits on.
+    `read` gives bottlenecks of the backbone that the head sits on. `steps` are those of the head's training that were
+    taken, `step` the one whose weights it has. `result` is that of a sweep's trial, None for a single training.
     """
 
     config: RetrainConfig
@@ -46,31 +60,96 @@ class Candidate:
     head: Head
     read: Gather
     history: Sequence[Evaluation]
+    steps: int
+    step: int
     summaries_dir: Path
+    result: TrialResult | None = None
+
+    def labelled(self, rows: np.ndarray) -> LabelledBottlenecks:
+        """Return the bottlenecks and class ids of some variants, int64 [n]."""
+        return LabelledBottlenecks(self.read, rows, self.prepared.variants.labels[rows])
 
 
 def train_candidate(
     config: RetrainConfig, trial: Trial, prepared: PreparedDataset, strategy: Any, terminal: Terminal, opened: ExitStack
 ) -> Candidate:
-    """Return one combination of settings, trained."""
-    scope = frozen_graph.HUB_HEAD_SCOPE if config.tfhub_module else frozen_graph.HEAD_SCOPE
+    """Return one combination of settings, trained.
+
+    Raises:
+        TrainingError: The training diverged, or needs more memory than there is.
+    """
     dataset, split = prepared.dataset, preparation.describe_split(prepared, config.split_rule)
-    artefacts = ClassifierWriter(prepared.extractor.runner, dataset.class_names, config.final_tensor_name, scope, split)
-    folder = config.summaries_dir / trial.name if trial.name else config.summaries_dir
-    every = steps_of(config, prepared) // 25
-    with Summaries(folder, head_every=every, scope=scope) as summaries:
+    artefacts = ClassifierWriter(
+        prepared.extractor.runner, dataset.class_names, config.final_tensor_name, scope_of(config), split
+    )
+    artefacts.check_output()
+    folder, own = config.summaries_dir / trial.name, with_own_files(config, trial)
+    with Summaries(folder, head_every=steps_of(config, dataset) // 25, scope=artefacts.scope) as summaries:
         if summaries.shared:
             terminal.warn(f"Another run is writing to {folder}: TensorBoard shows its curves with these.")
         if prepared.extractor.distorter.distortions:
             summaries.image("distortions/first_column_undistorted", preparation.contact_sheet(prepared))
         if trial.name:
             terminal.say(f"Training {trial.name}.")
+            write_trial(config.summaries_dir, trial.name, trial.shown())
+            if _needs_tensorflow(config, prepared):
+                _start_tensorflow()
+        started = time.perf_counter()
         display = _Display(summaries, terminal, print_evaluations=not trial.name)
-        trained = _train(config, prepared, artefacts, display)
-        candidate = Candidate(config, prepared, artefacts, trained.head, prepared.read, trained.history, folder)
-        if config.fine_tune_from is None:
+        trained = _train(own, prepared, artefacts, display)
+        taken = trained.history[-1].step + 1
+        candidate = Candidate(
+            config, prepared, artefacts, trained.head, prepared.read, trained.history, taken, trained.step, folder
+        )
+        if config.fine_tune_from is not None:
+            candidate = _fine_tuned(candidate, trained, fine_tuning_plan(own, strategy), display, opened)
+        if not trial.name:
             return candidate
-        return _fine_tuned(candidate, trained, strategy, display, opened)
+        result = _result(candidate, trial, time.perf_counter() - started)
+        # HParams compares the last points of curves: they are those of the table.
+        figures = {"accuracy": np.array([result.accuracy]), "cross_entropy": np.array([result.cross_entropy])}
+        summaries.scalars(VALIDATION, np.array([candidate.history[-1].step + 1]), figures)
+        return replace(candidate, result=result)
+
+
+def with_own_files(config: RetrainConfig, trial: Trial) -> RetrainConfig:
+    """Return settings whose intermediate graphs and checkpoints are not those of another trial."""
+    if not trial.name:
+        return config
+    return replace(
+        config,
+        intermediate_output_graphs_dir=config.intermediate_output_graphs_dir / trial.name,
+        checkpoint_path=config.checkpoint_path.with_name(f"{config.checkpoint_path.name}.{trial.name}"),
+    )
+
+
+def _needs_tensorflow(config: RetrainConfig, prepared: PreparedDataset) -> bool:
+    weights = prepared.backbone.dimension * len(prepared.dataset.class_names)
+    return config.fine_tune_from is not None or not head_training.needs_no_tensorflow(_recipe(config), weights)
+
+
+@functools.cache
+def _start_tensorflow() -> None:
+    """Import TensorFlow and run it once, so that no trial is charged with its start."""
+    import keras
+    import tensorflow as tf
+
+    tf.function(lambda value: value + 1)(keras.Variable(0.0).value)
+
+
+def _result(candidate: Candidate, trial: Trial, seconds: float) -> TrialResult:
+    """Return the figures of a candidate on all validation photos.
+
+    Raises:
+        TrainingError: Its probabilities are not finite.
+    """
+    validation = candidate.labelled(candidate.prepared.variants.members[Split.VALIDATION])
+    count, size = len(candidate.prepared.dataset.class_names), candidate.artefacts.size(candidate.head)
+    probabilities = validation.score(candidate.head.probabilities, class_count=count)
+    result = sweep.result_of(trial, probabilities, validation.labels, seconds=seconds, size=size)
+    if result.failed:
+        raise divergence("training", candidate.steps - 1, "--learning_rate", candidate.config.learning_rate)
+    return result
 
 
 @dataclass(frozen=True)
@@ -103,7 +182,7 @@ class _Display:
 def _train(
     config: RetrainConfig, prepared: PreparedDataset, artefacts: ClassifierWriter, display: _Display
 ) -> TrainedHead:
-    """Return the trained head, with a checkpoint of it and of the intermediate steps written."""
+    """Return the trained head, with graphs and a checkpoint of the intermediate steps written."""
     variants = prepared.variants
     training, plan = variants.members[Split.TRAINING], _training_plan(config, prepared)
     samples = sampling.sample_training(variants.labels, training, variants.members[Split.VALIDATION], plan)
@@ -122,7 +201,6 @@ def _train(
     trained = head_training.train(data, samples, _recipe(config), plan, report=report)
     if plan.patience is not None:
         _say_which_was_kept(trained, plan.steps, display.terminal)
-    artefacts.write_checkpoint(config.checkpoint_path, trained.head, trained.step + 1)
     return trained
 
 
@@ -151,15 +229,14 @@ def _say_which_was_kept(trained: TrainedHead, steps: int, terminal: Terminal) ->
 
 
 def _fine_tuned(
-    candidate: Candidate, trained: TrainedHead, strategy: Any, display: _Display, opened: ExitStack
+    candidate: Candidate, trained: TrainedHead, plan: FineTuningPlan, display: _Display, opened: ExitStack
 ) -> Candidate:
     """Return the candidate with its network fine-tuned, or as it is where that was no improvement."""
-    config, prepared = candidate.config, candidate.prepared
-    steps = steps_of(config, prepared)
+    prepared, steps = candidate.prepared, candidate.steps
     result = fine_tune(
         prepared,
         trained,
-        _fine_tuning_plan(config, strategy),
+        plan,
         terminal=display.terminal,
         opened=opened,
         report=lambda row: display.fine_tuning(row, steps),
@@ -172,6 +249,7 @@ def _fine_tuned(
         candidate,
         artefacts=replace(candidate.artefacts, runner=result.network.extractor.runner),
         head=result.network.head,
+        step=steps + result.best.step,
         read=_by_photo(prepared, result.network),
         history=history,
     )
@@ -213,7 +291,7 @@ def _later(row: Evaluation, steps: int) -> Evaluation:
 def _training_plan(config: RetrainConfig, prepared: PreparedDataset) -> TrainingPlan:
     """Return the length of the head's training and its evaluations."""
     return TrainingPlan(
-        steps=steps_of(config, prepared),
+        steps=steps_of(config, prepared.dataset),
         batch_size=config.train_batch_size,
         validation_batch_size=config.validation_batch_size,
         eval_step_interval=config.eval_step_interval,
@@ -223,7 +301,8 @@ def _training_plan(config: RetrainConfig, prepared: PreparedDataset) -> Training
     )
 
 
-def _fine_tuning_plan(config: RetrainConfig, strategy: Any) -> FineTuningPlan:
+def fine_tuning_plan(config: RetrainConfig, strategy: Any) -> FineTuningPlan:
+    """Return how the network is fine-tuned."""
     return FineTuningPlan(
         start=config.fine_tune_from or "",
         recipe=replace(_recipe(config), learning_rate=config.fine_tune_learning_rate),
@@ -255,17 +334,44 @@ def distortions_of(config: RetrainConfig) -> Distortions:
     return Distortions(**{name: getattr(config, name) for name in distortions.NAMES})
 
 
-def steps_of(config: RetrainConfig, prepared: PreparedDataset) -> int:
+def scope_of(config: RetrainConfig) -> str:
+    """Return the first part of the names of the head's nodes."""
+    return frozen_graph.HUB_HEAD_SCOPE if config.tfhub_module else frozen_graph.HEAD_SCOPE
+
+
+def steps_of(config: RetrainConfig, dataset: Dataset) -> int:
     """Return the steps to train; an epoch is as many photos as there are training photos."""
     if config.how_many_epochs is None:
         return config.how_many_training_steps
-    photos = sum(prepared.dataset.counts(Split.TRAINING))
+    photos = sum(dataset.counts(Split.TRAINING))
     return max(1, math.ceil(config.how_many_epochs * photos / config.train_batch_size))
 
 
 def fine_tuning_path(config: RetrainConfig, suffix: str) -> Path:
     """Return where the state of an interrupted fine-tuning goes; `suffix` is that of a worker, "" for one alone."""
     return config.checkpoint_path.with_name(f"{config.checkpoint_path.name}.fine_tuning{suffix}.npz")
+
+
+def check_length(config: RetrainConfig, dataset: Dataset) -> None:
+    """Refuse a training that is too long: all its samples are drawn before the first step.
+
+    Raises:
+        UsageError: Names the flags.
+    """
+    steps = steps_of(config, dataset)
+    evaluations = steps // config.eval_step_interval + steps // (config.intermediate_store_frequency or steps) + 1
+    length = "how_many_training_steps" if config.how_many_epochs is None else "how_many_epochs"
+    samples = {
+        f"--{length} with this --train_batch_size": steps * config.train_batch_size,
+        "--validation_batch_size with this --eval_step_interval": evaluations * config.validation_batch_size,
+    }
+    if config.fine_tune_from:
+        samples["--fine_tune_steps with this --fine_tune_batch_size"] = (
+            config.fine_tune_steps * config.fine_tune_batch_size
+        )
+    for flags, count in samples.items():
+        if count > _MOST_SAMPLES:
+            raise UsageError(f"{flags} samples {count:,} photos; it may be {_MOST_SAMPLES:,}. Give less of either.")
 
 
 def intermediate_path(config: RetrainConfig, step: int) -> Path:

@@ -39,8 +39,8 @@ def _setting(
     return field(default=default, metadata={"setting": Setting(text, metavar, rule, group)})
 
 
-def _at_least(least: int) -> Rule:
-    return Rule(lambda value: value >= least, f"it must be at least {least}")
+def _at_least(least: int, most: int = 10**9) -> Rule:
+    return Rule(lambda value: least <= value <= most, f"it must be at least {least} and at most {most:,}")
 
 
 def _up_to(most: float) -> Rule:
@@ -52,10 +52,12 @@ def _one_of(allowed: Sequence[str]) -> Rule:
 
 
 _LAYOUT = "folder of class folders, or of train/, validation/ and test/ with class folders each"
+_PHOTOS = 10**6  # at most so many at once
 _POSITIVE = Rule(lambda value: 0 < value < math.inf, "it must be above 0")
 _BELOW_1 = Rule(lambda value: 0 <= value < 1, "it must be at least 0 and below 1")
-_SIDE = Rule(lambda side: 1 <= side <= LARGEST_SIDE, f"it must be 1 to {LARGEST_SIDE}")
-_ALL_OR_SOME = Rule(lambda count: count >= 1 or count == -1, "give -1 for all, or at least 1")
+_ALL_OR_SOME = Rule(
+    lambda count: 1 <= count <= _PHOTOS or count == -1, f"give -1 for all, or at least 1 and at most {_PHOTOS:,}"
+)
 _NODE_NAME = Rule(
     lambda name: re.fullmatch(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*", name) is not None,
     "a node's name is letters, digits and _ . / - only",
@@ -104,10 +106,13 @@ class RetrainConfig:
 
     how_many_training_steps: int = _setting(4000, "training steps", "STEPS", _at_least(1), group="training")
     how_many_epochs: float | None = _setting(
-        None, "length of the training in passes over the training photos, instead of steps", "EPOCHS", _POSITIVE
+        None,
+        "length of the training in passes over the training photos, instead of steps",
+        "EPOCHS",
+        Rule(lambda epochs: 0 < epochs <= 10**9, "it must be above 0 and at most 1,000,000,000"),
     )
     learning_rate: float = _setting(0.01, "step size of gradient descent", "RATE", _POSITIVE)
-    train_batch_size: int = _setting(100, "photos per training step", "PHOTOS", _at_least(1))
+    train_batch_size: int = _setting(100, "photos per training step", "PHOTOS", _at_least(1, _PHOTOS))
     validation_batch_size: int = _setting(100, "photos per validation, -1 for all", "PHOTOS", _ALL_OR_SOME)
     test_batch_size: int = _setting(
         -1, "photos of the final test, sampled at random; -1 for all", "PHOTOS", _ALL_OR_SOME
@@ -119,7 +124,7 @@ class RetrainConfig:
         (),
         "sizes of dense layers with ReLU before the last layer: 512 256 for two, 0 for none (default: 0)",
         "UNITS",
-        Rule(lambda units: all(n >= 1 for n in units), "each must be at least 1"),
+        Rule(lambda units: all(1 <= n <= 2**16 for n in units), f"each must be at least 1 and at most {2**16:,}"),
         group="last layer",
     )
     dropout: float = _setting(0, "dropout rate", "RATE", _BELOW_1)
@@ -148,7 +153,7 @@ class RetrainConfig:
     )
     fine_tune_steps: int = _setting(500, "steps of fine-tuning, after those of the last layer", "STEPS", _at_least(1))
     fine_tune_learning_rate: float = _setting(0.003, "step size of fine-tuning", "RATE", _POSITIVE)
-    fine_tune_batch_size: int = _setting(32, "photos per step of fine-tuning", "PHOTOS", _at_least(1))
+    fine_tune_batch_size: int = _setting(32, "photos per step of fine-tuning", "PHOTOS", _at_least(1, _PHOTOS))
     distribution: str = _setting(
         "mirrored",
         "mirrored: on all GPUs of this machine; multi_worker: on the machines in TF_CONFIG; none: on one GPU",
@@ -170,12 +175,12 @@ class RetrainConfig:
         "distorted copies of each training photo, computed once and cached; 0 makes new ones at every step, as the "
         "original did, which is far slower",
         "COPIES",
-        _at_least(0),
+        _at_least(0, 1000),
     )
 
     architecture: str = _setting(catalogue.DEFAULT, "the pretrained network, see below", "NAME", group="backbone")
     image_size: int | None = _setting(
-        None, "side of the images, for mobilenet_bundled and keras: networks", "PIXELS", _at_least(1)
+        None, "side of the images, for mobilenet_bundled and keras: networks", "PIXELS", _at_least(1, LARGEST_SIDE)
     )
     tfhub_module: str | None = _setting(
         None, "URL or folder of a TF-Hub image feature vector, instead of --architecture", "MODULE"
@@ -195,8 +200,12 @@ class RetrainConfig:
     input_layer: str | None = _setting(
         None, "node of a .pb file that takes the image, if it cannot be detected", "NODE"
     )
-    input_height: int | None = _setting(None, "height of the image that the network takes", "PIXELS", _SIDE)
-    input_width: int | None = _setting(None, "width of the image that the network takes", "PIXELS", _SIDE)
+    input_height: int | None = _setting(
+        None, "height of the image that the network takes", "PIXELS", _at_least(1, LARGEST_SIDE)
+    )
+    input_width: int | None = _setting(
+        None, "width of the image that the network takes", "PIXELS", _at_least(1, LARGEST_SIDE)
+    )
     input_mean: Scaling | None = _setting(
         None,
         "subtracted from pixels 0 to 255",
@@ -242,10 +251,19 @@ def check(config: RetrainConfig) -> None:
     Raises:
         UsageError: Names the flag, its value and what it may be.
     """
-    for name, rule in ((each.name, each.metadata["setting"].rule) for each in fields(config)):
-        value = getattr(config, name)
-        if rule is not None and value is not None and not rule.allows(value):
-            raise UsageError(f"--{name} is {_text(value)}; {rule.words}.")
+    for each in fields(config):
+        check_value(each.name, getattr(config, each.name))
+
+
+def check_value(name: str, value: Any) -> None:
+    """Refuse a value that the setting `name` may not have; None is always one that it may.
+
+    Raises:
+        UsageError: Names the flag, its value and what it may be.
+    """
+    rule = next(each.metadata["setting"].rule for each in fields(RetrainConfig) if each.name == name)
+    if rule is not None and value is not None and not rule.allows(value):
+        raise UsageError(f"--{name} is {_text(value)}; {rule.words}.")
 
 
 def _text(value: Any) -> str:

@@ -1,7 +1,10 @@
 """The `RetrainError` family: everything that a user can cause and fix."""
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_ADDRESS = re.compile(r"\s*<[^<>]*\bat 0x[0-9a-fA-F]+[^<>]*>|\s+at 0x[0-9a-fA-F]+")  # of Python's objects
 
 
 class RetrainError(Exception):
@@ -56,11 +59,11 @@ def plural(count: int, noun: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message, without its full stop."""
+    """Return the first line of an exception's message, without its full stop and addresses in memory."""
     lines = str(error).strip().splitlines()
     if lines and lines[0] == "in user code:":  # where TensorFlow traced a function: the traceback, and then the reason
         lines = [lines[-1].strip().partition(": ")[2]]
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return _ADDRESS.sub("", lines[0]).strip().rstrip(".") if lines else type(error).__name__
 
 
 def printable(text: str) -> str:

@@ -11,7 +11,7 @@ from retrain import __version__, metadata
 from retrain.backbones.loading import Backbone
 from retrain.backbones.runner import BackboneRunner
 from retrain.bottlenecks.reading import Gather
-from retrain.errors import ExportError
+from retrain.errors import ExportError, UsageError
 from retrain.evaluation import metrics
 from retrain.files import aside, draft_folder, put_in_place, sha256_of, write_result
 from retrain.formats import checkpoint, frozen_graph, saved_model
@@ -74,6 +74,17 @@ class ClassifierWriter:
     def backbone(self) -> Backbone:
         """Return the backbone that heads are joined with."""
         return self.runner.backbone
+
+    def check_output(self) -> None:
+        """Refuse an output that is called like a node of the backbone.
+
+        Raises:
+            UsageError: It is.
+        """
+        name, graph = self.output, self.backbone.graph
+        # Looking for the bytes costs little; only a graph that has them is read.
+        if name.encode() in graph.read_bytes() and any(node.name == name for node in read_graph(graph).node):
+            raise UsageError(f"--final_tensor_name is {name!r}, as a node of the backbone is called. Give another.")
 
     def write_graph(self, path: Path, head: Head) -> None:
         """Write the frozen graph of a head whose test accuracy is not known.

@@ -54,18 +54,23 @@ class Head:
         """Return float32 [N, C], rows that sum to 1, for bottlenecks float32 [N, D]."""
         return softmax(self.logits(bottlenecks))
 
-    def names(self, scope: str) -> list["LayerNames"]:
-        """Return the node names of each layer, the last one's as in the original."""
-        hidden = [
-            LayerNames(f"{scope}/hidden_{n}/weights", f"{scope}/hidden_{n}/biases", f"{scope}/hidden_{n}")
-            for n in range(1, len(self.layers))
-        ]
-        last = LayerNames(f"{scope}/weights/final_weights", f"{scope}/biases/final_biases", f"{scope}/Wx_plus_b")
-        return [*hidden, last]
+    def names(self, scope: str) -> list[LayerNames]:
+        """Return the node names of each layer, as `layer_names` does."""
+        return layer_names(scope, len(self.layers))
 
     def is_finite(self) -> bool:
         """Return whether all weights and biases are finite."""
         return all(np.isfinite(a).all() for layer in self.layers for a in (layer.weights, layer.biases))
+
+
+def layer_names(scope: str, count: int) -> list[LayerNames]:
+    """Return the node names of each of `count` layers, the last one's as in the original."""
+    hidden = [
+        LayerNames(f"{scope}/hidden_{n}/weights", f"{scope}/hidden_{n}/biases", f"{scope}/hidden_{n}")
+        for n in range(1, count)
+    ]
+    last = LayerNames(f"{scope}/weights/final_weights", f"{scope}/biases/final_biases", f"{scope}/Wx_plus_b")
+    return [*hidden, last]
 
 
 def linear(weights: np.ndarray, biases: np.ndarray) -> Head:

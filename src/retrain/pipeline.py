@@ -1,7 +1,6 @@
 """`retrain(config) -> Report`: the stages in order, nothing else."""
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
@@ -17,24 +16,33 @@ from retrain.backbones.catalogue import BackboneSpec
 from retrain.backbones.sources import WeightsRequest
 from retrain.bottlenecks import legacy_cache
 from retrain.bottlenecks.preparation import PreparationSettings, PreparedDataset, match_legacy_cache, prepare
-from retrain.candidates import Candidate, distortions_of, fine_tuning_path, steps_of, train_candidate
+from retrain.candidates import (
+    Candidate,
+    check_length,
+    distortions_of,
+    fine_tuning_path,
+    fine_tuning_plan,
+    scope_of,
+    train_candidate,
+    with_own_files,
+)
 from retrain.config import RetrainConfig, check
 from retrain.data.dataset import Dataset, scan
 from retrain.data.split import Split
 from retrain.data.variants import Distorter, Variant
-from retrain.errors import ExportError, UsageError
+from retrain.errors import ExportError, TrainingError, UsageError
 from retrain.evaluation import comparison, tensorboard
 from retrain.evaluation import report as reports
 from retrain.evaluation.comparison import Comparison, ExportReport, export_and_compare
 from retrain.evaluation.report import Report, RunSettings, TestScores
 from retrain.evaluation.tensorboard import TRAIN, Summaries, write_hparams
-from retrain.export import LabelledBottlenecks, WrittenGraph
-from retrain.formats import checkpoint, saved_model
+from retrain.export import WrittenGraph
+from retrain.formats import checkpoint, frozen_graph, saved_model
 from retrain.formats import table as formats
 from retrain.formats.classifier import ExportSource
 from retrain.outputs import Output
 from retrain.preprocessing import InputSpec
-from retrain.sweep import Trial, TrialResult
+from retrain.sweep import Trial
 from retrain.terminal import Terminal
 from retrain.training import sampling, trainable_layers
 
@@ -59,11 +67,15 @@ def retrain(
         RetrainError: The user can fix it and run again; nothing that was finished is lost.
     """
     terminal = terminal or Terminal(quiet=True)
+    if config.tfhub_module and choices and "architecture" in choices:
+        raise UsageError("--tfhub_module takes the place of --architecture, which has several values. Leave one out.")
     trials = sweep.trials(choices or {})
     configs = [replace(config, **trial.values) for trial in trials]
     for each in configs:
         _check_settings(each)
     dataset = scan(config.image_dir, config.split_rule)
+    for each in configs:
+        check_length(each, dataset)
     _check_validation(config, dataset, several=len(trials) > 1)
     _check_outputs(config)
     _introduce(dataset, terminal)
@@ -75,20 +87,48 @@ def retrain(
             terminal = Terminal(quiet=True)
             nowhere = Path(opened.enter_context(TemporaryDirectory()))
             configs = [_without_results(each, nowhere) for each in configs]
-        if len(trials) > 1:
-            write_hparams(configs[0].summaries_dir, {trial.name: trial.shown() for trial in trials})
-        prepared: dict[tuple[str, int], PreparedDataset] = {}
-        candidates, results = [], []
-        for trial, each in zip(trials, configs, strict=True):
-            key = (each.architecture, _seed_of_features(each))
-            if key not in prepared:
-                prepared[key] = _prepare(each, dataset, terminal, opened)
-            started = time.perf_counter()
-            candidates.append(train_candidate(each, trial, prepared[key], strategy, terminal, opened))
-            if len(trials) > 1:
-                results.append(_result(trial, candidates[-1], time.perf_counter() - started))
-        terminal.say_all(sweep.table(results) if results else ())
-        return _finish(candidates[sweep.ranking(results)[0] if results else 0], terminal)
+        chosen = _best_candidate(trials, configs, dataset, strategy, terminal, opened)
+        report = _finish(chosen, terminal)
+        # Kept until everything is written: a run that failed meanwhile fine-tunes nothing again.
+        if config.fine_tune_from:
+            for trial, each in zip(trials, configs, strict=True):
+                fine_tuning_plan(with_own_files(each, trial), strategy).checkpoint.unlink(missing_ok=True)
+        return report
+
+
+def _best_candidate(
+    trials: Sequence[Trial],
+    configs: Sequence[RetrainConfig],
+    dataset: Dataset,
+    strategy: Any,
+    terminal: Terminal,
+    opened: ExitStack,
+) -> Candidate:
+    """Train every combination of settings, and return the best; of several, some may fail.
+
+    Raises:
+        TrainingError: All failed.
+    """
+    prepared: dict[tuple[str, int], PreparedDataset] = {}
+    candidates: dict[str, Candidate] = {}
+    for trial, each in zip(trials, configs, strict=True):
+        key = (each.architecture, _seed_of_features(each))
+        if key not in prepared:
+            prepared[key] = _prepare(each, dataset, terminal, opened)
+        if trial.name and trial is trials[0]:
+            write_hparams(each.summaries_dir, list(trial.values))
+        try:
+            candidates[trial.name] = train_candidate(each, trial, prepared[key], strategy, terminal, opened)
+        except TrainingError as error:
+            if trial is trials[-1] and not candidates:
+                raise
+            terminal.warn(f"{trial.name} failed: {error}")
+    if len(trials) == 1:
+        return candidates[""]
+    measured = {name: candidate.result for name, candidate in candidates.items() if candidate.result}
+    results = [measured.get(trial.name) or sweep.failed_result(trial) for trial in trials]
+    terminal.say_all(sweep.table(results))
+    return candidates[results[sweep.ranking(results)[0]].name]
 
 
 def layers(config: RetrainConfig) -> list[str]:
@@ -106,6 +146,7 @@ def layers(config: RetrainConfig) -> list[str]:
 def _check_settings(config: RetrainConfig) -> None:
     """Refuse settings that make no sense, and a fine-tuning of a network that is frozen."""
     check(config)
+    frozen_graph.check_output(config.final_tensor_name, scope=scope_of(config), layers=len(config.hidden_units) + 1)
     spec = _spec(config)
     if config.fine_tune_from:
         families.check_trainable(spec)
@@ -152,22 +193,12 @@ def _without_results(config: RetrainConfig, folder: Path) -> RetrainConfig:
     )
 
 
-def _result(trial: Trial, candidate: Candidate, seconds: float) -> TrialResult:
-    validation = _labelled(candidate, candidate.prepared.variants.members[Split.VALIDATION])
-    count, size = len(candidate.prepared.dataset.class_names), candidate.artefacts.size(candidate.head)
-    probabilities = validation.score(candidate.head.probabilities, class_count=count)
-    return sweep.result_of(trial, probabilities, validation.labels, seconds=seconds, size=size)
-
-
-def _labelled(candidate: Candidate, rows: np.ndarray) -> LabelledBottlenecks:
-    return LabelledBottlenecks(candidate.read, rows, candidate.prepared.variants.labels[rows])
-
-
 def _finish(chosen: Candidate, terminal: Terminal) -> Report:
     """Write everything, measure the written graph on the test images, and report."""
     config, prepared = chosen.config, chosen.prepared
-    test = _labelled(chosen, _sample(chosen, Split.TESTING, config.test_batch_size))
+    test = chosen.labelled(_sample(chosen, Split.TESTING, config.test_batch_size))
     paths = [prepared.variants.rows[row].path for row in test.rows.tolist()]
+    chosen.artefacts.write_checkpoint(config.checkpoint_path, chosen.head, chosen.step + 1)
     with files.draft_folder(config.output_graph) as folder:
         draft = folder / config.output_graph.name
         written = chosen.artefacts.write(draft, chosen.head, test)
@@ -242,8 +273,10 @@ def _run_settings(chosen: Candidate) -> RunSettings:
     config = chosen.config
     others = {field: getattr(config, field.name) for field in fields(config) if field.name not in _ELSEWHERE}
     changed = {f.name: value for f, value in others.items() if value != f.default and not isinstance(value, Path)}
-    steps, architecture = steps_of(config, chosen.prepared), config.tfhub_module or config.architecture
-    return RunSettings(architecture, steps, config.learning_rate, config.random_seed, changed)
+    if config.fine_tune_from:
+        changed["fine_tune_steps"] = chosen.history[-1].step + 1 - chosen.steps
+    architecture = config.tfhub_module or config.architecture
+    return RunSettings(architecture, chosen.steps, config.learning_rate, config.random_seed, changed)
 
 
 def _check_validation(config: RetrainConfig, dataset: Dataset, *, several: bool) -> None:

@@ -86,8 +86,17 @@ def map_in_order(
 ) -> Iterator[Result]:
     """Yield the result of each job in the order of the jobs, as soon as those before it are done.
 
-    The arguments are those of `worker_pool`, but that a worker returns one result. Raises whatever a worker raised.
+    The arguments are those of `worker_pool`, but that a worker returns one result. While an early job takes long, no
+    more than `waiting` others are taken. Raises whatever a worker raised.
     """
+    room, over = threading.Semaphore(waiting), threading.Event()
+
+    def paced() -> Iterator[tuple[int, Job]]:
+        for job in enumerate(todo):
+            room.acquire()
+            if over.is_set():
+                return
+            yield job
 
     def numbered() -> Callable[[tuple[int, Job]], list[tuple[int, Result]]]:
         work = open_worker()
@@ -95,12 +104,17 @@ def map_in_order(
 
     early: dict[int, Result] = {}
     due = 0
-    with worker_pool(numbered, enumerate(todo), threads=threads, waiting=waiting) as results:
-        for batch in batches(results, seconds=_SECONDS):
-            early.update(batch)
-            while due in early:
-                yield early.pop(due)
-                due += 1
+    with worker_pool(numbered, paced(), threads=threads, waiting=waiting) as results:
+        try:
+            for batch in batches(results, seconds=_SECONDS):
+                early.update(batch)
+                while due in early:
+                    room.release()
+                    yield early.pop(due)
+                    due += 1
+        finally:
+            over.set()
+            room.release()
 
 
 def batches(results: Results[Result], *, seconds: float = 0, count: int = 0) -> Iterator[list[Result]]:

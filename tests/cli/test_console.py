@@ -8,6 +8,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+from retrain.cli.console import csv_cell
+
 NOISE = "F0000 00:00 the tensor has no shape"
 INTERRUPTED = "interrupted. Finished work is kept; run the same command again to resume."
 TERMINATED = INTERRUPTED.replace("interrupted", "terminated")
@@ -82,3 +84,30 @@ def test_a_closed_standard_error_stays_closed_and_costs_nothing(tmp_path, closed
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (tmp_path / "done").exists()
     assert ended(tmp_path, "os.abort()", closed).returncode == -6
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("roses/a b.jpg", "roses/a b.jpg"),
+        ("=1+1", "'=1+1"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\uff1d1+1", "'\uff1d1+1"),
+        ("\t=1+1\r\n", "\\t=1+1\\r\\n"),
+        ("\x1b[31m\x9b31m\udcff\u202e", "\\x1b[31m\\x9b31m\\udcff\\u202e"),
+        ("Screenshot 9.41\u202fAM.png", "Screenshot 9.41\u202fAM.png"),
+        ("a=1", "a=1"),
+    ],
+)
+def test_cells_are_neither_formulas_nor_commands_to_a_terminal(text, cell):
+    assert csv_cell(text) == cell
+
+
+def test_too_little_memory_is_one_line(tmp_path):
+    done = ended(tmp_path, "bytearray(2**62)")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "program: there is not enough memory. Give smaller batches, or fewer steps."
+    )

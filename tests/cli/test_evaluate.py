@@ -69,6 +69,19 @@ def test_json_and_csv_say_the_same_for_programs(graph, photos, tmp_path):
 
 
 @pytest.mark.slow
+def test_predictions_hold_no_formulas_and_no_control_characters(mean_colour_backbone, tmp_path):
+    labels = ("=1+1", "green", "blue")
+    exported(mean_colour_backbone, tmp_path / "g.pb", labels=labels)
+    photo(tmp_path / "photos" / "=1+1" / "x\x1b[31m.png", RED)
+    photo(tmp_path / "photos" / "green" / "1.png", GREEN)
+    words = ["--image_dir", "photos", "--split", "all", "--predictions", "said.csv"]
+    command("evaluate", "g.pb", *words, cwd=tmp_path)
+    first, second = csv.reader((tmp_path / "said.csv").read_text().splitlines()[:2])
+    assert first == ["image", "true", "predicted", "score", "'=1+1", "green", "blue"]
+    assert second[:3] == ["'=1+1/x\\x1b[31m.png", "'=1+1", "'=1+1"]
+
+
+@pytest.mark.slow
 def test_by_default_it_looks_at_the_images_left_for_testing_and_says_so(graph, tmp_path):
     for part, count in (("train", 5), ("test", 2)):
         for name, colour in (("red", RED), ("blue", BLUE)):
@@ -123,6 +136,8 @@ def test_many_classes_give_the_worst_confusions_and_no_matrix(tmp_path):
         (["gone.pb"], 1, "cannot read the graph gone.pb"),
         (["g.pb", "--image_dir", "gone"], 1, "no such image folder: gone"),
         (["g.pb", "--split", "some"], 2, "invalid choice"),
+        (["g.pb", "--input_std", "0"], 2, "--input_std is 0"),
+        (["gone.pb", "--testing_percentage", "nan"], 2, "--testing_percentage is nan; it must lie between 0 and 100"),
         (["g.pb", "--image_dir", "empty"], 1, "no class folder with images"),
         (["g.pb", "--image_dir", "others"], 1, "none of the class folders in others is a class of the model"),
         (["g.pb", "--image_dir", "photos", "--predictions", "/proc/x.csv"], 1, "cannot write /proc/x.csv"),

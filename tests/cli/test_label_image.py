@@ -67,6 +67,34 @@ def test_a_list_on_standard_input_is_answered_line_by_line(graph, photos, tmp_pa
 
 
 @pytest.mark.slow
+def test_a_list_may_come_from_find_and_hold_names_of_any_encoding(graph, photos, tmp_path):
+    script = Path(sys.executable).with_name("label_image")
+    for listed in (b"photos/batch0/0.png\0photos/batch0/1.png\0", b"caf\xe9.png\nphotos/batch0/0.png\n"):
+        done = subprocess.run(
+            [script, "--graph", graph, "--json", "-"], cwd=tmp_path, input=listed, capture_output=True, check=False
+        )
+        answers = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [list(answer) for answer in answers].count(["image", "labels"]) == (2 if b"\0" in listed else 1)
+        assert len(answers) == 2
+        assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_csv_holds_no_formulas_and_no_control_characters(graph, tmp_path):
+    photo(tmp_path / "=a\x1b[31m.png", COLOURS["cyan"])
+    (tmp_path / "+b.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 40)
+    done = command(
+        "label_image", "--graph", graph, "--csv", "--top_k=1", "=a\x1b[31m.png", "+b.png", cwd=tmp_path, code=1
+    )
+    good, bad = csv.DictReader(io.StringIO(done.stdout))
+    assert good["image"] == "'=a\\x1b[31m.png"
+    assert bad["image"] == "'+b.png"
+    assert "damaged or unsupported image" in bad["error"]
+    assert "0x" not in bad["error"] + done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [[], ["--link"]])
 def test_images_are_sorted_into_folders_of_their_classes_and_again_without_change(graph, photos, tmp_path, more):
     words = ["label_image", "--graph", graph, "--json", "--sort_into", "sorted", *more, "photos"]
@@ -105,6 +133,10 @@ def test_classes_below_the_least_score_are_left_out(graph, tmp_path):
         (["--sort_into", "photos/sorted", "--image", "photos"], "lies in photos, whose images are labelled"),
         (["--sort_into", "photos/sorted", "photos/**/*.png"], "lies in photos/**/*.png, whose images are labelled"),
         (["*.nothing"], "no image files in *.nothing."),
+        (["--input_std", "0", "a.png"], "--input_std is 0; pixels are divided by it"),
+        (["--input_mean", "nan", "a.png"], "--input_mean is nan; it must be"),
+        (["--input_height", "0", "a.png"], "--input_height is 0; it must be at least 1"),
+        (["--min_score", "nan", "a.png"], "--min_score is nan; it must be 0 to 1."),
         ([], "no image given."),
     ],
 )

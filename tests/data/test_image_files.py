@@ -56,16 +56,34 @@ def test_what_holds_no_images_is_said(tmp_path):
 
 
 def test_lists_are_read_line_by_line_with_any_name():
-    class Pipe(io.StringIO):
-        """A pipe that breaks where it is read too far."""
+    class Pipe(io.BytesIO):
+        """A pipe through which one line comes at a time, and that breaks where it is read too far."""
 
-        def __next__(self):
-            line = super().__next__()
-            assert line != "too far\n"
+        def read1(self, size=-1):
+            line = self.readline()
+            assert line != b"too far\n"
             return line
 
-    taken = image_files.read_paths(Pipe('a b.jpg\n\nit\'s "x".png\r\ntoo far\n'))
+    taken = image_files.read_paths(Pipe(b'a b.jpg\n\nit\'s "x".png\r\ntoo far\n'))
     assert [str(next(taken)), str(next(taken))] == ["a b.jpg", 'it\'s "x".png']
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (b"a.jpg\0b\nc.jpg\0", [b"a.jpg", b"b\nc.jpg"]),
+        (b"a.jpg\0\0b.jpg\r", [b"a.jpg", b"b.jpg\r"]),
+        (b"caf\xe9.jpg\nb.jpg", [b"caf\xe9.jpg", b"b.jpg"]),
+        (b"", []),
+    ],
+)
+def test_lists_with_nul_between_names_and_names_of_any_encoding_are_read(content, names):
+    assert [os.fsencode(path) for path in image_files.read_paths(io.BytesIO(content))] == names
+
+
+def test_a_stream_that_is_no_list_is_refused_and_not_kept():
+    with pytest.raises(UsageError, match="holds no list of files"):
+        list(image_files.read_paths(io.BytesIO(b"a" * 2**20)))
 
 
 def test_names_of_no_encoding_survive(tmp_path):

@@ -2,9 +2,14 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 from builders import terminal
+from conftest import colour_folder
 
-from retrain.evaluation.metrics import ClassFigures, Interval, Misclassified
+from retrain.data.dataset import scan
+from retrain.data.split import DEFAULT_SPLIT
+from retrain.evaluation import report as reports
+from retrain.evaluation.metrics import ClassFigures, Interval, Misclassified, wilson_interval
 from retrain.evaluation.report import Report, closing_lines, report_paths, write_report
 from retrain.history import Evaluation
 
@@ -22,6 +27,7 @@ def report(**changes):
         "test_cross_entropy": 0.7,
         "test_interval": Interval(0.1, 0.9),
         "test_count": 2,
+        "test_photos": 2,
         "class_figures": [ClassFigures(1.0, 0.5, 0.66, 2), ClassFigures(math.nan, math.nan, math.nan, 0)],
         "confusion": [[1, 1], [0, 0]],
         "misclassified": [Misclassified("<b>daisy</b>/a b#1.jpg", "<b>daisy</b>", "rose", 0.75)],
@@ -90,3 +96,34 @@ def test_misclassified_images_come_with_the_true_label_and_the_score():
         "label",
         "<b>daisy</b>)",
     ]
+
+
+def test_a_page_that_shows_only_some_of_the_misclassified_photos_says_so(tmp_path):
+    rows = [Misclassified(f"rose/{n}.jpg", "rose", "<b>daisy</b>", 0.75) for n in range(88)]
+    page, figures = written(tmp_path, misclassified=rows)
+    assert page.count("<figure>") == 60
+    assert "The first 60 of 88" in page
+    assert len(figures["misclassified"]) == 88
+    assert "The first" not in written(tmp_path, misclassified=rows[:60])[0]
+
+
+def test_a_confusion_matrix_that_is_left_out_is_said(tmp_path):
+    names, zeros = [f"class {n}" for n in range(61)], [[0] * 61] * 61
+    page, _ = written(tmp_path, class_names=names, counts=[[1, 1, 1]] * 61, confusion=zeros, class_figures=[])
+    assert "The confusion matrix of 61 classes is in the JSON file" in page
+
+
+def test_repeated_test_photos_are_no_more_evidence(tmp_path):
+    """The interval follows from the photos that there are, however often each was sampled."""
+    dataset = scan(colour_folder(tmp_path, per_class=4), DEFAULT_SPLIT)
+    probabilities = np.tile(np.array([[0.9, 0.1, 0], [0.8, 0.2, 0]], np.float32), (500, 1))
+    scores = reports.TestScores(["cyan/0.png", "magenta/1.png"] * 500, probabilities, np.array([0, 1] * 500))
+    found = reports.make_report(
+        reports.RunSettings("mean", 1, 0.1, 0, {}), dataset, scores, rejected={}, history=[], exports=[]
+    )  # fmt: skip
+    assert (found.test_accuracy, found.test_count, found.test_photos) == (0.5, 1000, 2)
+    assert found.test_interval == wilson_interval(1, 2)
+    assert [row.path for row in found.misclassified] == ["magenta/1.png"]
+    line, *_ = closing_lines(found, misclassified=False)
+    assert line.startswith("Final test accuracy = 50.0% (N=1000), 95% interval 9.5% to 90.5%")
+    assert line.endswith(", of 2 different photos")

@@ -6,10 +6,10 @@ from builders import LABELS, exported, graph_model, mean_classifier
 from conftest import write_graph
 
 from retrain import files, metadata
-from retrain.errors import ExportError, GraphError
+from retrain.errors import ExportError, GraphError, UsageError
 from retrain.formats import frozen_graph
 from retrain.graphs import reading
-from retrain.head import linear
+from retrain.head import Head, Layer, linear
 from retrain.preprocessing import InputSpec
 
 
@@ -54,6 +54,21 @@ def test_the_output_can_have_another_name(mean_colour_backbone, tmp_path):
     assert graph_model(path)(colours()).shape == (3, 3)
     with pytest.raises(ExportError, match="--final_tensor_name"):
         exported(mean_colour_backbone, tmp_path / "h.pb", output="mean_colour")
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_no_other_node_of_the_graph_may_be_called_like_the_output(mean_colour_backbone, layers):
+    weights = [np.eye(3, dtype=np.float32)] * layers
+    head = Head(tuple(Layer(each, np.zeros(3, np.float32)) for each in weights))
+    described = metadata.Metadata(labels=LABELS)
+    joined = reading.parse_graph(frozen_graph.join(mean_classifier(mean_colour_backbone, head), described), name="g")
+    backbone = {node.name for node in reading.read_graph(mean_colour_backbone).node}
+    ours = {node.name for node in joined.node} - backbone - {"final_result"}
+    assert len(ours) >= 6
+    for name in ours:
+        with pytest.raises(UsageError, match="as another node of the graph is called"):
+            frozen_graph.check_output(name.upper(), scope=frozen_graph.HEAD_SCOPE, layers=layers)
+    frozen_graph.check_output("final_training_ops/answer", scope=frozen_graph.HEAD_SCOPE, layers=layers)
 
 
 def test_old_loaders_read_the_graph(graph):

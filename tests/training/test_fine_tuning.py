@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import exported_head
 from conftest import colour_folder, command
 
 from retrain import head
 from retrain.backbones import devices
 from retrain.config import RetrainConfig
-from retrain.errors import TrainingError, UsageError
+from retrain.errors import ExportError, TrainingError, UsageError
 from retrain.graphs import nodes, reading
 from retrain.pipeline import retrain
 from retrain.terminal import Terminal
@@ -129,7 +130,7 @@ def test_the_upper_layers_learn_what_the_head_alone_cannot(tmp_path):
     assert rows[0].validation_accuracy <= 0.6
     assert history.best.validation_accuracy >= 0.95
     assert [row.step for row in rows[1:]] == [9, 19, 29, 39, 49, 59]
-    assert not checkpoint.path.exists()
+    assert checkpoint.path.exists()
 
 
 def test_batch_normalisation_and_frozen_layers_stay_as_they_are(tmp_path):
@@ -172,7 +173,7 @@ def test_a_killed_run_resumes_where_it_was(tmp_path):
     WARNED.clear()
     history = again.run(data, checkpoint, rows.append)
     assert len(WARNED) == 1
-    assert "resumes after step" in WARNED[0]
+    assert "goes on after step" in WARNED[0]
     assert [row.step for row in rows] == [-1, 9, 19, 29, 39, 49, 59]
     assert history.best == expected.best
     for one, other in zip(weights(again), weights(whole), strict=True):
@@ -204,6 +205,7 @@ def test_weights_that_are_not_better_are_not_kept(tmp_path, rate):
     made, data, checkpoint = tuning(steps=20, folder=tmp_path)
     made.run(data, checkpoint, ignore)
     before = weights(made)
+    checkpoint.path.unlink()
     worse, data, checkpoint = tuning(steps=20, folder=tmp_path)
     for variable, value in zip(worse._trained, before, strict=True):
         variable.assign(value)
@@ -233,6 +235,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_gives_the_same(tmp_path):
 
     whole, data, checkpoint = tuning(steps=10, folder=tmp_path)
     whole.run(data, checkpoint, ignore)
+    checkpoint.path.unlink()
     made, data, checkpoint = tuning(steps=10, folder=tmp_path)
     real = made._accumulator._gradients
 
@@ -386,6 +389,51 @@ def test_a_sweep_compares_fine_tuned_networks(stripes, tmp_path):
     found = retrain(config, Terminal(out=shown, err=shown), choices={"random_seed": (0, 1)})
     assert "SEED_1" in shown.getvalue()
     assert found.test_accuracy >= 0.9
+
+
+@pytest.mark.slow
+def test_a_sweep_that_fails_at_the_end_fine_tunes_nothing_again(stripes, tmp_path):
+    """Each candidate has a checkpoint of its own, which stays until the results are written."""
+    choices, blocked = {"random_seed": (0, 1)}, tmp_path / "l.txt" / "file"
+    config = RetrainConfig(
+        image_dir=stripes / "photos", architecture=str(stripes / "network.keras"), how_many_training_steps=20,
+        fine_tune_from="block1", fine_tune_steps=40, fine_tune_learning_rate=0.05, fine_tune_batch_size=16,
+        output_graph=tmp_path / "g.pb", output_labels=tmp_path / "l.txt", summaries_dir=tmp_path / "s",
+        bottleneck_dir=tmp_path / "b", checkpoint_path=tmp_path / "c" / "head",
+    )  # fmt: skip
+    retrain(config, choices=choices)
+    assert not list((tmp_path / "c").glob("*.npz"))
+    (tmp_path / "l.txt").unlink()
+
+    class Blocking(Terminal):
+        def say(self, text):
+            super().say(text)
+            if text.startswith("run "):  # the table: everything is trained
+                blocked.parent.mkdir()
+                blocked.touch()
+
+    shown = io.StringIO()
+    with pytest.raises(ExportError):
+        retrain(config, Blocking(out=shown, err=shown), choices=choices)
+    assert len(list((tmp_path / "c").glob("*.npz"))) == 2
+    weights = exported_head(tmp_path / "g.pb", "final_training_ops/weights/final_weights")
+    blocked.unlink()
+    blocked.parent.rmdir()
+    retrain(config, Terminal(out=shown, err=shown), choices=choices)
+    assert shown.getvalue().count("goes on after step 39") == 2
+    assert np.array_equal(exported_head(tmp_path / "g.pb", "final_training_ops/weights/final_weights"), weights)
+    assert not list((tmp_path / "c").glob("*.npz"))
+
+
+@pytest.mark.slow
+def test_the_checkpoint_of_a_fine_tuned_network_is_its_new_head(stripes, tmp_path):
+    import tensorflow as tf
+
+    found, _ = here(stripes, tmp_path)
+    kept, weights = tf.train.load_checkpoint(str(tmp_path / "c")), "final_training_ops/weights/final_weights"
+    assert np.array_equal(kept.get_tensor(weights), exported_head(tmp_path / "g.pb", weights))
+    assert 30 < kept.get_tensor("global_step") <= 90
+    assert found.settings["fine_tune_steps"] == 60
 
 
 @pytest.mark.slow

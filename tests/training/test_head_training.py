@@ -225,6 +225,40 @@ def test_a_training_that_diverges_says_which_flag_to_change():
         fit(vectors, labels, learning_rate=1e38)
 
 
+@pytest.mark.parametrize("recipe", [None, HeadRecipe(optimizer="adam")])
+@pytest.mark.parametrize("validation_batch_size", [20, -1])
+@pytest.mark.parametrize("validation", [50, 0])
+def test_parts_are_bounded_by_bytes_however_rarely_it_is_evaluated(
+    monkeypatch, recipe, validation_batch_size, validation
+):
+    vectors, labels = gaussians(300)
+    options = {"steps": 101, "eval_step_interval": 101, "batch_size": 10}
+    options |= {"validation": np.arange(validation), "validation_batch_size": validation_batch_size}
+    whole = trained(vectors, labels, recipe=recipe, **options)
+    monkeypatch.setattr(chunks, "SHARED_BYTES", 0)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 4 * 8 * 45)
+    results, read = [], []
+
+    def gather(rows):
+        read.append(len(rows))
+        return vectors[rows]
+
+    divided = trained(vectors, labels, recipe=recipe, gather=gather, report=results.append, **options)
+    assert max(len(result.steps) for result in results) == 4
+    assert sorted(read)[-3] <= 45  # but for the statistics of all, and a whole validation split
+    assert np.concatenate([result.steps for result in results]).tolist() == list(range(101))
+    assert [row.step for row in divided.history] == [0, 100]
+    assert divided.head.probabilities(vectors) == pytest.approx(whole.head.probabilities(vectors), abs=1e-4)
+    for one, other in zip(divided.history, whole.history, strict=True):
+        assert list(vars(one).values()) == pytest.approx(list(vars(other).values()), abs=1e-4, nan_ok=True)
+
+
+def test_weights_that_are_finite_and_logits_that_are_not_are_a_divergence():
+    vectors, labels = gaussians(60)
+    with pytest.raises(TrainingError, match="diverged"):
+        fit(vectors, labels, learning_rate=3e38, steps=1)
+
+
 @pytest.mark.parametrize("recipe", [HeadRecipe(hidden_units=(8,), dropout=0.3), HeadRecipe(optimizer="adam")])
 def test_gathering_in_small_parts_changes_nothing_for_any_head(monkeypatch, recipe):
     vectors, labels = gaussians(300)

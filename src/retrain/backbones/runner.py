@@ -92,7 +92,8 @@ class TensorFlowRunner:
         """Load a backbone; `warn` is called when a batch was too large, `distribution` as in `devices.strategy`."""
         import tensorflow as tf
 
-        self._strategy, self._warn, self._batch_size = devices.strategy(distribution), warn, 0
+        self._strategy, self._warn = devices.strategy(distribution), warn
+        self._most: int | None = None  # images at a time, once a batch did not fit into the memory
         spec = backbone.input
         graph_def = reading.read_graph(backbone.graph)
         network = editing.as_function(graph_def, source=spec.node or "", target=backbone.target)
@@ -105,8 +106,7 @@ class TensorFlowRunner:
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
         """Return the vectors, float32 [N, D], for the pixels of N images, uint8 [N, H, W, 3]."""
-        self._batch_size = self._batch_size or len(pixels)
-        return halving(self._run_batch, pixels, most=self._batch_size, warn=self._shrink)
+        return halving(self._run_batch, pixels, most=self._most or len(pixels), warn=self._shrink)
 
     def _run_batch(self, pixels: np.ndarray) -> np.ndarray:
         import tensorflow as tf
@@ -116,7 +116,7 @@ class TensorFlowRunner:
         return np.concatenate([share.numpy() for share in vectors])
 
     def _shrink(self, batch_size: int) -> None:
-        self._batch_size = batch_size
+        self._most = batch_size
         self._warn(f"A batch does not fit into the memory: running {batch_size} images at a time from now on.")
 
 

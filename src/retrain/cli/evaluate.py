@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrain.cli import flags, lean_tensorflow
-from retrain.cli.console import DONE, quieten, run
+from retrain.cli.console import DONE, csv_cell, quieten, run
 from retrain.errors import printable
 
 if TYPE_CHECKING:
@@ -31,17 +31,19 @@ def main(arguments: Sequence[str]) -> int:
     from retrain.inference import loading as model_loading
     from retrain.terminal import Terminal
 
+    overrides = flags.metadata_overrides(args)
+    percentages = args.validation_percentage, args.testing_percentage
+    rule_of(overrides, *percentages)  # refuses nonsense before the model is read
     if args.predictions:
         written = outputs.Output(args.predictions, "--predictions", outputs.PREDICTIONS)
         outputs.check([written], {"--graph": graph, "--labels": args.labels, "--image_dir": args.image_dir})
-    overrides = flags.metadata_overrides(args)
     lean_tensorflow.install_for(model_loading.file_to_load(graph, overrides))
     model = model_loading.load(graph, labels=args.labels, overrides=overrides)
     result = evaluate(
         model,
         args.image_dir,
         split=None if args.split == flags.ALL else Split(args.split),
-        rule=rule_of(model.metadata, args.validation_percentage, args.testing_percentage),
+        rule=rule_of(model.metadata, *percentages),
         advance=Terminal().progress("Evaluating", "image"),
     )
     for note in result.notes:
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     for path, reason in result.rejected.items():
         print(printable(f"evaluate: {path}: {reason}, left out"), file=sys.stderr)
     if args.predictions:
-        files.write_result(args.predictions, _predictions(result).encode("utf-8", "surrogateescape"))
+        files.write_result(args.predictions, _predictions(result).encode())
     if args.json:
         print(json.dumps(_as_json(result, graph=graph, image_dir=args.image_dir, split=args.split)))
     else:
@@ -94,7 +96,11 @@ def _confusion(result: "FolderEvaluation", class_ids: Sequence[int]) -> list[str
     if len(class_ids) > _COLUMNS_AT_MOST:
         pairs = [(int(confusion[i, j]), i, j) for i in class_ids for j in class_ids if i != j and confusion[i, j]]
         worst = sorted(pairs, key=lambda pair: (-pair[0], pair))[:_ROWS_AT_MOST]
-        return ["Most often confused:", *(f"{names[i]} predicted as {names[j]}: {count}" for count, i, j in worst)]
+        shown = f" ({_ROWS_AT_MOST} of {len(pairs)} pairs)" if len(pairs) > _ROWS_AT_MOST else ""
+        return [
+            f"Most often confused{shown}:",
+            *(f"{names[i]} predicted as {names[j]}: {count}" for count, i, j in worst),
+        ]
     width = max(len(names[i]) for i in class_ids)
     columns = [max(len(names[j]), 4) for j in class_ids]
     head = "  ".join(f"{names[j]:>{column}}" for j, column in zip(class_ids, columns, strict=True))
@@ -133,9 +139,10 @@ def _predictions(result: "FolderEvaluation") -> str:
     """Return the predictions as CSV: path, true and predicted class, score, all probabilities."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["image", "true", "predicted", "score", *result.names])
+    names = [csv_cell(name) for name in result.names]
+    writer.writerow(["image", "true", "predicted", "score", *names])
     for path, row, true in zip(result.paths, result.probabilities, result.labels, strict=True):
         predicted = int(row.argmax())
         scores = [f"{value:.6f}" for value in row]
-        writer.writerow([path, result.names[true], result.names[predicted], scores[predicted], *scores])
+        writer.writerow([csv_cell(path), names[true], names[predicted], scores[predicted], *scores])
     return text.getvalue()

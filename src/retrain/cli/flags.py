@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from retrain import __version__
 from retrain.backbones import catalogue
-from retrain.config import RetrainConfig
+from retrain.config import RetrainConfig, check_value
 from retrain.data.split import Split
 from retrain.errors import UsageError, did_you_mean
 from retrain.sweep import SWEEPABLE
@@ -129,11 +129,17 @@ def evaluate_parser() -> argparse.ArgumentParser:
 
 
 def metadata_overrides(args: argparse.Namespace) -> "Metadata":
-    """Return what the flags say of a model, which takes precedence over what the model says of itself."""
+    """Return what the flags say of a model, which takes precedence over what the model says of itself.
+
+    Raises:
+        UsageError: A value that makes no sense, as in `config.check_value`.
+    """
     # Imported late: --help and a mistyped flag need not wait for numpy.
     from retrain.metadata import Metadata
     from retrain.preprocessing import InputSpec
 
+    for name in ("input_height", "input_width", "input_mean", "input_std"):
+        check_value(name, getattr(args, name))
     try:
         spec = InputSpec(args.input_layer, args.input_height, args.input_width, args.input_mean, args.input_std)
     except ValueError as error:

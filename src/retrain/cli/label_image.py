@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrain.cli import flags, lean_tensorflow
-from retrain.cli.console import DONE, FAILED, quieten, run
+from retrain.cli.console import DONE, FAILED, csv_cell, quieten, run
 from retrain.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ def main(arguments: Sequence[str]) -> int:
     """Print the best classes of each image and return the exit code, 1 if an image could not be read."""
     args = flags.parse(flags.label_image_parser(), arguments)
     _check(args)
+    overrides = flags.metadata_overrides(args)
     quieten(verbose=args.verbose)
     if args.describe:
         from retrain.inference import description
 
-        overrides = flags.metadata_overrides(args)
         for line in description.describe_model(args.graph, labels=args.labels, overrides=overrides):
             print(printable(line))
         return DONE
@@ -38,11 +38,10 @@ def main(arguments: Sequence[str]) -> int:
     from retrain.inference import loading as model_loading
     from retrain.inference import prediction
 
-    overrides = flags.metadata_overrides(args)
     lean_tensorflow.install_for(model_loading.file_to_load(args.graph, overrides))
     model = model_loading.load(args.graph, labels=args.labels, overrides=overrides)
     if args.verbose:
-        print(f"label_image: {printable(str(args.graph))}: {model.metadata.summary()}", file=sys.stderr)
+        print(printable(f"label_image: {args.graph}: {model.metadata.summary()}"), file=sys.stderr)
     results = prediction.label(model, inputs.paths, k=args.top_k, min_score=args.min_score)
     return _print_results(results, args, inputs, model.metadata.labels)
 
@@ -70,7 +69,7 @@ def _inputs(words: Sequence[str]) -> _Inputs:
 
     paths = image_files.expand_paths([word for word in words if word != image_files.STANDARD_INPUT])
     if image_files.STANDARD_INPUT in words:
-        return _Inputs(itertools.chain(paths, image_files.read_paths(sys.stdin)), 0, single=False)
+        return _Inputs(itertools.chain(paths, image_files.read_paths(sys.stdin.buffer)), 0, single=False)
     return _Inputs(paths, len(paths), single=len(words) == 1 and paths == [Path(words[0])])
 
 
@@ -99,7 +98,7 @@ def _print_results(results: "Iterable[Prediction]", args: Namespace, inputs: _In
         print_result(result)
         if result.error:
             code = FAILED
-            print(f"label_image: {printable(str(result.path))}: {result.error}", file=sys.stderr)
+            print(printable(f"label_image: {result.path}: {result.error}"), file=sys.stderr)
         elif not result.ranked:
             unsure += 1
         elif put:
@@ -148,10 +147,11 @@ def _print_json(result: "Prediction") -> None:
 
 
 def _print_rows(result: "Prediction", writer: Any) -> None:
+    path = csv_cell(str(result.path))
     for rank, ranked in enumerate(result.ranked, 1):
-        writer.writerow((result.path, rank, ranked.label, f"{ranked.score:.6f}", ""))
+        writer.writerow((path, rank, csv_cell(ranked.label), f"{ranked.score:.6f}", ""))
     if not result.ranked:
-        writer.writerow((result.path, "", "", "", result.error or ""))
+        writer.writerow((path, "", "", "", csv_cell(result.error or "")))
     sys.stdout.flush()
 
 

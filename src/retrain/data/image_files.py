@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from retrain.errors import DatasetError, UsageError
 from retrain.files import open_regular, read_regular
@@ -66,6 +66,7 @@ def _head(path: Path) -> bytes:
 
 
 STANDARD_INPUT = "-"
+_LONGEST_NAME = 2**16  # bytes of a name in a list; no system has longer ones
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _URL_AS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
@@ -94,11 +95,29 @@ def expand_paths(words: Sequence[str]) -> list[Path]:
     return paths
 
 
-def read_paths(lines: TextIO) -> Iterator[Path]:
-    """Yield the paths in a text, one a line, as soon as each line arrives; empty lines are skipped."""
-    for line in lines:
-        if word := line.rstrip("\r\n"):
-            yield Path(word)
+def read_paths(names: BinaryIO) -> Iterator[Path]:
+    """Yield the paths in a stream as soon as each arrives: one a line, or one before each NUL (`find -print0`).
+
+    They may be in any encoding; empty ones are skipped.
+
+    Raises:
+        UsageError: What comes is no list of paths.
+    """
+    separator, rest = b"\n", b""
+    while block := names.read1(_LONGEST_NAME):  # type: ignore[attr-defined]
+        if b"\0" in block:
+            separator = b"\0"
+        *complete, rest = (rest + block).split(separator)
+        if len(rest) > _LONGEST_NAME:
+            raise UsageError("standard input holds no list of files. Give it one name a line.")
+        yield from _paths(complete, separator)
+    yield from _paths([rest], separator)
+
+
+def _paths(names: Sequence[bytes], separator: bytes) -> Iterator[Path]:
+    for name in names:
+        if word := name if separator == b"\0" else name.rstrip(b"\r"):
+            yield Path(os.fsdecode(word))
 
 
 def unreadable_reason(path: Path, error: OSError) -> str:

@@ -85,7 +85,7 @@ def class_figures(confusion: np.ndarray) -> list[ClassFigures]:
     return figures
 
 
-def wilson_interval(hits: int, total: int, z: float = 1.959964) -> Interval:
+def wilson_interval(hits: float, total: int, z: float = 1.959964) -> Interval:
     """Return the Wilson score interval of `hits` out of `total`, by default at 95 %.
 
     Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927. Unlike the

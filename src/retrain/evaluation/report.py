@@ -27,9 +27,12 @@ _SHOWN_AT_MOST = 60
 class Report:
     """The results of a run; the same seed and data give the same report.
 
-    `settings` are those that were not left at their defaults. `counts` has the numbers of training, validation and
+    `steps` are those of the head's training that were taken. `settings` are those that were not left at their defaults;
+    `fine_tune_steps` among them are those that were taken. `counts` has the numbers of training, validation and
     testing images for each class. `test_accuracy` is that of the written graph, None without test images.
-    `confusion[i][j]` counts images of class i that were predicted as class j. `graph_sha256` is the hash of the graph.
+    `test_count` counts the test images, a repeated one as often as it was sampled, and `test_photos` each once, from
+    which `test_interval` follows. `confusion[i][j]` counts images of class i that were predicted as class j.
+    `graph_sha256` is the hash of the graph.
     """
 
     architecture: str
@@ -43,6 +46,7 @@ class Report:
     test_cross_entropy: float | None
     test_interval: Interval
     test_count: int
+    test_photos: int
     class_figures: Sequence[ClassFigures]
     confusion: Sequence[Sequence[int]]
     misclassified: Sequence[Misclassified]
@@ -89,17 +93,21 @@ def make_report(
     """Return the report of a run."""
     count, names = len(test.labels), dataset.class_names
     confusion = metrics.confusion_matrix(test.probabilities, test.labels)
+    # A photo that was sampled several times is no more evidence, and is listed once.
+    once = sorted({path: row for row, path in reversed(list(enumerate(test.paths)))}.values())
+    photos = [test.paths[row] for row in once]
     return Report(
         **vars(run),
         class_names=names,
         counts=np.stack([dataset.counts(split) for split in Split], axis=1).tolist(),
         test_accuracy=metrics.accuracy(test.probabilities, test.labels) if count else None,
         test_cross_entropy=metrics.cross_entropy(test.probabilities, test.labels) if count else None,
-        test_interval=metrics.wilson_interval(int(confusion.trace()), count),
+        test_interval=metrics.wilson_interval(int(confusion.trace()) * len(once) / max(1, count), len(once)),
         test_count=count,
+        test_photos=len(once),
         class_figures=metrics.class_figures(confusion),
         confusion=confusion.tolist(),
-        misclassified=metrics.misclassified(test.paths, names, test.probabilities, test.labels),
+        misclassified=metrics.misclassified(photos, names, test.probabilities[once], test.labels[once]),
         rejected=rejected,
         notes=dataset.notes,
         measured=history,
@@ -115,7 +123,7 @@ def closing_lines(report: Report, *, misclassified: bool) -> list[str]:
     low, high = report.test_interval.low, report.test_interval.high
     lines = [
         f"Final test accuracy = {report.test_accuracy:.1%} (N={report.test_count}), "
-        f"95% interval {low:.1%} to {high:.1%}"
+        f"95% interval {low:.1%} to {high:.1%}{_repeated(report)}"
     ]
     if misclassified:
         lines.append("=== MISCLASSIFIED TEST IMAGES ===")
@@ -124,6 +132,11 @@ def closing_lines(report: Report, *, misclassified: bool) -> list[str]:
             for row in report.misclassified
         ]
     return lines
+
+
+def _repeated(report: Report) -> str:
+    """Return how many photos a result follows from, where some were sampled several times."""
+    return "" if report.test_photos == report.test_count else f", of {report.test_photos} different photos"
 
 
 def report_paths(graph: Path) -> tuple[Path, Path]:
@@ -157,7 +170,7 @@ def _page(report: Report, image_dir: Path, folder: Path) -> str:
         verdict = "not measured: no test images"
     else:
         low, high = report.test_interval.low, report.test_interval.high
-        interval = f"95 % interval {low:.1%} to {high:.1%}"
+        interval = f"95 % interval {low:.1%} to {high:.1%}{_repeated(report)}"
         verdict = f"{report.test_accuracy:.1%} <small>of {report.test_count} images; {interval}</small>"
     sections = [
         f"<h1>Test accuracy {verdict}</h1>",
@@ -245,8 +258,10 @@ def _percent(value: float) -> str:
 
 
 def _confusion_table(report: Report) -> str:
-    if not report.test_count or len(report.class_names) > _SHOWN_AT_MOST:
+    if not report.test_count:
         return ""
+    if len(report.class_names) > _SHOWN_AT_MOST:
+        return f"<p>The confusion matrix of {len(report.class_names)} classes is in the JSON file beside this page.</p>"
     head = "<tr><th>true \\ predicted" + "".join(f"<th>{_text(name)}" for name in report.class_names)
     rows = []
     for name, row in zip(report.class_names, report.confusion, strict=True):
@@ -276,7 +291,10 @@ def _gallery(misclassified: Sequence[Misclassified], image_dir: Path, folder: Pa
         f"{_text(row.path)}: predicted <b>{_text(row.predicted)}</b> ({row.score:.2f})</figcaption></figure>"
         for row in misclassified[:_SHOWN_AT_MOST]
     )
-    return f"<h2>Misclassified test images ({len(misclassified)})</h2>{figures}"
+    count, note = len(misclassified), ""
+    if count > _SHOWN_AT_MOST:
+        note = f"<p>The first {_SHOWN_AT_MOST} of {count}; the JSON file beside this page lists all.</p>"
+    return f"<h2>Misclassified test images ({count})</h2>{note}{figures}"
 
 
 def _link(path: Path, folder: Path) -> str:

@@ -20,6 +20,7 @@ from retrain.history import ChunkResult, Evaluation, curves
 TRAIN, VALIDATION = "train", "validation"
 SUFFIX = ".retrain"  # marks event files of ours: only those are replaced
 _BUCKETS = 30
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Summaries:
@@ -141,12 +142,15 @@ class Summaries:
         values = []
         for name, array in (("weights", head.last.weights), ("biases", head.last.biases)):
             scope = f"{self._scope}/{name}/summaries"
-            measures = {"mean": array.mean(), "stddev": array.std(), "max": array.max(), "min": array.min()}
+            wide = array.astype(np.float64)
+            measures = {"mean": wide.mean(), "stddev": wide.std(), "max": wide.max(), "min": wide.min()}
             values += [Summary.Value(tag=f"{scope}/{m}_1", simple_value=float(v)) for m, v in measures.items()]
             values.append(Summary.Value(tag=f"{scope}/histogram", histo=_histogram(array)))
-        logits = head.logits(batch)
+        with np.errstate(all="ignore"):
+            logits = head.logits(batch)
+            activations = softmax(logits)
         values.append(Summary.Value(tag=f"{self._scope}/Wx_plus_b/pre_activations", histo=_histogram(logits)))
-        values.append(Summary.Value(tag="activations", histo=_histogram(softmax(logits))))
+        values.append(Summary.Value(tag="activations", histo=_histogram(activations)))
         self._next_head = step + self._head_every
         self._write(self._first, step, summary=Summary(value=values))
 
@@ -157,12 +161,8 @@ class Summaries:
         self._writers[run].write(event.SerializeToString())
 
 
-def write_hparams(folder: Path, trials: Mapping[str, Mapping[str, float | str]]) -> None:
-    """Fill TensorBoard's HParams page: the settings that the runs in `folder` differ by, and the metrics to compare.
-
-    Args:
-        folder: Holds a folder for each run.
-        trials: The values of each run, by its name.
+def write_hparams(folder: Path, flags: Sequence[str]) -> None:
+    """Start TensorBoard's HParams page: the settings that the runs in `folder` differ by, and the metrics to compare.
 
     Raises:
         ExportError: The folder cannot be written.
@@ -174,18 +174,27 @@ def write_hparams(folder: Path, trials: Mapping[str, Mapping[str, float | str]])
         for run in (VALIDATION, TRAIN)
         for tag, name in (("accuracy_1", "accuracy"), ("cross_entropy_1", "cross entropy"))
     ]
-    flags = list(dict.fromkeys(flag for values in trials.values() for flag in values))
     with Summaries(folder, runs=(".",), part=".hparams") as summaries:
         summaries.add(hp.hparams_config_pb([hp.HParam(flag) for flag in flags], metrics))
-    for name, values in trials.items():
-        with Summaries(folder / name, runs=(".",), part=".hparams") as summaries:
-            summaries.add(hp.hparams_pb(dict(values), trial_id=name))
+
+
+def write_trial(folder: Path, name: str, values: Mapping[str, float | str]) -> None:
+    """Add a run to the HParams page of `folder`, with the values of its settings.
+
+    Raises:
+        ExportError: The folder cannot be written.
+    """
+    from tensorboard.plugins.hparams import summary_v2 as hp
+
+    with Summaries(folder / name, runs=(".",), part=".hparams") as summaries:
+        summaries.add(hp.hparams_pb(dict(values), trial_id=name))
 
 
 def _histogram(values: np.ndarray) -> Any:
     from tensorboard.compat.proto.summary_pb2 import HistogramProto
 
-    flat = values.astype(np.float64).ravel()
+    # Just before a training diverges, values leave the range of float32.
+    flat = np.nan_to_num(values.astype(np.float64).ravel(), posinf=_LARGEST, neginf=-_LARGEST)
     counts, edges = np.histogram(flat, bins=_BUCKETS)
     totals = {"num": flat.size, "sum": flat.sum(), "sum_squares": flat @ flat}
     return HistogramProto(min=flat.min(), max=flat.max(), bucket_limit=edges[1:], bucket=counts, **totals)

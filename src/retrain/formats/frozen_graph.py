@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from retrain.errors import ExportError, GraphError, first_line
+from retrain.errors import ExportError, GraphError, UsageError, first_line
 from retrain.formats.classifier import Classifier, ModelStats, TrainedClassifier, check_image_shape, does_not_run
 from retrain.graphs.detection import detect_input, detect_outputs
 from retrain.graphs.editing import strip_defaults
@@ -20,10 +20,29 @@ from retrain.graphs.nodes import (
     tensor_name,
 )
 from retrain.graphs.reading import read_graph
+from retrain.head import layer_names
 from retrain.metadata import METADATA_NODE, Metadata
 
 HEAD_SCOPE = "final_training_ops"  # what TensorFlow for Poets calls the last layer
 HUB_HEAD_SCOPE = "final_retrain_ops"  # what the retrain.py of TF-Hub calls it
+_BOTTLENECK = "BottleneckInputPlaceholder"
+
+
+def check_output(output: str, *, scope: str, layers: int) -> None:
+    """Refuse an output that is called like another node that `join` makes, of a head of so many layers.
+
+    Raises:
+        UsageError: It is.
+    """
+    names = layer_names(scope, layers)
+    taken = {node for name in names for node in (name.weights, name.biases)}
+    taken |= {f"{name.scope}/{operation}" for name in names for operation in ("MatMul", "add", "Relu")}
+    taken |= {METADATA_NODE, *(f"{around}/{_BOTTLENECK}" for around in ("input", "input_1"))}
+    # TensorFlow takes names that differ in case alone for the same.
+    if output.lower() in {name.lower() for name in taken}:
+        raise UsageError(
+            f"--final_tensor_name is {output!r}, as another node of the graph is called. Give another name."
+        )
 
 
 def join(classifier: TrainedClassifier, metadata: Metadata) -> bytes:
@@ -39,12 +58,12 @@ def join(classifier: TrainedClassifier, metadata: Metadata) -> bytes:
     around_bottleneck = "input_1" if source == "input" else "input"
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(read_graph(classifier.graph), name="")
-        if output in {operation.name for operation in graph.get_operations()}:
+        if output.lower() in {operation.name.lower() for operation in graph.get_operations()}:
             raise ExportError(f"the backbone has a node named {output!r} itself. Give another --final_tensor_name.")
         bottleneck = tf.compat.v1.placeholder_with_default(
             graph.get_tensor_by_name(tensor_name(classifier.target)),
             [None, len(head.layers[0].weights)],
-            name=f"{around_bottleneck}/BottleneckInputPlaceholder",
+            name=f"{around_bottleneck}/{_BOTTLENECK}",
         )
         values = bottleneck
         for layer, names in zip(head.layers, head.names(classifier.scope), strict=True):

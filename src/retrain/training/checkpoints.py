@@ -64,12 +64,8 @@ class TrainingCheckpoint:
             self.warn("The workers were interrupted at different steps: fine-tuning starts again.")
             return None
         if state is not None:
-            self.warn(f"Fine-tuning resumes after step {state.steps_done - 1} from {self.path}.")
+            self.warn(f"Fine-tuning goes on after step {state.steps_done - 1}, from {self.path}.")
         return state
-
-    def delete(self) -> None:
-        """Remove the file of a training that is complete."""
-        self.path.unlink(missing_ok=True)
 
     def _read(self, validation_count: int) -> FineTuningState | None:
         try:

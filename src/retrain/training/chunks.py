@@ -26,7 +26,8 @@ class Chunk:
     """Some steps of a training.
 
     `batches` int64 [S, B] and `validation` int64 [E or 1, V] are the examples of the steps and of the evaluations;
-    each evaluation comes after as many steps of the chunk as `evaluated_after` int32 [E] says. Either all chunks share
+    each evaluation comes after as many steps of the chunk as `evaluated_after` int32 [E] says. Without evaluations
+    `validation` is [1, 0]. Either all chunks share
     the bottlenecks of `examples`, standardised, in which `batch_rows` and `validation_rows` are the places of those
     examples; or `examples` is None, and raw bottlenecks come in the order of the steps.
     """
@@ -49,25 +50,32 @@ def into_chunks(samples: SamplingPlan, *, row_bytes: int) -> list[Chunk]:
     """Return the training in chunks that end with an evaluation.
 
     Where all bottlenecks that are needed fit `SHARED_BYTES`, the chunks share them; otherwise each needs about
-    `CHUNK_BYTES` of its own, or those of one evaluation.
+    `CHUNK_BYTES` of its own. Where the steps to an evaluation need more, there are chunks without one on the way.
     """
     examples: np.ndarray | None = _distinct(samples.batches, samples.validation)
     chunks = _CHUNKS
+    most = steps = len(samples.batches)
     if examples is not None and len(examples) * row_bytes > SHARED_BYTES:
         examples = None
         chunks = max(_CHUNKS, -(-(samples.batches.size + samples.validation.size) * row_bytes // CHUNK_BYTES))
+        most = max(1, CHUNK_BYTES // (row_bytes * samples.batches.shape[1]))
     count = len(samples.evaluation_steps)
     checkpoints = np.searchsorted(samples.evaluation_steps, samples.checkpoint_steps) + 1
-    edges = np.unique(np.concatenate([np.arange(0, count, max(1, count // chunks)), checkpoints, [count]])).tolist()
-    return [_chunk(samples, start, end, examples) for start, end in itertools.pairwise(edges)]
+    edges = np.unique(np.concatenate([np.arange(0, count, max(1, count // chunks)), checkpoints, [count]]))
+    ends = [0, *(samples.evaluation_steps[edges[1:] - 1] + 1).tolist()]
+    starts = [step for start, end in itertools.pairwise(ends) for step in range(start, end, most)]
+    return [_chunk(samples, start, end, examples) for start, end in itertools.pairwise([*starts, steps])]
 
 
-def _chunk(samples: SamplingPlan, start: int, end: int, examples: np.ndarray | None) -> Chunk:
-    """Return the steps from one evaluation to another."""
-    evaluations = samples.evaluation_steps[start:end]
-    first = 0 if start == 0 else int(samples.evaluation_steps[start - 1]) + 1
-    batches = samples.batches[first : int(evaluations[-1]) + 1]
-    validation = samples.validation[start:end] if len(samples.validation) > 1 else samples.validation
+def _chunk(samples: SamplingPlan, first: int, end: int, examples: np.ndarray | None) -> Chunk:
+    """Return the steps from one to another."""
+    evaluated = slice(*np.searchsorted(samples.evaluation_steps, (first, end)).tolist())
+    evaluations, batches = samples.evaluation_steps[evaluated], samples.batches[first:end]
+    validation = samples.validation
+    if not len(evaluations):
+        validation = validation[:1, :0]
+    elif len(validation) > 1:
+        validation = validation[evaluated]
     after = (evaluations - first + 1).astype(np.int32)
     return Chunk(first, batches, validation, after, examples, _rows(examples, batches), _rows(examples, validation))
 
@@ -110,8 +118,11 @@ def with_bottlenecks(
     same = read(chunks[0].validation) if chunks[0].validation is chunks[-1].validation else None
     with ThreadPoolExecutor(1) as pool:
 
+        def held_out(chunk: Chunk) -> Any:
+            return same if same is not None and len(chunk.evaluated_after) else read(chunk.validation)
+
         def submit(chunk: Chunk) -> Future[tuple[Any, Any]]:
-            return pool.submit(lambda: (read(chunk.batches), read(chunk.validation) if same is None else same))
+            return pool.submit(lambda: (read(chunk.batches), held_out(chunk)))
 
         pending = submit(chunks[0])
         for chunk, following in zip(chunks, [*chunks[1:], None], strict=True):

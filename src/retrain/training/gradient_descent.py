@@ -52,6 +52,7 @@ class SgdTrainer:
         batch = np.empty((len(rows), self._weights.shape[1]), np.float32)
         logits, gradient = np.empty((len(rows), len(self._biases)), np.float32), np.empty_like(self._weights)
         evaluations: list[tuple[float, float, float, float]] = []
+        evaluated_after = set(chunk.evaluated_after.tolist())
         for step, batch_labels in enumerate(all_labels):
             self._read(chunk, vectors, step, out=batch)
             self._logits(batch, out=logits)
@@ -66,13 +67,13 @@ class SgdTrainer:
             multiply(logits.T, batch, out=gradient)
             self._weights -= gradient
             self._biases -= logits.sum(axis=0)
-            if step + 1 == chunk.evaluated_after[len(evaluations)]:
+            if step + 1 in evaluated_after:
                 self._logits(batch, out=logits)
                 validation = self._validate(chunk, held_out, len(evaluations), labels)
                 evaluations.append((*measure(logits, batch_labels), *validation))
         correct = (predictions == all_labels).mean(axis=1, dtype=np.float32)
         losses = (np.log(sums) - true_logits).mean(axis=1)
-        return np.stack([correct, losses], axis=1), np.array(evaluations, np.float32)
+        return np.stack([correct, losses], axis=1), np.array(evaluations, np.float32).reshape(-1, 4)
 
     def head(self) -> Head:
         """Return the head as it is now, on raw bottlenecks."""

@@ -81,13 +81,13 @@ def train(
     for chunk, vectors, held_out in with_bottlenecks(chunks, data.gather, scale, trainer.convert):
         per_step, per_evaluation = trainer.run(chunk, vectors, held_out, data.labels)
         head = trainer.head()
-        if not head.is_finite():
+        if not (head.is_finite() and _are_finite(per_step, per_evaluation, validated=bool(chunk.validation.size))):
             raise divergence("training", chunk.last_step, "--learning_rate", recipe.learning_rate)
         evaluations = _evaluations(chunk, per_evaluation)
         batch = data.gather(chunk.batches[-1]) if shared else np.asarray(vectors[-1])
         series = {"accuracy": per_step[:, 0], "cross_entropy": per_step[:, 1]}
         report(ChunkResult(chunk.first_step + np.arange(len(chunk.batches)), series, evaluations, head, batch))
-        is_best = [history.add(row) for row in evaluations][-1]
+        is_best = any([history.add(row) for row in evaluations][-1:])
         if is_best or plan.patience is None:
             kept = TrainedHead(head, chunk.last_step, scale)
         if history.should_stop:
@@ -95,10 +95,21 @@ def train(
     return replace(kept, history=history.evaluations)
 
 
+def _are_finite(per_step: np.ndarray, per_evaluation: np.ndarray, *, validated: bool) -> bool:
+    """Return whether a chunk's figures are finite: finite weights may still give logits that are not."""
+    figures = per_evaluation if validated else per_evaluation[:, :2]  # without validation images the others are NaN
+    return bool(np.isfinite(per_step).all() and np.isfinite(figures).all())
+
+
+def needs_no_tensorflow(recipe: HeadRecipe, weights: int) -> bool:
+    """Return whether numpy trains a head, whose last layer on bottlenecks would have so many weights."""
+    return recipe.is_plain_sgd and weights <= NUMPY_WEIGHTS
+
+
 def _trainer(
     scale: Standardisation, recipe: HeadRecipe, plan: TrainingPlan, *, class_count: int, shared: bool
 ) -> SgdTrainer | OptimizerTrainer:
-    if recipe.is_plain_sgd and class_count * len(scale.mean) <= NUMPY_WEIGHTS:
+    if needs_no_tensorflow(recipe, class_count * len(scale.mean)):
         return SgdTrainer(scale, class_count=class_count, learning_rate=recipe.learning_rate)
     return OptimizerTrainer(scale, recipe, class_count=class_count, shared=shared, steps=plan.steps, seed=plan.seed)
 

@@ -73,7 +73,8 @@ class JointTraining:
     ) -> History:
         """Train, leave the best weights in place, and return all evaluations; the first, step -1, is before training.
 
-        The checkpoint is removed in the end. `report` gets every evaluation, those of an interrupted run first.
+        The checkpoint stays, so that a training that is complete is not repeated. `report` gets every evaluation, those
+        of an interrupted run first.
 
         Raises:
             TrainingError: The weights are no longer finite.
@@ -99,7 +100,6 @@ class JointTraining:
                     report(history.evaluations[-1])
                     sums = np.zeros(3)
         _assign(self._trained, best)
-        checkpoint.delete()
         return history
 
     def _start(self, data: FineTuningData) -> FineTuningState:

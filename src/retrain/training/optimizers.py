@@ -104,10 +104,13 @@ class OptimizerTrainer:
         """Train the steps of one chunk, and return what was measured, as `SgdTrainer.run` does."""
         import tensorflow as tf
 
-        rows = (chunk.batch_rows, chunk.validation_rows, chunk.evaluated_after)
+        count = len(chunk.evaluated_after)
+        # The compiled loop ends with an evaluation; that of a chunk without any is dropped.
+        after = chunk.evaluated_after if count else np.array([len(chunk.batches)], np.int32)
+        rows = (chunk.batch_rows, chunk.validation_rows, after)
         arrays = (*rows, labels[chunk.batches], labels[chunk.validation], chunk.first_step)
         per_step, per_evaluation = self._run(vectors, held_out, *map(tf.constant, arrays))
-        return per_step.numpy(), per_evaluation.numpy()
+        return per_step.numpy(), per_evaluation.numpy()[:count]
 
     def head(self) -> Head:
         """Return the head as it is now, on raw bottlenecks."""
