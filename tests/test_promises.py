@@ -1,6 +1,7 @@
 """What exists in the world and must go on working: fingerprints, keys of files, checkpoints of interrupted runs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from retrain.data.distortions import Distortions
 from retrain.data.split import Split
 from retrain.graphs.freezing import FrozenGraph
 from retrain.head import Head, Layer
-from retrain.metadata import Metadata
+from retrain.metadata import Metadata, TrainingSplit
 from retrain.preprocessing import InputSpec
 from retrain.training.checkpoints import identity_of
 from retrain.training.recipe import FineTuningPlan, HeadRecipe
@@ -55,6 +56,11 @@ def test_metadata_keep_their_flat_keys():
         '"tensorflow_version": "2.21", "test_accuracy": 0.5, "width": 2}'
     )
     assert Metadata.from_json(metadata.to_json()) == metadata
+    split = TrainingSplit(10, 12.5, folders=True).with_contents([b"photo and more"], "tag/0/0")
+    assert (
+        '"split": {"contents": "cGhvdG8=", "copy": "tag/0/0", "folders": true, "testing": 12.5, "validation": 10}'
+        in replace(metadata, split=split).to_json()
+    )
 
 
 def test_a_backbone_that_is_frozen_already_is_read_by_its_flat_keys(tmp_path):
