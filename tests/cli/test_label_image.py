@@ -80,6 +80,14 @@ def test_a_list_may_come_from_find_and_hold_names_of_any_encoding(graph, photos,
 
 
 @pytest.mark.slow
+def test_a_closed_standard_input_is_an_empty_list(graph, tmp_path):
+    script = Path(sys.executable).with_name("label_image")
+    done = subprocess.run(f"{script} --graph {graph} - <&-", shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
 def test_csv_holds_no_formulas_and_no_control_characters(graph, tmp_path):
     photo(tmp_path / "=a\x1b[31m.png", COLOURS["cyan"])
     (tmp_path / "+b.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 40)

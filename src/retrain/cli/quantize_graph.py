@@ -32,6 +32,7 @@ def main(arguments: Sequence[str]) -> int:
         )
     if not 1 <= args.bitdepth <= 16 or (args.mode == "weights" and args.bitdepth != 8):
         raise UsageError(f"--bitdepth is {args.bitdepth}; it must be 1 to 16, and 8 for --mode weights.")
+    flags.metadata_overrides(args)  # values that make no sense are refused before the work
     for name in _EIGHTBIT_FLAGS:
         if getattr(args, name) is not None:
             print(f"quantize_graph: --{name} goes with --mode eightbit only; ignored", file=sys.stderr)

@@ -89,8 +89,8 @@ def keras_optimizer(recipe: HeadRecipe, steps: int) -> Any:
 
 
 def divergence(what: str, step: int, flag: str, learning_rate: float) -> TrainingError:
-    """Return the error of a training whose weights are no longer finite at a step."""
+    """Return the error of a training whose weights or figures are no longer finite at a step."""
     return TrainingError(
-        f"the {what} diverged before step {step + 1}: its weights are NaN or infinite. "
+        f"the {what} diverged before step {step + 1}: its weights or figures are NaN or infinite. "
         f"Try a smaller {flag} than {learning_rate:g}."
     )
