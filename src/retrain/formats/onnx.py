@@ -76,7 +76,10 @@ def describe(path: Path) -> Metadata:
     session = _session(path)
     notes = session.get_modelmeta().custom_metadata_map
     if METADATA_NOTE in notes:
-        return Metadata.from_json(notes[METADATA_NOTE])
+        try:
+            return Metadata.from_json(notes[METADATA_NOTE])
+        except ValueError as error:
+            raise GraphError(f"{path} has damaged metadata ({first_line(error)}).") from error
     image, outputs = session.get_inputs()[0], session.get_outputs()
     # Some give the class itself before the scores.
     scores = [each for each in outputs if each.type in _TYPES and len(each.shape or (0, 0)) == 2]
