@@ -162,10 +162,17 @@ class Store:
         The names are from `index_name`; the more sorted they are, the faster.
         """
         self._map()
+        sums = self._sums.tolist()  # a list is three times as fast as an array for a million rows
         remaining = iter(names)
         while encoded := [os.fsencode(name) for name in itertools.islice(remaining, _NAMES_AT_ONCE)]:
             records = self._records(folder, encoded)
-            yield from map(records.get, encoded)
+            for name in encoded:
+                if (record := records.get(name)) is None:
+                    yield None
+                    continue
+                row, checksum, reason, decoder, size, modified, changed = record
+                whole = row is None or (type(row) is int and 0 <= row < len(sums) and sums[row] == checksum)
+                yield FileRecord(Stamp(size, modified, changed), row, reason, decoder) if whole else None
 
     def _add_columns(self) -> None:
         """Give an index of an earlier version the columns that it lacks; its rows have the checksums that they have."""
@@ -183,22 +190,14 @@ class Store:
         there = isinstance(row, int) and 0 <= row < len(self._sums)
         return int(self._sums[row]) if there else None
 
-    def _proves(self, row: Any, checksum: Any) -> bool:
-        """Return whether a row has the checksum that the index says."""
-        return checksum is not None and self._checksum_of(row) == checksum
-
-    def _records(self, folder: Path, encoded: Sequence[bytes]) -> dict[bytes, FileRecord]:
+    def _records(self, folder: Path, encoded: Sequence[bytes]) -> dict[bytes, tuple[Any, ...]]:
         with _store_errors(self.folder):
             rows = self._index.execute(
-                "SELECT name, size, modified, changed, row, reason, checksum, decoder FROM files"
+                "SELECT name, row, checksum, reason, decoder, size, modified, changed FROM files"
                 " WHERE folder = ? AND name BETWEEN ? AND ?",
                 (self._folder_id(folder), min(encoded), max(encoded)),
             )
-            return {
-                name: FileRecord(Stamp(*stamp), row, reason, decoder)
-                for name, *stamp, row, reason, checksum, decoder in rows
-                if row is None or self._proves(row, checksum)
-            }
+            return {row[0]: row[1:] for row in rows}
 
     def find(self, key: bytes) -> int | None:
         """Return the row of a key, None where the store has none, or has lost it."""
@@ -210,7 +209,8 @@ class Store:
         hit = self._index.execute("SELECT row, checksum FROM vectors WHERE key = ?", (key[:KEY_BYTES],)).fetchone()
         if hit and self._checksum_of(hit[0]) is None:  # perhaps written since
             self._map()
-        return hit if hit and self._proves(*hit) else (None, None)
+        proven = hit and hit[1] is not None and hit[1] == self._checksum_of(hit[0])
+        return hit if proven else (None, None)
 
     def keys(self, rows: np.ndarray) -> list[bytes]:
         """Return the keys of rows int64 [n], `KEY_BYTES` each, in no order."""
