@@ -98,14 +98,30 @@ def test_graphs_that_others_exported_years_ago_are_read(codelab_data, name):
 def test_a_pipe_is_never_opened_as_a_model(tmp_path, name):
     os.mkfifo(tmp_path / name)
     for read in (model_loading.load, model_loading.describe, model_loading.file_to_load):
-        with pytest.raises(GraphError, match="is a pipe or a device, which is not read. Give --graph a file"):
+        with pytest.raises(GraphError, match="is not a regular file, and is not read. Give --graph another"):
             read(tmp_path / name)
 
 
 def test_a_pipe_is_never_opened_as_labels(graph, tmp_path):
     os.mkfifo(tmp_path / "labels.txt")
-    with pytest.raises(GraphError, match="Give --labels a file"):
-        model_loading.load(graph, labels=tmp_path / "labels.txt")
+    (tmp_path / "large.txt").touch()
+    os.truncate(tmp_path / "large.txt", 2**40)
+    for name in ("labels.txt", "large.txt"):
+        with pytest.raises(GraphError, match="Give --labels another"):
+            model_loading.load(graph, labels=tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["saved_model.pb", "retrain.json"])
+def test_a_pipe_in_the_folder_of_a_saved_model_is_never_opened(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(GraphError, match=f"{name} is not a regular file"):
+        model_loading.load(tmp_path)
+
+
+def test_a_pipe_beside_a_graph_is_never_opened(both):
+    both.with_suffix(".tflite").unlink()
+    os.mkfifo(both.with_suffix(".tflite"))
+    assert model_loading.file_to_load(both) == both
 
 
 def test_labels_of_a_model_that_is_silent_on_its_classes_are_counted_at_the_first_answer(tmp_path):
