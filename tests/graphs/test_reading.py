@@ -86,3 +86,45 @@ def test_a_file_that_is_no_graph_is_one_clear_error(tmp_path, content):
 def test_a_missing_graph_is_named(tmp_path):
     with pytest.raises(GraphError, match="cannot read the graph .*gone.pb"):
         reading.read_graph(tmp_path / "gone.pb")
+
+
+def small(tf):
+    return tf.nn.softmax(tf.compat.v1.placeholder(tf.float32, [None, 2], name="x"), name="out")
+
+
+def test_a_graph_of_more_nodes_than_any_network_is_refused():
+    made = graph_def(small)
+    for number in range(reading.MAX_NODES):
+        made.node.add(name=f"n{number}", op="Identity").input[:] = [f"n{number - 1}" if number else "out"]
+    with pytest.raises(GraphError, match=r"^g is refused: it has 100,00\d nodes"):
+        reading.check_pure(made, name="g")
+
+
+def test_two_nodes_of_one_name_are_damage():
+    made = graph_def(small)
+    made.node.add().CopyFrom(made.node[0])
+    with pytest.raises(GraphError, match="^g is damaged: it has two nodes named 'x'"):
+        reading.check_pure(made, name="g")
+
+
+@pytest.mark.parametrize("calls", [{"f0": ["f0"]}, {f"f{n}": [f"f{n + 1}"] * 4 for n in range(12)}])
+def test_functions_that_write_out_to_a_bomb_are_refused(calls):
+    made = graph_def(small)
+    for name, called in {**calls, f"f{len(calls)}": []}.items():
+        if name not in {function.signature.name for function in made.library.function}:
+            function = made.library.function.add()
+            function.signature.name = name
+            for number, other in enumerate(called):
+                function.node_def.add(name=f"c{number}", op="PartitionedCall").attr["f"].func.name = other
+    made.node.add(name="call", op="PartitionedCall").attr["f"].func.name = "f0"
+    with pytest.raises(
+        GraphError, match=r"^g is refused: its functions (call themselves|write out to 22,\d+,\d+ nodes)"
+    ):
+        reading.check_pure(made, name="g")
+
+
+def test_a_tensor_that_would_fill_the_memory_is_refused():
+    with pytest.raises(GraphError, match="^g is refused: its node 'all' fills more than"):
+        reading.check_pure(
+            graph_def(lambda tf: tf.raw_ops.Fill(dims=[2, 2_000_000_000], value=1.0, name="all")), name="g"
+        )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from retrain.errors import GraphError, first_line, plural
+from retrain.errors import GraphError, RetrainError, first_line, plural
 from retrain.head import Head, softmax
 from retrain.metadata import Metadata
 from retrain.preprocessing import InputSpec
@@ -61,7 +61,13 @@ class Classifier:
 
     def _rows(self, pixels: np.ndarray) -> np.ndarray:
         """Return the scores as float32 [N, C], checked against the labels."""
-        scores, count, labels = np.asarray(self.scores(pixels)), len(pixels), self.metadata.labels
+        try:
+            scores = np.asarray(self.scores(pixels))
+        except RetrainError:
+            raise
+        except Exception as error:  # the runtimes raise anything on damaged models
+            raise does_not_run(self.path, pixels.shape, error) from error
+        count, labels = len(pixels), self.metadata.labels
         if scores.dtype.kind in "biuSUO":
             raise GraphError(
                 f"{self.path} gives {scores.dtype} and no scores at {self.metadata.output}. Name another output with "

@@ -12,6 +12,7 @@ from retrain.graphs.detection import detect_input, detect_outputs
 from retrain.graphs.editing import strip_defaults
 from retrain.graphs.nodes import (
     GraphDef,
+    all_nodes,
     attribute,
     constant_node,
     copy_of,
@@ -24,6 +25,7 @@ from retrain.head import layer_names
 from retrain.metadata import METADATA_NODE, Metadata
 
 HEAD_SCOPE = "final_training_ops"  # what TensorFlow for Poets calls the last layer
+_LOOP_LIMIT = 20_000  # ms that a graph with loops may take for a batch
 HUB_HEAD_SCOPE = "final_retrain_ops"  # what the retrain.py of TF-Hub calls it
 _BOTTLENECK = "BottleneckInputPlaceholder"
 
@@ -134,7 +136,13 @@ class GraphModel(Classifier):
         with self._graph.as_default():
             tf.graph_util.import_graph_def(_without_fixed_batch(graph_def, metadata.input.node), name="")
         # A session runs any part of a graph at once; functions would have to be cut out of it first.
-        self._session = tf.compat.v1.Session(graph=self._graph)
+        config, self._options = tf.compat.v1.ConfigProto(), None
+        if any(node.op in ("While", "StatelessWhile", "NextIteration") for node in all_nodes(graph_def)):
+            # A loop may be endless. The limit does not hold where TensorFlow computes one while it optimises a graph.
+            self._options = tf.compat.v1.RunOptions(timeout_in_ms=_LOOP_LIMIT)
+            config.graph_options.optimizer_options.opt_level = -1
+            config.graph_options.rewrite_options.disable_meta_optimizer = True
+        self._session = tf.compat.v1.Session(graph=self._graph, config=config)
         image, output = self._tensor(metadata.input.node), self._tensor(metadata.output)
         if image.op.type == "Placeholder" and image.shape.rank is not None:
             check_image_shape(path, image.shape.as_list())
@@ -160,9 +168,8 @@ class GraphModel(Classifier):
 
         try:
             given = self._tensor(source)
-            result: np.ndarray = self._session.run(
-                self._tensor(target), {given: values.astype(given.dtype.as_numpy_dtype, copy=False)}
-            )
+            fed = {given: values.astype(given.dtype.as_numpy_dtype, copy=False)}
+            result: np.ndarray = self._session.run(self._tensor(target), fed, options=self._options)
         except (ValueError, TypeError, tf.errors.OpError) as error:
             raise does_not_run(self.path, values.shape, error) from error
         return result

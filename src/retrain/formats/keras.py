@@ -21,6 +21,7 @@ from retrain.metadata import METADATA_FILE, Metadata
 from retrain.preprocessing import InputSpec, range_before
 
 INPUT = "image"
+_UNPACKED, _PACKED_AT_MOST = 2**28, 4  # bytes that any archive may have unpacked; how much larger a large one may get
 # Layers that leave the range of pixels as it is when a model answers, beside all Random... ones.
 _PASSING = "InputLayer Dropout GaussianNoise Identity Resizing CenterCrop ZeroPadding2D Cropping2D".split()
 
@@ -59,6 +60,7 @@ def build_model(graph_def: GraphDef, metadata: Metadata) -> Any:
 
 def describe(path: Path) -> Metadata:
     """Return the metadata of a Keras model, or else what its layers show."""
+    _check_size(path)
     try:
         with zipfile.ZipFile(path) as archive:
             if METADATA_FILE in archive.namelist():
@@ -79,6 +81,7 @@ def load_model(path: Path) -> Any:
     Raises:
         GraphError: Not a Keras model, or not one of one RGB image and of vectors.
     """
+    _check_size(path)
     try:
         model = open_model(path)
         shapes = [tensor.shape for tensor in model.inputs]
@@ -105,6 +108,18 @@ def open_model(path: Path) -> Any:
 
     objects = {"DepthwiseConv2D": DepthwiseConv2D} if path.suffix == ".h5" else None
     return keras.saving.load_model(path, objects, compile=False, safe_mode=True)
+
+
+def _check_size(path: Path) -> None:
+    """Refuse an archive whose files are far larger than itself, which would fill the memory."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > max(_UNPACKED, _PACKED_AT_MOST * path.stat().st_size):
+        raise GraphError(
+            f"{path} is refused: it unpacks to {unpacked:,} bytes. Use a model from a source that you trust."
+        )
 
 
 def pixel_range(model: Any) -> tuple[float, float] | None:

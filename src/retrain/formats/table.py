@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrain import files, outputs
-from retrain.errors import BackboneError, ExportError, RetrainError, UsageError
+from retrain.errors import BackboneError, ExportError, GraphError, RetrainError, UsageError, first_line
 from retrain.files import beside, check_writable
 from retrain.metadata import METADATA_FILE, Metadata
 from retrain.outputs import Output
@@ -56,7 +56,7 @@ class Format:
         Raises:
             GraphError: Not such a file, or refused.
         """
-        return self.function("describe")(path)  # type: ignore[no-any-return]
+        return self._guarded("describe", path)  # type: ignore[no-any-return]
 
     def load(self, path: Path, metadata: Metadata) -> "Classifier":
         """Return the classifier in a file; `metadata` come from `describe`, with the user's own values filled in.
@@ -64,7 +64,7 @@ class Format:
         Raises:
             GraphError: It does not run here, or lacks a node that the metadata name.
         """
-        return self.function("load")(path, metadata)  # type: ignore[no-any-return]
+        return self._guarded("load", path, metadata)  # type: ignore[no-any-return]
 
     def stats(self, path: Path) -> "ModelStats":
         """Return how many operations or layers of each kind a model has, and how many parameters.
@@ -72,11 +72,21 @@ class Format:
         Raises:
             GraphError: Not such a file, or refused.
         """
-        return self.function("stats")(path)  # type: ignore[no-any-return]
+        return self._guarded("stats", path)  # type: ignore[no-any-return]
 
     def function(self, name: str) -> Any:
         """Return a function of the format's module."""
         return getattr(importlib.import_module(f"retrain.formats.{self.module}"), name)
+
+    def _guarded(self, name: str, path: Path, *more: Any) -> Any:
+        """Return what a function of the module gives for a file; whatever a damaged one leads to is a GraphError."""
+        function = self.function(name)
+        try:
+            return function(path, *more)
+        except RetrainError:
+            raise
+        except Exception as error:  # the runtimes raise anything on damaged files, from ValueError to RecursionError
+            raise GraphError(f"{path} is damaged or no {self.kind} ({first_line(error)[:200]}).") from error
 
 
 FROZEN_GRAPH = Format("frozen TensorFlow graph", "frozen_graph")

@@ -1,10 +1,15 @@
 """Reads frozen graphs and SavedModels, and refuses what could do more than compute."""
 
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from retrain.errors import BackboneError, GraphError
-from retrain.graphs.nodes import GraphDef, all_nodes, needed_nodes, node_name
+from retrain.graphs.nodes import GraphDef, all_nodes, attribute, needed_nodes, node_name
 
 # Operations that only compute. Everything else (files, network, Python, queues, variables) is refused: a graph
 # from a stranger is a program, https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md
@@ -41,6 +46,12 @@ PURE_OPERATIONS = frozenset(
     TruncatedNormal UnravelIndex Unpack Where While Xdivy Xlogy ZerosLike
     """.split()
 )
+
+
+# The largest networks have a tenth of that; TensorFlow takes minutes and gigabytes beyond it.
+MAX_NODES = 100_000
+_MAX_EXPANDED = 1_000_000  # with every function written out where it is called
+_MAX_NUMBERS = 2**28  # in a tensor that is filled with one number
 
 
 def read_graph(path: Path) -> GraphDef:
@@ -90,6 +101,7 @@ def check_pure(graph_def: GraphDef, *, name: str, also: frozenset[str] = frozens
     Raises:
         GraphError: Names the first such operation and its node.
     """
+    _check_limits(graph_def, name)
     functions = {function.signature.name for function in graph_def.library.function}
     for node in all_nodes(graph_def):
         if node.op not in PURE_OPERATIONS and node.op not in also and node.op not in functions:
@@ -97,6 +109,62 @@ def check_pure(graph_def: GraphDef, *, name: str, also: frozenset[str] = frozens
                 f"{name} is refused: its node {node.name!r} is a {node.op} operation, and only operations that do "
                 f"nothing but compute are run. Use a graph from a source that you trust."
             )
+
+
+def _check_limits(graph_def: GraphDef, name: str) -> None:
+    """Refuse a graph that is too large for what it could be, or that names one node twice."""
+    names = [node.name for node in graph_def.node]
+    nodes, trust = sum(1 for _ in all_nodes(graph_def)), "Use a graph from a source that you trust."
+    if nodes > MAX_NODES:
+        raise GraphError(f"{name} is refused: it has {nodes:,} nodes, and {MAX_NODES:,} are the most. {trust}")
+    if len(set(names)) < len(names):
+        twice = next(each for each, count in Counter(names).items() if count > 1)
+        raise GraphError(f"{name} is damaged: it has two nodes named {twice!r}.")
+    try:
+        expanded = _expanded_size(graph_def)
+    except RecursionError as error:
+        raise GraphError(f"{name} is refused: its functions call themselves or each other too deep. {trust}") from error
+    if expanded > _MAX_EXPANDED:
+        raise GraphError(f"{name} is refused: its functions write out to {expanded:,} nodes. {trust}")
+    for node in _fills(graph_def):
+        raise GraphError(f"{name} is refused: its node {node.name!r} fills more than {_MAX_NUMBERS:,} numbers. {trust}")
+
+
+def _expanded_size(graph_def: GraphDef) -> int:
+    """Return how many nodes a graph has with its functions written out; RecursionError where one calls itself."""
+    bodies = {function.signature.name: function.node_def for function in graph_def.library.function}
+    sizes: dict[str, int] = {}
+
+    def size(nodes: Any) -> int:
+        return sum(1 + sum(of(called) for called in _called(node) if called in bodies) for node in nodes)
+
+    def of(function: str) -> int:
+        if function not in sizes:
+            sizes[function] = size(bodies[function])
+        return sizes[function]
+
+    return size(graph_def.node)
+
+
+def _called(node: Any) -> set[str]:
+    """Return the names of the functions that a node may call."""
+    values = node.attr.values()
+    listed = {each.name for value in values for each in value.list.func}
+    return {node.op} | listed | {value.func.name for value in values if value.HasField("func")}
+
+
+def _fills(graph_def: GraphDef) -> Iterator[Any]:
+    """Yield the nodes that fill or tile a tensor with a constant, far too large shape."""
+    import tensorflow as tf
+
+    constants = {node.name: node for node in graph_def.node if node.op == "Const"}
+    for node in graph_def.node:
+        if node.op in ("Fill", "BroadcastTo", "Tile") and len(node.input) > 1:
+            shape = constants.get(node_name(node.input[0 if node.op == "Fill" else 1]))
+            proto = attribute(shape, "value").tensor if shape is not None else tf.make_tensor_proto([1])
+            with contextlib.suppress(ValueError, TypeError):  # a damaged one, which TensorFlow will refuse
+                if np.prod(tf.make_ndarray(proto), dtype=float) > _MAX_NUMBERS:
+                    yield node
 
 
 # What a SavedModel needs beside pure operations to hold and restore its own variables.
@@ -138,8 +206,7 @@ def _check_saver(meta_graph: Any, folder: Path) -> None:
     writing = {f.signature.name for f in library if any(n.op in _WRITING_OPERATIONS for n in f.node_def)}
     saver = node_name(meta_graph.saver_def.save_tensor_name)
     for node in all_nodes(meta_graph.graph_def):
-        called = {node.op} | {value.func.name for value in node.attr.values() if value.HasField("func")}
-        if called & writing and node.name != saver:
+        if _called(node) & writing and node.name != saver:
             raise GraphError(f"{folder} is refused: its node {node.name!r} writes files.")
     for name in sorted(writing & set(meta_graph.object_graph_def.concrete_functions)):
         raise GraphError(f"{folder} is refused: its function {name!r} writes files.")

@@ -18,6 +18,7 @@ from retrain.preprocessing import Scaling
 NOTE = "TFLITE_METADATA"
 LABELS_FILE = "labels.txt"
 _IDENTIFIER = b"M001"
+_LARGEST_LABELS = 2**24  # bytes
 _PARSER = "1.0.0"  # the first version that knows all that is written here
 _RGB, _IMAGE, _NORMALIZATION, _AXIS_LABELS = 1, 2, 1, 2  # values of enumerations and unions in the schema
 # Positions of fields in the tables of the schema; a union takes two, its type first.
@@ -110,8 +111,8 @@ def unpack(metadata: bytes, model: bytes) -> ClassifierMetadata:
 
 
 def _labels(model: bytes, name: str) -> tuple[str, ...]:
-    with zipfile.ZipFile(io.BytesIO(model)) as archive:
-        return decode_labels(archive.read(name))
+    with zipfile.ZipFile(io.BytesIO(model)) as archive, archive.open(name) as file:
+        return decode_labels(file.read(_LARGEST_LABELS))
 
 
 def _table(builder: Any, fields: int, values: dict[int, tuple[str, Any]]) -> int:
