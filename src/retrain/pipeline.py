@@ -347,7 +347,7 @@ def _say_what_was_written(chosen: Candidate, report: Report, terminal: Terminal)
 def _say_what_does_not_belong(chosen: Candidate, report: Report, written: WrittenGraph, terminal: Terminal) -> None:
     """Warn of files beside the graph that are of another training: of one at the same time, or of an earlier one."""
     graph = chosen.config.output_graph
-    if files.sha256_of(graph) != written.sha256:
+    if not graph.is_file() or files.sha256_of(graph) != written.sha256:
         terminal.warn(
             f"Another run wrote {graph} meanwhile: what lies beside it may be of either. Run one after another."
         )
