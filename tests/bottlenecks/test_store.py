@@ -193,7 +193,7 @@ def test_rows_of_an_earlier_version_stay_beside_new_ones(tmp_path):
         assert error.value.rows.tolist() == [2]
 
 
-def test_a_store_cut_short_is_missed_before_it_is_read_and_forgotten_in_one_search(tmp_path):
+def test_a_store_cut_short_is_missed_before_it_is_read_and_forgotten_without_a_search(tmp_path):
     count, kept = 50_000, 10_000
     vectors = np.arange(count, dtype=np.float32)[:, None]
     with Store(tmp_path / "s", dimension=1) as store:
@@ -206,12 +206,25 @@ def test_a_store_cut_short_is_missed_before_it_is_read_and_forgotten_in_one_sear
         assert store.find(key(kept)) is None
         with pytest.raises(DamagedVectorsError) as damage:
             store.read(np.arange(count))
-        searches = []
-        store._index.set_trace_callback(lambda line: searches.append(line) if line.startswith("DELETE") else None)
+        statements = []
+        store._index.set_trace_callback(statements.append)
         store.forget(damage.value.rows)
-        assert len(searches) <= 3
+        store.forget(np.array([1]))
+        assert statements == []  # no search, whatever the number of rows and of photos
+        store._index.set_trace_callback(None)
+        assert (store.find(key(1)), list(store.lookup(tmp_path, [names[1]]))) == (None, [None])
         assert (store.find(key(kept - 1)), store.find(key(kept))) == (kept - 1, None)
         assert list(store.lookup(tmp_path, [names[kept]])) == [None]
+
+
+def test_rows_of_an_empty_file_are_forgotten(store, tmp_path):
+    rows = np.array(store.put(tmp_path, [entry(i) for i in range(3)]))
+    os.truncate(store.folder / "checksums.u32", 0)
+    store.forget(rows)
+    with Store(store.folder, dimension=4) as again:
+        assert [again.find(key(i)) for i in range(3)] == [None] * 3
+        mended = again.put(tmp_path, [entry(i) for i in range(3)])
+        assert np.array_equal(again.read(np.array(mended)), np.stack([vector(i) for i in range(3)]))
 
 
 def test_a_row_that_another_run_forgets_meanwhile_is_no_row_and_is_not_recorded(store, tmp_path):

@@ -247,13 +247,12 @@ class Store:
         return vectors
 
     def forget(self, rows: np.ndarray) -> None:
-        """Drop rows from the index, so that their images are computed again."""
-        with _store_errors(self.folder), self._transaction():
-            self._index.execute("CREATE TEMP TABLE IF NOT EXISTS forgotten (row INTEGER PRIMARY KEY)")
-            self._index.executemany("INSERT OR IGNORE INTO forgotten VALUES (?)", zip(rows.tolist()))
-            for table in ("vectors", "files"):  # each is searched once, whatever the number of rows
-                self._index.execute(f"DELETE FROM {table} WHERE row IN (SELECT row FROM forgotten)")
-            self._index.execute("DELETE FROM forgotten")
+        """Take the checksums of rows int64 [n] away: nothing in the index finds them, and they are computed again."""
+        with _store_errors(self.folder):
+            count = self._checksums_path.stat().st_size // 4
+            if count:
+                sums = np.memmap(self._checksums_path, np.uint32, "r+", shape=(count,))
+                sums[rows[rows < count]] = 0
 
     def rename(self, folder: Path, names: Sequence[tuple[str, str]]) -> None:
         """Give the records of files of an image folder other names: pairs of an old and a new one."""
