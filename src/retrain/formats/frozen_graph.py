@@ -136,10 +136,12 @@ class GraphModel(Classifier):
         with self._graph.as_default():
             tf.graph_util.import_graph_def(_without_fixed_batch(graph_def, metadata.input.node), name="")
         # A session runs any part of a graph at once; functions would have to be cut out of it first.
-        config, self._options = tf.compat.v1.ConfigProto(), None
+        config = self._options = None
         if any(node.op in ("While", "StatelessWhile", "NextIteration") for node in all_nodes(graph_def)):
+            from tensorflow.core.protobuf import config_pb2
+
             # A loop may be endless. The limit does not hold where TensorFlow computes one while it optimises a graph.
-            self._options = tf.compat.v1.RunOptions(timeout_in_ms=_LOOP_LIMIT)
+            config, self._options = config_pb2.ConfigProto(), config_pb2.RunOptions(timeout_in_ms=_LOOP_LIMIT)
             config.graph_options.optimizer_options.opt_level = -1
             config.graph_options.rewrite_options.disable_meta_optimizer = True
         self._session = tf.compat.v1.Session(graph=self._graph, config=config)

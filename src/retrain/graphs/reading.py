@@ -161,10 +161,11 @@ def _fills(graph_def: GraphDef) -> Iterator[Any]:
     for node in graph_def.node:
         if node.op in ("Fill", "BroadcastTo", "Tile") and len(node.input) > 1:
             shape = constants.get(node_name(node.input[0 if node.op == "Fill" else 1]))
-            proto = attribute(shape, "value").tensor if shape is not None else tf.make_tensor_proto([1])
             with contextlib.suppress(ValueError, TypeError):  # a damaged one, which TensorFlow will refuse
-                if np.prod(tf.make_ndarray(proto), dtype=float) > _MAX_NUMBERS:
-                    yield node
+                if shape is not None:
+                    sides = tf.make_ndarray(attribute(shape, "value").tensor)
+                    if np.prod(sides, dtype=float) > _MAX_NUMBERS:
+                        yield node
 
 
 # What a SavedModel needs beside pure operations to hold and restore its own variables.
