@@ -6,7 +6,6 @@ from conftest import ROOT, command, photo
 
 from retrain.graphs import nodes, reading
 from retrain.inference import loading
-from retrain.metadata import TrainingSplit
 
 
 @pytest.fixture
@@ -50,21 +49,6 @@ def test_quantize_graph_writes_a_graph_that_classifies_and_prints_what_it_costs(
     assert after.startswith(f"{tmp_path}/r.pb: ")
     assert cost.startswith("Test accuracy 100.0% before, 100.0% after: +0.0% lost (N=")
     assert loading.load(tmp_path / "r.pb").metadata.test_accuracy is None
-
-
-@pytest.mark.slow
-def test_a_graph_that_is_rounded_in_place_is_measured_before_and_after(mean_colour_backbone, tmp_path):
-    graph = exported(mean_colour_backbone, tmp_path / "g.pb", split=TrainingSplit(0, 40))
-    for name, colour in (("red", (255, 0, 0)), ("green", (0, 255, 0)), ("blue", (0, 0, 255))):
-        for number in range(10):
-            photo(tmp_path / "photos" / name / f"{number}.png", colour, seed=number)
-    words = ["--mode=weights_rounded", "--bitdepth=1", f"--image_dir={tmp_path}/photos"]
-    apart = script("quantize_graph", f"--input={graph}", f"--output={tmp_path}/r.pb", *words)
-    same = script("quantize_graph", f"--input={graph}", f"--output={graph}", *words)
-    figures = [[line.partition(": ")[2] for line in done.stdout.splitlines()] for done in (apart, same)]
-    assert figures[0] == figures[1]
-    assert figures[0][0] != figures[0][1]
-    assert graph.read_bytes() == (tmp_path / "r.pb").read_bytes()
 
 
 @pytest.mark.slow

@@ -13,6 +13,8 @@ from retrain.cli.console import csv_cell
 NOISE = "F0000 00:00 the tensor has no shape"
 INTERRUPTED = "interrupted. Finished work is kept; run the same command again to resume."
 TERMINATED = INTERRUPTED.replace("interrupted", "terminated")
+# What is started in the background of a shell ignores Ctrl-C.
+HEEDED = "signal.signal(signal.SIGINT, signal.default_int_handler)"
 ANSWER = "The process ended unexpectedly. Its last messages:"
 
 
@@ -60,7 +62,7 @@ def test_of_much_noise_a_crash_shows_the_end(tmp_path):
         ("return 3", 3, []),
         ("from retrain.errors import UsageError; raise UsageError('no')", 2, ["program: no"]),
         ("raise KeyboardInterrupt", 130, ["", f"program: {INTERRUPTED}"]),
-        ("os.kill(os.getpid(), signal.SIGINT); signal.pause()", 130, ["", f"program: {INTERRUPTED}"]),
+        (f"{HEEDED}; os.kill(os.getpid(), signal.SIGINT); signal.pause()", 130, ["", f"program: {INTERRUPTED}"]),
         ("os.kill(os.getpid(), signal.SIGTERM); signal.pause()", 143, ["", f"program: {TERMINATED}"]),
     ],
 )

@@ -26,14 +26,14 @@ def main(arguments: Sequence[str]) -> int:
     graph = args.model or args.graph
     quieten(verbose=args.verbose)
     from retrain import files, outputs
-    from retrain.data.split import Split
+    from retrain.data.split import Split, SplitRule
     from retrain.evaluation.folder import evaluate, rule_of
     from retrain.inference import loading as model_loading
     from retrain.terminal import Terminal
 
     overrides = flags.metadata_overrides(args)
     percentages = args.validation_percentage, args.testing_percentage
-    rule_of(overrides, *percentages)  # refuses nonsense before the model is read
+    SplitRule(*(each or 0 for each in percentages))  # refuses nonsense before the model is read
     if args.predictions:
         written = outputs.Output(args.predictions, "--predictions", outputs.PREDICTIONS)
         outputs.check([written], {"--graph": graph, "--labels": args.labels, "--image_dir": args.image_dir})

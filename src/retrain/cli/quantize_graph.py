@@ -52,16 +52,13 @@ def main(arguments: Sequence[str]) -> int:
         "weights_rounded": lambda: quantization.round_weights(graph, bits=args.bitdepth),
     }.get(args.mode, lambda: quantization.round_layers(graph, bits=args.bitdepth))()
     rewritten = frozen_graph.without_accuracy(rewritten)
-    # Output and input may be one file, which is looked at before it is written to.
-    sizes = [_size_text(args.input)]
-    before = _evaluate(args.input, args) if args.image_dir else None
     files.write_result(args.output, rewritten.SerializeToString(deterministic=True))
-    sizes.append(_size_text(args.output))
     if args.print_nodes and args.print_nodes not in ("False", "false", "0"):
         print("\n".join(printable(f"{node.name} {node.op}") for node in rewritten.node))
-    print("\n".join(map(printable, sizes)))
-    if before:
-        _print_cost(before, _evaluate(args.output, args))
+    for path in (args.input, args.output):
+        print(printable(_size_text(path)))
+    if args.image_dir:
+        _print_cost(_evaluate(args.input, args), _evaluate(args.output, args))
     return console.DONE
 
 
