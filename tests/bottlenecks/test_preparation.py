@@ -94,7 +94,7 @@ def test_what_killed_runs_left_goes_with_the_next_run_that_is_alone(tmp_path, me
     other.mkdir()
     fcntl = pytest.importorskip("fcntl")
     with ExitStack() as first:
-        lock = os.open(tmp_path / "bottlenecks", os.O_RDONLY)  # as another process that works there
+        lock = os.open(store, os.O_RDONLY)  # as another process that works there
         first.callback(os.close, lock)
         fcntl.flock(lock, fcntl.LOCK_SH)
         with ExitStack() as second:

@@ -119,8 +119,8 @@ def _remove_left_overs(folder: Path, opened: ExitStack) -> None:
     if fcntl is None:
         return
     with suppress(OSError):  # a disk that may only be read, or that has no locks
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder.parent, os.O_RDONLY)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY)
         opened.callback(os.close, lock)
         with suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
