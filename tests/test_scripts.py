@@ -81,6 +81,7 @@ def test_make_help_lists_every_target():
     assert [line.split()[1] for line in shown.splitlines()] == targets
 
 
+@pytest.mark.slow
 def test_make_clean_removes_what_retrain_wrote_and_nothing_else(tmp_path, mean_colour_backbone):
     shutil.copy(ROOT / "Makefile", tmp_path)
     colour_folder(tmp_path / "photos", per_class=6)

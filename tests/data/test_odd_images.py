@@ -231,6 +231,7 @@ def test_pillows_answer_is_ours(name):
 
 
 @pytest.mark.parametrize("name", [*READ, *BY_HAND])
+@pytest.mark.slow
 def test_pillows_answer_is_the_graphs(name):
     right = expected(name)
     found = graph_decoder(*right.shape[:2])([data_of(name)]).numpy()[0]
@@ -238,6 +239,7 @@ def test_pillows_answer_is_the_graphs(name):
 
 
 @pytest.mark.parametrize("name", REFUSED_IN_GRAPH)
+@pytest.mark.slow
 def test_what_tensorflow_does_not_decode_is_refused_by_name(name):
     import tensorflow as tf
 

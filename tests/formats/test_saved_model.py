@@ -63,6 +63,7 @@ def corners(folder):
     return saved_model.ImageFileModel(folder / "corner"), frozen_graph.load(path, source.metadata)
 
 
+@pytest.mark.slow
 def test_photos_stand_upright_as_their_exif_says(tmp_path):
     serve, frozen = corners(tmp_path)
     seen = set()
@@ -141,6 +142,7 @@ def test_our_own_saved_model_passes_the_allow_list(saved):
     assert reading.read_saved_model(saved[0]).meta_graphs
 
 
+@pytest.mark.slow
 def test_the_folder_is_replaced_whole_and_only_if_it_is_ours(saved, tmp_path):
     for _ in range(2):
         saved_model.write(export_source(saved[1]), tmp_path / "saved")
@@ -152,6 +154,7 @@ def test_the_folder_is_replaced_whole_and_only_if_it_is_ours(saved, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "variables/mine.npy", "assets/labels.txt", "variables/a/b"])
+@pytest.mark.slow
 def test_a_file_that_the_user_put_into_the_folder_is_not_lost(saved, tmp_path, name):
     folder = tmp_path / "saved"
     saved_model.write(export_source(saved[1]), folder)
