@@ -1,6 +1,7 @@
 """The values that all formats share: a loaded classifier, its statistics, and the classifier to be written."""
 
 import functools
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ _GIVE_PROBABILITIES = ("softmax", "sigmoid", "logistic")
 _GIVE_LOGITS = ("matmul", "biasadd", "conv2d", "conv_2d", "fully_connected", "dense")
 
 
-class Classifier:
+class Classifier(ABC):
     """A loaded model with its metadata, in the file `path`.
 
     `class_count` is the number of scores, None where the file does not say it; `last_operation` is what gives them,
@@ -39,9 +40,9 @@ class Classifier:
         """
         return as_probabilities(self._rows(pixels), logits=self.gives_logits, binary=self._is_binary)
 
+    @abstractmethod
     def scores(self, pixels: np.ndarray) -> np.ndarray:
         """Return what the model itself gives for images uint8 [N, H, W, 3]."""
-        raise NotImplementedError
 
     @functools.cached_property
     def gives_logits(self) -> bool:
