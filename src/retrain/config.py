@@ -219,6 +219,13 @@ class RetrainConfig:
         Rule(lambda std: not scaling_problem(std, divides=True), "pixels are divided by it; 1 leaves them as they are"),
     )
 
+    max_file_size: int | None = _setting(
+        None,
+        "largest file that is read, 2G say, instead of 1G for an image, 4G for one of a model, and 64M for labels",
+        "BYTES",
+        _at_least(1, 2**62),
+    )
+
     print_misclassified_test_images: bool = _setting(
         False, "list the misclassified test photos with predicted class and score", group="messages"
     )

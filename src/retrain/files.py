@@ -16,6 +16,7 @@ from pathlib import Path
 
 from retrain.errors import ExportError
 
+MODEL_BYTES = 2**32  # of one file of a model or of weights; the largest networks have a little less
 _KEPT_NAME = 50  # characters of a name that a draft's begins with: names have limits, and drafts' are longer
 _DAY = 86400.0
 
@@ -187,8 +188,8 @@ def size_of(path: Path) -> int:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
+    """Return the hexadecimal SHA-256 of a file; OSError as from `open_regular`."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -219,14 +220,50 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
         OSError: It cannot be read, is no regular file, or is larger.
     """
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > limit:
-            raise OSError(errno.EFBIG, f"{size:,} bytes, and at most {limit:,} are read", os.fspath(path))
-        parts = []
-        while size > 0 and (part := file.read(size)):
-            parts.append(part)
-            size -= len(part)
+        return read_opened(file, path, limit)
+
+
+def read_opened(file: io.FileIO, path: str | os.PathLike[str], limit: int) -> bytes:
+    """Return the rest of a file that `open_regular` opened, as `read_regular` does; `path` is for errors."""
+    size = _checked_size(os.fstat(file.fileno()), path, limit) - file.tell()
+    parts = []
+    while size > 0 and (part := file.read(size)):
+        parts.append(part)
+        size -= len(part)
     return b"".join(parts)
+
+
+def check_file(path: str | os.PathLike[str], limit: int) -> None:
+    """Refuse a file before a library opens it by its name.
+
+    Raises:
+        OSError: It is not there, is no regular file, or has more than `limit` bytes.
+    """
+    status = os.stat(path)  # noqa: PTH116
+    check_regular(status, path)
+    _checked_size(status, path, limit)
+
+
+_largest: int | None = None  # bytes
+
+
+def bound_reading(largest: int | None) -> None:
+    """Let the files that this process reads from now on have `largest` bytes; None: as many as their kind may have."""
+    global _largest
+    _largest = largest
+
+
+def reading_bound() -> int | None:
+    """Return what `bound_reading` was given last."""
+    return _largest
+
+
+def _checked_size(status: os.stat_result, path: str | os.PathLike[str], limit: int) -> int:
+    size, most = status.st_size, limit if _largest is None else _largest
+    if size > most:
+        problem = f"{size:,} bytes, and at most {most:,} are read: --max_file_size raises that"
+        raise OSError(errno.EFBIG, problem, os.fspath(path))
+    return size
 
 
 def check_regular(status: os.stat_result, path: str | os.PathLike[str]) -> None:

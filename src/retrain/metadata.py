@@ -19,7 +19,7 @@ from retrain.preprocessing import InputSpec, Scaling
 METADATA_NODE = "retrain_metadata"  # the constant node of a graph that holds its metadata
 METADATA_NOTE = "RETRAIN_METADATA"  # the same in a LiteRT model and in an ONNX model
 METADATA_FILE = "retrain.json"  # the same in a SavedModel's folder and in a .keras file
-_MAX_LABELS_BYTES = 2**26
+LABELS_BYTES = 2**26  # that a labels file may have
 _KEY_BYTES = 5  # of a photo's hash: one of a million others has the same as one of a million
 _NUMBERED = re.compile(r"(\d+)(?:\s*([:,\t])\s*|\s+)(\S.*)")
 
@@ -184,7 +184,7 @@ def read_labels(path: Path, *, own: bool = False) -> tuple[str, ...]:
         GraphError: The file cannot be read.
     """
     try:
-        return decode_labels(read_regular(path, _MAX_LABELS_BYTES), own=own)
+        return decode_labels(read_regular(path, LABELS_BYTES), own=own)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "it is neither UTF-8 nor UTF-16"
         raise GraphError(f"cannot read the labels file {path}: {reason}. Name the right one with --labels.") from error

@@ -111,7 +111,7 @@ def _check_old(output: Output) -> None:
 
 
 def _start(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with files.open_regular(path) as file:
         return file.read(_START)
 
 

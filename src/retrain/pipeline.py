@@ -67,6 +67,7 @@ def retrain(
         RetrainError: The user can fix it and run again; nothing that was finished is lost.
     """
     terminal = terminal or Terminal(quiet=True)
+    files.bound_reading(config.max_file_size)
     if config.tfhub_module and choices and "architecture" in choices:
         raise UsageError("--tfhub_module takes the place of --architecture, which has several values. Leave one out.")
     trials = sweep.trials(choices or {})
@@ -138,6 +139,7 @@ def layers(config: RetrainConfig) -> list[str]:
         RetrainError: No such network, or one that is frozen.
     """
     check(config)
+    files.bound_reading(config.max_file_size)
     families.check_trainable(_spec(config))  # before anything is downloaded
     source = families.locate(_spec(config), WeightsRequest(config.model_dir, config.weights, config.random_seed))
     return trainable_layers.list_layers(families.trainable_network(source).model)

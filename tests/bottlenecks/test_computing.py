@@ -173,7 +173,7 @@ def test_a_rejection_is_remembered_until_the_file_changes(folder, store):
 
 
 @pytest.mark.parametrize("batched", [False, True])
-@pytest.mark.parametrize("where", ["PIL.Image.Image.resize", "numpy.asarray", "os.read"])
+@pytest.mark.parametrize("where", ["PIL.Image.Image.resize", "numpy.asarray", "os.open"])
 @pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOMEM, "Cannot allocate memory")])
 def test_a_reason_that_lies_with_the_machine_is_not_remembered(folder, store, monkeypatch, batched, where, error):
     real, times = pydoc.locate(where), iter(range(10**6))

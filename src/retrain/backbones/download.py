@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from retrain.errors import DownloadError
-from retrain.files import sha256_of
+from retrain.files import check_regular, open_regular, sha256_of
 
 ATTEMPTS = 3
 TIMEOUT_SECONDS = 30
@@ -73,7 +73,10 @@ def fetch(
 
 def _receive(url: str, part: Path, advance: Callable[[int, int], None]) -> bool:
     """Append what is missing to `part`; return whether it then has the announced length."""
-    have = part.stat().st_size if part.exists() else 0
+    have = 0
+    if part.exists():
+        check_regular(part.stat(), part)  # a pipe would wait for a reader
+        have = part.stat().st_size
     request = urllib.request.Request(url, headers={"User-Agent": "retrain"})  # the URLs are ours
     if have:
         request.add_header("Range", f"bytes={have}-")
@@ -101,7 +104,7 @@ def _defect(path: Path, name: str, sha256: str | None) -> str:
         return f"wrong SHA-256 {actual} (expected {sha256})"
     if name.endswith((".tgz", ".tar.gz")):
         try:
-            with tarfile.open(path, "r:gz") as archive:
+            with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:gz") as archive:
                 for _ in archive:
                     pass
         except (tarfile.TarError, EOFError, OSError, zlib.error):

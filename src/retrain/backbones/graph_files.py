@@ -7,6 +7,7 @@ from pathlib import Path
 from retrain.backbones.catalogue import BackboneSpec
 from retrain.backbones.sources import BackboneSource, WeightsRequest, from_path
 from retrain.errors import BackboneError, RetrainError, first_line
+from retrain.files import MODEL_BYTES, open_regular
 from retrain.graphs import freezing, reading
 from retrain.graphs.detection import detect_bottleneck, detect_input
 from retrain.graphs.freezing import FrozenGraph
@@ -57,9 +58,11 @@ def _freeze(source: BackboneSource, graph_def: GraphDef) -> FrozenGraph:
 def _member(archive: Path, member: str) -> bytes:
     """Return one file of a .tgz, without unpacking the others anywhere."""
     try:
-        with tarfile.open(archive, "r:gz") as opened:
+        with open_regular(archive) as file, tarfile.open(fileobj=file, mode="r:gz") as opened:
             for entry in opened:
                 content = opened.extractfile(entry) if entry.name.rsplit("/", 1)[-1] == member else None
+                if content and entry.size > MODEL_BYTES:
+                    raise BackboneError(f"{member} in the archive {archive} is refused: it has {entry.size:,} bytes.")
                 if content:
                     return content.read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:

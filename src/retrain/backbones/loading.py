@@ -10,11 +10,12 @@ from pathlib import Path
 from retrain.backbones import families
 from retrain.backbones.sources import BackboneSource
 from retrain.errors import BackboneError
-from retrain.files import sha256_of, write_atomically
+from retrain.files import read_regular, sha256_of, write_atomically
 from retrain.graphs.freezing import FrozenGraph
 from retrain.preprocessing import InputSpec
 
 _DESCRIPTION = "backbone.json"
+_TEXT_BYTES = 2**20  # that the description or a checksum may have
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def is_whole(path: Path) -> bool:
     """
     try:
         found = sha256_of(path)
-        written = _checksum_path(path).read_bytes() if _checksum_path(path).exists() else None
+        written = read_regular(_checksum_path(path), _TEXT_BYTES) if _checksum_path(path).exists() else None
     except OSError:
         return False
     if written is None:
@@ -119,7 +120,7 @@ def _read(folder: Path) -> Backbone | None:
     if not is_whole(folder / _DESCRIPTION):
         return None
     try:
-        row = json.loads((folder / _DESCRIPTION).read_text())
+        row = json.loads(read_regular(folder / _DESCRIPTION, _TEXT_BYTES))
         spec = InputSpec(*(row[name] for name in ("source", "height", "width", "mean", "std")))
         backbone = Backbone(row["architecture"], folder / row["graph"], spec, row["target"], row["dimension"])
     except (OSError, ValueError, TypeError, KeyError):

@@ -7,9 +7,9 @@ calling thread runs it. The calling thread stores the vectors (writer).
 import contextlib
 import functools
 import hashlib
+import io
 import itertools
 import os
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,10 +24,10 @@ from retrain.backbones.runner import BackboneRunner
 from retrain.bottlenecks.store import Entry, Stamp, Store, index_name
 from retrain.data import decoding
 from retrain.data.distortions import Distortions
-from retrain.data.image_files import MAGIC_BYTES, has_image_magic
+from retrain.data.image_files import IMAGE_BYTES, MAGIC_BYTES, has_image_magic
 from retrain.data.variants import Distorter, Variant
 from retrain.errors import ImageError
-from retrain.files import open_regular
+from retrain.files import open_regular, read_opened
 
 BATCH = 32  # images that TensorFlow runs at once
 NO_DISTORTIONS = Distorter(Distortions(), 0)
@@ -36,8 +36,6 @@ _COMMIT_SECONDS = 0.05  # of finished work that a kill may lose, beside the imag
 _READ_AT_ONCE = 2**20
 _NO_STAMP = Stamp(-1, -1, -1)  # no file has it: whatever it is recorded with is looked at again by the next run
 _HEAD_BYTES = 2**16
-# Opening a named pipe would wait for a writer; on Windows, text mode would change bytes.
-_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _UNREADABLE = (OSError, ImageError, MemoryError)
 # Enters the keys of photos that version 0.1 decoded otherwise, and the names of files that may be such photos.
 _SECOND_DECODING = "\0decoding 2"
@@ -295,13 +293,9 @@ def read_photo(image_dir: Path, path: str) -> Photo:
     """Return a photo's file, or why it cannot be read."""
     stamp = _NO_STAMP
     try:
-        file = os.open(f"{image_dir}/{path}", _OPEN_FLAGS)
-        try:
-            status = os.fstat(file)
-            stamp = Stamp.of(status)
-            data = _read(file, status)
-        finally:
-            os.close(file)
+        with open_regular(f"{image_dir}/{path}") as file:
+            stamp = Stamp.of(os.fstat(file.fileno()))
+            data = _read(file, path)
     except _UNREADABLE as error:
         return Photo(stamp if _will_happen_again(error) else _NO_STAMP, reason=_reason(error))
     content = hashlib.sha256(data).digest()
@@ -370,14 +364,7 @@ def _will_happen_again(error: BaseException) -> bool:
     return isinstance(error, ImageError) and not ours
 
 
-def _read(file: int, status: os.stat_result) -> bytes:
+def _read(file: io.FileIO, path: str) -> bytes:
     """Return the content of an open file; of one that is no image, a film say, only its beginning."""
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError("not a regular file")
-    parts = [os.read(file, _READ_AT_ONCE)]
-    while sum(map(len, parts)) < status.st_size and has_image_magic(parts[0][:MAGIC_BYTES]):
-        more = os.read(file, _READ_AT_ONCE)
-        if not more:  # cut short since
-            break
-        parts.append(more)
-    return b"".join(parts)
+    start = file.read(_READ_AT_ONCE) or b""
+    return start + read_opened(file, path, IMAGE_BYTES) if has_image_magic(start[:MAGIC_BYTES]) else start

@@ -8,7 +8,10 @@ from typing import Self
 
 import numpy as np
 
+from retrain.files import read_regular
+
 STORE_FILE = "index.sqlite"  # in every store of ours, and in no folder of the original's
+_TEXT_BYTES = 2**24  # that a vector's file may have: a million numbers
 
 
 @dataclass
@@ -94,7 +97,7 @@ def _names(folder: Path) -> set[str]:
 def _read(file: Path) -> np.ndarray | None:
     """Return the numbers in a file, float32 [n]; None if they are not all finite numbers."""
     try:
-        vector = np.array(file.read_text("ascii").split(","), np.float32)
+        vector = np.array(read_regular(file, _TEXT_BYTES).decode("ascii").split(","), np.float32)
     except (OSError, ValueError):  # not text, or not numbers
         return None
     return vector if np.isfinite(vector).all() else None

@@ -13,10 +13,13 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="count_ops", description="Counts the operations of a frozen graph.")
     parser.add_argument("graph", type=Path)
     parser.add_argument("name", nargs="?", help="count only operations of this name or type, Conv2D for example")
+    flags.add_file_size(parser)
     args = flags.parse(parser, arguments)
     console.quieten(verbose=False)
+    from retrain import files
     from retrain.graphs import nodes, reading
 
+    files.bound_reading(args.max_file_size)
     names = [(node.name, node.op) for node in nodes.all_nodes(reading.read_graph(args.graph))]
     print(len(names) if args.name is None else sum(args.name in pair for pair in names))
     return console.DONE

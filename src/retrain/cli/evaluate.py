@@ -31,6 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     from retrain.inference import loading as model_loading
     from retrain.terminal import Terminal
 
+    files.bound_reading(args.max_file_size)
     overrides = flags.metadata_overrides(args)
     percentages = args.validation_percentage, args.testing_percentage
     SplitRule(*(each or 0 for each in percentages))  # refuses nonsense before the model is read

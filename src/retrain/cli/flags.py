@@ -1,6 +1,7 @@
 """The flags of `retrain`, `label_image` and `evaluate`, those of the originals included, and how they are parsed."""
 
 import argparse
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
@@ -98,6 +99,7 @@ def label_image_parser() -> argparse.ArgumentParser:
     )
     add("--link", action="store_true", help="make symbolic links there instead of copies")
     add("--describe", action="store_true", help="print what the model is and exit")
+    add_file_size(parser)
     _add_common(parser)
     return parser
 
@@ -124,6 +126,7 @@ def evaluate_parser() -> argparse.ArgumentParser:
         add(f"--{name}", type=float, help=text, metavar="PERCENT")
     add("--json", action="store_true", help="print one JSON object with all figures")
     add("--predictions", type=Path, help="write the prediction for each image as CSV", metavar="FILE")
+    add_file_size(parser)
     _add_common(parser)
     return parser
 
@@ -165,6 +168,12 @@ def add_graph_flags(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--input_width", type=int, help="width of the image", metavar="PIXELS")
     parser.add_argument("--input_mean", type=numbers, help=f"subtracted from pixels 0 to 255{_THREE}", metavar="MEAN")
     parser.add_argument("--input_std", type=numbers, help=f"divides pixels after that{_THREE}", metavar="STD")
+
+
+def add_file_size(parser: argparse._ActionsContainer) -> None:
+    """Add the flag that bounds the files which are read, as `files.bound_reading` does."""
+    (field,) = (each for each in fields(RetrainConfig) if each.name == "max_file_size")
+    _add_setting(parser, field, None)
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
@@ -213,6 +222,8 @@ def _add_setting(group: argparse._ActionsContainer, field: "Field[Any]", default
         group.add_argument(flag, nargs="+", action="extend", metavar=setting.metavar, help=text)
     elif field.name in ("input_mean", "input_std"):
         group.add_argument(flag, type=numbers, default=default, metavar=setting.metavar, help=text + _THREE)
+    elif field.name == "max_file_size":
+        group.add_argument(flag, type=byte_count, default=default, metavar=setting.metavar, help=text)
     elif field.name == "export":
         group.add_argument(flag, type=_names, default=default, metavar=setting.metavar, help=text)
     else:
@@ -251,6 +262,14 @@ def _add_common(parser: argparse._ActionsContainer) -> None:
         "--verbose", action="store_true", help="print details of the network, and TensorFlow's messages"
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+
+
+def byte_count(word: str) -> int:
+    """Return the number of bytes that a flag's value says: 500k, 64M or 2G, of 1024 each."""
+    match = re.fullmatch(r"([1-9]\d{0,17})([kKmMgG]?)[bB]?", word)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{word!r} is no number of bytes; give 500k, 64M or 2G, say")
+    return int(match[1]) << 10 * " kmg".index(match[2].lower() or " ")
 
 
 def numbers(word: str) -> float | tuple[float, ...]:

@@ -14,11 +14,14 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="graph_pb2tb", description="Writes a frozen graph for TensorBoard.")
     parser.add_argument("out_dir", type=Path, help="folder to pass to tensorboard --logdir")
     parser.add_argument("graph", type=Path)
+    flags.add_file_size(parser)
     args = flags.parse(parser, arguments)
     console.quieten(verbose=False)
+    from retrain import files
     from retrain.evaluation import tensorboard
     from retrain.graphs import reading
 
+    files.bound_reading(args.max_file_size)
     sketch = tensorboard.sketch(reading.read_graph(args.graph), scope="backbone")
     with tensorboard.Summaries(args.out_dir, runs=(".",)) as summaries:
         summaries.graph(sketch.SerializeToString())

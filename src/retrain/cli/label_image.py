@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from retrain.cli import flags, lean_tensorflow
 from retrain.cli.console import DONE, FAILED, csv_cell, quieten, run
 from retrain.errors import UsageError, printable
+from retrain.files import bound_reading
 
 if TYPE_CHECKING:
     from retrain.inference.prediction import Prediction
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     _check(args)
     overrides = flags.metadata_overrides(args)
     quieten(verbose=args.verbose)
+    bound_reading(args.max_file_size)
     if args.describe:
         from retrain.inference import description
 

@@ -42,6 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     from retrain.formats import table as formats
     from retrain.graphs import editing, quantization, reading
 
+    files.bound_reading(args.max_file_size)
     written = formats.graph_output(args.output, "--output")
     outputs.check([written], {"--input": args.input, "--labels": args.labels, "--image_dir": args.image_dir})
     graph = reading.read_graph(args.input)
@@ -84,11 +85,14 @@ def _parser() -> argparse.ArgumentParser:
     for name in _EIGHTBIT_FLAGS:
         add(f"--{name}", nargs="?", const="True", help=argparse.SUPPRESS)
     flags.add_graph_flags(parser)
+    flags.add_file_size(parser)
     return parser
 
 
 def _size_text(path: Path) -> str:
-    data = path.read_bytes()
+    from retrain import files
+
+    data = files.read_regular(path, files.MODEL_BYTES)
     return f"{path}: {len(data):,} bytes, {len(zlib.compress(data, 9)):,} compressed"
 
 

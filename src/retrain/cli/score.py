@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from retrain.cli import console, lean_tensorflow
+from retrain.data.image_files import read_image
 from retrain.errors import ExportError
+from retrain.files import bound_reading
 from retrain.formats import saved_model
 from retrain.formats.table import format_of
 from retrain.inference import loading as model_loading
@@ -21,6 +23,7 @@ _WARM_UP_RUNS, _TIMED_RUNS = 5, 30
 def main(arguments: Sequence[str]) -> int:
     """Save the probabilities to the .npy file that is named, print the milliseconds per image as JSON, and return 0."""
     request = json.load(sys.stdin)
+    bound_reading(request["max_file_size"])
     console.quieten(verbose=False)
     score = _score_encoded if request["encoded"] else _score
     probabilities, milliseconds = score(Path(request["model"]), [Path(image) for image in request["images"]])
@@ -45,8 +48,8 @@ def _score(model: Path, images: Sequence[Path]) -> tuple[np.ndarray, float]:
 def _score_encoded(model: Path, images: Sequence[Path]) -> tuple[np.ndarray, float]:
     """Return the same for a SavedModel that decodes the image files itself."""
     classify = saved_model.ImageFileModel(model)
-    rows = [classify(image.read_bytes()) for image in images]
-    samples = [image.read_bytes() for image in images[:_TIMED_RUNS]]
+    rows = [classify(read_image(image)) for image in images]
+    samples = [read_image(image) for image in images[:_TIMED_RUNS]]
     return np.stack(rows), _median_milliseconds(classify, samples)
 
 

@@ -1,6 +1,7 @@
 """`show_image`: shows photos with the names of those who took them."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -8,7 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from retrain.cli import console, flags
+from retrain.data.image_files import read_image
 from retrain.errors import ImageError, first_line, printable
+from retrain.files import bound_reading, read_regular
+from retrain.metadata import LABELS_BYTES
 
 _LICENCE = "LICENSE.txt"
 
@@ -17,7 +21,10 @@ def main(arguments: Sequence[str]) -> int:
     """Show each photo with its caption and return the exit code."""
     parser = argparse.ArgumentParser(prog="show_image", description="Shows photos with their captions.")
     parser.add_argument("images", nargs="+", type=Path)
-    for image in flags.parse(parser, arguments).images:
+    flags.add_file_size(parser)
+    args = flags.parse(parser, arguments)
+    bound_reading(args.max_file_size)
+    for image in args.images:
         show_image(image)
     return console.DONE
 
@@ -34,7 +41,8 @@ def show_image(image: str | Path) -> None:
     from PIL import Image
 
     try:
-        with Image.open(image) as opened:
+        data = read_image(Path(image))
+        with Image.open(io.BytesIO(data)) as opened:
             if "IPython" in sys.modules:
                 from IPython.display import display
 
@@ -58,7 +66,7 @@ def caption(image: Path) -> str:
         if not licence.is_file():
             continue
         name = image.absolute().relative_to(folder).as_posix()
-        for line in licence.read_text("utf-8", "replace").splitlines():
+        for line in read_regular(licence, LABELS_BYTES).decode("utf-8", "replace").splitlines():
             if line.startswith(f"{name} "):
                 return " - ".join(line.split(" - ")[:-1]) or line
     return image.name

@@ -15,7 +15,7 @@ JPEG_MAGIC = b"\xff\xd8\xff"
 MAGIC_BYTES = 12
 _MAGIC = (JPEG_MAGIC, b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 MAX_PIXELS = 2**30 // 12  # 89 million decoded pixels, Pillow's own limit: beyond it lie mistakes and attacks
-MAX_FILE_BYTES = 2**30  # of one image file, read into memory whole
+IMAGE_BYTES = 2**30  # that one image file may have, which is read into memory whole
 _OTHER_FORMATS = {b"ftyp" + brand: "HEIC" for brand in (b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1")}
 _OTHER_FORMATS |= {b"ftypavif": "AVIF", b"ftypavis": "AVIF", b"ftypcrx ": "CR3"}
 _OTHER_PHOTOS = frozenset(
@@ -52,9 +52,9 @@ def read_image(path: Path) -> bytes:
     """Return the content of an image file.
 
     Raises:
-        OSError: It cannot be read, is no regular file, or holds more than `MAX_FILE_BYTES`.
+        OSError: It cannot be read, is no regular file, or holds more than `IMAGE_BYTES` or `--max_file_size`.
     """
-    return read_regular(path, MAX_FILE_BYTES)
+    return read_regular(path, IMAGE_BYTES)
 
 
 def _head(path: Path) -> bytes:

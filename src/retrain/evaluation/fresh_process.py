@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from retrain.errors import ExportError
+from retrain.files import reading_bound
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ def score_file(model: Path, images: Sequence[Path], *, encoded: bool = False) ->
     Raises:
         ExportError: The process failed; says why.
     """
-    request = json.dumps({"model": str(model), "encoded": encoded, "images": [str(image) for image in images]})
+    row = {"model": str(model), "encoded": encoded, "images": [str(image) for image in images]}
+    request = json.dumps({**row, "max_file_size": reading_bound()})
     with TemporaryDirectory() as folder:
         out = Path(folder) / "probabilities.npy"
         # -P: a file named retrain.py in the current folder must not hide the package.

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from retrain.errors import GraphError, RetrainError, first_line, plural
+from retrain.files import MODEL_BYTES, check_file, read_regular
 from retrain.head import Head, softmax
 from retrain.metadata import Metadata
 from retrain.preprocessing import InputSpec
@@ -84,6 +85,30 @@ class Classifier(ABC):
     def for_thread(self) -> "Classifier":
         """Return a classifier for another thread: this one, unless it serves only one thread at a time."""
         return self
+
+
+def read_model(path: Path) -> bytes:
+    """Return the content of a model's file.
+
+    Raises:
+        GraphError: It cannot be read, is no regular file, or is too large.
+    """
+    try:
+        return read_regular(path, MODEL_BYTES)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def check_model(path: Path) -> None:
+    """Refuse a model's file before a runtime opens it by its name; GraphError as from `read_model`."""
+    try:
+        check_file(path, MODEL_BYTES)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> GraphError:
+    return GraphError(f"cannot read the model {path}: {error.strerror}. --graph names another.")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,14 @@ import numpy as np
 
 from retrain.errors import GraphError, first_line
 from retrain.files import write_result
-from retrain.formats.classifier import Classifier, ExportSource, ModelStats, check_image_shape, does_not_run
+from retrain.formats.classifier import (
+    Classifier,
+    ExportSource,
+    ModelStats,
+    check_image_shape,
+    check_model,
+    does_not_run,
+)
 from retrain.formats.keras_layers import LayerBuilder
 from retrain.graphs.editing import to_portable
 from retrain.graphs.nodes import GraphDef
@@ -111,7 +118,8 @@ def open_model(path: Path) -> Any:
 
 
 def _check_size(path: Path) -> None:
-    """Refuse an archive whose files are far larger than itself, which would fill the memory."""
+    """Refuse an archive whose files are far larger than itself, which would fill the memory, and what is no file."""
+    check_model(path)
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:

@@ -8,7 +8,15 @@ import numpy as np
 
 from retrain.errors import ExportError, GraphError, first_line, printable
 from retrain.files import check_writable, write_result
-from retrain.formats.classifier import Classifier, ExportSource, ModelStats, check_image_shape, does_not_run
+from retrain.formats.classifier import (
+    Classifier,
+    ExportSource,
+    ModelStats,
+    check_image_shape,
+    check_model,
+    does_not_run,
+    read_model,
+)
 from retrain.graphs import editing, nodes
 from retrain.metadata import METADATA_NOTE, Metadata
 from retrain.preprocessing import InputSpec
@@ -96,7 +104,7 @@ def stats(path: Path) -> ModelStats:
         import onnx
     except ImportError as error:
         raise GraphError(f"{path} needs the package onnx. Install it: pip install onnx") from error
-    graph = onnx.load(path).graph
+    graph = onnx.load_model_from_string(read_model(path)).graph
     floats = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
     return ModelStats(Counter(node.op_type for node in graph.node), sum(int(np.prod(tensor.dims)) for tensor in floats))
 
@@ -131,8 +139,7 @@ load = OnnxModel
 
 
 def _session(path: Path) -> Any:
-    if not path.is_file():
-        raise GraphError(f"cannot read the model {path}: no such file. --graph names another.")
+    check_model(path)
     try:
         import onnxruntime
     except ImportError as error:

@@ -12,7 +12,14 @@ import numpy as np
 from retrain.data.decoding_in_graph import decode
 from retrain.errors import ExportError, GraphError, first_line, printable
 from retrain.files import aside
-from retrain.formats.classifier import Classifier, ExportSource, ModelStats, check_image_shape, does_not_run
+from retrain.formats.classifier import (
+    Classifier,
+    ExportSource,
+    ModelStats,
+    check_image_shape,
+    does_not_run,
+    read_model,
+)
 from retrain.graphs.editing import as_function, to_portable
 from retrain.graphs.nodes import GraphDef, count_operations, count_parameters
 from retrain.graphs.reading import read_saved_model
@@ -71,8 +78,8 @@ def describe(path: Path) -> Metadata:
     file = path / METADATA_FILE
     try:
         if file.exists():
-            return Metadata.from_json(file.read_text())
-    except (OSError, ValueError) as error:
+            return Metadata.from_json(read_model(file))
+    except ValueError as error:
         raise GraphError(f"{file} cannot be read: {first_line(error)}. Delete it, or write the model again.") from error
     for meta_graph in model.meta_graphs:
         for signature in meta_graph.signature_def.values():

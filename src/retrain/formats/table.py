@@ -159,7 +159,10 @@ def check_owners(graph: Path, flag: str) -> None:
 
 
 def _holds(file: Path, sha256: str) -> bool:
-    return file.is_file() and sha256.encode() in file.read_bytes()
+    try:
+        return sha256.encode() in files.read_regular(file, files.MODEL_BYTES)
+    except OSError:
+        return False
 
 
 def check_targets(graph: Path, names: Sequence[str]) -> None:

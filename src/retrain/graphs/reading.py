@@ -3,12 +3,14 @@
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from retrain.errors import BackboneError, GraphError
+from retrain.files import MODEL_BYTES, check_file, read_regular
 from retrain.graphs.nodes import GraphDef, all_nodes, attribute, needed_nodes, node_name
 
 # Operations that only compute. Everything else (files, network, Python, queues, variables) is refused: a graph
@@ -61,7 +63,7 @@ def read_graph(path: Path) -> GraphDef:
         GraphError: No such file, not a GraphDef, or a graph with an operation that does more than compute.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MODEL_BYTES)
     except OSError as error:
         raise GraphError(
             f"cannot read the graph {path}: {error.strerror}. `retrain` writes one; --graph names another."
@@ -176,21 +178,29 @@ _VARIABLE_OPERATIONS = frozenset(
     VarHandleOp VarIsInitializedOp Variable VariableV2 VariableShape RandomNormal TruncatedNormal
     """.split()
 )
+_READ_BY_TENSORFLOW = ("fingerprint.pb", "variables/*", "assets/*")  # beside saved_model.pb
 _WRITING_OPERATIONS = frozenset("SaveV2 SaveSlices Save MergeV2Checkpoints".split())
 # What its saver writes with. It is never run, and nothing but the saver may refer to it.
 _SAVER_OPERATIONS = _WRITING_OPERATIONS | {"ShardedFilename", "StaticRegexFullMatch", "StringJoin"}
 
 
 def read_saved_model(folder: Path) -> Any:
-    """Return the SavedModel of a folder; refuse one that could do more than compute and restore its variables."""
+    """Return the SavedModel of a folder; refuse one that could do more than compute and restore its variables.
+
+    Every file that TensorFlow will open when it loads the folder is checked, too.
+    """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
     model = saved_model_pb2.SavedModel()
     try:
-        model.ParseFromString((folder / "saved_model.pb").read_bytes())
+        model.ParseFromString(read_regular(folder / "saved_model.pb", MODEL_BYTES))
+        for file in chain.from_iterable(folder.glob(pattern) for pattern in _READ_BY_TENSORFLOW):
+            check_file(file, MODEL_BYTES)
     except (OSError, DecodeError) as error:
-        raise BackboneError(f"{folder} holds no readable saved_model.pb. Give the folder of a SavedModel.") from error
+        reason = getattr(error, "strerror", None) or "damaged"
+        file = Path(getattr(error, "filename", None) or folder / "saved_model.pb")
+        raise BackboneError(f"cannot read {file}: {reason}. Give the folder of a SavedModel.") from error
     accepted = _VARIABLE_OPERATIONS | _SAVER_OPERATIONS
     for meta_graph in model.meta_graphs:
         check_pure(meta_graph.graph_def, name=str(folder), also=accepted)

@@ -7,9 +7,8 @@ from retrain.errors import GraphError
 from retrain.formats.classifier import Classifier, wrong_label_count
 from retrain.formats.litert.model import belongs_to
 from retrain.formats.table import FROZEN_GRAPH, format_of, path_of
-from retrain.metadata import METADATA_FILE, Metadata, find_labels_file, read_labels
+from retrain.metadata import Metadata, find_labels_file, read_labels
 
-_LABELS_AT_MOST = 2**26  # bytes of a labels file
 _RANGES = (
     "Mean and std are 127.5 and 127.5 where it takes -1 to 1, as Teachable Machine's models do, 0 and 255 where it "
     "takes 0 to 1, 0 and 1 where it takes pixels as they are, 123.675,116.28,103.53 and 58.395,57.12,57.375 where it "
@@ -38,12 +37,10 @@ def load(graph: Path, *, labels: Path | None = None, overrides: Metadata | None 
 
 def describe(path: Path, *, labels: Path | None = None, overrides: Metadata | None = None) -> Metadata:
     """Return the metadata of a model, completed by its labels file and replaced by the user's; as for `load`."""
-    _check_kind(path, "--graph")
     metadata = (overrides or Metadata()).filled_from(format_of(path).describe(path))
     file = labels or (None if metadata.labels else find_labels_file(path))
     if file is None:
         return metadata
-    _check_kind(file, "--labels")
     return replace(metadata, labels=read_labels(file, own=metadata.retrain_version is not None))
 
 
@@ -52,22 +49,12 @@ def file_to_load(graph: Path, overrides: Metadata | None = None) -> Path:
 
     Overrides of the graph's nodes or size are meant for the graph itself.
     """
-    _check_kind(graph, "--graph")
     if format_of(graph) is not FROZEN_GRAPH:
         return graph
     if overrides and (overrides.output or overrides.input.node or any(overrides.input.size)):
         return graph
     litert = path_of(graph, "tflite")
     return litert if litert.is_file() and belongs_to(litert, graph) else graph
-
-
-def _check_kind(path: Path, flag: str) -> None:
-    """Refuse a pipe or a device, which is never opened, and a labels file too large to be one."""
-    for file in [path / name for name in ("saved_model.pb", METADATA_FILE)] if path.is_dir() else [path]:
-        if file.exists() and not file.is_file():
-            raise GraphError(f"{file} is not a regular file, and is not read. Give {flag} another.")
-        if flag == "--labels" and file.is_file() and file.stat().st_size > _LABELS_AT_MOST:
-            raise GraphError(f"{file} has {file.stat().st_size:,} bytes, too many for labels. Give {flag} another.")
 
 
 def _check_complete(graph: Path, metadata: Metadata) -> None:

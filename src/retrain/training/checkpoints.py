@@ -12,7 +12,7 @@ import numpy as np
 from retrain.backbones import devices
 from retrain.data.dataset import Example
 from retrain.errors import first_line
-from retrain.files import write_atomically
+from retrain.files import open_regular, write_atomically
 from retrain.head import Head
 from retrain.history import FIGURES, Evaluation
 from retrain.training.recipe import FineTuningPlan
@@ -69,7 +69,7 @@ class TrainingCheckpoint:
 
     def _read(self, validation_count: int) -> FineTuningState | None:
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with open_regular(self.path) as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             if str(arrays["identity"]) != self.identity:
                 return None

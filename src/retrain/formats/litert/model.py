@@ -8,7 +8,14 @@ import numpy as np
 
 from retrain.errors import ExportError, GraphError, first_line
 from retrain.files import sha256_of, write_result
-from retrain.formats.classifier import Classifier, ExportSource, ModelStats, TrainedClassifier, does_not_run
+from retrain.formats.classifier import (
+    Classifier,
+    ExportSource,
+    ModelStats,
+    TrainedClassifier,
+    does_not_run,
+    read_model,
+)
 from retrain.formats.litert import conversion, flatbuffer
 from retrain.formats.litert import metadata as standard
 from retrain.metadata import METADATA_NOTE, Metadata
@@ -55,8 +62,8 @@ def write_int8(source: ExportSource, path: Path) -> None:
 
 def describe(path: Path) -> Metadata:
     """Return retrain's metadata of a LiteRT model, or else what the standard metadata and its tensors show."""
+    model = read_model(path)
     try:
-        model = path.read_bytes()
         notes = flatbuffer.read_metadata(model)
         if METADATA_NOTE in notes:
             return Metadata.from_json(notes[METADATA_NOTE])
@@ -67,8 +74,6 @@ def describe(path: Path) -> Metadata:
         mean, std = _pixel_range(model, image, metadata)
         height, width = image.shape[1:3] if len(image.shape) == 4 else (None, None)
         spec = InputSpec(image.name, height, width, mean, std)
-    except OSError as error:
-        raise GraphError(f"cannot read the model {path}: {error.strerror}. --graph names another.") from error
     except ValueError as error:
         raise GraphError(f"{path} is not a LiteRT model ({first_line(error)}).") from error
     tensors = list({output.index: output for output in outputs.values()}.values())
@@ -111,7 +116,7 @@ def belongs_to(model: Path, graph: Path) -> bool:
 
 def stats(path: Path) -> ModelStats:
     """Return the operators and parameters of a LiteRT model."""
-    model = path.read_bytes()
+    model = read_model(path)
     return ModelStats(flatbuffer.count_operations(model), flatbuffer.count_parameters(model))
 
 
@@ -182,7 +187,7 @@ class LiteRTModel(Classifier):
     def __init__(self, path: Path, metadata: Metadata) -> None:
         self.metadata, self.path = metadata, path
         try:
-            _, outputs = flatbuffer.io_tensors(path.read_bytes())
+            _, outputs = flatbuffer.io_tensors(read_model(path))
             only = next(iter(outputs.values()))
             tensor = (
                 only if len({output.index for output in outputs.values()}) == 1 else outputs.get(metadata.output or "")
