@@ -79,7 +79,7 @@ if grep -qs "^model_checkpoint_path: .head." checkpoints/checkpoint; then \
 	rm -f checkpoints/checkpoint checkpoints/head.index checkpoints/head.data-* checkpoints/head.fine_tuning*.npz; fi; \
 find bottlenecks -type f -name index.sqlite -execdir rm -rf vectors.f32 checksums.u32 backbone.pb backbone.tflite \
 	backbone.json backbone.pb.sha256 backbone.tflite.sha256 backbone.json.sha256 index.sqlite index.sqlite-wal \
-	index.sqlite-shm \; 2>/dev/null; \
+	index.sqlite-shm in_use.lock \; 2>/dev/null; \
 find bottlenecks checkpoints intermediate_graphs retrained_graph_saved_model training_summaries \
 	-depth -type d -empty -exec rmdir {} \; 2>/dev/null; true
 endef

@@ -3,12 +3,14 @@ import io
 import logging
 import os
 import re
+import threading
 from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 from conftest import colour_folder, photo
 
+from retrain import files
 from retrain.backbones import catalogue, families
 from retrain.backbones.sources import WeightsRequest
 from retrain.bottlenecks import legacy_cache, preparation
@@ -94,7 +96,7 @@ def test_what_killed_runs_left_goes_with_the_next_run_that_is_alone(tmp_path, me
     other.mkdir()
     fcntl = pytest.importorskip("fcntl")
     with ExitStack() as first:
-        lock = os.open(store, os.O_RDONLY)  # as another process that works there
+        lock = os.open(store / preparation.LOCK_FILE, os.O_RDWR)  # as another process that works there
         first.callback(os.close, lock)
         fcntl.flock(lock, fcntl.LOCK_SH)
         with ExitStack() as second:
@@ -109,6 +111,22 @@ def test_what_killed_runs_left_goes_with_the_next_run_that_is_alone(tmp_path, me
         with ExitStack() as second:
             run(second)
         assert left[0].exists()
+
+
+def test_a_result_may_be_put_into_the_folder_of_a_store_in_use(tmp_path, mean_colour_backbone):
+    dataset = scan(colour_folder(tmp_path / "photos", per_class=4))
+    spec = replace(catalogue.find(str(mean_colour_backbone)), target="mean_colour")
+    source = families.locate(spec, WeightsRequest(tmp_path))
+    settings = PreparationSettings(tmp_path / "bottlenecks", Distorter(Distortions(), 0))
+    (tmp_path / "draft").write_text("whole")
+    with ExitStack() as opened:
+        folder = prepare(dataset, source, settings, None, terminal=Terminal(quiet=True), opened=opened).folder
+        for result in (folder / "g.pb", tmp_path / "bottlenecks" / "g.pb"):
+            putting = threading.Thread(target=files.put_in_place, args=[[(tmp_path / "draft", result)]], daemon=True)
+            putting.start()
+            putting.join(60)
+            assert not putting.is_alive()
+            assert result.read_text() == "whole"
 
 
 def test_the_originals_cut_is_taken_where_most_photos_have_its_bottlenecks(tmp_path):

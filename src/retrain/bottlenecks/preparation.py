@@ -31,6 +31,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 TEMPORARY = "fine_tuned_"  # how the names of folders begin that belong to one run, in the folder of a store
+LOCK_FILE = "in_use.lock"  # which every run that works in a store's folder holds
 _NAMED_AT_MOST = 10
 _NAMED_IN_MODEL = 50_000  # training photos, which take 7 bytes each in every file
 _SHEET_ROWS, _SHEET_COPIES = 8, 8  # photos on the contact sheet of distortions, and copies of each
@@ -120,7 +121,8 @@ def _remove_left_overs(folder: Path, opened: ExitStack) -> None:
         return
     with suppress(OSError):  # a disk that may only be read, or that has no locks
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
+        # Not the folder itself, which belongs to whoever puts a result of theirs into it.
+        lock = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
         opened.callback(os.close, lock)
         with suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
