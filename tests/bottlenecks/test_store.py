@@ -1,5 +1,6 @@
 import contextlib
 import ctypes
+import hashlib
 import multiprocessing
 import os
 import re
@@ -12,6 +13,8 @@ import threading
 import numpy as np
 import pytest
 from conftest import ROOT
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from retrain.bottlenecks.store import DamagedVectorsError, Entry, FileRecord, Stamp, Store
 from retrain.errors import StoreError
@@ -113,6 +116,57 @@ def test_words_that_change_places_and_bits_that_flip_in_pairs_are_damage(store, 
                     else:
                         with pytest.raises(DamagedVectorsError):
                             again.read(np.array(rows))
+
+
+@pytest.fixture(scope="module")
+def whole_store(tmp_path_factory):
+    """A store of 20 photos, each with a stamp of its own, as the bytes of its files."""
+    folder = tmp_path_factory.mktemp("whole")
+    with Store(folder, dimension=4) as store:
+        store.put(folder, [Entry(f"{i}.jpg", Stamp(i, 1000 + i, 2000 + i), _hashed(i), vector(i)) for i in range(20)])
+    return folder, {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def _hashed(number):
+    return hashlib.sha256(bytes([number])).digest()
+
+
+def _assert_no_wrong_vector(folder, images):
+    """Look up and find every photo: its own vector, or none."""
+    with Store(folder, dimension=4) as store:
+        names = [f"{i}.jpg" for i in range(20)]
+        for number, record in enumerate(store.lookup(images, names)):
+            known = record is not None and record.stamp == Stamp(number, 1000 + number, 2000 + number)
+            for row in {record.row if known else None, store.find(_hashed(number))} - {None}:
+                with contextlib.suppress(DamagedVectorsError):
+                    assert np.array_equal(store.read(np.array([row]))[0], vector(number))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(["vectors.f32", "checksums.u32", "index.sqlite"]),
+    st.one_of(
+        st.lists(st.tuples(st.integers(0, 2**16), st.integers(1, 255)), min_size=1, max_size=4),  # flips
+        st.integers(0, 2**16),  # cut short
+        st.binary(max_size=64),  # other bytes
+    ),
+)
+def test_no_damage_gives_a_wrong_vector(whole_store, tmp_path, file, damage):
+    images, contents = whole_store
+    folder = tmp_path / "damaged"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    changed = bytearray(contents[file])
+    if isinstance(damage, list):
+        for position, change in damage:
+            changed[position % len(changed)] ^= change
+    else:
+        changed = damage if isinstance(damage, bytes) else changed[: damage % len(changed)]
+    (folder / file).write_bytes(changed)
+    with contextlib.suppress(StoreError):
+        _assert_no_wrong_vector(folder, images)
 
 
 def _change(folder, statement, *values):

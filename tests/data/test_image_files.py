@@ -3,8 +3,10 @@ import os
 
 import pytest
 from conftest import photo
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from retrain.data import image_files
+from retrain.data import decoding, image_files
 from retrain.errors import UsageError
 
 
@@ -89,3 +91,40 @@ def test_a_stream_that_is_no_list_is_refused_and_not_kept():
 def test_names_of_no_encoding_survive(tmp_path):
     path = photo(tmp_path / os.fsdecode(b"\xff\xfe.png"), (1, 2, 3))
     assert image_files.expand_paths([str(tmp_path)]) == [path]
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.sampled_from([b"", *image_files._MAGIC, b"RIFF", b"\0\0\0\x18"]), st.binary(max_size=100))
+def test_any_bytes_are_of_a_format_or_of_none(magic, rest):
+    data = magic + rest
+    known = image_files.has_image_magic(data[: image_files.MAGIC_BYTES])
+    assert not (known and image_files.other_format(data[: image_files.MAGIC_BYTES]))
+    assert known or not decoding.is_decoded_otherwise(data)
+
+
+class Pieces(io.RawIOBase):
+    """A stream that gives its bytes in pieces of some sizes."""
+
+    def __init__(self, data, sizes):
+        self.data, self.sizes = data, iter(sizes)
+
+    def read1(self, most):
+        size = min(next(self.sizes, most), most)
+        piece, self.data = self.data[:size], self.data[size:]
+        return piece
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    st.lists(st.binary(min_size=1, max_size=8).filter(lambda name: not set(name) & {0, 10, 13})),
+    st.sampled_from([b"\n", b"\r\n", b"\0"]),
+    st.lists(st.integers(1, 9), max_size=30),
+    st.booleans(),
+)
+def test_any_names_arrive_however_a_pipe_cuts_them(names, separator, sizes, ended):
+    text = separator.join(names) + (separator if ended or separator == b"\0" else b"")
+    whole = text if separator == b"\0" else text.removesuffix(b"\r")
+    if separator == b"\0":  # known by its first block, as `find -print0` writes it
+        sizes = []
+    found = [os.fsencode(path) for path in image_files.read_paths(Pieces(whole, sizes))]
+    assert found == [os.fsencode(os.fspath(image_files.Path(os.fsdecode(name)))) for name in names]
