@@ -136,10 +136,20 @@ def test_a_folder_that_is_a_split_is_not_that_of_a_training_by_percentages(mean_
             for number in range(count):
                 photo(tmp_path / "photos" / part / name / f"{number}.png", colour, seed=10 * count + number)
     by_folders = split_model(mean_colour_backbone, tmp_path / "f.pb", TrainingSplit(10, 10, folders=True))
-    assert evaluate(by_folders, tmp_path / "photos").notes == ()
+    layout = "Using your test/ and train/ folders."
+    assert evaluate(by_folders, tmp_path / "photos").notes == (layout,)
     by_percent = split_model(mean_colour_backbone, tmp_path / "p.pb", TrainingSplit(10, 10))
-    (note,) = evaluate(by_percent, tmp_path / "photos").notes
+    first, note = evaluate(by_percent, tmp_path / "photos").notes
+    assert first == layout
     assert "was validation 10 % and testing 10 %, this one is by folders" in note
+
+
+def test_what_of_a_folder_is_not_used_is_said_first(mean_colour_backbone, colours, tmp_path):
+    (colours / "empty").mkdir()
+    photo(colours / "loose.png", RED)
+    first, second, *_ = evaluate(split_model(mean_colour_backbone, tmp_path / "g.pb", None), colours).notes
+    assert first == "No image that can be read, so not a class: 'empty' (empty)."
+    assert second == "Images in no class folder, so not used: 'loose.png'."
 
 
 def test_photos_that_were_trained_on_are_left_out_wherever_they_lie_now(mean_colour_backbone, colours, tmp_path):

@@ -31,7 +31,8 @@ class FolderEvaluation:
 
     `names` are the model's C classes. `probabilities` float32 [N, C] belong to the readable images at `paths`, `labels`
     int64 [N] are the class ids of their folders. `rejected` maps unreadable images to the reason; `unknown` are folders
-    without a class. `notes` are sentences on what was left out, and on how the images were chosen.
+    without a class. `notes` are sentences on how the folder is laid out, what was left out, and how the images were
+    chosen.
     """
 
     names: tuple[str, ...]
@@ -96,6 +97,7 @@ def evaluate(
             f"{image_dir} has no readable {split or ''} images of the model's classes to evaluate on"
             f"{''.join(f'; {note}' for note in notes)}. --split all takes every image."
         )
+    notes = [*dataset.layout_notes, *notes]
     return FolderEvaluation(
         names, tuple(paths), np.stack(rows), np.array(labels, np.int64), rejected, unknown, tuple(notes)
     )
