@@ -80,7 +80,12 @@ def train_candidate(
     """
     dataset, split = prepared.dataset, preparation.describe_split(prepared, config.split_rule)
     artefacts = ClassifierWriter(
-        prepared.extractor.runner, dataset.class_names, config.final_tensor_name, scope_of(config), split
+        prepared.extractor.runner,
+        dataset.class_names,
+        config.final_tensor_name,
+        scope_of(config),
+        split,
+        is_chief=strategy is None or devices.is_chief(strategy),
     )
     artefacts.check_output()
     folder, own = config.summaries_dir / trial.name, with_own_files(config, trial)

@@ -61,7 +61,8 @@ class WrittenGraph:
 class ClassifierWriter:
     """Joins heads with a backbone and writes them; `output` and `scope` as in `TrainedClassifier`.
 
-    `split` is how the photos were split that the heads are trained on.
+    `split` is how the photos were split that the heads are trained on. Of several workers on one training, `is_chief`
+    tells which one writes checkpoints; they may share a disk.
     """
 
     runner: BackboneRunner
@@ -69,6 +70,7 @@ class ClassifierWriter:
     output: str
     scope: str
     split: TrainingSplit | None = None
+    is_chief: bool = True
 
     @property
     def backbone(self) -> Backbone:
@@ -99,12 +101,13 @@ class ClassifierWriter:
         return len(self._join(head))
 
     def write_checkpoint(self, prefix: Path, head: Head, step: int) -> None:
-        """Write the variables of a head after some steps as a TensorFlow checkpoint.
+        """Write the variables of a head after some steps as a TensorFlow checkpoint, unless another worker does.
 
         Raises:
             ExportError: The files cannot be written.
         """
-        checkpoint.write_checkpoint(prefix, scope=self.scope, head=head, step=step)
+        if self.is_chief:
+            checkpoint.write_checkpoint(prefix, scope=self.scope, head=head, step=step)
 
     def write(self, draft: Path, head: Head, test: LabelledBottlenecks) -> WrittenGraph:
         """Write graph and LiteRT model aside; return the graph as it was read back, with its scores of `test`.
