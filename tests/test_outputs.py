@@ -1,13 +1,16 @@
 """Nothing of a user's is replaced: what a command writes is decided, and refused, before its work."""
 
+import contextlib
 import os
 import socket
+from pathlib import Path
 
 import pytest
 from builders import exported
 from conftest import photo
 
-from retrain import outputs
+from retrain import outputs, pipeline
+from retrain.config import RetrainConfig
 from retrain.errors import ExportError, UsageError
 from retrain.outputs import Output
 
@@ -105,3 +108,25 @@ def test_results_may_share_folders(tmp_path):
     rows = [Output(tmp_path / "out", name) for name in names] + [Output(tmp_path / "out" / "g.pb", "-g", outputs.GRAPH)]
     outputs.check(rows, {"--image_dir": tmp_path / "out"})
     assert (tmp_path / "out").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({"output_graph": "i/intermediate_20.pb"}, "would both write .*intermediate_20.pb"),
+        ({"output_labels": "i/intermediate_30.pb"}, "would both write .*intermediate_30.pb"),
+        ({"bottleneck_dir": "i/intermediate_10.pb/b"}, "would lie in .*intermediate_10.pb, which --intermediate"),
+        ({"output_graph": "i/intermediate_25.pb"}, ""),  # no step of them
+        ({"output_graph": "intermediate_20.pb"}, ""),
+    ],
+)
+def test_intermediate_graphs_are_outputs_before_any_is_there(tmp_path, monkeypatch, settings, refused):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "i").mkdir()
+    (tmp_path / "i" / "intermediate_15.pb").write_text("the user's: no step of 10")
+    settings = {name: Path(value) for name, value in settings.items()}
+    config = RetrainConfig(
+        Path("photos"), intermediate_store_frequency=10, intermediate_output_graphs_dir=Path("i"), **settings
+    )
+    with pytest.raises(UsageError, match=refused) if refused else contextlib.nullcontext():
+        outputs.check(pipeline._outputs(config), {})

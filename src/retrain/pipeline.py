@@ -22,6 +22,7 @@ from retrain.candidates import (
     distortions_of,
     fine_tuning_path,
     fine_tuning_plan,
+    intermediate_path,
     scope_of,
     train_candidate,
     with_own_files,
@@ -183,7 +184,7 @@ def _seed_of_features(config: RetrainConfig) -> int:
 
 
 def _without_results(config: RetrainConfig, folder: Path) -> RetrainConfig:
-    """Return a non-chief worker's settings: results go to a scratch folder, its checkpoint stays."""
+    """Return a non-chief worker's settings: results go to a scratch folder, the state of its fine-tuning stays."""
     return replace(
         config,
         output_graph=folder / "graph.pb",
@@ -328,10 +329,17 @@ def _outputs(config: RetrainConfig) -> list[Output]:
     if config.saved_model_dir:
         rows.append(Output(config.saved_model_dir, "--saved_model_dir", whole=True))
     if config.intermediate_store_frequency:
-        folder, flag = config.intermediate_output_graphs_dir, "--intermediate_output_graphs_dir"
-        old = (path for path in folder.glob("intermediate_*.pb") if re.fullmatch(r"intermediate_\d+\.pb", path.name))
-        rows += [Output(folder, flag), *(Output(path, flag, outputs.GRAPH) for path in old)]
+        rows += _intermediate_outputs(config, rows)
     return rows
+
+
+def _intermediate_outputs(config: RetrainConfig, others: Sequence[Output]) -> list[Output]:
+    """Return the folder of the intermediate graphs, and those of them that may meet an old file or another output."""
+    folder, flag = config.intermediate_output_graphs_dir, "--intermediate_output_graphs_dir"
+    names = {path.name for path in folder.glob("intermediate_*.pb")} | {p for row in others for p in row.path.parts}
+    matches = [match for name in sorted(names) if (match := re.fullmatch(r"intermediate_(\d+)\.pb", name))]
+    steps = [int(match[1]) for match in matches if int(match[1]) % config.intermediate_store_frequency == 0]
+    return [Output(folder, flag), *(Output(intermediate_path(config, step), flag, outputs.GRAPH) for step in steps)]
 
 
 def _say_what_was_written(chosen: Candidate, report: Report, terminal: Terminal) -> None:
