@@ -56,6 +56,17 @@ def test_drafts_are_put_in_place_and_stay(tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_two_folders_change_places_in_one_step(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "content").write_text(name)
+    if not files.exchange(tmp_path / "a", tmp_path / "b"):
+        pytest.skip("this system cannot")
+    assert [(tmp_path / name / "content").read_text() for name in ("a", "b")] == ["b", "a"]
+    assert not files.exchange(tmp_path / "a", tmp_path / "gone")
+    assert (tmp_path / "a" / "content").read_text() == "b"
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "graph.pb"
     path.write_bytes(b"the last one")

@@ -1,10 +1,12 @@
 import base64
+import contextlib
 import http.client
 import http.server
 import io
 import json
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +14,13 @@ from builders import NAMES, export_source, exported, graph_model, pixels_of
 from conftest import command
 from PIL import ExifTags, Image
 
+from retrain import files
 from retrain.data import decoding
 from retrain.errors import ExportError
 from retrain.formats import frozen_graph, saved_model
 from retrain.formats import table as format_table
 from retrain.graphs import reading
+from retrain.metadata import METADATA_FILE
 
 
 @pytest.fixture(scope="module")
@@ -250,3 +254,35 @@ def test_a_folder_of_someone_else_is_not_replaced(tmp_path, colour_images):
     done = command("retrain", "--image_dir", colour_images, "--export", "saved_model", cwd=tmp_path, code=1)
     assert "retrained_graph_saved_model holds other files already" in done.stderr
     assert (taken / "thesis.txt").read_text() == "years of work"
+
+
+def model_folder(folder, content):
+    folder.mkdir()
+    (folder / METADATA_FILE).write_text("{}")
+    (folder / "saved_model.pb").write_text(content)
+    return folder
+
+
+@pytest.mark.parametrize("in_one_step", [True, False])
+def test_a_replaced_model_is_the_new_one_and_nothing_else_stays(tmp_path, monkeypatch, in_one_step):
+    if not in_one_step:
+        monkeypatch.setattr(saved_model, "exchange", lambda one, other: False)
+    model_folder(tmp_path / "model", "old")
+    saved_model.put_in_place(model_folder(tmp_path / "draft", "new"), tmp_path / "model")
+    assert (tmp_path / "model" / "saved_model.pb").read_text() == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_run_that_is_killed_after_any_renaming_leaves_a_whole_model(tmp_path, monkeypatch):
+    if not files.exchange(model_folder(tmp_path / "model", "old"), model_folder(tmp_path / "other", "old")):
+        pytest.skip("this system cannot")
+    draft, rename = model_folder(tmp_path / "draft", "new"), Path.replace
+
+    def killed(path, target):
+        rename(path, target)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with contextlib.suppress(KeyboardInterrupt):
+        saved_model.put_in_place(draft, tmp_path / "model")
+    assert (tmp_path / "model" / "saved_model.pb").read_text() == "new"

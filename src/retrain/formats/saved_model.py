@@ -11,7 +11,7 @@ import numpy as np
 
 from retrain.data.decoding_in_graph import decode
 from retrain.errors import ExportError, GraphError, first_line, printable
-from retrain.files import aside
+from retrain.files import aside, exchange
 from retrain.formats.classifier import (
     Classifier,
     ExportSource,
@@ -194,15 +194,20 @@ def _metadata_of(path: Path, signature: Any) -> Metadata | None:
 def put_in_place(draft: Path, folder: Path) -> None:
     """Give a SavedModel another name, where it replaces one that `write` wrote and nothing else.
 
+    In one step where the system can: whenever the process is killed, the old one is there or the new one.
+
     Raises:
         ExportError: The folder holds other files, or cannot be replaced.
     """
-    old = aside(folder)
     check(folder)
+    old = draft
     try:
-        if folder.exists():
+        if not folder.exists():
+            draft.replace(folder)
+        elif not exchange(draft, folder):
+            old = aside(folder)
             folder.replace(old)
-        draft.replace(folder)
+            draft.replace(folder)
     except OSError as error:
         raise ExportError(f"cannot write {folder}: {error.strerror}. Name another folder.") from error
     shutil.rmtree(old, ignore_errors=True)
