@@ -1,6 +1,7 @@
 """Converts frozen graphs to LiteRT models: as they are, with float16 weights, or in 8-bit arithmetic throughout."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,16 +37,18 @@ def to_int8(graph_def: GraphDef, spec: InputSpec, *, target: str, images: Sequen
 
     Weights have one range for each output channel, and activations one that the images show (Jacob et al.,
     "Quantization and training of neural networks for efficient integer-arithmetic-only inference", 2018). Black and
-    white go in first, so that the range of the input is that of pixels and these go in as they are. `images` are a
-    hundred or more of the training, uint8 [H, W, 3] each.
+    white go in first, so that the range of the input is that of pixels and these go in as they are. Where each channel
+    has a mean or deviation of its own, which the one range of a tensor cannot hold, the model scales pixels itself.
+    `images` are a hundred or more of the training, uint8 [H, W, 3] each.
     """
     import tensorflow as tf
 
+    taken = replace(spec, mean=0.0, std=1.0) if isinstance(spec.mean, tuple) or isinstance(spec.std, tuple) else spec
     limits = [np.full_like(images[0], value) for value in (0, 255)]
 
     def representative_images() -> Any:
         for image in [*limits, *images]:
-            yield [spec.scale(image[None])]
+            yield [taken.scale(image[None])]
 
     def quantize(converter: Any) -> None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -53,14 +56,25 @@ def to_int8(graph_def: GraphDef, spec: InputSpec, *, target: str, images: Sequen
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.uint8
 
-    return _convert(graph_def, spec, target, quantize)
+    return _convert(graph_def, spec, target, quantize, inside=None if taken is spec else spec)
 
 
-def _convert(graph_def: GraphDef, spec: InputSpec, target: str, adjust: Callable[[Any], None]) -> bytes:
+def _convert(
+    graph_def: GraphDef,
+    spec: InputSpec,
+    target: str,
+    adjust: Callable[[Any], None],
+    *,
+    inside: InputSpec | None = None,
+) -> bytes:
+    """Return a converted graph; it scales pixels 0 to 255 itself, as `inside` says, if that is not None."""
     import tensorflow as tf
 
     network = editing.as_function(editing.to_portable(graph_def), source=spec.node or "", target=target)
     network.inputs[0].set_shape([1, *network.inputs[0].shape[1:]])
+    if inside is not None:
+        scaled = tf.function(lambda pixels: network((pixels - inside.mean) / inside.std))
+        network = scaled.get_concrete_function(tf.TensorSpec([1, *spec.size, 3], tf.float32, "pixels"))
     converter = tf.lite.TFLiteConverter.from_concrete_functions([network])
     adjust(converter)
     try:

@@ -54,8 +54,6 @@ def write_float16(source: ExportSource, path: Path) -> None:
 def write_int8(source: ExportSource, path: Path) -> None:
     """Write a model in 8-bit arithmetic that takes pixels as they are, uint8, and gives uint8 scores."""
     metadata, images = source.metadata, source.sample_images()
-    if isinstance(metadata.input.mean, tuple) or isinstance(metadata.input.std, tuple):
-        raise ExportError("tflite_int8 needs one mean and std for all channels. Leave it out of --export.")
     model = conversion.to_int8(source.graph_def, metadata.input, target=metadata.output or "", images=images)
     write_result(path, _with_metadata(model, replace(metadata, test_accuracy=None), source.sha256))
 
