@@ -120,11 +120,11 @@ def test_words_that_change_places_and_bits_that_flip_in_pairs_are_damage(store, 
 
 @pytest.fixture(scope="module")
 def whole_store(tmp_path_factory):
-    """A store of 20 photos, each with a stamp of its own, as the bytes of its files."""
+    """The folder of a store of 20 photos, each with a stamp of its own."""
     folder = tmp_path_factory.mktemp("whole")
     with Store(folder, dimension=4) as store:
         store.put(folder, [Entry(f"{i}.jpg", Stamp(i, 1000 + i, 2000 + i), _hashed(i), vector(i)) for i in range(20)])
-    return folder, {path.name: path.read_bytes() for path in folder.iterdir()}
+    return folder
 
 
 def _hashed(number):
@@ -152,13 +152,10 @@ def _assert_no_wrong_vector(folder, images):
     ),
 )
 def test_no_damage_gives_a_wrong_vector(whole_store, tmp_path, file, damage):
-    images, contents = whole_store
     folder = tmp_path / "damaged"
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for name, content in contents.items():
-        (folder / name).write_bytes(content)
-    changed = bytearray(contents[file])
+    shutil.copytree(whole_store, folder)
+    changed = bytearray((folder / file).read_bytes())
     if isinstance(damage, list):
         for position, change in damage:
             changed[position % len(changed)] ^= change
@@ -166,12 +163,21 @@ def test_no_damage_gives_a_wrong_vector(whole_store, tmp_path, file, damage):
         changed = damage if isinstance(damage, bytes) else changed[: damage % len(changed)]
     (folder / file).write_bytes(changed)
     with contextlib.suppress(StoreError):
-        _assert_no_wrong_vector(folder, images)
+        _assert_no_wrong_vector(folder, whole_store)
 
 
 def _change(folder, statement, *values):
     with contextlib.closing(sqlite3.connect(folder / "index.sqlite", isolation_level=None)) as index:
         assert index.execute(statement, values).rowcount > 0
+
+
+@pytest.mark.parametrize("statement", ["UPDATE ordered SET first = 'x'", "UPDATE counter SET rows = 1e300"])
+def test_an_index_that_has_lost_its_numbers_is_damaged(tmp_path, statement):
+    with Store(tmp_path / "s", dimension=4) as store:
+        store.put(tmp_path, [entry(1)])
+    _change(tmp_path / "s", statement)
+    with pytest.raises(StoreError, match="its index is damaged"), Store(tmp_path / "s", dimension=4) as store:
+        store.put(tmp_path, [entry(2)])
 
 
 @pytest.mark.parametrize("table", ["files", "vectors"])

@@ -136,7 +136,7 @@ class Store:
                     scratch = Path(opened.enter_context(TemporaryDirectory(prefix="retrain_index_")))
                     self._index_path = _copy_of_index(self._index_path, scratch)
                 opened.enter_context(closing(self._index)).executescript(_SCHEMA)
-                (self._ordered,) = self._index.execute("SELECT first FROM ordered").fetchone()
+                self._ordered = _whole_number(self._index.execute("SELECT first FROM ordered").fetchone())
                 self._stored, self._sums = np.zeros((0, dimension), np.float32), np.zeros(0, np.uint32)
                 self._verified = np.zeros(0, bool)
                 self._map()
@@ -297,8 +297,8 @@ class Store:
         """Return the first of `count` rows that no other writer will use."""
         with self._transaction():
             self._index.execute("UPDATE counter SET rows = rows + ?", (count,))
-            (end,) = self._index.execute("SELECT rows FROM counter").fetchone()
-        return int(end) - count
+            end = _whole_number(self._index.execute("SELECT rows FROM counter").fetchone())
+        return end - count
 
     def _write(self, vectors: np.ndarray) -> list[tuple[int, int]]:
         """Write vectors float32 [n, D] to rows of their own, and return each one's row and checksum."""
@@ -381,6 +381,17 @@ def _sums_of_words(vectors: np.ndarray) -> np.ndarray:
     sums: np.ndarray = np.add.reduce(vectors.view(np.uint32), axis=1, dtype=np.uint32)
     sums += np.uint32(_CHECKSUM_OF_ZEROS)
     return sums
+
+
+def _whole_number(row: tuple[Any, ...] | None) -> int:
+    """Return the number in a row of the index; a damaged one may hold anything.
+
+    Raises:
+        sqlite3.DatabaseError: It holds none.
+    """
+    if row is None or type(row[0]) is not int:
+        raise sqlite3.DatabaseError("its index is damaged")
+    return row[0]
 
 
 def _may_be_written(*paths: Path) -> bool:
