@@ -1,5 +1,6 @@
 """Whatever a command is given instead of a file is refused in one line before anything opens it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from retrain import files
 from retrain.backbones import graph_files, sources
 from retrain.backbones.catalogue import BackboneSpec, Kind
 from retrain.bottlenecks import computing, legacy_cache
+from retrain.bottlenecks.store import Store
 from retrain.cli import flags, show_image
 from retrain.data import image_files
 from retrain.errors import RetrainError
@@ -98,6 +100,19 @@ def test_what_lies_in_a_cache_is_opened_only_where_it_is_a_regular_file(tmp_path
     said = []
     assert TrainingCheckpoint(no_file(tmp_path, kind), "", said.append)._read(1) is None
     assert "not a regular file" in said[0]
+
+
+@pytest.mark.parametrize("name", ["index.sqlite", "vectors.f32", "checksums.u32"])
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_a_store_consists_of_regular_files(tmp_path, name, kind):
+    no_file(tmp_path, kind, name)
+    with pytest.raises(RetrainError, match="cannot use the bottleneck folder .*: not a regular file"):
+        Store(tmp_path, dimension=4)
+
+
+def test_a_pipe_among_the_summaries_is_not_waited_for(tmp_path):
+    with contextlib.ExitStack() as opened:
+        assert files.lock(no_file(tmp_path, "pipe"), opened)
 
 
 LARGE = {name: READERS[name] for name in ("image", "labels", "graph", "weights", "show_image")}

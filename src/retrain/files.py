@@ -146,7 +146,7 @@ def lock(path: Path, opened: ExitStack, *, wait: bool = True) -> bool:
     with suppress(ImportError, OSError):
         import fcntl
 
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, _OPEN_FLAGS)
         opened.callback(os.close, descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -30,6 +30,7 @@ from typing import Any, Self
 import numpy as np
 
 from retrain.errors import StoreError, plural
+from retrain.files import check_regular
 
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID;
@@ -129,6 +130,9 @@ class Store:
                 folder.mkdir(parents=True, exist_ok=True)
                 self._index_path = folder / "index.sqlite"
                 arrays = self._vectors_path, self._checksums_path
+                for path in (self._index_path, *arrays):
+                    if path.exists():
+                        check_regular(path.stat(), path)
                 self._files = []
                 if _may_be_written(folder, self._index_path, *arrays):
                     self._files = [opened.enter_context(_open_to_update(path)) for path in arrays]
