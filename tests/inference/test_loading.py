@@ -97,8 +97,7 @@ def test_graphs_that_others_exported_years_ago_are_read(codelab_data, name):
 @pytest.mark.parametrize("name", ["m.pb", "m.tflite", "m.onnx", "m.keras"])
 def test_a_pipe_is_never_opened_as_a_model(tmp_path, name):
     os.mkfifo(tmp_path / name)
-    assert model_loading.file_to_load(tmp_path / name) == tmp_path / name
-    for read in (model_loading.load, model_loading.describe):
+    for read in (model_loading.load, model_loading.describe, model_loading.file_to_load):
         with pytest.raises(GraphError, match="cannot read the .*: not a regular file"):
             read(tmp_path / name)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from retrain.errors import GraphError
-from retrain.formats.classifier import Classifier, wrong_label_count
+from retrain.formats.classifier import Classifier, check_model, wrong_label_count
 from retrain.formats.litert.model import belongs_to
 from retrain.formats.table import FROZEN_GRAPH, format_of, path_of
 from retrain.metadata import Metadata, find_labels_file, read_labels
@@ -48,7 +48,12 @@ def file_to_load(graph: Path, overrides: Metadata | None = None) -> Path:
     """Return the file to load for a model: the LiteRT model beside a frozen graph, if it was written with this graph.
 
     Overrides of the graph's nodes or size are meant for the graph itself.
+
+    Raises:
+        GraphError: It is no regular file, or too large.
     """
+    if graph.exists() and not graph.is_dir():
+        check_model(graph)  # at once, before a runtime is imported
     if format_of(graph) is not FROZEN_GRAPH:
         return graph
     if overrides and (overrides.output or overrides.input.node or any(overrides.input.size)):
