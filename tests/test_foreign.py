@@ -73,6 +73,7 @@ def named(model, pictures):
 
 
 @pytest.mark.filterwarnings("ignore:Statistics for quantized inputs")
+@pytest.mark.slow
 def test_a_teachable_machine_model_needs_its_range_only_where_it_takes_floats(tmp_path, pictures, labels):
     floats = tflite(network(rescaling=False), tmp_path / "model_unquant.tflite")
     with pytest.raises(GraphError, match=r"Give --input_mean, --input_std\. Mean and std are 127\.5 .* Teachable"):

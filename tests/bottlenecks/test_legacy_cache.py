@@ -127,6 +127,7 @@ def test_only_a_network_as_its_name_says_takes_the_originals_files(tmp_path, set
     assert pipeline._computes_what_its_name_says(config, pipeline._spec(config)) is same
 
 
+@pytest.mark.slow
 def test_files_of_the_network_as_its_name_says_are_named_and_not_taken(tmp_path):
     folder = colour_folder(tmp_path / "photos", per_class=4)
     for path in folder.rglob("*.png"):

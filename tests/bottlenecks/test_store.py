@@ -414,6 +414,7 @@ def _fill(folder, start, barrier):
             store.put(folder, [entry(i)])
 
 
+@pytest.mark.slow
 def test_two_processes_fill_one_store_and_both_are_right(tmp_path):
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(2)
@@ -485,7 +486,10 @@ assert not wrong, (len(wrong), wrong[:3])
 """
 
 
-@pytest.mark.parametrize("python", [sys.executable, "python3.11", "python3.12", "python3.13"])
+@pytest.mark.parametrize(
+    "python",
+    [sys.executable, *(pytest.param(f"python3.{minor}", marks=pytest.mark.slow) for minor in (11, 12, 13))],
+)
 def test_threads_that_look_up_at_once_get_known_answers_under_every_python(tmp_path, python):
     found = shutil.which(python)
     if not found or subprocess.run([found, "-c", "import numpy"], capture_output=True, check=False).returncode:

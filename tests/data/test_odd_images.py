@@ -248,6 +248,7 @@ def test_what_tensorflow_does_not_decode_is_refused_by_name(name):
 
 
 @pytest.mark.parametrize("data", [b"", b"rubbish", b"RIFF", b"BM", b"GIF89a", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"])
+@pytest.mark.slow
 def test_the_graph_refuses_what_is_cut_short(data):
     import tensorflow as tf
 

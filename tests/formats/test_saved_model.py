@@ -135,6 +135,7 @@ def test_images_of_many_sizes_go_in_together(saved):
     assert found["scores"].numpy()[:, 0] == pytest.approx(found["probabilities"].numpy()[:, 2])
 
 
+@pytest.mark.slow
 def test_real_photos_get_the_classes_that_training_gives_them(saved, encoded, codelab_data):
     photos = sorted((codelab_data / "datasets" / "flowers_1100").glob("*/*.jpg"))[::100]
     assert len(photos) >= 2

@@ -163,6 +163,7 @@ def killed(folder):
     return checkpoint.path
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_where_it_was(tmp_path):
     (tmp_path / "whole").mkdir()
     whole, data, checkpoint = tuning(folder=tmp_path / "whole")

@@ -168,7 +168,9 @@ def rings(count, seed=0):
     return (directions / np.linalg.norm(directions, axis=1, keepdims=True) * radius).astype(np.float32), labels
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "optimizer", ["sgd", *(pytest.param(name, marks=pytest.mark.slow) for name in OPTIMIZERS if name != "sgd")]
+)
 def test_a_hidden_layer_learns_what_a_plane_cannot_part(optimizer):
     vectors, labels = rings(400)
     rate = 0.01 if optimizer in ("rmsprop", "adam") else 0.3 if optimizer == "sgd" else 0.05
@@ -225,7 +227,7 @@ def test_a_training_that_diverges_says_which_flag_to_change():
         fit(vectors, labels, learning_rate=1e38)
 
 
-@pytest.mark.parametrize("recipe", [None, HeadRecipe(optimizer="adam")])
+@pytest.mark.parametrize("recipe", [None, pytest.param(HeadRecipe(optimizer="adam"), marks=pytest.mark.slow)])
 @pytest.mark.parametrize("validation_batch_size", [20, -1])
 @pytest.mark.parametrize("validation", [50, 0])
 def test_parts_are_bounded_by_bytes_however_rarely_it_is_evaluated(
@@ -260,6 +262,7 @@ def test_weights_that_are_finite_and_logits_that_are_not_are_a_divergence():
 
 
 @pytest.mark.parametrize("recipe", [HeadRecipe(hidden_units=(8,), dropout=0.3), HeadRecipe(optimizer="adam")])
+@pytest.mark.slow
 def test_gathering_in_small_parts_changes_nothing_for_any_head(monkeypatch, recipe):
     vectors, labels = gaussians(300)
     whole = fit(vectors, labels, recipe=recipe, steps=60)
