@@ -187,9 +187,18 @@ def size_of(path: Path) -> int:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
+    """Return the hexadecimal SHA-256 of a regular file."""
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_all(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file, or of the names and contents of all files in a folder."""
+    if not path.is_dir():
+        return sha256_of(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    pairs = [f"{file.relative_to(path).as_posix()} {sha256_of(file)}" for file in files]
+    return hashlib.sha256("\n".join(pairs).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 # Opening a named pipe would wait for a writer; on Windows, text mode would change bytes.

@@ -3,6 +3,7 @@
 import contextlib
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from retrain.errors import BackboneError, GraphError
 from retrain.graphs.nodes import GraphDef, all_nodes, attribute, needed_nodes, node_name
+from retrain.trust import judging
 
 # Operations that only compute. Everything else (files, network, Python, queues, variables) is refused: a graph
 # from a stranger is a program, https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md
@@ -69,6 +71,18 @@ def read_graph(path: Path) -> GraphDef:
     graph_def = parse_graph(data, name=str(path))
     check_pure(graph_def, name=str(path))
     return graph_def
+
+
+def read_judged(path: Path) -> GraphDef:
+    """Return the GraphDef in a file, as `read_graph` does, after a first reading of one that is not known yet."""
+    judging.judge(path, judging.Trial(partial(try_reading, path), "read graph", part=True))
+    return read_graph(path)
+
+
+def try_reading(path: Path) -> bool:
+    """Read a graph."""
+    read_graph(path)
+    return True
 
 
 def parse_graph(data: bytes, *, name: str) -> GraphDef:

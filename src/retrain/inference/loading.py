@@ -1,13 +1,16 @@
 """Loads a model file as a classifier; its metadata are completed by a labels file and by the user."""
 
+import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from retrain.errors import GraphError
-from retrain.formats.classifier import Classifier, wrong_label_count
+from retrain.formats.classifier import Classifier, first_images, wrong_label_count
 from retrain.formats.litert.model import belongs_to
 from retrain.formats.table import FROZEN_GRAPH, format_of, path_of
 from retrain.metadata import METADATA_FILE, Metadata, find_labels_file, read_labels
+from retrain.trust import judging
 
 _LABELS_AT_MOST = 2**26  # bytes of a labels file
 _RANGES = (
@@ -29,6 +32,7 @@ def load(graph: Path, *, labels: Path | None = None, overrides: Metadata | None 
         GraphError: Not such a model, refused, or incomplete: names the missing flags.
     """
     path = file_to_load(graph, overrides)
+    _judge(path, overrides or Metadata())
     metadata = describe(path, labels=labels, overrides=overrides)
     _check_complete(graph, metadata)
     model = format_of(path).load(path, metadata)
@@ -36,14 +40,34 @@ def load(graph: Path, *, labels: Path | None = None, overrides: Metadata | None 
     return model
 
 
+def _judge(path: Path, overrides: Metadata) -> None:
+    """Refuse a model, not known yet, that does harm where it is loaded and labels an image."""
+    spec = overrides.input
+    nodes = [spec.node, overrides.output, *spec.size]
+    purpose = f"{judging.LABEL} {json.dumps(nodes)}" if any(nodes) else judging.LABEL
+    runtimes = (format_of(path).runtime,)
+    judging.judge(path, judging.Trial(partial(try_labelling, path, overrides), purpose, runtimes))
+
+
+def try_labelling(path: Path, overrides: Metadata) -> bool:
+    """Label some plain images with a model; return False for one that does not say what is needed for that."""
+    metadata = overrides.filled_from(format_of(path).describe(path))
+    if None in (metadata.input.node, *metadata.input.size, metadata.input.mean, metadata.input.std):
+        return False
+    model = format_of(path).load(path, metadata)
+    for image in first_images(*metadata.input.size):
+        model(image[None])
+    return True
+
+
 def describe(path: Path, *, labels: Path | None = None, overrides: Metadata | None = None) -> Metadata:
     """Return the metadata of a model, completed by its labels file and replaced by the user's; as for `load`."""
-    _check_kind(path, "--graph")
+    check_kind(path, "--graph")
     metadata = (overrides or Metadata()).filled_from(format_of(path).describe(path))
     file = labels or (None if metadata.labels else find_labels_file(path))
     if file is None:
         return metadata
-    _check_kind(file, "--labels")
+    check_kind(file, "--labels")
     return replace(metadata, labels=read_labels(file, own=metadata.retrain_version is not None))
 
 
@@ -52,7 +76,7 @@ def file_to_load(graph: Path, overrides: Metadata | None = None) -> Path:
 
     Overrides of the graph's nodes or size are meant for the graph itself.
     """
-    _check_kind(graph, "--graph")
+    check_kind(graph, "--graph")
     if format_of(graph) is not FROZEN_GRAPH:
         return graph
     if overrides and (overrides.output or overrides.input.node or any(overrides.input.size)):
@@ -61,7 +85,7 @@ def file_to_load(graph: Path, overrides: Metadata | None = None) -> Path:
     return litert if litert.is_file() and belongs_to(litert, graph) else graph
 
 
-def _check_kind(path: Path, flag: str) -> None:
+def check_kind(path: Path, flag: str) -> None:
     """Refuse a pipe or a device, which is never opened, and a labels file too large to be one."""
     for file in [path / name for name in ("saved_model.pb", METADATA_FILE)] if path.is_dir() else [path]:
         if file.exists() and not file.is_file():
