@@ -63,8 +63,9 @@ def judge(path: Path, trial: Trial, *, content: str | None = None) -> None:
 
 def accept(path: Path) -> None:
     """Remember a model that this program has written and run as one that need not be tried."""
-    with suppress(OSError):
-        verdicts.remember(sha256_of_all(path), LABEL)
+    if os.environ.get(TRUST) != "1":
+        with suppress(OSError):
+            verdicts.remember(sha256_of_all(path), LABEL)
 
 
 def _try(path: Path, trial: Trial, content: str, size: int) -> str:

@@ -12,26 +12,29 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import Any
 
 from retrain import errors
-from retrain.errors import RetrainError
-from retrain.files import write_atomically
+from retrain.errors import RetrainError, first_line
 
-_SECONDS = 45.0  # for the task, once the runtimes are imported
+_SECONDS = 50.0  # from the start of the process to the end of the task
+_LEAST = 20.0  # of which the task has so much, however long it took to import the runtimes
 _STARTING = 300.0  # for importing them, which no model prolongs
 _BYTES = 1_900_000_000  # of memory, the runtimes' own included
 _TIMES_FILE = 4  # as much as a large model's file, beside the runtimes
 _POLL = 0.01 if sys.platform == "linux" else 0.1
 _CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS")
-_REQUEST, _READY, _RESULT = "request", "ready", "result"
+_LINE = 2**16  # bytes of a report at most
 # -P, and the path of this process: a file in the current folder must not hide a package, a package may lie anywhere.
-_CHILD = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from retrain.trust import process; process.main()"
+_CHILD = (
+    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from retrain.trust import process; process.main()"
+)
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,14 @@ class Outcome:
     error: RetrainError | None = None
 
 
-_TOO_LONG = Outcome(False, f"takes more than {_SECONDS:.0f} s to load and run")  # other processes may have slowed it
+_TOO_LONG = Outcome(False, f"takes more than {_SECONDS:.0f} s to be tried")  # other processes may have slowed it
 
 
 def run(task: Callable[[], bool], runtimes: tuple[str, ...], *, size: int) -> Outcome:
     """Return how a task ends in a process of its own.
 
     Args:
-        task: Can be pickled; returns whether its verdict holds for ever.
+        task: Can be pickled; returns whether it would end so every time.
         runtimes: Modules to import first.
         size: Bytes of the model.
 
@@ -62,35 +65,52 @@ def run(task: Callable[[], bool], runtimes: tuple[str, ...], *, size: int) -> Ou
     """
     if not sys.executable:
         raise OSError("this program has no interpreter of its own to start")
-    with TemporaryDirectory(prefix="retrain-") as name:
-        folder = Path(name)
-        (folder / _REQUEST).write_bytes(pickle.dumps((runtimes, task)))
-        words = [sys.executable, "-P", "-c", _CHILD, name, json.dumps(sys.path)]
-        # The model is loaded for a moment, beside whatever uses the GPUs.
-        env = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "RETRAIN_TRUST_MODELS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        nowhere = subprocess.DEVNULL
-        with subprocess.Popen(words, stdin=nowhere, stdout=nowhere, stderr=nowhere, env=env) as child:
-            try:
-                stopped = _watch(child, folder, size)
-            finally:
-                child.kill()
-        return stopped or _outcome(child.returncode, folder)
+    pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+    # The model is loaded for a moment, beside whatever uses the GPUs.
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "RETRAIN_TRUST_MODELS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    words = [sys.executable, "-P", "-c", _CHILD]
+    reports: list[Any] = []
+    mark = os.urandom(16).hex()  # in front of what the process reports, among what libraries print
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=nowhere, env=env) as child:
+        reader = threading.Thread(target=_collect, args=(child.stdout, mark.encode(), reports), daemon=True)
+        reader.start()
+        try:
+            _send(child, pickle.dumps(sys.path) + pickle.dumps((mark, runtimes, task)))
+            stopped = _watch(child, reports, size)
+        finally:
+            child.kill()
+        reader.join()
+    return stopped or _outcome(child.returncode, reports)
 
 
-def _watch(child: subprocess.Popen[bytes], folder: Path, size: int) -> Outcome | None:
+def _send(child: subprocess.Popen[bytes], request: bytes) -> None:
+    with suppress(BrokenPipeError), child.stdin as file:  # type: ignore[union-attr]  # one that has ended is seen below
+        file.write(request)
+
+
+def _collect(output: Any, mark: bytes, reports: list[Any]) -> None:
+    """Collect what a process reports, until it ends."""
+    while line := output.readline(_LINE):
+        if line.startswith(mark):
+            reports.append(json.loads(line.removeprefix(mark)))
+
+
+def _watch(child: subprocess.Popen[bytes], reports: list[Any], size: int) -> Outcome | None:
     """Wait for the end of a process, and return why it must be killed, None where it ended by itself.
 
     Raises:
         OSError: It does not even start.
     """
-    memory, deadline, ready = _BYTES, time.monotonic() + _STARTING, False
+    started, ready = time.monotonic(), False
+    memory, deadline = _BYTES, started + _STARTING
     while True:
         with suppress(subprocess.TimeoutExpired):
             child.wait(_POLL)
             return None
         used = _memory(child.pid)
-        if not ready and (folder / _READY).exists():
-            ready, memory, deadline = True, max(_BYTES, used + _TIMES_FILE * size), time.monotonic() + _SECONDS
+        if reports and not ready:
+            ready, memory = True, max(_BYTES, used + _TIMES_FILE * size)
+            deadline = max(started + _SECONDS, time.monotonic() + _LEAST)
         if used > memory:
             return Outcome(True, f"takes more than {memory / 1e9:.1f} GB of memory")
         if time.monotonic() > deadline:
@@ -112,20 +132,20 @@ def _memory(process: int) -> int:
     return 0
 
 
-def _outcome(code: int, folder: Path) -> Outcome:
+def _outcome(code: int, reports: list[Any]) -> Outcome:
     """Return how a process that was not killed ended.
 
     Raises:
         OSError: It did not come as far as the task.
     """
-    with suppress(OSError, ValueError):
-        result = json.loads((folder / _RESULT).read_text())
+    name = _name_of(code)
+    if not reports:
+        raise OSError(f"it ended with {name} before it began")
+    if len(reports) > 1:
+        result = reports[1]
         if result.get("error"):
             return Outcome(False, error=getattr(errors, result["error"])(result["message"]))
         return Outcome(result["complete"], result["reason"])
-    if not (folder / _READY).exists():
-        raise OSError(f"it ended with {_name_of(code)} before it began")
-    name = _name_of(code)
     if name == "SIGALRM":
         return _TOO_LONG
     if name in _CRASHES:
@@ -141,21 +161,26 @@ def _name_of(code: int) -> str:
 
 
 def main() -> None:
-    """Run the task of the folder that the first argument names, in the process that `run` starts."""
-    folder = Path(sys.argv[1])
-    runtimes, task = pickle.loads((folder / _REQUEST).read_bytes())
+    """Run the task that standard input holds, in the process that `run` starts, and report how it ended."""
+    mark, runtimes, task = pickle.load(sys.stdin.buffer)
+
+    def report(**row: Any) -> None:
+        sys.stdout.write(f"\n{mark}{json.dumps(row)}\n")
+        sys.stdout.flush()
+
     for name in runtimes:
         with suppress(ImportError):  # the task says what is missing
             importlib.import_module(name)
     _limit_itself()
-    (folder / _READY).touch()
+    report()
     try:
-        result = {"complete": bool(task()), "reason": ""}
+        report(complete=bool(task()), reason="")
     except RetrainError as error:
-        result = {"error": type(error).__name__, "message": str(error)}
+        report(error=type(error).__name__, message=str(error))
     except MemoryError:
-        result = {"complete": True, "reason": "takes more memory than there is"}
-    write_atomically(folder / _RESULT, json.dumps(result).encode())
+        report(complete=True, reason="takes more memory than there is")
+    except Exception as error:  # the runtimes raise anything on damaged models
+        report(complete=False, reason=f"fails ({first_line(error)[:200]})")
     os._exit(0)  # a runtime that is taken down may hang or crash, and that says nothing of the model
 
 
