@@ -1,6 +1,7 @@
 """Reads frozen graphs and SavedModels, and refuses what could do more than compute."""
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -140,6 +141,9 @@ def _check_limits(graph_def: GraphDef, name: str) -> None:
         raise GraphError(f"{name} is refused: its functions call themselves or each other too deep. {trust}") from error
     if expanded > _MAX_EXPANDED:
         raise GraphError(f"{name} is refused: its functions write out to {expanded:,} nodes. {trust}")
+    numbers = sum(_repeated(node) for node in all_nodes(graph_def) if node.op == "Const")
+    if numbers > _MAX_NUMBERS:
+        raise GraphError(f"{name} is refused: its constants repeat {numbers:,} numbers that it does not hold. {trust}")
     for node in _fills(graph_def):
         raise GraphError(f"{name} is refused: its node {node.name!r} fills more than {_MAX_NUMBERS:,} numbers. {trust}")
 
@@ -165,6 +169,12 @@ def _called(node: Any) -> set[str]:
     values = node.attr.values()
     listed = {each.name for value in values for each in value.list.func}
     return {node.op} | listed | {value.func.name for value in values if value.HasField("func")}
+
+
+def _repeated(node: Any) -> int:
+    """Return how many numbers a constant has that the file does not hold: it repeats its last one."""
+    tensor = attribute(node, "value").tensor
+    return 0 if tensor.tensor_content else math.prod(max(0, dim.size) for dim in tensor.tensor_shape.dim)
 
 
 def _fills(graph_def: GraphDef) -> Iterator[Any]:
