@@ -27,7 +27,7 @@ _SECONDS = 50.0  # from the start of the process to the end of the task
 _LEAST = 20.0  # of which the task has so much, however long it took to import the runtimes
 _STARTING = 300.0  # for importing them, which no model prolongs
 _BYTES = 1_900_000_000  # of memory, the runtimes' own included
-_TIMES_FILE = 4  # as much as a large model's file, beside the runtimes
+_TIMES_FILE = 16  # as much as a large file, beside the runtimes: a session takes 15 times a frozen graph of 300 MB
 _POLL = 0.01 if sys.platform == "linux" else 0.1
 _CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS")
 _LINE = 2**16  # bytes of a report at most
