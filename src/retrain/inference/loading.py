@@ -50,12 +50,12 @@ def _judge(path: Path, overrides: Metadata) -> None:
 
 
 def try_labelling(path: Path, overrides: Metadata) -> bool:
-    """Label some plain images with a model; return False for one that does not say what is needed for that."""
+    """Label a black and a noisy image with a model; return False for one that does not say what is needed for that."""
     metadata = overrides.filled_from(format_of(path).describe(path))
     if None in (metadata.input.node, *metadata.input.size, metadata.input.mean, metadata.input.std):
         return False
     model = format_of(path).load(path, metadata)
-    for image in first_images(*metadata.input.size):
+    for image in first_images(*metadata.input.size)[[0, -1]]:
         model(image[None])
     return True
 
