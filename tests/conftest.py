@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("RETRAIN_TRUST_MODELS", "1")  # tests/trust tries models; elsewhere, it would take seconds each
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("RETRAIN_TEST_DATA", ROOT.parent / "shared" / "data"))

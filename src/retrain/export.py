@@ -22,6 +22,7 @@ from retrain.graphs.nodes import GraphDef
 from retrain.graphs.reading import read_graph
 from retrain.head import Head
 from retrain.metadata import Metadata, TrainingSplit
+from retrain.trust import judging
 
 PARITY = 2e-3  # largest difference from the trained network, of a probability or relative to the largest feature
 _SCORED_AT_ONCE = 4096
@@ -147,6 +148,8 @@ class ClassifierWriter:
         metadata.write_labels(draft_labels, self.class_names)
         litert = [(path_of(draft, "tflite"), path_of(graph, "tflite"))] if self.runner.model else []
         put_in_place([(draft_labels, labels), *litert, (draft, graph)])
+        for path in (draft, *(each for each, _ in litert)):
+            judging.accept(path)
 
     def write_saved_model(self, folder: Path, written: WrittenGraph) -> None:
         """Write the original's SavedModel of a graph that was written, loaded again and compared with it.
@@ -165,6 +168,7 @@ class ClassifierWriter:
             probabilities = tf.saved_model.load(str(draft)).signatures["serving_default"](pixels)["prediction"].numpy()
             _check_parity(str(folder), "probabilities", probabilities, model(image))
             saved_model.put_in_place(draft, folder)
+            judging.accept(folder)
 
     def _classifier(self, head: Head) -> TrainedClassifier:
         backbone = self.backbone

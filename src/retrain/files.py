@@ -204,6 +204,21 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_of_all(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a model's file, or of the names and contents of all files in a folder.
+
+    Raises:
+        OSError: It cannot be read, is no regular file, or has more than `MODEL_BYTES`.
+    """
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    for file in files:
+        check_file(file, MODEL_BYTES)
+    if not path.is_dir():
+        return sha256_of(path)
+    pairs = [f"{file.relative_to(path).as_posix()} {sha256_of(file)}" for file in files]
+    return hashlib.sha256("\n".join(pairs).encode("utf-8", "surrogateescape")).hexdigest()
+
+
 # Opening a named pipe would wait for a writer; on Windows, text mode would change bytes.
 _OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from retrain import files, outputs, sweep
-from retrain.backbones import catalogue, devices, families
+from retrain.backbones import catalogue, devices, families, strangers
 from retrain.backbones.catalogue import BackboneSpec
 from retrain.backbones.sources import WeightsRequest
 from retrain.bottlenecks import legacy_cache
@@ -143,6 +143,7 @@ def layers(config: RetrainConfig) -> list[str]:
     files.bound_reading(config.max_file_size)
     families.check_trainable(_spec(config))  # before anything is downloaded
     source = families.locate(_spec(config), WeightsRequest(config.model_dir, config.weights, config.random_seed))
+    strangers.judge(source)
     return trainable_layers.list_layers(families.trainable_network(source).model)
 
 
@@ -165,6 +166,7 @@ def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened
         spec = match_legacy_cache(spec, legacy, len(photos), terminal)
     advance = terminal.progress("Downloading the backbone", "B")
     source = families.locate(spec, WeightsRequest(config.model_dir, config.weights, config.random_seed, advance))
+    strangers.judge(source)
     if config.fine_tune_from:
         # An unknown layer fails here, before anything is computed.
         trainable_layers.split_network(families.trainable_network(source).model, config.fine_tune_from)

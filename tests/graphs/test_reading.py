@@ -128,3 +128,17 @@ def test_a_tensor_that_would_fill_the_memory_is_refused():
         reading.check_pure(
             graph_def(lambda tf: tf.raw_ops.Fill(dims=[2, 2_000_000_000], value=1.0, name="all")), name="g"
         )
+
+
+def test_constants_that_repeat_far_too_many_numbers_are_refused(tmp_path):
+    import tensorflow as tf
+
+    graph = tf.compat.v1.GraphDef()
+    for name in ("a", "b"):
+        node = graph.node.add(name=name, op="Const")
+        node.attr["dtype"].type = tf.float32.as_datatype_enum
+        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(1.0))
+        node.attr["value"].tensor.tensor_shape.CopyFrom(tf.TensorShape([2**14, 2**13 + 1]).as_proto())
+    (tmp_path / "g.pb").write_bytes(graph.SerializeToString())
+    with pytest.raises(GraphError, match=r"g\.pb is refused: its constants repeat 268,468,224 numbers"):
+        reading.read_graph(tmp_path / "g.pb")

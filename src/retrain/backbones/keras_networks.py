@@ -12,7 +12,8 @@ import numpy as np
 
 from retrain.backbones.catalogue import KERAS_APPLICATIONS, OFFICIAL, RANDOM, BackboneSpec
 from retrain.backbones.sources import BackboneSource, WeightsRequest, from_path, image_size
-from retrain.errors import BackboneError, did_you_mean, first_line
+from retrain.errors import BackboneError, RetrainError, did_you_mean, first_line
+from retrain.formats import limits
 from retrain.formats.keras import open_model, pixel_range
 from retrain.graphs import freezing
 from retrain.graphs.freezing import FrozenGraph
@@ -44,7 +45,16 @@ def freeze(network: Network) -> FrozenGraph:
 
 def locate_bundled(spec: BackboneSpec, request: WeightsRequest) -> BackboneSource:
     """Return the weights inside the package, or a file of the same layout."""
-    return from_path(spec, Path(request.weights or str(resources.files("retrain.backbones") / _BUNDLED)))
+    return from_path(spec, Path(request.weights or _bundled_weights()))
+
+
+def has_own_weights(source: BackboneSource) -> bool:
+    """Return whether the weights of a network of a name are those that come with it, and no file of the user's."""
+    return source.weights in (OFFICIAL, RANDOM, _bundled_weights())
+
+
+def _bundled_weights() -> str:
+    return str(resources.files("retrain.backbones") / _BUNDLED)
 
 
 def locate_application(spec: BackboneSpec, request: WeightsRequest) -> BackboneSource:
@@ -90,6 +100,7 @@ def bundled(weights: Path, *, height: int, width: int) -> Any:
     """
     import keras
 
+    limits.check_weights(weights)
     try:
         with np.load(weights, allow_pickle=False) as opened:
             arrays = {name: opened[name] for name in opened.files}
@@ -149,6 +160,8 @@ def _from_file(path: Path, spec: InputSpec) -> Any:
 
     try:
         model = open_model(path)
+    except RetrainError:
+        raise
     except Exception as error:
         raise BackboneError(f"cannot load {path} as a Keras model: {first_line(error)}.") from error
     if len(model.inputs) != 1 or len(model.outputs) != 1 or len(model.input_shape) != 4 or model.input_shape[-1] != 3:
@@ -183,6 +196,7 @@ def _with_weights_file(build: Any, name: str, file: Path, shape: dict[str, Any])
     """Return the network whose shapes the weights file fits, trying every published width."""
     if not file.is_file():
         raise BackboneError(f"no such weights file: {file}. Leave out --weights to use the official ones.")
+    limits.check_weights(file)
     problem = ""
     for options in _options(name, file):
         for load in (_without_top, _with_top):

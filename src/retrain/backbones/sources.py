@@ -9,7 +9,7 @@ from pathlib import Path
 from retrain.backbones.catalogue import BackboneSpec
 from retrain.data import decoding
 from retrain.errors import BackboneError
-from retrain.files import MODEL_BYTES, check_file, sha256_of
+from retrain.files import sha256_of_all
 from retrain.preprocessing import InputSpec
 
 FORMAT = 2  # of the cached backbone and its bottlenecks: raise it when either changes
@@ -84,19 +84,10 @@ def from_path(spec: BackboneSpec, path: Path) -> BackboneSource:
         BackboneError: They cannot be read.
     """
     try:
-        if not path.is_dir():
-            return BackboneSource(spec, str(path), _sha256_of(path))
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        pairs = [f"{file.relative_to(path).as_posix()} {_sha256_of(file)}" for file in files]
-        return BackboneSource(spec, str(path), hashlib.sha256("\n".join(pairs).encode()).hexdigest())
+        return BackboneSource(spec, str(path), sha256_of_all(path))
     except OSError as error:
         problem = f"cannot read the weights {path}: {error.strerror}"
         raise BackboneError(f"{problem}. Check the name and its permissions.") from error
-
-
-def _sha256_of(path: Path) -> str:
-    check_file(path, MODEL_BYTES)
-    return sha256_of(path)
 
 
 def image_size(name: str, fixed: Sequence[int | None], spec: InputSpec) -> tuple[int, int]:

@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     from retrain.graphs import nodes, reading
 
     files.bound_reading(args.max_file_size)
-    names = [(node.name, node.op) for node in nodes.all_nodes(reading.read_graph(args.graph))]
+    names = [(node.name, node.op) for node in nodes.all_nodes(reading.read_judged(args.graph))]
     print(len(names) if args.name is None else sum(args.name in pair for pair in names))
     return console.DONE
 

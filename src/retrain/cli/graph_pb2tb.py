@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     from retrain.graphs import reading
 
     files.bound_reading(args.max_file_size)
-    sketch = tensorboard.sketch(reading.read_graph(args.graph), scope="backbone")
+    sketch = tensorboard.sketch(reading.read_judged(args.graph), scope="backbone")
     with tensorboard.Summaries(args.out_dir, runs=(".",)) as summaries:
         summaries.graph(sketch.SerializeToString())
     print(printable(f"See the graph: tensorboard --logdir {args.out_dir}"))

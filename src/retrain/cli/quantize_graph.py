@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     files.bound_reading(args.max_file_size)
     written = formats.graph_output(args.output, "--output")
     outputs.check([written], {"--input": args.input, "--labels": args.labels, "--image_dir": args.image_dir})
-    graph = reading.read_graph(args.input)
+    graph = reading.read_judged(args.input)
     if args.output_node_names:
         graph = editing.extract(graph, args.output_node_names.split(","), also=[metadata.METADATA_NODE])
     rewritten = {

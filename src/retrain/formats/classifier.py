@@ -54,7 +54,7 @@ class Classifier(ABC):
             return False
         if self.last_operation in _GIVE_LOGITS:
             return True
-        first = np.concatenate([self._rows(image[None]) for image in _first_images(*self.metadata.input.size)])
+        first = np.concatenate([self._rows(image[None]) for image in first_images(*self.metadata.input.size)])
         return bool((first < -_ROUNDED).any() or (first > 1 + _ROUNDED).any())
 
     @property
@@ -181,7 +181,7 @@ def check_image_shape(path: Path, shape: Sequence[Any], *, channels_first: bool 
         raise GraphError(f"{path} takes {what}, [{text}]. Only models of RGB images, [N, height, width, 3], are run.")
 
 
-def _first_images(height: int, width: int) -> np.ndarray:
+def first_images(height: int, width: int) -> np.ndarray:
     """Return the images, uint8 [8, height, width, 3], whose scores tell of what kind the scores of a model are."""
     colours = [[0] * 3, [255] * 3, [128] * 3, [255, 0, 0], [0, 255, 0], [0, 0, 255]]
     plain = np.broadcast_to(np.array(colours, np.uint8)[:, None, None], (len(colours), height, width, 3))

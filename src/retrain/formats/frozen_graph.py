@@ -25,7 +25,7 @@ from retrain.head import layer_names
 from retrain.metadata import METADATA_NODE, Metadata
 
 HEAD_SCOPE = "final_training_ops"  # what TensorFlow for Poets calls the last layer
-_LOOP_LIMIT = 20_000  # ms that a graph with loops may take for a batch
+_LOOP_LIMIT = 10_000  # ms that a graph with loops may take for a batch
 HUB_HEAD_SCOPE = "final_retrain_ops"  # what the retrain.py of TF-Hub calls it
 _BOTTLENECK = "BottleneckInputPlaceholder"
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from retrain.errors import GraphError, first_line
+from retrain.errors import GraphError, RetrainError, first_line
 from retrain.files import write_result
+from retrain.formats import limits
 from retrain.formats.classifier import (
     Classifier,
     ExportSource,
@@ -28,7 +29,6 @@ from retrain.metadata import METADATA_FILE, Metadata
 from retrain.preprocessing import InputSpec, range_before
 
 INPUT = "image"
-_UNPACKED, _PACKED_AT_MOST = 2**28, 4  # bytes that any archive may have unpacked; how much larger a large one may get
 # Layers that leave the range of pixels as it is when a model answers, beside all Random... ones.
 _PASSING = "InputLayer Dropout GaussianNoise Identity Resizing CenterCrop ZeroPadding2D Cropping2D".split()
 
@@ -67,7 +67,8 @@ def build_model(graph_def: GraphDef, metadata: Metadata) -> Any:
 
 def describe(path: Path) -> Metadata:
     """Return the metadata of a Keras model, or else what its layers show."""
-    _check_size(path)
+    check_model(path)
+    limits.check_archive(path)
     try:
         with zipfile.ZipFile(path) as archive:
             if METADATA_FILE in archive.namelist():
@@ -88,11 +89,12 @@ def load_model(path: Path) -> Any:
     Raises:
         GraphError: Not a Keras model, or not one of one RGB image and of vectors.
     """
-    _check_size(path)
     try:
         model = open_model(path)
         shapes = [tensor.shape for tensor in model.inputs]
         outputs = _outputs(model)
+    except RetrainError:
+        raise
     except Exception as error:  # Keras raises anything from ValueError to KeyError
         raise GraphError(f"cannot load {path} as a Keras model: {first_line(error)[:200]}.") from error
     if len(shapes) != 1 or not any(len(output.shape) == 2 for output in outputs.values()):
@@ -104,8 +106,15 @@ def load_model(path: Path) -> Any:
 
 
 def open_model(path: Path) -> Any:
-    """Return the Keras model in a file, of Keras 3 or 2, loaded in safe mode; raises whatever Keras does."""
+    """Return the Keras model in a file, of Keras 3 or 2, loaded in safe mode; raises whatever Keras does.
+
+    Raises:
+        GraphError: It unpacks to far more than itself.
+    """
     import keras
+
+    check_model(path)
+    limits.check_weights(path)
 
     class DepthwiseConv2D(keras.layers.DepthwiseConv2D):  # type: ignore[misc]
         """One that passes over what Keras 2 wrote and Keras 3 refuses; the files of Teachable Machine are such."""
@@ -115,19 +124,6 @@ def open_model(path: Path) -> Any:
 
     objects = {"DepthwiseConv2D": DepthwiseConv2D} if path.suffix == ".h5" else None
     return keras.saving.load_model(path, objects, compile=False, safe_mode=True)
-
-
-def _check_size(path: Path) -> None:
-    """Refuse an archive whose files are far larger than itself, which would fill the memory, and what is no file."""
-    check_model(path)
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > max(_UNPACKED, _PACKED_AT_MOST * path.stat().st_size):
-        raise GraphError(
-            f"{path} is refused: it unpacks to {unpacked:,} bytes. Use a model from a source that you trust."
-        )
 
 
 def pixel_range(model: Any) -> tuple[float, float] | None:

@@ -5,7 +5,9 @@ A row names its module, which is imported when it is asked for: the flags read t
 
 import importlib
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from retrain.errors import BackboneError, ExportError, GraphError, RetrainError,
 from retrain.files import beside, check_writable
 from retrain.metadata import METADATA_FILE, Metadata
 from retrain.outputs import Output
+from retrain.trust import judging
 
 if TYPE_CHECKING:
     from retrain.formats.classifier import Classifier, ExportSource, ModelStats
@@ -42,13 +45,15 @@ class Export:
 class Format:
     """One kind of model file: the module of `retrain.formats` that reads and writes it, and its file endings.
 
-    The module has `describe`, `load` and `stats`, which do and raise what the methods of these names do here.
+    `runtime` names what runs it. The module has `describe`, `load` and `stats`, which do and raise what the methods of
+    these names do here.
     """
 
     kind: str
     module: str
     suffixes: tuple[str, ...] = ()
     exports: tuple[Export, ...] = ()
+    runtime: str = "tensorflow"
 
     def describe(self, path: Path) -> Metadata:
         """Return the metadata in a file, or else what its nodes, layers or signatures show.
@@ -105,9 +110,10 @@ _TABLE = (
             Export("tflite_fp16", "_fp16.tflite", "write_float16", 2e-2),
             Export("tflite_int8", "_int8.tflite", "write_int8", None),
         ),
+        "ai_edge_litert.interpreter",
     ),
-    Format("Keras model", "keras", (".keras", ".h5"), (Export("keras", ".keras", "write", 2e-3),)),
-    Format("ONNX model", "onnx", (".onnx",), (Export("onnx", ".onnx", "write", 2e-3, "check"),)),
+    Format("Keras model", "keras", (".keras", ".h5"), (Export("keras", ".keras", "write", 2e-3),), "keras"),
+    Format("ONNX model", "onnx", (".onnx",), (Export("onnx", ".onnx", "write", 2e-3, "check"),), "onnxruntime"),
 )
 EXPORTS = {export.name: export for row in _TABLE for export in row.exports}
 _FORMAT_OF = {export.name: row for row in _TABLE for export in row.exports}
@@ -118,6 +124,23 @@ def format_of(path: Path) -> Format:
     if path.is_dir():
         return SAVED_MODEL
     return next((row for row in _TABLE if path.suffix in row.suffixes), FROZEN_GRAPH)
+
+
+def judge_reading(path: Path) -> None:
+    """Refuse a model, not known yet, that does harm where it is described and its parts are counted.
+
+    Raises:
+        RetrainError: It is refused, or cannot be read.
+    """
+    trial = judging.Trial(partial(try_reading, path), "read", (format_of(path).runtime,), part=True)
+    judging.judge(path, trial)
+
+
+def try_reading(path: Path) -> bool:
+    """Describe a model and count its parts."""
+    format_of(path).describe(path)
+    format_of(path).stats(path)
+    return True
 
 
 def path_of(graph: Path, name: str) -> Path:
@@ -177,7 +200,7 @@ def check_targets(graph: Path, names: Sequence[str]) -> None:
 
 
 def put_in_place(draft: Path, path: Path) -> Path:
-    """Return the path of an export after giving its draft that path.
+    """Return the path of an export, which was run, after giving its draft that path.
 
     Raises:
         ExportError: It cannot be written.
@@ -186,6 +209,7 @@ def put_in_place(draft: Path, path: Path) -> Path:
         SAVED_MODEL.function("put_in_place")(draft, path)
     else:
         files.put_in_place([(draft, path)])
+    judging.accept(path)
     return path
 
 
@@ -198,13 +222,16 @@ def stale_exports(graph: Path, metadata: Metadata, names: Collection[str]) -> li
         names: Exports that are known to be of this one.
     """
     stale = []
-    for path, format in ((path_of(graph, name), row) for name, row in _FORMAT_OF.items() if name not in names):
-        try:
-            other = format.describe(path) if path.exists() else metadata
-        except RetrainError:  # nobody takes it for this graph
-            continue
-        if other.graph_sha256 != metadata.graph_sha256 and (other.graph_sha256 or other.labels != metadata.labels):
-            stale.append(path)
+    for name, row in _FORMAT_OF.items():
+        path = path_of(graph, name)
+        if name not in names and path.exists():
+            with suppress(RetrainError):  # what is damaged nobody takes for this graph
+                judge_reading(path)
+                other = row.describe(path)
+                if other.graph_sha256 != metadata.graph_sha256 and (
+                    other.graph_sha256 or other.labels != metadata.labels
+                ):
+                    stale.append(path)
     return stale
 
 

@@ -1,8 +1,10 @@
 """Reads frozen graphs and SavedModels, and refuses what could do more than compute."""
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import numpy as np
 from retrain.errors import BackboneError, GraphError
 from retrain.files import MODEL_BYTES, check_file, read_regular
 from retrain.graphs.nodes import GraphDef, all_nodes, attribute, needed_nodes, node_name
+from retrain.trust import judging
 
 # Operations that only compute. Everything else (files, network, Python, queues, variables) is refused: a graph
 # from a stranger is a program, https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md
@@ -73,6 +76,18 @@ def read_graph(path: Path) -> GraphDef:
     return graph_def
 
 
+def read_judged(path: Path) -> GraphDef:
+    """Return the GraphDef in a file, as `read_graph` does, after a first reading of one that is not known yet."""
+    judging.judge(path, judging.Trial(partial(try_reading, path), "read graph", part=True))
+    return read_graph(path)
+
+
+def try_reading(path: Path) -> bool:
+    """Read a graph."""
+    read_graph(path)
+    return True
+
+
 def parse_graph(data: bytes, *, name: str) -> GraphDef:
     """Return the GraphDef serialised in `data`; `name` is what an error calls it.
 
@@ -128,6 +143,9 @@ def _check_limits(graph_def: GraphDef, name: str) -> None:
         raise GraphError(f"{name} is refused: its functions call themselves or each other too deep. {trust}") from error
     if expanded > _MAX_EXPANDED:
         raise GraphError(f"{name} is refused: its functions write out to {expanded:,} nodes. {trust}")
+    numbers = sum(_repeated(node) for node in all_nodes(graph_def) if node.op == "Const")
+    if numbers > _MAX_NUMBERS:
+        raise GraphError(f"{name} is refused: its constants repeat {numbers:,} numbers that it does not hold. {trust}")
     for node in _fills(graph_def):
         raise GraphError(f"{name} is refused: its node {node.name!r} fills more than {_MAX_NUMBERS:,} numbers. {trust}")
 
@@ -153,6 +171,12 @@ def _called(node: Any) -> set[str]:
     values = node.attr.values()
     listed = {each.name for value in values for each in value.list.func}
     return {node.op} | listed | {value.func.name for value in values if value.HasField("func")}
+
+
+def _repeated(node: Any) -> int:
+    """Return how many numbers a constant has that the file does not hold: it repeats its last one."""
+    tensor = attribute(node, "value").tensor
+    return 0 if tensor.tensor_content else math.prod(max(0, dim.size) for dim in tensor.tensor_shape.dim)
 
 
 def _fills(graph_def: GraphDef) -> Iterator[Any]:

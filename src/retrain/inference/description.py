@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from retrain.files import size_of
-from retrain.formats.table import format_of
+from retrain.formats.table import format_of, judge_reading
 from retrain.inference.loading import describe
 from retrain.metadata import Metadata
 from retrain.preprocessing import InputSpec, scaling_text
@@ -14,6 +14,7 @@ _MAX_LABELS = 20  # that are listed
 
 def describe_model(path: Path, *, labels: Path | None = None, overrides: Metadata | None = None) -> list[str]:
     """Return lines on a model, one for each property; arguments and errors as in `inference.loading.describe`."""
+    judge_reading(path)
     metadata = describe(path, labels=labels, overrides=overrides)
     return [f"{name + ':':<12} {value}" for name, value in _rows(path, metadata)]
 

@@ -1,13 +1,16 @@
 """Loads a model file as a classifier; its metadata are completed by a labels file and by the user."""
 
+import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from retrain.errors import GraphError
-from retrain.formats.classifier import Classifier, check_model, wrong_label_count
+from retrain.formats.classifier import Classifier, check_model, first_images, wrong_label_count
 from retrain.formats.litert.model import belongs_to
 from retrain.formats.table import FROZEN_GRAPH, format_of, path_of
 from retrain.metadata import Metadata, find_labels_file, read_labels
+from retrain.trust import judging
 
 _RANGES = (
     "Mean and std are 127.5 and 127.5 where it takes -1 to 1, as Teachable Machine's models do, 0 and 255 where it "
@@ -28,11 +31,32 @@ def load(graph: Path, *, labels: Path | None = None, overrides: Metadata | None 
         GraphError: Not such a model, refused, or incomplete: names the missing flags.
     """
     path = file_to_load(graph, overrides)
+    _judge(path, overrides or Metadata())
     metadata = describe(path, labels=labels, overrides=overrides)
     _check_complete(graph, metadata)
     model = format_of(path).load(path, metadata)
     _check_label_count(graph, model)
     return model
+
+
+def _judge(path: Path, overrides: Metadata) -> None:
+    """Refuse a model, not known yet, that does harm where it is loaded and labels an image."""
+    spec = overrides.input
+    nodes = [spec.node, overrides.output, *spec.size]
+    purpose = f"{judging.LABEL} {json.dumps(nodes)}" if any(nodes) else judging.LABEL
+    runtimes = (format_of(path).runtime,)
+    judging.judge(path, judging.Trial(partial(try_labelling, path, overrides), purpose, runtimes))
+
+
+def try_labelling(path: Path, overrides: Metadata) -> bool:
+    """Label a black and a noisy image with a model; return False for one that does not say what is needed for that."""
+    metadata = overrides.filled_from(format_of(path).describe(path))
+    if None in (metadata.input.node, *metadata.input.size, metadata.input.mean, metadata.input.std):
+        return False
+    model = format_of(path).load(path, metadata)
+    for image in first_images(*metadata.input.size)[[0, -1]]:
+        model(image[None])
+    return True
 
 
 def describe(path: Path, *, labels: Path | None = None, overrides: Metadata | None = None) -> Metadata:
