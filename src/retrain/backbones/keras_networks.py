@@ -97,9 +97,12 @@ def bundled(weights: Path, *, height: int, width: int) -> Any:
     except (OSError, KeyError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise _layout_error(weights, "not an .npz file of that layout") from error
     try:
-        model = keras.applications.MobileNet(
-            input_shape=(height, width, 3), alpha=alpha, include_top=False, weights=None, pooling="avg"
+        body = keras.applications.MobileNet(
+            input_shape=(height, width, 3), alpha=alpha, include_top=False, weights=None
         )
+        # Keras names a layer by how many were built before: the second in one process would give another graph.
+        features = keras.layers.GlobalAveragePooling2D(name="global_average_pooling2d")(body.output)
+        model = keras.Model(body.inputs[0], features, name=body.name)
     except ValueError as error:  # the network's own limits on the image size
         raise BackboneError(f"MobileNet refuses {width} x {height} px images: {first_line(error)}.") from error
     try:
