@@ -7,12 +7,13 @@ Each case is named, "kind/seed/number"; its name is its seed, and repeats it alo
 import argparse
 import os
 import shlex
+import signal
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -85,7 +86,7 @@ def main() -> int:
     """Try cases until the time is over or all are done, print the table, and return the exit code."""
     args = _parse()
     # Imported late: --help needs neither numpy nor Pillow.
-    from scripts.torture import cases, inputs, runs
+    from scripts.torture import cases, children, inputs, runs
 
     columns = (cases.TRACEBACK, cases.CRASH, cases.HANG, cases.WRONG, cases.LOST, cases.TORN)
     with ExitStack() as opened:
@@ -111,9 +112,16 @@ def main() -> int:
         lanes = [
             threading.Thread(target=_lane, args=(tally, made, deadline, again), daemon=True) for _ in range(args.lanes)
         ]
-        for lane in lanes:
-            lane.start()
-        _wait(lanes, tally, columns)
+        # What ends the torture ends what it has started, and what that has written.
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        try:
+            for lane in lanes:
+                lane.start()
+            _wait(lanes, tally)
+        finally:
+            children.PROCESSES.end()
+            for lane in lanes:
+                lane.join()
     print("\n".join(tally.table(columns)))
     return int(any(tally.found.values()))
 
@@ -150,10 +158,10 @@ def _spelt(counts: dict[str, int]) -> str:
 
 def _lane(tally: Tally, made: "object", deadline: float, again: str) -> None:
     """Run cases one after another, in a child of this lane's own or as runs of the command."""
-    from scripts.torture.children import Child
+    from scripts.torture.children import Child, StoppedError
 
     # Pictures need no TensorFlow, and are not to wait for it when a model has crashed a child.
-    with Child(made) as quick, Child(made) as slow:
+    with Child(made) as quick, Child(made) as slow, suppress(StoppedError):
         while time.monotonic() < deadline and (name := tally.next_case()):
             outcome = _run(name, made, quick if kind_of(name) in ("image", "labels") else slow)
             tally.add(name, outcome.problems, f"{again} {name}")
@@ -168,7 +176,7 @@ def _run(name: str, made: "object", child: "object") -> "object":
         return runs.RUNS[kind_of(name)](cases.Case(name, made, Path(folder)))
 
 
-def _wait(lanes: Sequence[threading.Thread], tally: Tally, columns: Sequence[str]) -> None:
+def _wait(lanes: Sequence[threading.Thread], tally: Tally) -> None:
     """Wait until all lanes are done, and print the counts from time to time."""
     last = time.monotonic()
     for lane in lanes:

@@ -6,6 +6,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -17,11 +18,51 @@ from scripts.torture import cases
 from scripts.torture.cases import CRASH, HANG, Outcome
 from scripts.torture.inputs import ROOT, Inputs
 
-SECONDS = 60.0  # that a case may take
+SECONDS = 60.0 * min(2, os.cpu_count() or 1)  # of processor time that a case may take: 60 seconds where it is alone
+_WAITING_SECONDS = 5 * 60.0  # on a busy machine, or for nothing
 MEMORY = 2 * 2**30  # bytes that a case may take, more than its process had before
 _GROWN = 1.5 * 2**30  # bytes of a child that is replaced between two cases: TensorFlow keeps what it has loaded
 _WATCH_SECONDS = 0.1
 _START_SECONDS = 60.0  # for imports, which do not count
+
+
+class StoppedError(Exception):
+    """The torture itself is to end: what a process of it did since says nothing."""
+
+
+class _Processes:
+    """All processes that the cases have started, ended together."""
+
+    def __init__(self) -> None:
+        self._lock, self._running, self._ended = threading.Lock(), set[subprocess.Popen[bytes]](), False
+
+    def add(self, process: "subprocess.Popen[bytes]") -> None:
+        """Take a process that leads a session, which `end` ends."""
+        with self._lock:
+            self._running.add(process)
+            ended = self._ended
+        if ended:
+            kill_session(process)
+
+    def remove(self, process: "subprocess.Popen[bytes]") -> None:
+        """Forget a process that has ended."""
+        with self._lock:
+            self._running.discard(process)
+
+    def check(self) -> None:
+        """Raise StoppedError if all were ended."""
+        if self._ended:
+            raise StoppedError
+
+    def end(self) -> None:
+        """End all, now and whenever one starts."""
+        with self._lock:
+            self._ended, running = True, list(self._running)
+        for process in running:
+            _kill(process)
+
+
+PROCESSES = _Processes()
 
 
 class Child:
@@ -41,23 +82,23 @@ class Child:
     def run(self, name: str) -> Outcome:
         """Return the outcome of a case."""
         process = self._process or self._start()
-        before = memory_of(process.pid)
+        before, at_start = usage_of(process.pid)
         process.stdin.write(f"{name}\n".encode())  # type: ignore[union-attr]
         process.stdin.flush()  # type: ignore[union-attr]
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + _WAITING_SECONDS
         while not select.select([process.stdout], [], [], _WATCH_SECONDS)[0]:
-            taken = memory_of(process.pid) - before
-            if taken > MEMORY:
+            memory, processor = usage_of(process.pid)
+            if memory - before > MEMORY:
                 self._end()
-                return Outcome(((CRASH, f"took {taken / 2**30:.1f} GB"),))
-            if time.monotonic() > deadline:
+                return Outcome(((CRASH, f"took {(memory - before) / 2**30:.1f} GB"),))
+            if processor - at_start > SECONDS or time.monotonic() > deadline:
                 self._end()
-                return Outcome(((HANG, f"took more than {SECONDS:.0f} s"),))
+                return Outcome(((HANG, f"took more than {processor - at_start:.0f} s of processor time"),))
         line = process.stdout.readline()  # type: ignore[union-attr]
         if not line:
             return self._crashed(process)
         row = json.loads(line)
-        if memory_of(process.pid) > _GROWN:
+        if usage_of(process.pid)[0] > _GROWN:
             self._end()
         return Outcome(tuple((column, note) for column, note in row["problems"]), row["answer"], row["digest"])
 
@@ -73,12 +114,14 @@ class Child:
             stderr=self._messages,
             start_new_session=True,
         )
+        PROCESSES.add(process)
         if not select.select([process.stdout], [], [], _START_SECONDS)[0] or not process.stdout.readline():  # type: ignore[union-attr]
             raise RuntimeError(f"a child does not start: {self._last_messages()}")
         return process
 
     def _crashed(self, process: subprocess.Popen[bytes]) -> Outcome:
         code = process.wait()
+        PROCESSES.check()
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         note = f"{name}: {self._last_messages()}"
         self._end()
@@ -101,30 +144,35 @@ class Child:
 
 def kill_session(process: subprocess.Popen[bytes]) -> None:
     """End a process that leads a session, and all that it started."""
+    _kill(process)
+    process.wait()
+    PROCESSES.remove(process)
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     for pid, _ in _session(process.pid):
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
-    process.wait()
 
 
-def memory_of(session: int) -> int:
-    """Return the bytes in memory of all processes of a session, 0 where the system does not say (outside Linux)."""
-    return sum(size for _, size in _session(session))
+def usage_of(session: int) -> tuple[int, float]:
+    """Return bytes in memory and seconds of processor time of all processes of a session; 0 outside Linux."""
+    rows = [words for _, words in _session(session)]
+    memory = sum(int(words[21]) * os.sysconf("SC_PAGE_SIZE") for words in rows)
+    return memory, sum(int(words[11]) + int(words[12]) for words in rows) / os.sysconf("SC_CLK_TCK")
 
 
-def _session(session: int) -> list[tuple[int, int]]:
-    """Return process number and bytes in memory of the processes of a session."""
+def _session(session: int) -> list[tuple[int, list[bytes]]]:
+    """Return number and state, as in proc(5) behind the name, of each process of a session."""
     found = []
     with suppress(OSError):
         for entry in os.scandir("/proc"):
-            if not entry.name.isdigit():
-                continue
             with suppress(OSError, ValueError, IndexError):
                 words = Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()
-                if int(words[3]) == session:
-                    found.append((int(entry.name), int(words[21]) * os.sysconf("SC_PAGE_SIZE")))
+                if entry.name.isdigit() and int(words[3]) == session:
+                    found.append((int(entry.name), words))
     return found
 
 

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from scripts.torture import inputs as making
 from scripts.torture.cases import CRASH, HANG, LOST, TORN, TRACEBACK, WRONG, Case, Outcome
-from scripts.torture.children import kill_session
+from scripts.torture.children import PROCESSES, kill_session
 from scripts.torture.inputs import Inputs
 
 from retrain.bottlenecks.store import DamagedVectorsError, Store
@@ -140,7 +140,9 @@ def _run(words: Sequence[str], folder: Path, *, most_bytes: int | None = None) -
 def _start(words: Sequence[str], folder: Path, messages: Path, **options: object) -> "subprocess.Popen[bytes]":
     """Start `retrain`; what it says goes to out and err in a folder that never is full."""
     with (messages / "out").open("wb") as out, (messages / "err").open("wb") as err:
-        return making.run_retrain(folder, words, stdout=out, stderr=err, **options)
+        process = making.run_retrain(folder, words, stdout=out, stderr=err, **options)
+    PROCESSES.add(process)
+    return process
 
 
 def _killed(case: Case, words: Sequence[str], folder: Path, number: int) -> Ended:
@@ -180,6 +182,7 @@ def _ended(process: "subprocess.Popen[bytes]", messages: Path, seconds: float = 
     except subprocess.TimeoutExpired:
         code = None
     kill_session(process)
+    PROCESSES.check()
     return Ended(code, (messages / "out").read_bytes(), (messages / "err").read_text(errors="replace"))
 
 
