@@ -249,9 +249,10 @@ def weights(case: Case) -> str:
 
 def _prepare(photos: Path, source: object, folder: Path) -> tuple[dict[str, bytes], int]:
     """Return the vector of each photo, as a run gets it, and how many were computed for it."""
-    from retrain.bottlenecks.preparation import PreparationSettings, prepare
+    from retrain.bottlenecks.preparation import PreparationSettings, describe_split, prepare
     from retrain.data.dataset import scan
     from retrain.data.distortions import Distortions
+    from retrain.data.split import DEFAULT_SPLIT
     from retrain.data.variants import Distorter
     from retrain.terminal import Terminal
 
@@ -259,6 +260,7 @@ def _prepare(photos: Path, source: object, folder: Path) -> tuple[dict[str, byte
     with ExitStack() as opened:
         prepared = prepare(scan(photos), source, settings, None, terminal=Terminal(quiet=True), opened=opened)  # type: ignore[arg-type]
         rows = prepared.variants.rows
+        describe_split(prepared, DEFAULT_SPLIT)
         vectors = prepared.read(np.arange(len(rows)))
         counted = prepared.extractor.stopwatch.seconds["running"] > 0
         return {row.path: vector.tobytes() for row, vector in zip(rows, vectors, strict=True)}, int(counted)

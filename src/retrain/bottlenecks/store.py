@@ -47,6 +47,7 @@ _SCHEMA = """
 _COLUMNS = ("vectors", "checksum INTEGER"), ("files", "checksum INTEGER"), ("files", "decoder TEXT")
 _NAMES_AT_ONCE = 50_000
 _BUSY_SECONDS = 60
+_RESERVED_AT_MOST = 2**22  # rows that runs may have reserved and not written: killed ones leave some
 _CHECKSUM_OF_ZEROS = 0x5EED0F00  # a row that was never written must not look whole
 _ODD = 0x9E3779B1  # the golden ratio times 2^32: its odd multiples are far apart
 _CACHED_WORDS = 2**16  # so many at a time stay in the processor's cache
@@ -136,7 +137,7 @@ class Store:
                     scratch = Path(opened.enter_context(TemporaryDirectory(prefix="retrain_index_")))
                     self._index_path = _copy_of_index(self._index_path, scratch)
                 opened.enter_context(closing(self._index)).executescript(_SCHEMA)
-                (self._ordered,) = self._index.execute("SELECT first FROM ordered").fetchone()
+                self._ordered = self._number("SELECT first FROM ordered")
                 self._stored, self._sums = np.zeros((0, dimension), np.float32), np.zeros(0, np.uint32)
                 self._verified = np.zeros(0, bool)
                 self._map()
@@ -172,6 +173,7 @@ class Store:
                     continue
                 row, checksum, reason, decoder, size, modified, changed = record
                 whole = row is None or (type(row) is int and 0 <= row < len(sums) and sums[row] == checksum)
+                whole = whole and isinstance(reason, str | None)
                 yield FileRecord(Stamp(size, modified, changed), row, reason, decoder) if whole else None
 
     def _add_columns(self) -> None:
@@ -216,7 +218,8 @@ class Store:
         """Return the keys of rows int64 [n], `KEY_BYTES` each, in no order."""
         query = "SELECT key FROM vectors WHERE row IN (SELECT value FROM json_each(?))"
         with _store_errors(self.folder):
-            return [key for (key,) in self._index.execute(query, (json.dumps(rows.tolist()),))]
+            keys = [key for (key,) in self._index.execute(query, (json.dumps(rows.tolist()),))]
+        return [key for key in keys if isinstance(key, bytes)]
 
     def put(self, folder: Path, entries: Sequence[Entry]) -> list[int | None]:
         """Store results and return the row of each entry, None for those that have a reason, or a lost key.
@@ -293,12 +296,23 @@ class Store:
             return _checksums(vectors)
         return np.where(old, _sums_of_words(vectors), _checksums(vectors))
 
+    def _number(self, query: str) -> int:
+        """Return the whole number that a query of the index gives; a damaged index has none."""
+        row = self._index.execute(query).fetchone()
+        if row is None or not isinstance(row[0], int):
+            raise sqlite3.DatabaseError("its index is damaged")
+        return row[0]
+
     def _reserve(self, count: int) -> int:
         """Return the first of `count` rows that no other writer will use."""
         with self._transaction():
-            self._index.execute("UPDATE counter SET rows = rows + ?", (count,))
-            (end,) = self._index.execute("SELECT rows FROM counter").fetchone()
-        return int(end) - count
+            written = self._checksums_path.stat().st_size // 4  # a damaged counter costs no row
+            counted = "UPDATE counter SET rows = MAX(CAST(rows AS INTEGER), ?) + ?"
+            self._index.execute(counted, (written, count))
+            first = self._number("SELECT rows FROM counter") - count
+            if first > written + _RESERVED_AT_MOST:
+                raise sqlite3.DatabaseError("its count of rows is damaged")
+        return first
 
     def _write(self, vectors: np.ndarray) -> list[tuple[int, int]]:
         """Write vectors float32 [n, D] to rows of their own, and return each one's row and checksum."""
