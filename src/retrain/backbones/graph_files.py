@@ -59,7 +59,8 @@ def _member(archive: Path, member: str) -> bytes:
     try:
         with tarfile.open(archive, "r:gz") as opened:
             for entry in opened:
-                content = opened.extractfile(entry) if entry.name.rsplit("/", 1)[-1] == member else None
+                is_member = entry.isfile() and entry.name.rsplit("/", 1)[-1] == member  # and no link to nowhere
+                content = opened.extractfile(entry) if is_member else None
                 if content:
                     return content.read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:

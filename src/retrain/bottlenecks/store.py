@@ -137,7 +137,7 @@ class Store:
                     scratch = Path(opened.enter_context(TemporaryDirectory(prefix="retrain_index_")))
                     self._index_path = _copy_of_index(self._index_path, scratch)
                 opened.enter_context(closing(self._index)).executescript(_SCHEMA)
-                self._ordered = self._number("SELECT first FROM ordered")
+                self._ordered = _whole_number(self._index.execute("SELECT first FROM ordered").fetchone())
                 self._stored, self._sums = np.zeros((0, dimension), np.float32), np.zeros(0, np.uint32)
                 self._verified = np.zeros(0, bool)
                 self._map()
@@ -296,20 +296,13 @@ class Store:
             return _checksums(vectors)
         return np.where(old, _sums_of_words(vectors), _checksums(vectors))
 
-    def _number(self, query: str) -> int:
-        """Return the whole number that a query of the index gives; a damaged index has none."""
-        row = self._index.execute(query).fetchone()
-        if row is None or not isinstance(row[0], int):
-            raise sqlite3.DatabaseError("its index is damaged")
-        return row[0]
-
     def _reserve(self, count: int) -> int:
         """Return the first of `count` rows that no other writer will use."""
         with self._transaction():
             written = self._checksums_path.stat().st_size // 4  # a damaged counter costs no row
             counted = "UPDATE counter SET rows = MAX(CAST(rows AS INTEGER), ?) + ?"
             self._index.execute(counted, (written, count))
-            first = self._number("SELECT rows FROM counter") - count
+            first = _whole_number(self._index.execute("SELECT rows FROM counter").fetchone()) - count
             if first > written + _RESERVED_AT_MOST:
                 raise sqlite3.DatabaseError("its count of rows is damaged")
         return first
@@ -395,6 +388,17 @@ def _sums_of_words(vectors: np.ndarray) -> np.ndarray:
     sums: np.ndarray = np.add.reduce(vectors.view(np.uint32), axis=1, dtype=np.uint32)
     sums += np.uint32(_CHECKSUM_OF_ZEROS)
     return sums
+
+
+def _whole_number(row: tuple[Any, ...] | None) -> int:
+    """Return the number in a row of the index; a damaged one may hold anything.
+
+    Raises:
+        sqlite3.DatabaseError: It holds none.
+    """
+    if row is None or type(row[0]) is not int:
+        raise sqlite3.DatabaseError("its index is damaged")
+    return row[0]
 
 
 def _may_be_written(*paths: Path) -> bool:
