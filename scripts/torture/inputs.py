@@ -1,15 +1,18 @@
 """Makes what is damaged: pictures of every kind, models of every format, an archive, a store; from nothing but a seed.
 
-The same version of retrain makes the same bytes, so that a case can be repeated on another day. Of the codelab's own
-data only what `--data` names is used.
+The same version of retrain makes the same bytes, so that a case can be repeated on another day; only the index of a
+store holds the times of the photos. Of the codelab's own data only what `--data` names is used.
 """
 
+import gzip
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,12 +201,26 @@ def _train_models(inputs: Inputs) -> None:
     maker = [sys.executable, "-m", "scripts.torture.tiny_network", str(aside)]
     path = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH"))))
     subprocess.run(maker, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, check=True, capture_output=True)
+    _take_dates_away(aside / "network.keras")
     onnx = ",onnx" if _has_onnx() else ""
     words = [f"--image_dir={inputs.photos}", f"--architecture={aside / 'network.keras'}", *MEAN_AND_STD]
     words += ["--how_many_training_steps=20", f"--export=saved_model,tflite_fp16,tflite_int8,keras{onnx}"]
     finish(aside / "trained", words, "model of each format")
-    (aside / "trained" / "classifier.h5").write_bytes((aside / "classifier.h5").read_bytes())
+    shutil.move(aside / "classifier.h5", aside / "trained")
+    _take_dates_away(aside / "trained" / "graph.keras")
     aside.rename(inputs.models)
+
+
+def _take_dates_away(path: Path) -> None:
+    """Write a Keras file again without the times at which it was made."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["metadata.json"] = re.sub(
+        rb'"date_saved": "[^"]*"', b'"date_saved": "2026-01-01@00:00:00"', members["metadata.json"]
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
 
 
 def _has_onnx() -> bool:
@@ -227,12 +244,12 @@ def _gather_weights(inputs: Inputs, data: Path | None) -> None:
     shutil.copytree(trained / "graph_saved_model", aside / "module")
     shutil.copy(ROOT / "src" / "retrain" / "backbones" / "weights" / "mobilenet_bundled.npz", aside)
     packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as archive:
+    with tarfile.open(fileobj=packed, mode="w") as archive:
         for name, content in (("labels.txt", b"dummy\n"), ("frozen_graph.pb", graph)):
             entry = tarfile.TarInfo(f"mobilenet_v1_0.25_128/{name}")
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
-    (aside / "archive.tgz").write_bytes(packed.getvalue())
+    (aside / "archive.tgz").write_bytes(gzip.compress(packed.getvalue(), mtime=0))
     for path in sorted(data.rglob("*.tgz")) if data else []:
         shutil.copy(path, aside)
     aside.rename(inputs.weights)

@@ -29,7 +29,8 @@ from retrain.bottlenecks.store import DamagedVectorsError, Store
 from retrain.errors import RetrainError
 
 _DIMENSION = 512
-_SECONDS = 240.0  # of a run on a busy machine; a clean one takes 5 to 20
+_SECONDS = 480.0  # of a run on a busy machine; a clean one takes 5 to 20
+_TIDY_SECONDS = 120.0  # after a signal, likewise
 _MEGABYTE = 2**20
 _COMPUTED = re.compile(rb"^Features for .*: (?:(\d+) computed, \d+ from the cache|all from the cache)", re.MULTILINE)
 _DRAFT = re.compile(r"\..+\.\d+(-[0-9a-f]{8}-[0-9a-f]{8})?|fine_tuned_.*|.*\.part|retrain_index_.*")
@@ -163,7 +164,7 @@ def _killed(case: Case, words: Sequence[str], folder: Path, number: int) -> Ende
         if process.poll() is not None:
             return _ended(process, messages)
         process.send_signal(number)
-        return replace(_ended(process, messages, seconds=60), killed_with=number)
+        return replace(_ended(process, messages, seconds=_TIDY_SECONDS), killed_with=number)
 
 
 def _listens(pid: int) -> bool:
