@@ -158,13 +158,19 @@ def _spelt(counts: dict[str, int]) -> str:
 
 def _lane(tally: Tally, made: "object", deadline: float, again: str) -> None:
     """Run cases one after another, in a child of this lane's own or as runs of the command."""
+    from scripts.torture.cases import CRASH
     from scripts.torture.children import Child, StoppedError
 
     # Pictures need no TensorFlow, and are not to wait for it when a model has crashed a child.
     with Child(made) as quick, Child(made) as slow, suppress(StoppedError):
         while time.monotonic() < deadline and (name := tally.next_case()):
-            outcome = _run(name, made, quick if kind_of(name) in ("image", "labels") else slow)
-            tally.add(name, outcome.problems, f"{again} {name}")
+            try:
+                problems = _run(name, made, quick if kind_of(name) in ("image", "labels") else slow).problems
+            except StoppedError:
+                raise
+            except Exception as error:  # a case that could not be tried is not one that went well
+                problems = ((CRASH, f"of the torture itself: {error!r}"),)
+            tally.add(name, problems, f"{again} {name}")
 
 
 def _run(name: str, made: "object", child: "object") -> "object":

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Self
 
 from scripts.torture import cases
@@ -83,8 +83,9 @@ class Child:
         """Return the outcome of a case."""
         process = self._process or self._start()
         before, at_start = usage_of(process.pid)
-        process.stdin.write(f"{name}\n".encode())  # type: ignore[union-attr]
-        process.stdin.flush()  # type: ignore[union-attr]
+        with suppress(BrokenPipeError):  # it has ended meanwhile: then it answers nothing
+            process.stdin.write(f"{name}\n".encode())  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
         deadline = time.monotonic() + _WAITING_SECONDS
         while not select.select([process.stdout], [], [], _WATCH_SECONDS)[0]:
             memory, processor = usage_of(process.pid)
@@ -104,11 +105,12 @@ class Child:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self._messages = TemporaryFile()  # noqa: SIM115 (closed with the process)
+        self._scratch = TemporaryDirectory(prefix="torture_")  # a process that is killed removes nothing itself
         path = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH"))))
         self._process = process = subprocess.Popen(
             [sys.executable, "-m", "scripts.torture.children", *self._words],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            env={**os.environ, "PYTHONPATH": path, "TMPDIR": self._scratch.name, "TF_CPP_MIN_LOG_LEVEL": "3"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._messages,
@@ -136,9 +138,11 @@ class Child:
         if self._process is None:
             return
         kill_session(self._process)
-        self._process.stdin.close()  # type: ignore[union-attr]
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()  # type: ignore[union-attr]
         self._process.stdout.close()  # type: ignore[union-attr]
         self._messages.close()
+        self._scratch.cleanup()
         self._process = None
 
 
