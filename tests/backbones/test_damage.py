@@ -67,5 +67,5 @@ def test_a_module_with_damaged_variables_is_one_line(tmp_path):
     module.call = tf.function(lambda image: tf.reduce_mean(image, [1, 2]) @ module.weight, [signature])
     tf.saved_model.save(module, str(tmp_path / "module"), signatures=module.call)
     (tmp_path / "module" / "variables" / "variables.index").write_bytes(b"damaged")
-    with pytest.raises(BackboneError, match="module cannot be used: .*delete it and run again"):
+    with pytest.raises(BackboneError, match="cannot use the weights .*module: .*delete them and run again"):
         loaded(str(tmp_path / "module"), tmp_path)

@@ -101,5 +101,5 @@ def _guarded(function: Callable[[BackboneSource], T], source: BackboneSource) ->
     except (RetrainError, MemoryError):
         raise
     except Exception as error:  # TensorFlow and Keras raise anything on damaged files
-        problem = f"the weights of {source.spec.architecture} cannot be used: {first_line(error)[:200]}"
-        raise BackboneError(f"{problem}. If {source.weights} was downloaded, delete it and run again.") from error
+        problem = f"cannot use the weights {source.weights}: {first_line(error)[:200]}"
+        raise BackboneError(f"{problem}. If they were downloaded, delete them and run again.") from error
