@@ -235,3 +235,44 @@ def test_the_gain_of_fine_tuning_is_measured_with_the_flags_of_retrain(tmp_path)
     )  # fmt: skip
     assert re.search(r"^head alone: \d+\.\d+% \(seeds 0, 1: ", done.stdout, re.M)
     assert re.search(r"^gain: [+-]\d+\.\d+%$", done.stdout, re.M)
+
+
+def torture(*words, code=0, env=None):
+    return command("python", "-m", "scripts.torture", *words, cwd=ROOT, code=code, env=env).stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_the_torture_counts_and_each_case_runs_again_alone(tmp_path):
+    words = ["--only=image,labels", "--counts=image=40,labels=20", "--minutes=5", f"--inputs={tmp_path}"]
+    lines = torture("--seed=3", *words)
+    assert re.split("  +", lines[0].strip()) == [
+        *("kind", "tried", "tracebacks", "crashes", "hangs", "wrong vectors", "lost vectors", "torn files"),
+    ]
+    assert [line.split() for line in lines[1:]] == [
+        ["image", "40", *"000000"], ["labels", "20", *"000000"], ["all", "60", *"000000"],
+    ]  # fmt: skip
+    first, second = (torture("--case=image/3/7", f"--inputs={place}") for place in (tmp_path, tmp_path / "anew"))
+    assert first == second
+    assert re.fullmatch(r"image/3/7: tried [0-9a-f]{12}: .+", first[0])
+    assert torture("--case=image/3/8", f"--inputs={tmp_path}")[0].split()[2] != first[0].split()[2]
+
+
+@pytest.mark.slow
+def test_the_torture_finds_a_fault_and_says_how_to_repeat_it(tmp_path):
+    # Python imports this module first, in every process: here, a decoder that crashes or fails on some files.
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\nfrom retrain.data import decoding\ndef decode(data, **size):\n"
+        "    return os.abort() if len(data) % 5 == 0 else data[2**40] if len(data) % 5 == 1 else right(data, **size)\n"
+        "right, decoding.decode = decoding.decode, decode\n"
+    )
+    env = {"PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}"}
+    words = ["--only=image", "--counts=image=25", "--minutes=5", f"--inputs={tmp_path / 'inputs'}"]
+    *faults, _, row, _ = torture(*words, code=1, env=env)
+    _, tried, tracebacks, crashes, *others = row.split()
+    assert (tried, others) == ("25", list("0000"))
+    assert int(tracebacks)
+    assert int(crashes)
+    assert len(faults) == 2 * (int(tracebacks) + int(crashes))
+    again = faults[1].split()
+    assert again[:-1] == ["again:", "python", "-m", "scripts.torture", "--case"]
+    assert torture("--case", again[-1], words[-1], code=1, env=env)[-1].startswith(f"{again[-1]}: ")

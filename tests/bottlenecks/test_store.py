@@ -455,6 +455,43 @@ def test_an_index_damaged_inside_is_one_clear_error(tmp_path):
         list(store.lookup(tmp_path, [f"{i}.jpg" for i in range(2000)]))
 
 
+@pytest.mark.parametrize("damage", ["DELETE FROM counter", "UPDATE counter SET rows = 'x'"])
+def test_a_damaged_counter_of_rows_costs_no_row(tmp_path, damage):
+    with Store(tmp_path / "s", dimension=4) as store:
+        store.put(tmp_path, [entry(1)])
+    with contextlib.closing(sqlite3.connect(tmp_path / "s" / "index.sqlite")) as index:
+        index.execute(damage)
+        index.commit()
+    with Store(tmp_path / "s", dimension=4) as store:
+        (row,) = store.put(tmp_path, [entry(2)])
+        rows = np.array([store.find(key(1)), row])
+        assert np.array_equal(store.read(rows), np.stack([vector(1), vector(2)]))
+
+
+@pytest.mark.parametrize("damage", ["UPDATE ordered SET first = 'x'", "UPDATE counter SET rows = 2000000000"])
+def test_a_number_of_the_index_that_makes_no_sense_is_one_line(tmp_path, damage):
+    with Store(tmp_path / "s", dimension=4) as store:
+        store.put(tmp_path, [entry(1)])
+    with contextlib.closing(sqlite3.connect(tmp_path / "s" / "index.sqlite")) as index:
+        index.execute(damage)
+        index.commit()
+    with pytest.raises(StoreError, match="damaged.*delete it to start afresh"):  # noqa: SIM117
+        with Store(tmp_path / "s", dimension=4) as store:
+            store.put(tmp_path, [entry(2)])
+    assert (tmp_path / "s" / "vectors.f32").stat().st_size == 16
+
+
+def test_a_reason_or_a_key_of_another_type_is_a_miss(store, tmp_path):
+    (row,) = store.put(tmp_path, [entry(1)])
+    store.put(tmp_path, [Entry("bad.jpg", STAMP, reason="damaged")])
+    with contextlib.closing(sqlite3.connect(store.folder / "index.sqlite")) as index:
+        index.execute("UPDATE files SET reason = x'ff'")
+        index.execute("UPDATE vectors SET key = 'text'")
+        index.commit()
+    assert list(store.lookup(tmp_path, ["1.jpg", "bad.jpg"])) == [None, None]
+    assert store.keys(np.array([row])) == []
+
+
 STRESS = """
 import hashlib, sys, threading
 from pathlib import Path

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -199,6 +200,18 @@ def test_a_damaged_or_foreign_checkpoint_costs_nothing(tmp_path, content):
     else:
         checkpoint.path.write_bytes(content)
     assert [row.step for row in made.run(data, checkpoint, ignore).evaluations] == [-1, 9]
+
+
+def test_a_checkpoint_for_which_the_disk_has_no_room_is_one_line(tmp_path):
+    made, data, checkpoint = tuning(steps=10, folder=tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))  # a full disk, as far as a process can tell
+    try:
+        with pytest.raises(ExportError, match=r"cannot write .*c\.npz: File too large"):
+            made.run(data, checkpoint, ignore)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("rate", [1e-30, 3.0])

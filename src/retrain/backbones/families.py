@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from retrain.backbones import graph_files, hub, keras_networks
 from retrain.backbones.catalogue import BackboneSpec, Kind
 from retrain.backbones.keras_networks import Network
 from retrain.backbones.sources import BackboneSource, WeightsRequest
-from retrain.errors import BackboneError
+from retrain.errors import BackboneError, RetrainError, first_line
 from retrain.graphs.freezing import FrozenGraph
 
+T = TypeVar("T")
 Locate = Callable[[BackboneSpec, WeightsRequest], BackboneSource]
 
 
@@ -65,7 +67,7 @@ def freeze(source: BackboneSource) -> FrozenGraph:
     Raises:
         RetrainError: It cannot be read, is refused, or does not say what is needed to run it.
     """
-    return FAMILIES[source.spec.kind].freeze(source)
+    return _guarded(FAMILIES[source.spec.kind].freeze, source)
 
 
 def check_trainable(spec: BackboneSpec) -> None:
@@ -88,4 +90,16 @@ def trainable_network(source: BackboneSource) -> Network:
         BackboneError: It is no Keras network, or cannot be built or read.
     """
     check_trainable(source.spec)
-    return FAMILIES[source.spec.kind].trainable(source)  # type: ignore[misc]  # check_trainable has seen it
+    trainable = FAMILIES[source.spec.kind].trainable
+    return _guarded(trainable, source)  # type: ignore[arg-type]  # check_trainable has seen it
+
+
+def _guarded(function: Callable[[BackboneSource], T], source: BackboneSource) -> T:
+    """Return what a function gives for a source; whatever damaged weights lead to is a BackboneError."""
+    try:
+        return function(source)
+    except (RetrainError, MemoryError):
+        raise
+    except Exception as error:  # TensorFlow and Keras raise anything on damaged files
+        problem = f"cannot use the weights {source.weights}: {first_line(error)[:200]}"
+        raise BackboneError(f"{problem}. If they were downloaded, delete them and run again.") from error

@@ -60,7 +60,8 @@ def _member(archive: Path, member: str) -> bytes:
     try:
         with open_regular(archive) as file, tarfile.open(fileobj=file, mode="r:gz") as opened:
             for entry in opened:
-                content = opened.extractfile(entry) if entry.name.rsplit("/", 1)[-1] == member else None
+                is_member = entry.isfile() and entry.name.rsplit("/", 1)[-1] == member  # and no link to nowhere
+                content = opened.extractfile(entry) if is_member else None
                 if content and entry.size > MODEL_BYTES:
                     raise BackboneError(f"{member} in the archive {archive} is refused: it has {entry.size:,} bytes.")
                 if content:

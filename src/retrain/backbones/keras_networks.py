@@ -1,7 +1,6 @@
 """Builds Keras networks for images: the bundled one, those of keras.applications, and `.keras` files."""
 
 import re
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -23,6 +22,7 @@ _BUNDLED = "weights/mobilenet_bundled.npz"
 # The widths that keras.applications publishes weights for; a weights file fits exactly one of them.
 _WIDTHS = {"MobileNet": (1.0, 0.75, 0.5, 0.25), "MobileNetV2": (1.0, 0.35, 0.5, 0.75, 1.3, 1.4)}
 _MOBILENET_STEM = 32  # filters of the first convolution of MobileNet v1 at width 1.0
+_WIDEST_STEM = 4 * _MOBILENET_STEM
 
 
 @dataclass(frozen=True)
@@ -103,20 +103,26 @@ def bundled(weights: Path, *, height: int, width: int) -> Any:
     limits.check_weights(weights)
     try:
         with np.load(weights, allow_pickle=False) as opened:
-            arrays = {name: opened[name] for name in opened.files}
-        alpha = arrays["conv1/kernel"].shape[-1] / _MOBILENET_STEM
-    except (OSError, KeyError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+            arrays = {name: np.asarray(opened[name]) for name in opened.files}
+        *_, channels = arrays["conv1/kernel"].shape
+        if arrays["conv1/kernel"].shape != (3, 3, 3, channels) or not 0 < channels <= _WIDEST_STEM:
+            raise ValueError("no first convolution of MobileNet")  # and no network of a million channels is built
+    except Exception as error:  # damage in a zip file shows as anything
         raise _layout_error(weights, "not an .npz file of that layout") from error
+    alpha = channels / _MOBILENET_STEM
     try:
-        model = keras.applications.MobileNet(
-            input_shape=(height, width, 3), alpha=alpha, include_top=False, weights=None, pooling="avg"
+        body = keras.applications.MobileNet(
+            input_shape=(height, width, 3), alpha=alpha, include_top=False, weights=None
         )
+        # Keras names a layer by how many were built before: the second in one process would give another graph.
+        features = keras.layers.GlobalAveragePooling2D(name="global_average_pooling2d")(body.output)
+        model = keras.Model(body.inputs[0], features, name=body.name)
     except ValueError as error:  # the network's own limits on the image size
         raise BackboneError(f"MobileNet refuses {width} x {height} px images: {first_line(error)}.") from error
     try:
         for variable in model.weights:
             variable.assign(arrays["/".join(variable.path.split("/")[-2:])].astype(np.float32))
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         raise _layout_error(weights, first_line(error)) from error
     return model
 

@@ -48,6 +48,7 @@ _SCHEMA = """
 _COLUMNS = ("vectors", "checksum INTEGER"), ("files", "checksum INTEGER"), ("files", "decoder TEXT")
 _NAMES_AT_ONCE = 50_000
 _BUSY_SECONDS = 60
+_RESERVED_AT_MOST = 2**22  # rows that runs may have reserved and not written: killed ones leave some
 _CHECKSUM_OF_ZEROS = 0x5EED0F00  # a row that was never written must not look whole
 _ODD = 0x9E3779B1  # the golden ratio times 2^32: its odd multiples are far apart
 _CACHED_WORDS = 2**16  # so many at a time stay in the processor's cache
@@ -176,6 +177,7 @@ class Store:
                     continue
                 row, checksum, reason, decoder, size, modified, changed = record
                 whole = row is None or (type(row) is int and 0 <= row < len(sums) and sums[row] == checksum)
+                whole = whole and isinstance(reason, str | None)
                 yield FileRecord(Stamp(size, modified, changed), row, reason, decoder) if whole else None
 
     def _add_columns(self) -> None:
@@ -220,7 +222,8 @@ class Store:
         """Return the keys of rows int64 [n], `KEY_BYTES` each, in no order."""
         query = "SELECT key FROM vectors WHERE row IN (SELECT value FROM json_each(?))"
         with _store_errors(self.folder):
-            return [key for (key,) in self._index.execute(query, (json.dumps(rows.tolist()),))]
+            keys = [key for (key,) in self._index.execute(query, (json.dumps(rows.tolist()),))]
+        return [key for key in keys if isinstance(key, bytes)]
 
     def put(self, folder: Path, entries: Sequence[Entry]) -> list[int | None]:
         """Store results and return the row of each entry, None for those that have a reason, or a lost key.
@@ -300,9 +303,13 @@ class Store:
     def _reserve(self, count: int) -> int:
         """Return the first of `count` rows that no other writer will use."""
         with self._transaction():
-            self._index.execute("UPDATE counter SET rows = rows + ?", (count,))
-            end = _whole_number(self._index.execute("SELECT rows FROM counter").fetchone())
-        return end - count
+            written = self._checksums_path.stat().st_size // 4  # a damaged counter costs no row
+            counted = "UPDATE counter SET rows = MAX(CAST(rows AS INTEGER), ?) + ?"
+            self._index.execute(counted, (written, count))
+            first = _whole_number(self._index.execute("SELECT rows FROM counter").fetchone()) - count
+            if first > written + _RESERVED_AT_MOST:
+                raise sqlite3.DatabaseError("its count of rows is damaged")
+        return first
 
     def _write(self, vectors: np.ndarray) -> list[tuple[int, int]]:
         """Write vectors float32 [n, D] to rows of their own, and return each one's row and checksum."""

@@ -12,7 +12,7 @@ import numpy as np
 from retrain.backbones import devices
 from retrain.data.dataset import Example
 from retrain.errors import first_line
-from retrain.files import open_regular, write_atomically
+from retrain.files import open_regular, write_result
 from retrain.head import Head
 from retrain.history import FIGURES, Evaluation
 from retrain.training.recipe import FineTuningPlan
@@ -45,14 +45,18 @@ class TrainingCheckpoint:
     warn: Callable[[str], None]
 
     def save(self, state: FineTuningState) -> None:
-        """Write how far the training is, whole or not at all."""
+        """Write how far the training is, whole or not at all.
+
+        Raises:
+            ExportError: The file cannot be written.
+        """
         arrays = {"identity": np.array(self.identity), "done": np.array(state.steps_done)}
         arrays["history"] = np.array([[getattr(row, name) for name in ("step", *FIGURES)] for row in state.evaluations])
         for name, field in _ARRAYS.items():
             arrays |= {f"{name}_{number}": value for number, value in enumerate(getattr(state, field))}
         content = io.BytesIO()
         np.savez(content, allow_pickle=False, **arrays)
-        write_atomically(self.path, content.getvalue())
+        write_result(self.path, content.getvalue())
 
     def restore(self, strategy: Any, validation_count: int) -> FineTuningState | None:
         """Return how far an interrupted run got, on `validation_count` images an evaluation; None for none.
