@@ -10,7 +10,7 @@ from retrain.preprocessing import InputSpec
 
 OFFICIAL = "imagenet"
 RANDOM = "random"
-DEFAULT = BUNDLED = "mobilenet_bundled"
+DEFAULT, BUNDLED = "efficientnet_lite0", "mobilenet_bundled"
 _DOWNLOADS = "https://storage.googleapis.com/download.tensorflow.org/models"
 # Architecture -> side of its images, SHA-256 of its weights.
 _LITE = {
