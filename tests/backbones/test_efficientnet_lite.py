@@ -103,7 +103,7 @@ def test_weights_that_are_not_the_known_ones_are_refused_unread(tmp_path, monkey
     content[len(content) // 2] ^= 1
     spec = fake(tmp_path, monkeypatch, b"weights" if damage == "another file" else bytes(content))
     source = located(spec)
-    words = "is damaged, or of another version.*Install its package again"
+    words = "is damaged, or of another version.*Run pip install --force-reinstall some-pytorch-model"
     if damage == "far too large":
         with source.path.open("wb") as file:
             file.truncate(10**12)  # of which the disk holds nothing

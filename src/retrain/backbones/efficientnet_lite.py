@@ -20,7 +20,7 @@ from retrain.backbones.sources import BackboneSource, WeightsRequest
 from retrain.errors import BackboneError, first_line
 from retrain.files import read_regular
 
-FEATURES = 1280
+_FEATURES = 1280
 _STEM = 32  # filters of the first convolution
 _LARGEST_FILE = 2**26  # bytes; the three are 19 to 25 MB
 _EPSILON = 1e-3  # of batch normalisation
@@ -62,18 +62,22 @@ def locate(spec: BackboneSpec, request: WeightsRequest) -> BackboneSource:
     for folder in (found.submodule_search_locations or ()) if found else ():
         if (path := Path(folder) / (spec.member or "")).exists():
             return BackboneSource(spec, str(path), spec.sha256 or "")
-    package = (spec.location or "").replace("_", "-")
     raise BackboneError(
-        f"{spec.architecture} needs the package {package}, which is not installed. Run pip install {package}, or use "
-        f"--architecture {BUNDLED}, which needs nothing."
+        f"{spec.architecture} needs the package {_package(spec)}, which is not installed. Run pip install "
+        f"{_package(spec)}, or use --architecture {BUNDLED}, which needs nothing."
     )
+
+
+def _package(spec: BackboneSpec) -> str:
+    """Return the name by which pip knows the package of a row."""
+    return (spec.location or "").replace("_", "-")
 
 
 def network(source: BackboneSource) -> Network:
     """Return the network with its weights, up to its bottleneck.
 
     Raises:
-        BackboneError: The weights are not those that the row knows, or the image is too small.
+        BackboneError: The weights are not those that the row knows, or there is no such bottleneck.
     """
     spec = source.spec
     return Network(cut(_build(spec, read_weights(source)), spec.target), None, spec.input)
@@ -92,7 +96,7 @@ def read_weights(source: BackboneSource) -> dict[str, np.ndarray]:
     if (found := hashlib.sha256(data).hexdigest()) != source.spec.sha256:
         raise BackboneError(
             f"{source.path} is damaged, or of another version: its SHA-256 is {found}, not {source.spec.sha256}. "
-            f"Install its package again."
+            f"Run pip install --force-reinstall {_package(source.spec)}."
         )
     from retrain.backbones import torch_file  # which runs on filled stores do without
 
@@ -100,7 +104,7 @@ def read_weights(source: BackboneSource) -> dict[str, np.ndarray]:
 
 
 def _build(spec: BackboneSpec, weights: dict[str, np.ndarray]) -> Any:
-    """Return the Keras model of a row: float32 [N, height, width, 3] to [N, FEATURES]."""
+    """Return the Keras model of a row: float32 [N, height, width, 3] to [N, _FEATURES]."""
     import keras
 
     width, depth = _SCALES[spec.architecture]
@@ -110,7 +114,7 @@ def _build(spec: BackboneSpec, weights: dict[str, np.ndarray]) -> Any:
     layers.normalise("stem_", of="_bn0")
     for block in _blocks(width, depth):
         layers.add_block(block)
-    layers.convolve("top_", FEATURES, 1, 1, of="_conv_head")
+    layers.convolve("top_", _FEATURES, 1, 1, of="_conv_head")
     layers.normalise("top_", of="_bn1")
     return keras.Model(image, keras.layers.GlobalAveragePooling2D(name="avg_pool")(layers.end), name=spec.architecture)
 
@@ -156,16 +160,15 @@ class _Layers:
 
         start = self.end
         channels = start.shape[-1]
-        norms = iter(("_bn0", "_bn1", "_bn2") if block.expansion > 1 else ("_bn1", "_bn2"))
         if block.expansion > 1:
             expanded = f"{block.name}expand_"
             self.convolve(expanded, channels * block.expansion, 1, 1, of=f"{block.of}_expand_conv")
-            self.normalise(expanded, of=block.of + next(norms))
+            self.normalise(expanded, of=f"{block.of}_bn0")
         self._filter(block)
-        self.normalise(block.name, of=block.of + next(norms))
+        self.normalise(block.name, of=f"{block.of}_bn1")
         projected = f"{block.name}project_"
         self.convolve(projected, block.filters, 1, 1, of=f"{block.of}_project_conv")
-        self.normalise(projected, of=block.of + next(norms), activate=False)
+        self.normalise(projected, of=f"{block.of}_bn2", activate=False)
         if block.stride == 1 and block.filters == channels:
             self.end = keras.layers.Add(name=f"{block.name}add")([self.end, start])
 
