@@ -1,7 +1,7 @@
 # Every target makes what it needs: on a new machine, `make demo` is enough.
 PYTHON ?= python3
 IMAGE_DIR ?= tf_files/sample_photos
-ARCHITECTURE ?= mobilenet_bundled
+ARCHITECTURE ?= efficientnet_lite0
 LEARNING_RATE ?= 0.01
 STEPS ?= 4000
 BIN = .venv/bin

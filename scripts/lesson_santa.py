@@ -77,7 +77,9 @@ def main(arguments: Sequence[str]) -> int:
     """Train by each method, and print and plot how good it became."""
     parser = argparse.ArgumentParser(prog="lesson_santa", description="Runs the lesson on Santa from end to end.")
     parser.add_argument("--image_dir", type=Path, required=True, help="folder with train/, validation/ and test/")
-    parser.add_argument("--architecture", default="keras:VGG19", help="a keras: network (default: %(default)s)")
+    parser.add_argument(
+        "--architecture", default="keras:VGG19", help="a network that can be fine-tuned (default: %(default)s)"
+    )
     parser.add_argument("--weights", help="its weights file, instead of a download")
     parser.add_argument("--image_size", type=int, default=64, help="side of the images (default: %(default)s)")
     parser.add_argument("--fine_tune_from", default="block5_conv1", help="first layer to tune (default: %(default)s)")

@@ -155,7 +155,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--image_dir", type=Path, required=True, help="folder of images, at any depth")
     add("--output", type=Path, required=True, help="the .npz file to write")
-    add("--teacher", default="mobilenet_1.0_224", help="any --architecture (default: %(default)s)")
+    add("--teacher", default=catalogue.DEFAULT, help="any --architecture (default: %(default)s)")
     add("--logits", metavar="NODE", help="the teacher's class logits, e.g. MobilenetV1/Predictions/Reshape")
     add("--teacher_weights", metavar="FILE", help="weights of a keras: teacher")
     add("--model_dir", type=Path, default=Path("tf_files/models"), help="where teachers lie")
@@ -192,7 +192,8 @@ def main(arguments: Sequence[str]) -> int:
             seed=args.random_seed,
         )
     save(student, args.output)
-    print(f"Wrote {args.output}. Use it with: retrain --weights {args.output} --image_dir PHOTOS")
+    print(f"Wrote {args.output}. Use it with:")
+    print(f"retrain --architecture {catalogue.BUNDLED} --weights {args.output} --image_dir PHOTOS")
     return console.DONE
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import rows_of
 from conftest import COLOURS, ROOT, colour_folder, command, photo, write_graph
 from PIL import Image
 
@@ -363,9 +364,22 @@ def test_the_bundled_backbone_learns_the_sample_photos(tmp_path):
             sizes.append(opened.size)
     assert len(sizes) == 60
     assert all(320 <= side <= 640 for size in sizes for side in size)
-    done = command("retrain", "--image_dir=photos", "--how_many_training_steps=100", cwd=tmp_path)
+    words = ["--image_dir=photos", "--architecture=mobilenet_bundled", "--how_many_training_steps=100"]
+    done = command("retrain", *words, cwd=tmp_path)
     assert [line for line in done.stderr.splitlines() if not line.startswith(("Fewer", "No ", "Bottlenecks"))] == []
     answers = command("label_image", "--json", "photos", cwd=tmp_path).stdout.splitlines()
     right = [json.loads(line)["labels"][0]["label"] in json.loads(line)["image"].split("/")[1] for line in answers]
     # Five classes, nine of ten photos trained on: far from the fifth that a guess would get.
     assert np.mean(right) > 0.6
+
+
+@pytest.mark.slow
+def test_the_default_network_is_tuned_and_exported(tmp_path):
+    colour_folder(tmp_path / "photos")
+    done = command(
+        "retrain", "--image_dir=photos", "--image_size=32", "--how_many_training_steps=20", "--fine_tune_from=block7a",
+        "--fine_tune_steps=5", "--export=tflite_int8,keras,onnx", cwd=tmp_path,
+    )  # fmt: skip
+    assert "Fine-tuning efficientnet_lite0 from layer block7a_expand_conv on" in done.stdout
+    accuracies = {row[0]: row[4] for row in rows_of(done)}  # each was compared with the graph
+    assert accuracies == dict.fromkeys(("frozen graph", "tflite_int8", "keras", "onnx"), "100.0%")

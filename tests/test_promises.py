@@ -28,6 +28,8 @@ def folder_name(spec, content):
 def test_stores_keep_their_names():
     """A changed fingerprint would compute every store in the world anew."""
     assert folder_name(catalogue.find("mobilenet_0.25_128"), "0" * 64) == "mobilenet_0.25_128-afb957a227850aeb"
+    lite = catalogue.find("efficientnet_lite0")
+    assert folder_name(lite, lite.sha256) == "efficientnet_lite0-595ca1cca4ab97b0"
     assert folder_name(catalogue.find("keras:MobileNetV2"), "imagenet 3.15.1") == "keras_MobileNetV2-7de0594b3b7f99e4"
     hub = catalogue.from_hub("https://example.com/m/1")
     assert folder_name(hub, "1" * 64) == "https___example.com_m_1-659c4d59802e25c4"

@@ -39,8 +39,9 @@ def test_a_backbone_can_be_pretrained_and_used(tmp_path, codelab_data, teacher):
         assert {name: array.dtype for name, array in arrays.items()} == {n: a.dtype for n, a in bundled.items()}
         assert arrays["conv1/kernel"].shape == (3, 3, 3, 8)
     trained = command(
-        "retrain", "--image_dir=photos", "--weights=new.npz", "--how_many_training_steps=20", cwd=tmp_path
-    )
+        "retrain", "--image_dir=photos", "--architecture=mobilenet_bundled", "--weights=new.npz",
+        "--how_many_training_steps=20", cwd=tmp_path,
+    )  # fmt: skip
     assert ": 18 computed, 0 from the cache." in trained.stdout
 
 

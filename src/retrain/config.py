@@ -180,7 +180,10 @@ class RetrainConfig:
 
     architecture: str = _setting(catalogue.DEFAULT, "the pretrained network, see below", "NAME", group="backbone")
     image_size: int | None = _setting(
-        None, "side of the images, for mobilenet_bundled and keras: networks", "PIXELS", _at_least(1, LARGEST_SIDE)
+        None,
+        "side of the images, for efficientnet_lite, mobilenet_bundled and keras: networks",
+        "PIXELS",
+        _at_least(1, LARGEST_SIDE),
     )
     tfhub_module: str | None = _setting(
         None, "URL or folder of a TF-Hub image feature vector, instead of --architecture", "MODULE"

@@ -140,7 +140,7 @@ def test_errors_name_the_url_the_folder_and_the_way_without_network(serve, tmp_p
         with pytest.raises(DownloadError) as error:
             download.fetch(url, tmp_path)
         message = str(error.value)
-        assert all(part in message for part in (url, words, str(tmp_path), "mobilenet_bundled"))
+        assert all(part in message for part in (url, words, str(tmp_path), "efficientnet_lite0"))
         assert "\n" not in message
 
 

@@ -62,5 +62,5 @@ def test_a_model_that_would_save_a_file_while_it_is_loaded_is_refused(tmp_path):
 
 
 def test_a_hub_url_without_network_is_one_clear_error(tmp_path):
-    with pytest.raises(DownloadError, match=r"127\.0\.0\.1.*mobilenet_bundled"):
+    with pytest.raises(DownloadError, match=r"127\.0\.0\.1.*efficientnet_lite0"):
         loaded(catalogue.from_hub("http://127.0.0.1:9/module/1"), tmp_path)

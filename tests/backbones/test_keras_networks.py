@@ -130,4 +130,4 @@ def test_official_weights_without_network_name_the_url_and_the_way_out(tmp_path)
     with pytest.raises(BackboneError) as error:
         loaded("keras:MobileNet", tmp_path, height=128, width=128)
     message = str(error.value)
-    assert all(word in message for word in ("https://", "mobilenet_1_0_128", "~/.keras/models", "mobilenet_bundled"))
+    assert all(word in message for word in ("https://", "mobilenet_1_0_128", "~/.keras/models", "efficientnet_lite0"))

@@ -158,7 +158,7 @@ def test_an_archive_that_cannot_be_downloaded_names_all_three_ways_out(tmp_path)
     line = done.stderr.strip().splitlines()[-1]
     assert "mobilenet_v1_1.0_224_frozen.tgz" in line
     assert "tf_files/models" in line
-    assert "mobilenet_bundled" in line
+    assert "efficientnet_lite0" in line
 
 
 @pytest.mark.slow

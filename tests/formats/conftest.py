@@ -11,8 +11,8 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     colour_folder(folder / "photos", per_class=30)
     done = command(
-        "retrain", "--image_dir", "photos", "--how_many_training_steps", "60", "--image_size", str(SIZE),
-        "--export", ",".join(EXPORTS), cwd=folder,
+        "retrain", "--image_dir", "photos", "--architecture", "mobilenet_bundled", "--how_many_training_steps", "60",
+        "--image_size", str(SIZE), "--export", ",".join(EXPORTS), cwd=folder,
     )  # fmt: skip
     return folder, done
 

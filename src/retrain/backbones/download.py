@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from retrain.backbones.catalogue import DEFAULT
 from retrain.errors import DownloadError
 from retrain.files import check_regular, open_regular, sha256_of
 
@@ -22,7 +23,7 @@ def fetch(
     *,
     sha256: str | None = None,
     advance: Callable[[int, int], None] = lambda done, total: None,
-    instead: str = "use --architecture mobilenet_bundled, which needs no download",
+    instead: str = f"use --architecture {DEFAULT}, which needs no download",
 ) -> Path:
     """Return the path of the file behind `url` in `folder`, downloaded unless it is already there.
 

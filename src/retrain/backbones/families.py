@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from retrain.backbones import graph_files, hub, keras_networks
+from retrain.backbones import efficientnet_lite, graph_files, hub, keras_networks
 from retrain.backbones.catalogue import BackboneSpec, Kind
 from retrain.backbones.keras_networks import Network
 from retrain.backbones.sources import BackboneSource, WeightsRequest
@@ -36,6 +36,7 @@ def _of_keras(locate: Locate, network: Callable[[BackboneSource], Network], *, t
 
 
 FAMILIES = {
+    Kind.PACKAGE: _of_keras(efficientnet_lite.locate, efficientnet_lite.network),
     Kind.BUNDLED: _of_keras(keras_networks.locate_bundled, keras_networks.bundled_network, takes_weights=True),
     Kind.KERAS: _of_keras(keras_networks.locate_application, keras_networks.application_network, takes_weights=True),
     Kind.KERAS_FILE: _of_keras(graph_files.locate_file, keras_networks.file_network),
@@ -55,7 +56,7 @@ def locate(spec: BackboneSpec, request: WeightsRequest) -> BackboneSource:
     """
     family = FAMILIES[spec.kind]
     if request.weights is not None and not family.takes_weights:
-        raise BackboneError(f"--weights goes with keras: architectures and the bundled one, not {spec.architecture}.")
+        raise BackboneError(f"--weights goes with keras: architectures and mobilenet_bundled, not {spec.architecture}.")
     if spec.input.node is not None and not family.has_nodes:
         raise BackboneError(f"--input_layer goes with frozen graphs, and {spec.architecture} is none. Leave it out.")
     return family.locate(spec, request)
@@ -78,8 +79,8 @@ def check_trainable(spec: BackboneSpec) -> None:
     """
     if FAMILIES[spec.kind].trainable is None:
         raise BackboneError(
-            f"{spec.architecture} is frozen and cannot be fine-tuned. These can: mobilenet_bundled, keras: "
-            f"architectures, and .keras files."
+            f"{spec.architecture} is frozen and cannot be fine-tuned. These can: efficientnet_lite0 to 2, "
+            f"mobilenet_bundled, keras: architectures, and .keras files."
         )
 
 

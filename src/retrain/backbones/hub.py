@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from retrain.backbones.catalogue import HUB_INPUT, BackboneSpec
+from retrain.backbones.catalogue import DEFAULT, HUB_INPUT, BackboneSpec
 from retrain.backbones.sources import BackboneSource, WeightsRequest, from_path, image_size
 from retrain.errors import BackboneError, DownloadError, first_line
 from retrain.graphs import freezing
@@ -30,7 +30,7 @@ def locate(spec: BackboneSpec, request: WeightsRequest) -> BackboneSource:
     except Exception as error:
         raise DownloadError(
             f"cannot download {handle}: {first_line(error)}. Download and unpack the module yourself and give its "
-            f"folder to --tfhub_module, or use --architecture mobilenet_bundled, which needs no download."
+            f"folder to --tfhub_module, or use --architecture {DEFAULT}, which needs no download."
         ) from error
     return from_path(spec, folder)
 

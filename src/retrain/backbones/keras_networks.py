@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from retrain.backbones.catalogue import KERAS_APPLICATIONS, OFFICIAL, RANDOM, BackboneSpec
+from retrain.backbones.catalogue import DEFAULT, KERAS_APPLICATIONS, OFFICIAL, RANDOM, BackboneSpec
 from retrain.backbones.sources import BackboneSource, WeightsRequest, from_path, image_size
 from retrain.errors import BackboneError, RetrainError, did_you_mean, first_line
 from retrain.formats import limits
@@ -253,5 +253,5 @@ def _download_error(name: str, error: Exception) -> BackboneError:
     reason = re.sub(r".*?https?://\S+:?\s*(None -- )?", "", first_line(error)) or type(error).__name__
     return BackboneError(
         f"cannot download {where}: {reason}. Put the file into ~/.keras/models yourself or name it with --weights, "
-        f"or use --architecture mobilenet_bundled, which needs no download."
+        f"or use --architecture {DEFAULT}, which needs no download."
     )

