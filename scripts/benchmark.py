@@ -405,10 +405,10 @@ def _other_engines(backbone: Backbone, pixels: np.ndarray, count: int) -> dict[s
         import tf2onnx
     except ImportError:
         return seconds
-    from retrain.graphs import reading
+    from retrain.graphs import nodes, reading
 
     model, _ = tf2onnx.convert.from_graph_def(
-        reading.read_graph(backbone.graph),
+        nodes.in_tensorflow(reading.read_graph(backbone.graph)),
         input_names=[f"{backbone.input.node}:0"],
         output_names=[f"{backbone.target}:0"],
     )

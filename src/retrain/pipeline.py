@@ -240,7 +240,7 @@ def _show_graph(chosen: Candidate, written: WrittenGraph) -> None:
     """Show the graph on TensorBoard."""
     sketch = tensorboard.sketch(written.graph_def, scope=chosen.artefacts.backbone.architecture)
     with Summaries(chosen.summaries_dir, runs=(TRAIN,), part=".graph") as summaries:
-        summaries.graph(sketch.SerializeToString())
+        summaries.graph(sketch.SerializeToString(deterministic=True))
 
 
 def _export(

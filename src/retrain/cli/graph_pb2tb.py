@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
 
     sketch = tensorboard.sketch(reading.read_graph(args.graph), scope="backbone")
     with tensorboard.Summaries(args.out_dir, runs=(".",)) as summaries:
-        summaries.graph(sketch.SerializeToString())
+        summaries.graph(sketch.SerializeToString(deterministic=True))
     print(printable(f"See the graph: tensorboard --logdir {args.out_dir}"))
     return console.DONE
 
