@@ -1,12 +1,13 @@
 """Writes for TensorBoard: the original's scalars, histograms and graph, in the runs `train` and `validation`."""
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from PIL import Image
@@ -26,8 +27,8 @@ _LARGEST = float(np.finfo(np.float32).max)
 class Summaries:
     """The event files of one training; a context manager.
 
-    TensorBoard's plain record writer is used, on files that are opened here: its `EventFileWriter` imports TensorFlow,
-    and `tf.summary.scalar` costs a quarter of a millisecond a point.
+    TensorBoard's plain record writer is used, on files that are opened here: its `EventFileWriter` imports TensorFlow.
+    The points of curves are written many at once, for it computes checksums byte by byte in Python.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Summaries:
 
         self._clock, self._head_every, self._next_head, self._scope = clock, head_every, 0, scope
         self._folder, self._first, self.shared = folder, runs[0], False
+        self._files: dict[str, BinaryIO] = {}
         self._writers, self._opened = {}, ExitStack()
         try:
             for run in runs:
@@ -68,7 +70,8 @@ class Summaries:
                 path = folder / run / f"events.out.tfevents.{int(clock())}.{unique_name()}{part}{SUFFIX}"
                 path.touch()
                 lock(path, self._opened)
-                self._writers[run] = RecordWriter(self._opened.enter_context(path.open("wb")))
+                self._files[run] = self._opened.enter_context(path.open("wb"))
+                self._writers[run] = RecordWriter(self._files[run])
         except OSError as error:
             self._opened.close()
             raise _cannot_write(folder, error) from error
@@ -120,15 +123,16 @@ class Summaries:
 
         event = Event(wall_time=self._clock())
         values = [event.summary.value.add(tag=f"{name}_1") for name in series]
-        write = self._writers[run].write
+        points = []
+        # One event, written again and again: making one costs more than filling it in.
+        for step, *row in zip(steps.tolist(), *(curve.tolist() for curve in series.values()), strict=True):
+            event.step = step
+            for value, figure in zip(values, row, strict=True):
+                value.simple_value = figure
+            points.append(event.SerializeToString())
         try:
-            # One event, written again and again: making one costs more than filling it in.
-            for step, *row in zip(steps.tolist(), *(curve.tolist() for curve in series.values()), strict=True):
-                event.step = step
-                for value, figure in zip(values, row, strict=True):
-                    value.simple_value = figure
-                write(event.SerializeToString())
-            self._writers[run].flush()
+            self._files[run].write(as_records(points))
+            self._files[run].flush()
         except OSError as error:
             raise _cannot_write(self._folder, error) from error
 
@@ -167,6 +171,29 @@ class Summaries:
             self._writers[run].write(event.SerializeToString())
         except OSError as error:
             raise _cannot_write(self._folder, error) from error
+
+
+def as_records(contents: Sequence[bytes]) -> bytes:
+    """Return what TensorBoard's RecordWriter writes for contents of a byte or more, at a fifth of its cost."""
+    parts = []
+    for length, group in itertools.groupby(contents, len):
+        rows = np.frombuffer(b"".join(group), np.uint8).reshape(-1, length)
+        header = np.frombuffer(length.to_bytes(8, "little"), np.uint8)[None]
+        columns = [header, _checksums(header), rows, _checksums(rows)]
+        parts.append(np.hstack([np.broadcast_to(each, (len(rows), each.shape[1])) for each in columns]).tobytes())
+    return b"".join(parts)
+
+
+def _checksums(rows: np.ndarray) -> np.ndarray:
+    """Return the masked CRC-32C of each row, uint8 [n, length], as uint8 [n, 4]."""
+    from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import CRC_TABLE
+
+    table, crc = np.array(CRC_TABLE, np.uint32), np.full(len(rows), 0xFFFFFFFF, np.uint32)
+    for column in np.ascontiguousarray(rows.T):
+        crc = table[(crc ^ column) & 0xFF] ^ (crc >> 8)
+    crc = ~crc
+    masked = ((crc >> 15) | (crc << 17)) + np.uint32(0xA282EAD8)
+    return masked.astype("<u4").view(np.uint8).reshape(-1, 4)
 
 
 def _cannot_write(folder: Path, error: OSError) -> ExportError:
