@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from builders import exported_head
-from conftest import ROOT, colour_folder
+from conftest import COLOURS, ROOT, colour_folder, photo
 
 from retrain.backbones.loading import write_with_checksum
 from retrain.graphs import nodes, reading
@@ -28,16 +28,17 @@ sys.meta_path.insert(0, Blocker())
 """
 
 
-def retrain(cwd, *flags, blocked=False):
+def retrain(cwd, *flags, blocked=False, environment=None):
     """Run `retrain` in a fresh process and return what it printed; where `blocked`, no process imports TensorFlow."""
     paths, log = [str(ROOT / "src")], cwd / "imported.txt"
+    environment = {**os.environ, **(environment or {})}
     if blocked:
         (cwd / "blocker").mkdir(exist_ok=True)
         (cwd / "blocker" / "sitecustomize.py").write_text(BLOCKER.format(log=str(log)))
         paths.insert(0, str(cwd / "blocker"))
     done = subprocess.run(
         [sys.executable, "-m", "retrain", *map(str, flags)],
-        cwd=cwd, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, capture_output=True, text=True, check=False,
+        cwd=cwd, env={**environment, "PYTHONPATH": os.pathsep.join(paths)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert not log.exists(), log.read_text()
@@ -103,6 +104,18 @@ def test_another_head_on_a_filled_store_imports_no_tensorflow_either(runs, mean_
     said = retrain(runs[0], *FLAGS, f"--architecture={mean_colour_backbone}", *flags, blocked=True)
     assert "Save intermediate result to" in said
     assert "Wrote other/g.pb, other/g.tflite" in said
+
+
+@pytest.mark.slow
+def test_more_photos_import_no_tensorflow_where_there_is_no_gpu(runs, mean_colour_backbone):
+    photo(runs[0] / "photos" / "cyan" / "more.png", COLOURS["cyan"], seed=99)
+    flags = ["--output_graph=more/g.pb", "--output_labels=more/l.txt", "--summaries_dir=more/s"]
+    environment = {"CUDA_VISIBLE_DEVICES": "-1"}
+    said = retrain(
+        runs[0], *FLAGS, f"--architecture={mean_colour_backbone}", *flags, blocked=True, environment=environment
+    )
+    assert "Features for 61 photos: 1 computed" in said
+    (runs[0] / "photos" / "cyan" / "more.png").unlink()
 
 
 @pytest.mark.slow

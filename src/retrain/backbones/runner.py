@@ -40,10 +40,7 @@ class BackboneRunner:
     @functools.cached_property
     def batched(self) -> bool:
         """Return whether the backbone runs in TensorFlow: on a GPU, or because LiteRT cannot."""
-        import tensorflow as tf
-
-        devices.share_memory()
-        return bool(tf.config.list_physical_devices("GPU")) or self.model is None
+        return devices.has_gpu() or self.model is None
 
     @functools.cached_property
     def model(self) -> Path | None:
