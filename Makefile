@@ -76,9 +76,10 @@ if test -e retrained_graph_saved_model/retrain.json; then (cd retrained_graph_sa
 	rm -f saved_model.pb fingerprint.pb retrain.json variables/variables.index variables/variables.data-*); fi; \
 find training_summaries -type f -name "events.out.tfevents.*.retrain" -exec rm -f {} + 2>/dev/null; \
 if grep -qs "^model_checkpoint_path: .head." checkpoints/checkpoint; then \
-	rm -f checkpoints/checkpoint checkpoints/head.index checkpoints/head.data-* checkpoints/head.fine_tuning*.npz; fi; \
+	rm -f checkpoints/checkpoint checkpoints/head.index checkpoints/head.data-*; fi; \
+if test -e checkpoints/head.npz; then rm -f checkpoints/head.npz checkpoints/head.fine_tuning*.npz; fi; \
 find bottlenecks -type f -name index.sqlite -execdir rm -rf vectors.f32 checksums.u32 backbone.pb backbone.tflite \
-	backbone.json backbone.pb.sha256 backbone.tflite.sha256 backbone.json.sha256 index.sqlite index.sqlite-wal \
+	backbone.json backbone.pb.sha256 backbone.tflite.sha256 backbone.json.sha256 backbone.verified index.sqlite index.sqlite-wal \
 	index.sqlite-shm in_use.lock \; 2>/dev/null; \
 find bottlenecks checkpoints intermediate_graphs retrained_graph_saved_model training_summaries \
 	-depth -type d -empty -exec rmdir {} \; 2>/dev/null; true

@@ -10,7 +10,7 @@ from retrain import files
 from retrain.data import decoding
 from retrain.formats import frozen_graph
 from retrain.formats.classifier import ExportSource, TrainedClassifier
-from retrain.graphs import reading
+from retrain.graphs import nodes, reading
 from retrain.head import linear
 from retrain.metadata import Metadata
 from retrain.preprocessing import InputSpec
@@ -60,7 +60,7 @@ def built(build):
 
     with tf.Graph().as_default() as graph:
         build(tf, tf.compat.v1.placeholder(tf.float32, [None, 9, 9, 3], name="input"))
-    return graph.as_graph_def()
+    return nodes.from_tensorflow(graph.as_graph_def())
 
 
 def run(graph_def, output="out"):
@@ -68,7 +68,7 @@ def run(graph_def, output="out"):
 
     image = np.random.default_rng(1).normal(size=(2, 9, 9, 3)).astype(np.float32)
     with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
-        tf.graph_util.import_graph_def(graph_def, name="")
+        tf.graph_util.import_graph_def(nodes.in_tensorflow(graph_def), name="")
         return session.run(f"{output}:0", {graph.get_tensor_by_name("input:0"): image})
 
 
@@ -142,7 +142,7 @@ def graph_def(build, **options):
 
     with tf.Graph().as_default() as graph:
         build(tf)
-        return graph.as_graph_def(**options)
+        return nodes.from_tensorflow(graph.as_graph_def(**options))
 
 
 def old_graph(path, size=16):

@@ -287,7 +287,7 @@ def logits(codelab_data, size=128):
         frozen = archive.extractfile("mobilenet_v1_0.25_128/frozen_graph.pb").read()
     graph_def = reading.parse_graph(frozen, name="archive")
     with tf.Graph().as_default() as graph:
-        tf.import_graph_def(graph_def, name="")
+        tf.import_graph_def(nodes.in_tensorflow(graph_def), name="")
     session = tf.compat.v1.Session(graph=graph)
     from retrain.data.decoding import decode
 

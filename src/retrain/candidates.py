@@ -32,6 +32,7 @@ from retrain.evaluation.tensorboard import (
 )
 from retrain.export import ClassifierWriter, LabelledBottlenecks
 from retrain.formats import frozen_graph
+from retrain.formats.checkpoint import CheckpointFiles
 from retrain.head import Head
 from retrain.history import ChunkResult, Evaluation
 from retrain.sweep import Trial, TrialResult
@@ -88,7 +89,7 @@ def train_candidate(
         is_chief=strategy is None or devices.is_chief(strategy),
     )
     artefacts.check_output()
-    folder, own = config.summaries_dir / trial.name, with_own_files(config, trial)
+    folder, own = config.summaries_dir / trial.name, intermediate_files(config, trial)
     with Summaries(folder, head_every=steps_of(config, dataset) // 25, scope=artefacts.scope) as summaries:
         if summaries.shared:
             terminal.warn(f"Another run is writing to {folder}: TensorBoard shows its curves with these.")
@@ -101,13 +102,13 @@ def train_candidate(
                 _start_tensorflow()
         started = time.perf_counter()
         display = _Display(summaries, terminal, print_evaluations=not trial.name)
-        trained = _train(own, prepared, artefacts, display)
+        trained = _train(config, prepared, artefacts, own, display)
         taken = trained.history[-1].step + 1
         candidate = Candidate(
             config, prepared, artefacts, trained.head, prepared.read, trained.history, taken, trained.step, folder
         )
         if config.fine_tune_from is not None:
-            candidate = _fine_tuned(candidate, trained, fine_tuning_plan(own, strategy), display, opened)
+            candidate = _fine_tuned(candidate, trained, fine_tuning_plan(config, own, strategy), display, opened)
         if not trial.name:
             return candidate
         result = _result(candidate, trial, time.perf_counter() - started)
@@ -117,15 +118,35 @@ def train_candidate(
         return replace(candidate, result=result)
 
 
-def with_own_files(config: RetrainConfig, trial: Trial) -> RetrainConfig:
-    """Return settings whose intermediate graphs and checkpoints are not those of another trial."""
-    if not trial.name:
-        return config
-    return replace(
-        config,
-        intermediate_output_graphs_dir=config.intermediate_output_graphs_dir / trial.name,
-        checkpoint_path=config.checkpoint_path.with_name(f"{config.checkpoint_path.name}.{trial.name}"),
-    )
+@dataclass(frozen=True)
+class IntermediateFiles:
+    """Where a candidate's results go while it is trained: graphs of intermediate steps, and its checkpoint."""
+
+    graphs: Path
+    checkpoint: CheckpointFiles
+
+    def graph(self, step: int) -> Path:
+        """Return where the intermediate graph of a step goes."""
+        return self.graphs / f"intermediate_{step}.pb"
+
+    def fine_tuning(self, suffix: str) -> Path:
+        """Return where the state of an interrupted fine-tuning goes; `suffix` is a worker's, "" for one alone."""
+        return self.checkpoint.prefix.with_name(f"{self.checkpoint.prefix.name}.fine_tuning{suffix}.npz")
+
+
+def intermediate_files(config: RetrainConfig, trial: Trial) -> IntermediateFiles:
+    """Return the files of a trial, which are not those of another one."""
+    checkpoint = checkpoint_files(config)
+    if trial.name:
+        prefix = checkpoint.prefix.with_name(f"{checkpoint.prefix.name}.{trial.name}")
+        checkpoint = replace(checkpoint, prefix=prefix)
+    return IntermediateFiles(config.intermediate_output_graphs_dir / trial.name, checkpoint)
+
+
+def checkpoint_files(config: RetrainConfig) -> CheckpointFiles:
+    """Return where the head's variables go: TensorFlow's checkpoint only where the user names one."""
+    default = config.output_graph.parent / "checkpoints" / "head"
+    return CheckpointFiles(config.checkpoint_path or default, tensorflow=config.checkpoint_path is not None)
 
 
 def _needs_tensorflow(config: RetrainConfig, prepared: PreparedDataset) -> bool:
@@ -185,7 +206,11 @@ class _Display:
 
 
 def _train(
-    config: RetrainConfig, prepared: PreparedDataset, artefacts: ClassifierWriter, display: _Display
+    config: RetrainConfig,
+    prepared: PreparedDataset,
+    artefacts: ClassifierWriter,
+    own: IntermediateFiles,
+    display: _Display,
 ) -> TrainedHead:
     """Return the trained head, with graphs and a checkpoint of the intermediate steps written."""
     variants = prepared.variants
@@ -197,9 +222,9 @@ def _train(
         display.chunk(result)
         step = int(result.steps[-1])
         if step in checkpoint_steps:
-            display.terminal.say(f"Save intermediate result to : {intermediate_path(config, step)}")
-            artefacts.write_graph(intermediate_path(config, step), result.head)
-            artefacts.write_checkpoint(config.checkpoint_path, result.head, step + 1)
+            display.terminal.say(f"Save intermediate result to : {own.graph(step)}")
+            artefacts.write_graph(own.graph(step), result.head)
+            artefacts.write_checkpoint(own.checkpoint, result.head, step + 1)
 
     gather, labels, samples = _fresh(config, prepared, samples)
     data = TrainingData(gather, labels, training, len(prepared.dataset.class_names))
@@ -306,7 +331,7 @@ def _training_plan(config: RetrainConfig, prepared: PreparedDataset) -> Training
     )
 
 
-def fine_tuning_plan(config: RetrainConfig, strategy: Any) -> FineTuningPlan:
+def fine_tuning_plan(config: RetrainConfig, own: IntermediateFiles, strategy: Any) -> FineTuningPlan:
     """Return how the network is fine-tuned."""
     return FineTuningPlan(
         start=config.fine_tune_from or "",
@@ -317,7 +342,7 @@ def fine_tuning_plan(config: RetrainConfig, strategy: Any) -> FineTuningPlan:
         copies=config.distortion_copies,
         seed=config.random_seed,
         patience=config.early_stopping_patience,
-        checkpoint=fine_tuning_path(config, devices.worker_suffix(strategy)),
+        checkpoint=own.fine_tuning(devices.worker_suffix(strategy)),
         strategy=strategy,
     )
 
@@ -352,11 +377,6 @@ def steps_of(config: RetrainConfig, dataset: Dataset) -> int:
     return max(1, math.ceil(config.how_many_epochs * photos / config.train_batch_size))
 
 
-def fine_tuning_path(config: RetrainConfig, suffix: str) -> Path:
-    """Return where the state of an interrupted fine-tuning goes; `suffix` is that of a worker, "" for one alone."""
-    return config.checkpoint_path.with_name(f"{config.checkpoint_path.name}.fine_tuning{suffix}.npz")
-
-
 def check_length(config: RetrainConfig, dataset: Dataset) -> None:
     """Refuse a training that is too long: all its samples are drawn before the first step.
 
@@ -377,8 +397,3 @@ def check_length(config: RetrainConfig, dataset: Dataset) -> None:
     for flags, count in samples.items():
         if count > _MOST_SAMPLES:
             raise UsageError(f"{flags} samples {count:,} photos; it may be {_MOST_SAMPLES:,}. Give less of either.")
-
-
-def intermediate_path(config: RetrainConfig, step: int) -> Path:
-    """Return where the intermediate graph of a step goes."""
-    return config.intermediate_output_graphs_dir / f"intermediate_{step}.pb"

@@ -100,8 +100,11 @@ class RetrainConfig:
     intermediate_output_graphs_dir: Path = _setting(
         Path("tf_files/intermediate_graphs"), "folder of the intermediate_<step>.pb files", "FOLDER"
     )
-    checkpoint_path: Path = _setting(
-        Path("tf_files/checkpoints/head"), "the head's variables as a TensorFlow checkpoint", "PREFIX"
+    checkpoint_path: Path | None = _setting(
+        None,
+        "write the last layer as a TensorFlow checkpoint, which costs seconds (default: checkpoints/head.npz beside "
+        "the graph)",
+        "PREFIX",
     )
 
     how_many_training_steps: int = _setting(4000, "training steps", "STEPS", _at_least(1), group="training")
@@ -251,7 +254,6 @@ ORIGINAL_PATHS = {
     "bottleneck_dir": Path("/tmp/bottleneck"),
     "model_dir": Path("/tmp/imagenet"),
     "intermediate_output_graphs_dir": Path("/tmp/intermediate_graph"),
-    "checkpoint_path": Path("/tmp/_retrain_checkpoint"),
 }
 
 

@@ -1,5 +1,6 @@
 """The export stage: joins head and backbone, writes the graph, reads it back, and compares it with the training."""
 
+import hashlib
 import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,13 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from retrain import __version__, metadata
-from retrain.backbones.loading import Backbone
+from retrain.backbones.loading import Backbone, checksum_of, is_verified, mark_verified
 from retrain.backbones.runner import BackboneRunner
 from retrain.bottlenecks.reading import Gather
 from retrain.errors import ExportError, UsageError
 from retrain.evaluation import metrics
-from retrain.files import aside, draft_folder, put_in_place, sha256_of, write_result
+from retrain.files import aside, draft_folder, put_in_place, write_result
 from retrain.formats import checkpoint, frozen_graph, saved_model
+from retrain.formats.checkpoint import CheckpointFiles
 from retrain.formats.classifier import TrainedClassifier
 from retrain.formats.litert import model as litert_model
 from retrain.formats.table import path_of
@@ -101,14 +103,14 @@ class ClassifierWriter:
         """Return the bytes that the frozen graph of a head takes."""
         return len(self._join(head))
 
-    def write_checkpoint(self, prefix: Path, head: Head, step: int) -> None:
-        """Write the variables of a head after some steps as a TensorFlow checkpoint, unless another worker does.
+    def write_checkpoint(self, files: CheckpointFiles, head: Head, step: int) -> None:
+        """Write the variables of a head after some steps, unless another worker does.
 
         Raises:
             ExportError: The files cannot be written.
         """
         if self.is_chief:
-            checkpoint.write_checkpoint(prefix, scope=self.scope, head=head, step=step)
+            checkpoint.write(files, scope=self.scope, head=head, step=step)
 
     def write(self, draft: Path, head: Head, test: LabelledBottlenecks) -> WrittenGraph:
         """Write graph and LiteRT model aside; return the graph as it was read back, with its scores of `test`.
@@ -125,13 +127,8 @@ class ClassifierWriter:
         expected = test.score(head.probabilities, class_count=count)
         accuracy = metrics.accuracy(expected, test.labels) if len(test.labels) else None
         write_result(draft, self._join(head, accuracy))
-        graph_def = read_graph(draft)
-        model = frozen_graph.GraphModel(graph_def, frozen_graph.metadata_of(graph_def), path=draft)
-        probabilities = test.score(model.from_bottlenecks, class_count=count)
-        sha256 = sha256_of(draft)
-        written = WrittenGraph(graph_def, replace(model.metadata, graph_sha256=sha256), sha256, probabilities)
-        _check_parity(draft.name, "probabilities", probabilities, expected)
-        self._check_bottlenecks(draft.name, model)
+        written = self._read_back(draft, test)
+        _check_parity(draft.name, "probabilities", written.probabilities, expected)
         if self.runner.model:
             self._write_litert(path_of(draft, "tflite"), head, written)
         return written
@@ -196,13 +193,45 @@ class ClassifierWriter:
         model = litert_model.load(path, litert_model.describe(path))
         _check_parity(path.name, "probabilities", model(image[None]), trained)
 
-    def _check_bottlenecks(self, name: str, model: frozen_graph.GraphModel) -> None:
-        """Refuse a written graph whose backbone differs from the one that the head was trained on."""
-        # One image goes through the file's backbone; the test images need not be read again for it.
+    def _read_back(self, draft: Path, test: LabelledBottlenecks) -> WrittenGraph:
+        """Return a written graph as its bytes on the disk say it, with the scores that its own head gives.
+
+        Raises:
+            ExportError: Its backbone is not the one that the head was trained on.
+        """
+        graph_def = read_graph(draft)
+        described = frozen_graph.metadata_of(graph_def)
+        head = frozen_graph.read_head(graph_def, described)
+        sha256 = self._checked_sha256(draft)
+        if not is_verified(self.backbone):
+            self._verify(draft, frozen_graph.GraphModel(graph_def, described, path=draft), head)
+        scores = test.score(head.probabilities, class_count=len(self.class_names))
+        return WrittenGraph(graph_def, replace(described, graph_sha256=sha256), sha256, scores)
+
+    def _checked_sha256(self, draft: Path) -> str:
+        """Return the SHA-256 of a written graph, whose first bytes are those of the backbone, by their SHA-256."""
+        graph = self.backbone.graph
+        try:
+            data, size, expected = memoryview(draft.read_bytes()), graph.stat().st_size, checksum_of(graph)
+        except OSError as error:
+            raise ExportError(f"cannot read {error.filename}: {error.strerror}. Run again.") from error
+        digest = hashlib.sha256(data[:size])
+        if digest.hexdigest() != expected:
+            raise ExportError(f"{draft.name} does not begin with the bytes of {graph}. Run again.")
+        digest.update(data[size:])
+        return digest.hexdigest()
+
+    def _verify(self, draft: Path, model: frozen_graph.GraphModel, head: Head) -> None:
+        """Refuse a graph that gives in TensorFlow something else than what its head was trained on, and remember it.
+
+        One image goes through the graph, once for each backbone: later graphs have the same bytes below their heads.
+        """
         image = probe_image(*self.backbone.input.size)
         trained_on = self.runner.run_one(image)
         largest = max(1e-6, float(np.abs(trained_on).max()))
-        _check_parity(name, "bottlenecks", model.bottlenecks(image[None])[0] / largest, trained_on / largest)
+        _check_parity(draft.name, "bottlenecks", model.bottlenecks(image[None])[0] / largest, trained_on / largest)
+        _check_parity(draft.name, "probabilities", model(image[None]), head.probabilities(trained_on[None]))
+        mark_verified(self.backbone)
 
 
 def probe_image(height: int, width: int) -> np.ndarray:

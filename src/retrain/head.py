@@ -85,6 +85,9 @@ def multiply(left: np.ndarray, right: np.ndarray, *, out: np.ndarray) -> None:
         left, right, out = right.T, left.T, out.T
         rows, columns = columns, rows
     size = _ONE_THREAD // max(1, right.size) or rows
+    if size >= rows:
+        np.matmul(left, right, out=out)
+        return
     for start in range(0, rows, size):
         block = slice(start, start + size)
         np.matmul(left[block], right, out=out[block])

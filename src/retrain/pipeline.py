@@ -18,14 +18,14 @@ from retrain.bottlenecks import legacy_cache
 from retrain.bottlenecks.preparation import PreparationSettings, PreparedDataset, match_legacy_cache, prepare
 from retrain.candidates import (
     Candidate,
+    IntermediateFiles,
     check_length,
+    checkpoint_files,
     distortions_of,
-    fine_tuning_path,
     fine_tuning_plan,
-    intermediate_path,
+    intermediate_files,
     scope_of,
     train_candidate,
-    with_own_files,
 )
 from retrain.config import RetrainConfig, check
 from retrain.data.dataset import Dataset, scan
@@ -38,8 +38,9 @@ from retrain.evaluation.comparison import Comparison, ExportReport, export_and_c
 from retrain.evaluation.report import Report, RunSettings, TestScores
 from retrain.evaluation.tensorboard import TRAIN, Summaries, write_hparams
 from retrain.export import WrittenGraph
-from retrain.formats import checkpoint, frozen_graph, saved_model
+from retrain.formats import frozen_graph, saved_model
 from retrain.formats import table as formats
+from retrain.formats.checkpoint import CheckpointFiles
 from retrain.formats.classifier import ExportSource
 from retrain.outputs import Output
 from retrain.preprocessing import InputSpec
@@ -94,7 +95,8 @@ def retrain(
         # Kept until everything is written: a run that failed meanwhile fine-tunes nothing again.
         if config.fine_tune_from:
             for trial, each in zip(trials, configs, strict=True):
-                fine_tuning_plan(with_own_files(each, trial), strategy).checkpoint.unlink(missing_ok=True)
+                plan = fine_tuning_plan(each, intermediate_files(each, trial), strategy)
+                plan.checkpoint.unlink(missing_ok=True)
         return report
 
 
@@ -203,7 +205,7 @@ def _finish(chosen: Candidate, terminal: Terminal) -> Report:
     config, prepared = chosen.config, chosen.prepared
     test = chosen.labelled(_sample(chosen, Split.TESTING, config.test_batch_size))
     paths = [prepared.variants.rows[row].path for row in test.rows.tolist()]
-    chosen.artefacts.write_checkpoint(config.checkpoint_path, chosen.head, chosen.step + 1)
+    chosen.artefacts.write_checkpoint(checkpoint_files(config), chosen.head, chosen.step + 1)
     with files.draft_folder(config.output_graph) as folder:
         draft = folder / config.output_graph.name
         written = chosen.artefacts.write(draft, chosen.head, test)
@@ -243,7 +245,7 @@ def _show_graph(chosen: Candidate, written: WrittenGraph) -> None:
     """Show the graph on TensorBoard."""
     sketch = tensorboard.sketch(written.graph_def, scope=chosen.artefacts.backbone.architecture)
     with Summaries(chosen.summaries_dir, runs=(TRAIN,), part=".graph") as summaries:
-        summaries.graph(sketch.SerializeToString())
+        summaries.graph(sketch.SerializeToString(deterministic=True))
 
 
 def _export(
@@ -312,7 +314,7 @@ def _check_outputs(config: RetrainConfig) -> None:
 
 def _outputs(config: RetrainConfig) -> list[Output]:
     """Return everything that a run writes."""
-    graph, prefix = config.output_graph, config.checkpoint_path
+    graph, own = config.output_graph, intermediate_files(config, Trial("", {}))
     page, figures = reports.report_paths(graph)
     rows = [
         formats.graph_output(graph, "--output_graph"),
@@ -320,28 +322,34 @@ def _outputs(config: RetrainConfig) -> list[Output]:
         Output(page, "--output_graph", outputs.PAGE),
         Output(figures, "--output_graph", outputs.JSON),
         Output(config.output_labels, "--output_labels", outputs.TEXT),
-        *(Output(path, "--checkpoint_path", outputs.ANY) for path in checkpoint.paths(prefix)),
-        Output(prefix.with_name("checkpoint"), "--checkpoint_path", outputs.TEXT),
+        *_checkpoint_outputs(own.checkpoint),
         Output(config.summaries_dir, "--summaries_dir"),
         Output(config.bottleneck_dir, "--bottleneck_dir"),
         *formats.export_outputs(graph, [name for name in config.export if name != "tflite"]),
     ]
     if config.fine_tune_from:
-        rows.append(Output(fine_tuning_path(config, ""), "--checkpoint_path", outputs.ARCHIVE))
+        rows.append(Output(own.fine_tuning(""), "--checkpoint_path", outputs.ARCHIVE))
     if config.saved_model_dir:
         rows.append(Output(config.saved_model_dir, "--saved_model_dir", whole=True))
     if config.intermediate_store_frequency:
-        rows += _intermediate_outputs(config, rows)
+        rows += _intermediate_outputs(config, own, rows)
     return rows
 
 
-def _intermediate_outputs(config: RetrainConfig, others: Sequence[Output]) -> list[Output]:
+def _intermediate_outputs(config: RetrainConfig, own: IntermediateFiles, others: Sequence[Output]) -> list[Output]:
     """Return the folder of the intermediate graphs, and those of them that may meet an old file or another output."""
-    folder, flag = config.intermediate_output_graphs_dir, "--intermediate_output_graphs_dir"
+    folder, flag = own.graphs, "--intermediate_output_graphs_dir"
     names = {path.name for path in folder.glob("intermediate_*.pb")} | {p for row in others for p in row.path.parts}
     matches = [match for name in sorted(names) if (match := re.fullmatch(r"intermediate_(\d+)\.pb", name))]
     steps = [int(match[1]) for match in matches if int(match[1]) % config.intermediate_store_frequency == 0]
-    return [Output(folder, flag), *(Output(intermediate_path(config, step), flag, outputs.GRAPH) for step in steps)]
+    return [Output(folder, flag), *(Output(own.graph(step), flag, outputs.GRAPH) for step in steps)]
+
+
+def _checkpoint_outputs(files: CheckpointFiles) -> list[Output]:
+    if not files.tensorflow:
+        return [Output(path, "--output_graph", outputs.ARCHIVE) for path in files.paths]
+    listed = Output(files.prefix.with_name("checkpoint"), "--checkpoint_path", outputs.TEXT)
+    return [*(Output(path, "--checkpoint_path", outputs.ANY) for path in files.paths), listed]
 
 
 def _say_what_was_written(chosen: Candidate, report: Report, terminal: Terminal) -> None:

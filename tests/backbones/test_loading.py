@@ -9,6 +9,7 @@ from retrain.backbones import catalogue, families, loading
 from retrain.backbones.runner import BackboneRunner
 from retrain.backbones.sources import WeightsRequest
 from retrain.errors import BackboneError
+from retrain.preprocessing import InputSpec
 
 
 def test_the_bundled_backbone_needs_nothing(tmp_path):
@@ -48,6 +49,18 @@ def test_a_second_load_reads_what_the_first_one_froze(mean_colour_backbone, tmp_
     first = loading.load_backbone(located, tmp_path / "store")
     source.write_bytes(b"nothing that could be frozen again")
     assert loading.load_backbone(located, tmp_path / "store") == first
+
+
+@pytest.mark.parametrize("changed", ["backbone.pb", "backbone.tflite", "backbone.verified"])
+def test_a_backbone_is_verified_as_long_as_each_form_of_it_has_the_bytes_that_were_compared(tmp_path, changed):
+    backbone = loading.Backbone("a", tmp_path / "backbone.pb", InputSpec("input", 1, 2, 3.0, 4.0), "t", 5)
+    for name in ("backbone.pb", "backbone.tflite"):
+        loading.write_with_checksum(tmp_path / name, name.encode())
+    assert not loading.is_verified(backbone)
+    loading.mark_verified(backbone)
+    assert loading.is_verified(backbone)
+    loading.write_with_checksum(tmp_path / changed, b"other bytes, and whole")
+    assert not loading.is_verified(backbone)
 
 
 def _flip_a_bit(path):

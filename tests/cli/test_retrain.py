@@ -93,7 +93,7 @@ def test_help_answers(words, tmp_path):
             "--output_graph and --output_la",
         ),
         (["--image_dir", "photos", "--output_labels", "tf_files/retrained_graph.report.json"], 2, "would both write"),
-        (["--image_dir", "photos", "--output_labels", "tf_files/checkpoints/checkpoint"], 2, "would both write"),
+        (["--image_dir", "photos", "--output_labels", "tf_files/checkpoints/head.npz"], 2, "would both write"),
         (["--image_dir", "photos", "--output_labels", "photos/cyan/0.png"], 1, "a file that is no text file is there"),
         (
             ["--image_dir", "photos", "--output_graph", "photos/cyan/0.png"],

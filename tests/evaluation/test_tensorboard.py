@@ -1,9 +1,13 @@
+import io
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from retrain import head
 from retrain.errors import ExportError
-from retrain.evaluation.tensorboard import TRAIN, VALIDATION, Summaries
+from retrain.evaluation.tensorboard import TRAIN, VALIDATION, Summaries, as_records
 
 
 def read(folder, run):
@@ -74,6 +78,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="--summaries_dir"):
         Summaries(tmp_path / "file")
+
+
+@given(st.lists(st.one_of(st.binary(min_size=57, max_size=57), st.binary(min_size=1, max_size=9)), max_size=20))
+def test_many_records_at_once_are_tensorboards_one_after_the_other(contents):
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    file = io.BytesIO()
+    for content in contents:
+        RecordWriter(file).write(content)
+    assert as_records(contents) == file.getvalue()
 
 
 def test_tensorboard_reads_the_nodes_of_the_graph(tmp_path, mean_colour_backbone):

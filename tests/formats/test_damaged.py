@@ -9,6 +9,7 @@ from builders import exported, graph_model, small_keras
 
 from retrain.errors import GraphError
 from retrain.graphs import reading
+from retrain.graphs.nodes import from_tensorflow
 from retrain.inference import loading as model_loading
 from retrain.metadata import METADATA_NODE, Metadata
 from retrain.preprocessing import InputSpec
@@ -33,11 +34,8 @@ def changed(graph, change):
 )  # fmt: skip
 def test_metadata_of_other_types_are_damaged(graph, fields):
     def change(nodes, definition):
-        import tensorflow as tf
-
         tensor = nodes[METADATA_NODE].attr["value"].tensor
-        text = json.dumps({**json.loads(tf.make_ndarray(tensor).item()), **fields})
-        tensor.CopyFrom(tf.make_tensor_proto(text))
+        tensor.string_val[0] = json.dumps({**json.loads(tensor.string_val[0]), **fields}).encode()
 
     with pytest.raises(GraphError, match=r"g\.pb has damaged metadata \([^\n]+\)\.$"):
         model_loading.load(changed(graph, change))
@@ -85,7 +83,7 @@ def test_an_endless_loop_is_stopped(graph, monkeypatch):
     def change(nodes, definition):
         with tf.Graph().as_default() as made:
             forever(made)
-        part = made.as_graph_def()
+        part = from_tensorflow(made.as_graph_def())
         definition.library.CopyFrom(part.library)
         definition.node.extend([node for node in part.node if node.name != "final_result"])
 

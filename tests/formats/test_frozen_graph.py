@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from conftest import write_graph
 from retrain import files, metadata
 from retrain.errors import ExportError, GraphError, UsageError
 from retrain.formats import frozen_graph
-from retrain.graphs import reading
+from retrain.graphs import editing, reading
 from retrain.head import Head, Layer, linear
 from retrain.preprocessing import InputSpec
 
@@ -89,6 +90,49 @@ def test_the_same_head_gives_the_same_bytes(mean_colour_backbone, tmp_path):
     assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
+def two_layers():
+    rng = np.random.default_rng(1)
+    return Head(tuple(Layer(rng.normal(size=(3, 3)).astype(np.float32), np.ones(3, np.float32)) for _ in range(2)))
+
+
+def test_a_graph_begins_with_the_bytes_of_its_backbone_and_gives_its_head_back(mean_colour_backbone):
+    head = two_layers()
+    joined = frozen_graph.join(mean_classifier(mean_colour_backbone, head), metadata.Metadata(labels=LABELS))
+    assert joined.startswith(mean_colour_backbone.read_bytes())
+    graph_def = reading.parse_graph(joined, name="g")
+    found = frozen_graph.read_head(graph_def, frozen_graph.metadata_of(graph_def))
+    for ours, theirs in zip(head.layers, found.layers, strict=True):
+        assert np.array_equal(ours.weights, theirs.weights)
+        assert np.array_equal(ours.biases, theirs.biases)
+
+
+def test_tensorflow_gives_what_the_head_in_the_graph_gives(mean_colour_backbone, tmp_path):
+    path, head = tmp_path / "g.pb", two_layers()
+    path.write_bytes(frozen_graph.join(mean_classifier(mean_colour_backbone, head), metadata.Metadata(labels=LABELS)))
+    bottlenecks = np.random.default_rng(2).random((5, 3), np.float32)
+    assert graph_model(path).from_bottlenecks(bottlenecks) == pytest.approx(head.probabilities(bottlenecks), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("node", "operation"), [("final_result", "Sigmoid"), ("final_training_ops/hidden_1/Relu", "Elu")]
+)
+def test_another_head_than_ours_is_refused(mean_colour_backbone, node, operation):
+    joined = frozen_graph.join(mean_classifier(mean_colour_backbone, two_layers()), metadata.Metadata(labels=LABELS))
+    graph_def = reading.parse_graph(joined, name="g")
+    next(each for each in graph_def.node if each.name == node).op = operation
+    with pytest.raises(GraphError, match="another head than was written"):
+        frozen_graph.read_head(graph_def, frozen_graph.metadata_of(graph_def))
+
+
+def test_a_backbone_may_have_nodes_that_are_called_like_those_of_a_head(mean_colour_backbone, tmp_path):
+    inner, logits = exported(mean_colour_backbone, tmp_path / "inner.pb"), "final_training_ops/Wx_plus_b/add"
+    inner.write_bytes(editing.extract(reading.read_graph(inner), [logits]).SerializeToString())
+    head = linear(np.eye(3, dtype=np.float32) * 9, np.zeros(3, np.float32))
+    classifier = replace(mean_classifier(inner, head), target=logits)
+    (tmp_path / "outer.pb").write_bytes(frozen_graph.join(classifier, metadata.Metadata(labels=LABELS)))
+    assert graph_model(tmp_path / "outer.pb")(colours()).argmax(1).tolist() == [0, 1, 2]
+
+
 def test_labels_with_any_name_survive_inside_the_graph(mean_colour_backbone, tmp_path):
     labels = ("two\nlines", "тюльпан", "\udcff")
     path = tmp_path / "g.pb"
@@ -107,8 +151,6 @@ def test_a_graph_without_metadata_tells_what_its_nodes_tell(tmp_path):
 
 
 def test_a_node_that_is_not_there_is_named_with_its_flag(graph):
-    from dataclasses import replace
-
     with pytest.raises(GraphError, match="--input_layer and --output_layer"):
         frozen_graph.load(graph, replace(frozen_graph.describe(graph), output="nowhere"))
 

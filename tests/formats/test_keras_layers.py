@@ -11,7 +11,7 @@ from retrain.errors import ExportError
 from retrain.formats import frozen_graph
 from retrain.formats import keras as keras_format
 from retrain.formats import table as formats
-from retrain.graphs import freezing, reading
+from retrain.graphs import freezing, nodes, reading
 from retrain.metadata import METADATA_NODE, Metadata
 
 SIZE, LABELS = 24, ("a", "b", "c", "d")
@@ -66,7 +66,7 @@ def graph(request, tmp_path):
     metadata = Metadata(LABELS, replace(frozen.input, mean=0.0, std=51.0), "final_result")
     matrix = np.random.default_rng(2).normal(size=(frozen.dimension, len(LABELS))).astype(np.float32)
     with tf.Graph().as_default() as joined:
-        tf.import_graph_def(frozen.graph_def, name="")
+        tf.import_graph_def(nodes.in_tensorflow(frozen.graph_def), name="")
         features = joined.get_tensor_by_name(f"{frozen.target}:0")
         tf.nn.softmax(tf.matmul(features, tf.constant(matrix)), name="final_result")
         tf.constant(metadata.to_json(), name=METADATA_NODE)

@@ -1,12 +1,30 @@
 """The processors that TensorFlow runs on: how many there are, and how work is spread over them."""
 
 import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from retrain.errors import UsageError, first_line
 
 DISTRIBUTIONS = ("mirrored", "multi_worker", "none")
+
+_HIDDEN = ("", "-1")  # values of CUDA_VISIBLE_DEVICES
+# What Linux calls GPUs that a TensorFlow uses: Nvidia's, those of Windows below it, AMD's.
+_GPU_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")
+
+
+def has_gpu() -> bool:
+    """Return whether TensorFlow sees a GPU; it is asked, and imported, only where there may be one."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in _HIDDEN:
+        return False
+    if sys.platform == "linux" and not any(Path(file).exists() for file in _GPU_FILES):
+        return False
+    import tensorflow as tf
+
+    share_memory()
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def share_memory() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,13 +10,17 @@ from pathlib import Path
 
 from retrain.backbones import families
 from retrain.backbones.sources import BackboneSource
-from retrain.errors import BackboneError
+from retrain.errors import BackboneError, GraphError
 from retrain.files import read_regular, sha256_of, write_atomically
+from retrain.graphs.editing import strip_defaults
 from retrain.graphs.freezing import FrozenGraph
+from retrain.graphs.reading import parse_graph
 from retrain.preprocessing import InputSpec
 
+LITERT_MODEL = "backbone.tflite"  # beside the graph
 _DESCRIPTION = "backbone.json"
 _TEXT_BYTES = 2**20  # that the description or a checksum may have
+_VERIFIED = "backbone.verified"
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,50 @@ def load_backbone(
     Raises:
         RetrainError: It cannot be read, is refused, or does not say what is needed to run it.
     """
-    return _read(folder) or write_backbone(build(source), folder, architecture=source.spec.architecture)
+    found = _read(folder)
+    if found is None:
+        return write_backbone(build(source), folder, architecture=source.spec.architecture)
+    if not (folder / _VERIFIED).exists() and os.access(folder, os.W_OK):
+        _strip(found.graph)
+    return found
+
+
+def is_verified(backbone: Backbone) -> bool:
+    """Return whether a graph, and the LiteRT model beside it, are those that `mark_verified` has seen."""
+    try:
+        return backbone.graph.with_name(_VERIFIED).read_bytes() == _checksums(backbone)
+    except OSError:
+        return False
+
+
+def mark_verified(backbone: Backbone) -> None:
+    """Record that a graph gives in TensorFlow what the bottlenecks were computed with, so that no later run asks again.
+
+    The record is a list for `sha256sum --check`; it stands for these very bytes and no others.
+    """
+    with suppress(OSError):  # a disk that may only be read: the next run asks again
+        write_atomically(backbone.graph.with_name(_VERIFIED), _checksums(backbone))
+
+
+def checksum_of(path: Path) -> str:
+    """Return the SHA-256 that was written with a part of a backbone, which `is_whole` compares, or else that it has."""
+    written = _checksum_path(path)
+    return written.read_text().split()[0] if written.exists() else sha256_of(path)
+
+
+def _checksums(backbone: Backbone) -> bytes:
+    """Return the checksums of what is there of a backbone."""
+    paths = [path for path in (backbone.graph, backbone.graph.with_name(LITERT_MODEL)) if path.exists()]
+    return b"".join(_checksum_path(path).read_bytes() for path in paths)
+
+
+def _strip(graph: Path) -> None:
+    """Leave attributes with default values out of a graph that an earlier version kept, which did so at each export."""
+    with suppress(GraphError):  # whatever it is, who reads it says so
+        data = graph.read_bytes()
+        stripped = strip_defaults(parse_graph(data, name=str(graph))).SerializeToString(deterministic=True)
+        if stripped != data:
+            write_with_checksum(graph, stripped)
 
 
 def write_backbone(frozen: FrozenGraph, folder: Path, *, architecture: str) -> Backbone:

@@ -13,7 +13,7 @@ import numpy as np
 
 from retrain import workers
 from retrain.backbones import devices
-from retrain.backbones.loading import Backbone, is_whole, write_with_checksum
+from retrain.backbones.loading import LITERT_MODEL, Backbone, is_whole, write_with_checksum
 from retrain.errors import BackboneError
 from retrain.formats.litert import conversion
 from retrain.formats.litert.model import Runner
@@ -40,10 +40,7 @@ class BackboneRunner:
     @functools.cached_property
     def batched(self) -> bool:
         """Return whether the backbone runs in TensorFlow: on a GPU, or because LiteRT cannot."""
-        import tensorflow as tf
-
-        devices.share_memory()
-        return bool(tf.config.list_physical_devices("GPU")) or self.model is None
+        return devices.has_gpu() or self.model is None
 
     @functools.cached_property
     def model(self) -> Path | None:
@@ -52,7 +49,7 @@ class BackboneRunner:
         Raises:
             BackboneError: It cannot be written.
         """
-        model, backbone = self.backbone.graph.with_name("backbone.tflite"), self.backbone
+        model, backbone = self.backbone.graph.with_name(LITERT_MODEL), self.backbone
         if not is_whole(model):
             try:
                 graph_def = reading.read_graph(backbone.graph)

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     files.bound_reading(args.max_file_size)
     sketch = tensorboard.sketch(reading.read_judged(args.graph), scope="backbone")
     with tensorboard.Summaries(args.out_dir, runs=(".",)) as summaries:
-        summaries.graph(sketch.SerializeToString())
+        summaries.graph(sketch.SerializeToString(deterministic=True))
     print(printable(f"See the graph: tensorboard --logdir {args.out_dir}"))
     return console.DONE
 

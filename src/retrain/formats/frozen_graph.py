@@ -1,5 +1,6 @@
-"""Frozen TensorFlow graphs: joins backbone and head into one, and runs such graphs in TensorFlow."""
+"""Frozen TensorFlow graphs: joins backbone and head into one without TensorFlow, and runs such graphs in it."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,21 @@ import numpy as np
 from retrain.errors import ExportError, GraphError, UsageError, first_line
 from retrain.formats.classifier import Classifier, ModelStats, TrainedClassifier, check_image_shape, does_not_run
 from retrain.graphs.detection import detect_input, detect_outputs
-from retrain.graphs.editing import strip_defaults
 from retrain.graphs.nodes import (
     GraphDef,
     all_nodes,
+    array_of,
     attribute,
     constant_node,
     copy_of,
     count_operations,
     count_parameters,
+    data_type,
+    in_tensorflow,
     tensor_name,
 )
-from retrain.graphs.reading import read_graph
-from retrain.head import layer_names
+from retrain.graphs.reading import parse_graph, read_graph
+from retrain.head import Head, Layer, LayerNames, layer_names
 from retrain.metadata import METADATA_NODE, Metadata
 
 HEAD_SCOPE = "final_training_ops"  # what TensorFlow for Poets calls the last layer
@@ -50,37 +53,85 @@ def check_output(output: str, *, scope: str, layers: int) -> None:
 def join(classifier: TrainedClassifier, metadata: Metadata) -> bytes:
     """Return the frozen graph of a classifier: images in, probabilities out, and its metadata inside.
 
+    The file begins with the backbone's own, byte for byte; nodes of a second message behind it join those of the first.
+
     Raises:
         ExportError: The output's name is one that the backbone uses already.
     """
-    import tensorflow as tf
+    from tensorboard.compat.proto.graph_pb2 import GraphDef
 
+    backbone = classifier.graph.read_bytes()
+    # TensorFlow takes names that differ in case alone for the same.
+    taken = {node.name.lower() for node in parse_graph(backbone, name=str(classifier.graph)).node}
     source, output, head = classifier.input.node, classifier.output, classifier.head
+    if output.lower() in taken:
+        raise ExportError(f"the backbone has a node named {output!r} itself. Give another --final_tensor_name.")
+
+    def free(name: str) -> str:
+        names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
+        return next(each for each in names if each.lower() not in taken)
+
+    added = GraphDef()
     # The name that the original's own scopes ended in: with an input node named "input", its scope became input_1.
     around_bottleneck = "input_1" if source == "input" else "input"
-    with tf.Graph().as_default() as graph:
-        tf.import_graph_def(read_graph(classifier.graph), name="")
-        if output.lower() in {operation.name.lower() for operation in graph.get_operations()}:
-            raise ExportError(f"the backbone has a node named {output!r} itself. Give another --final_tensor_name.")
-        bottleneck = tf.compat.v1.placeholder_with_default(
-            graph.get_tensor_by_name(tensor_name(classifier.target)),
-            [None, len(head.layers[0].weights)],
-            name=f"{around_bottleneck}/{_BOTTLENECK}",
-        )
-        values = bottleneck
-        for layer, names in zip(head.layers, head.names(classifier.scope), strict=True):
-            matrix = tf.constant(layer.weights, name=names.weights)
-            vector = tf.constant(layer.biases, name=names.biases)
-            product = tf.matmul(values, matrix, name=f"{names.scope}/MatMul")
-            # Add and not AddV2, which TensorFlow has only since 1.14.
-            values = tf.raw_ops.Add(x=product, y=vector, name=f"{names.scope}/add")
-            if layer is not head.last:
-                values = tf.nn.relu(values, name=f"{names.scope}/Relu")
-        tf.nn.softmax(values, name=output)
-        complete = replace(metadata, input=classifier.input, output=output, bottleneck=bottleneck.op.name)
-        tf.constant(complete.to_json(), name=METADATA_NODE)
-        joined = strip_defaults(graph.as_graph_def())
-    return joined.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
+    bottleneck = _operation(added, "PlaceholderWithDefault", free(f"{around_bottleneck}/{_BOTTLENECK}"), "dtype")
+    bottleneck.input.append(classifier.target)
+    for side in (-1, len(head.layers[0].weights)):
+        bottleneck.attr["shape"].shape.dim.add(size=side)
+    values = bottleneck.name
+    for layer, names in zip(head.layers, head.names(classifier.scope), strict=True):
+        constants = [constant_node(free(name), value) for name, value in _arrays(names, layer)]
+        added.node.extend(constants)
+        product = _operation(added, "MatMul", free(f"{names.scope}/MatMul"), "T", values, constants[0].name)
+        # Add and not AddV2, which TensorFlow has only since 1.14.
+        values = _operation(added, "Add", free(f"{names.scope}/add"), "T", product.name, constants[1].name).name
+        if layer is not head.last:
+            values = _operation(added, "Relu", free(f"{names.scope}/Relu"), "T", values).name
+    _operation(added, "Softmax", output, "T", values)
+    complete = replace(metadata, input=classifier.input, output=output, bottleneck=bottleneck.name)
+    added.node.append(constant_node(METADATA_NODE, np.array(complete.to_json(), object)))
+    return backbone + added.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
+
+
+def _operation(graph_def: GraphDef, operation: str, name: str, kind: str, *inputs: str) -> Any:
+    """Add a node of an operation on float32 to a graph and return it; `kind` names the attribute that says float32."""
+    node = graph_def.node.add(name=name, op=operation)
+    node.input.extend(inputs)
+    node.attr[kind].type = data_type(np.dtype(np.float32))
+    return node
+
+
+def _arrays(names: LayerNames, layer: Layer) -> list[tuple[str, np.ndarray]]:
+    return [(names.weights, layer.weights), (names.biases, layer.biases)]
+
+
+def read_head(graph_def: GraphDef, metadata: Metadata) -> Head:
+    """Return the head that `join` put into a graph, as its nodes say it: from the output back to the bottleneck.
+
+    Raises:
+        GraphError: The graph has another head.
+    """
+    by_name = {node.name: node for node in graph_def.node}
+
+    def inputs(name: str, operation: str) -> list[str]:
+        node = by_name.pop(name)  # a damaged graph may have a loop
+        if node.op != operation:
+            raise ValueError(f"{name} is a {node.op}, not a {operation}")
+        return list(node.input)
+
+    layers: list[Layer] = []
+    try:
+        (values,) = inputs(metadata.output or "", "Softmax")
+        while values != metadata.bottleneck:
+            if layers:
+                (values,) = inputs(values, "Relu")
+            product, biases = inputs(values, "Add")
+            values, weights = inputs(product, "MatMul")
+            arrays = [array_of(by_name[name].attr["value"].tensor) for name in (weights, biases)]
+            layers.insert(0, Layer(*arrays))
+    except (LookupError, ValueError, TypeError) as error:
+        raise GraphError(f"the graph has another head than was written ({first_line(error)}).") from error
+    return Head(tuple(layers))
 
 
 def describe(path: Path) -> Metadata:
@@ -94,12 +145,10 @@ def metadata_of(graph_def: GraphDef, *, name: str = "the graph") -> Metadata:
     Raises:
         GraphError: They are damaged.
     """
-    import tensorflow as tf
-
     for node in graph_def.node:
         if node.name == METADATA_NODE:
             try:
-                return Metadata.from_json(tf.make_ndarray(attribute(node, "value").tensor).item())
+                return Metadata.from_json(array_of(attribute(node, "value").tensor).item())
             except (ValueError, TypeError) as error:
                 raise GraphError(f"{name} has damaged metadata ({first_line(error)}).") from error
     outputs = detect_outputs(graph_def)
@@ -134,7 +183,8 @@ class GraphModel(Classifier):
             raise GraphError(f"{path} gives {', '.join(detect_outputs(graph_def))}. Name one with --output_layer.")
         self._graph = tf.Graph()
         with self._graph.as_default():
-            tf.graph_util.import_graph_def(_without_fixed_batch(graph_def, metadata.input.node), name="")
+            opened = _without_fixed_batch(graph_def, metadata.input.node)
+            tf.graph_util.import_graph_def(in_tensorflow(opened), name="")
         # A session runs any part of a graph at once; functions would have to be cut out of it first.
         config = self._options = None
         if any(node.op in ("While", "StatelessWhile", "NextIteration") for node in all_nodes(graph_def)):

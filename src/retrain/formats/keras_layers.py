@@ -270,7 +270,7 @@ def _output_shapes(graph: nodes.GraphDef, source: str) -> dict[str, tuple[int, .
 
     names = [node.name for node in graph.node if node.op in ("Reshape", "Squeeze")]
     with tf.Graph().as_default() as opened, tf.compat.v1.Session(graph=opened) as session:
-        tf.graph_util.import_graph_def(graph, name="")
+        tf.graph_util.import_graph_def(nodes.in_tensorflow(graph), name="")
         layer_input = opened.get_tensor_by_name(f"{source}:0")
         shapes = [tf.shape(opened.get_tensor_by_name(f"{name}:0")) for name in names]
         one, two = (

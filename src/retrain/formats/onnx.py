@@ -56,7 +56,7 @@ def write(source: ExportSource, path: Path) -> None:
     with tf.Graph().as_default() as joined:
         image = tf.compat.v1.placeholder(tf.uint8, [None, spec.height, spec.width, 3], name=INPUT)
         (result,) = tf.graph_util.import_graph_def(
-            _without_erfc(editing.to_portable(source.graph_def)),
+            nodes.in_tensorflow(_without_erfc(editing.to_portable(source.graph_def))),
             {spec.node: (tf.cast(image, tf.float32) - spec.mean) / spec.std},
             [nodes.tensor_name(metadata.output or "")],
             name="network",

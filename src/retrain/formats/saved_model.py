@@ -21,7 +21,7 @@ from retrain.formats.classifier import (
     read_model,
 )
 from retrain.graphs.editing import as_function, to_portable
-from retrain.graphs.nodes import GraphDef, count_operations, count_parameters
+from retrain.graphs.nodes import GraphDef, count_operations, count_parameters, in_tensorflow
 from retrain.graphs.reading import read_saved_model
 from retrain.metadata import METADATA_FILE, Metadata
 from retrain.preprocessing import InputSpec
@@ -261,7 +261,7 @@ def _save_as_the_original(folder: Path, graph_def: GraphDef, metadata: Metadata)
         image = v1.placeholder(tf.float32, [None, spec.height, spec.width, 3], name="image")
         pixels = (image * 255.0 - (spec.mean or 0.0)) / (spec.std or 1.0)
         (prediction,) = tf.graph_util.import_graph_def(
-            graph_def, {spec.node: pixels}, [f"{metadata.output}:0"], name=""
+            in_tensorflow(graph_def), {spec.node: pixels}, [f"{metadata.output}:0"], name=""
         )
         signature = v1.saved_model.predict_signature_def({"image": image}, {"prediction": prediction})
         builder = v1.saved_model.Builder(str(folder))

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from retrain.graphs.nodes import GraphDef, attribute, node_name, readers_by_name
+from retrain.graphs.nodes import GraphDef, array_of, attribute, node_name, readers_by_name
 from retrain.preprocessing import InputSpec, range_before
 
 _RANGES = {(-1.0, 1.0): (127.5, 127.5), (0.0, 1.0): (0.0, 255.0), (0.0, 255.0): (0.0, 1.0)}  # min, max: mean, std
@@ -100,8 +100,6 @@ def _only_reader(readers: dict[str, list[Any]], name: str) -> Any:
 
 def _constant(nodes: dict[str, Any], tensor: str) -> np.ndarray | None:
     """Return the one or three numbers of a constant, whatever Identity nodes are between; None for anything else."""
-    import tensorflow as tf
-
     seen: set[str] = set()  # a damaged graph may have a loop
     node = nodes.get(node_name(tensor))
     while node is not None and node.op == "Identity" and node.input and node.name not in seen:
@@ -109,7 +107,7 @@ def _constant(nodes: dict[str, Any], tensor: str) -> np.ndarray | None:
         node = nodes.get(node_name(node.input[0]))
     if node is None or node.op != "Const":
         return None
-    values = tf.make_ndarray(attribute(node, "value").tensor)
+    values = array_of(attribute(node, "value").tensor)
     return values.reshape(-1).astype(np.float64) if values.size in (1, 3) and values.dtype.kind == "f" else None
 
 

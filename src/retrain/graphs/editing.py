@@ -3,9 +3,21 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from retrain.errors import GraphError, did_you_mean
 from retrain.graphs.folding import fold_constants
-from retrain.graphs.nodes import GraphDef, all_nodes, copy_of, needed_nodes, node_name, tensor_name, with_nodes
+from retrain.graphs.nodes import (
+    GraphDef,
+    all_nodes,
+    copy_of,
+    data_type,
+    in_tensorflow,
+    needed_nodes,
+    node_name,
+    tensor_name,
+    with_nodes,
+)
 from retrain.preprocessing import InputSpec
 
 
@@ -20,11 +32,12 @@ def cut(graph_def: GraphDef, spec: InputSpec, *, target: str) -> GraphDef:
     Raises:
         GraphError: One of both nodes is not there; names similar ones.
     """
-    import tensorflow as tf
+    from tensorboard.compat.proto.node_def_pb2 import NodeDef
 
-    placeholder = tf.compat.v1.NodeDef(name=spec.node, op="Placeholder")
-    placeholder.attr["dtype"].type = tf.float32.as_datatype_enum
-    placeholder.attr["shape"].shape.CopyFrom(tf.TensorShape([None, spec.height, spec.width, 3]).as_proto())
+    placeholder = NodeDef(name=spec.node, op="Placeholder")
+    placeholder.attr["dtype"].type = data_type(np.dtype(np.float32))
+    for side in (-1, spec.height or -1, spec.width or -1, 3):
+        placeholder.attr["shape"].shape.dim.add(size=side)
     _check_nodes(graph_def, [placeholder.name, target])
     nodes = [placeholder if node.name == spec.node else node for node in graph_def.node]
     return extract(with_nodes(graph_def, nodes), [target])
@@ -34,7 +47,8 @@ def as_function(graph_def: GraphDef, *, source: str, target: str) -> Any:
     """Return the part of a graph between two nodes as a function that TensorFlow can call and convert."""
     import tensorflow as tf
 
-    wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
+    loaded = in_tensorflow(graph_def)
+    wrapped = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(loaded, name=""), [])
     tensors = [wrapped.graph.get_tensor_by_name(tensor_name(name)) for name in (source, target)]
     return wrapped.prune(*tensors)
 
@@ -82,12 +96,16 @@ def strip_defaults(graph_def: GraphDef) -> GraphDef:
     plain = copy_of(graph_def)
     for node in all_nodes(plain):
         definition = op_def_registry.get(node.op)
-        defaults = (
-            {a.name: a.default_value for a in definition.attr if a.HasField("default_value")} if definition else {}
-        )
-        for name in [name for name, value in node.attr.items() if name.startswith("_") or defaults.get(name) == value]:
-            del node.attr[name]
+        attributes = definition.attr if definition else []
+        defaults = {a.name: _bytes_of(a.default_value) for a in attributes if a.HasField("default_value")}
+        for name, value in list(node.attr.items()):
+            if name.startswith("_") or defaults.get(name) == _bytes_of(value):
+                del node.attr[name]
     return plain
+
+
+def _bytes_of(message: Any) -> bytes:
+    return message.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
 
 
 def _check_nodes(graph_def: GraphDef, wanted: Sequence[str]) -> None:

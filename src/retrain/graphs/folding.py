@@ -234,7 +234,7 @@ def fold_constants(graph_def: GraphDef, *, weights_too: bool = False) -> GraphDe
     names = {tensor: _unused(tensor.replace(":", "/output_"), by_name) for tensor in frontier}
     names |= {tensor: node_name(tensor) for tensor in frontier if tensor.endswith(":0")}
     with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
-        tf.import_graph_def(graph_def, name="")
+        tf.import_graph_def(nodes.in_tensorflow(graph_def), name="")
         tensors = [graph.get_tensor_by_name(tensor) for tensor in frontier]
         values = session.run(tensors)
     kept: dict[str, list[Any]] = {node.name: [node] for node in left}

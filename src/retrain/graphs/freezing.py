@@ -39,7 +39,8 @@ def from_graph_def(graph_def: Any, spec: InputSpec, *, target: str) -> FrozenGra
     part = editing.cut(graph_def, spec, target=last)
     with tf.Graph().as_default() as graph:
         try:
-            tf.import_graph_def(folding.simplify(part, keep=[spec.node or "", last]), name="")
+            simple = folding.simplify(part, keep=[spec.node or "", last])
+            tf.import_graph_def(nodes.in_tensorflow(simple), name="")
         except (ValueError, tf.errors.OpError) as error:
             raise GraphError(f"TensorFlow cannot read the graph: {first_line(error)}.") from error
         try:
@@ -47,7 +48,8 @@ def from_graph_def(graph_def: Any, spec: InputSpec, *, target: str) -> FrozenGra
         except (KeyError, ValueError) as error:
             raise GraphError(f"the graph has no tensor {target!r}: {first_line(error)}.") from error
         flat = _flat(tensor)
-        return FrozenGraph(graph.as_graph_def(), spec, flat.op.name, int(flat.shape[1]))
+        whole = editing.strip_defaults(nodes.from_tensorflow(graph.as_graph_def()))
+        return FrozenGraph(whole, spec, flat.op.name, int(flat.shape[1]))
 
 
 def from_keras(model: Any, *, preprocess: Callable[[Any], Any] | None = None) -> FrozenGraph:
@@ -79,7 +81,7 @@ def from_function(function: Callable[[Any], Any], height: int, width: int) -> Fr
     finally:
         tf.config.run_functions_eagerly(before)
     frozen = convert_variables_to_constants_v2(concrete)
-    graph_def = frozen.graph.as_graph_def()
+    graph_def = nodes.from_tensorflow(frozen.graph.as_graph_def())
     target = BOTTLENECK if any(n.name == BOTTLENECK for n in graph_def.node) else frozen.outputs[0].op.name
     return from_graph_def(graph_def, InputSpec(INPUT, height, width), target=target)
 

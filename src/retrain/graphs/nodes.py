@@ -1,12 +1,35 @@
-"""Walks frozen graphs: their nodes, names, order, operations and constants."""
+"""Walks frozen graphs: their nodes, names, order, operations and constants.
 
+A GraphDef is here the class that TensorBoard ships: the same message as TensorFlow's, to the byte, read and written
+without TensorFlow, whose import takes seconds. `in_tensorflow` and `from_tensorflow` stand where a graph goes in or
+comes out.
+"""
+
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-GraphDef = Any  # tensorflow.GraphDef, which only the functions below import
+GraphDef = Any  # tensorboard.compat.proto.graph_pb2.GraphDef, which only the functions below import
+# Names of numpy's types in the enumeration of TensorFlow, where they are not the same in capitals.
+_TYPE_NAMES = {"float16": "HALF", "float32": "FLOAT", "float64": "DOUBLE", "object": "STRING"}
+_WEIGHT_TYPES = ("DT_FLOAT", "DT_HALF", "DT_QUINT8", "DT_QINT8", "DT_BFLOAT16")
+
+
+def in_tensorflow(graph_def: GraphDef) -> Any:
+    """Return a graph as TensorFlow's own class, the only one that it imports."""
+    import tensorflow as tf
+
+    return tf.compat.v1.GraphDef.FromString(graph_def.SerializeToString())
+
+
+def from_tensorflow(graph_def: Any) -> GraphDef:
+    """Return a GraphDef of TensorFlow's class as ours."""
+    from tensorboard.compat.proto.graph_pb2 import GraphDef
+
+    return GraphDef.FromString(graph_def.SerializeToString())
 
 
 def copy_of(message: Any) -> Any:
@@ -37,11 +60,12 @@ def count_operations(graph_def: GraphDef) -> Counter[str]:
 
 def count_parameters(graph_def: GraphDef) -> int:
     """Return how many numbers the constants of a graph hold, without those of shapes and axes."""
-    import tensorflow as tf
+    from tensorboard.compat.proto.types_pb2 import DataType
 
-    kinds = {tf.as_dtype(kind).as_datatype_enum for kind in ("float32", "float16", "quint8", "qint8", "bfloat16")}
+    kinds = {DataType.Value(name) for name in _WEIGHT_TYPES}
     weights = [n for n in all_nodes(graph_def) if n.op == "Const" and attribute(n, "dtype").type in kinds]
-    return sum(tf.TensorShape(attribute(n, "value").tensor.tensor_shape).num_elements() or 0 for n in weights)
+    shapes = [attribute(node, "value").tensor.tensor_shape for node in weights]
+    return sum(math.prod(max(0, side.size) for side in shape.dim) for shape in shapes if not shape.unknown_rank)
 
 
 def attribute(node: Any, name: str) -> Any:
@@ -69,14 +93,46 @@ def tensor_name(name: str) -> str:
 
 
 def constant_node(name: str, value: np.ndarray, dtype: Any = None) -> Any:
-    """Return a Const node of a value, a NodeDef; `dtype` is TensorFlow's, where numpy has none of its own for it."""
-    import tensorflow as tf
+    """Return a Const node of a value, a NodeDef; `dtype` is TensorFlow's, where numpy has none of its own for it.
 
-    node = tf.compat.v1.NodeDef(name=name, op="Const")
-    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
-    kind = tf.as_dtype(value.dtype if dtype is None else dtype).as_datatype_enum
-    node.attr["dtype"].type = node.attr["value"].tensor.dtype = kind
+    An array of objects holds text or bytes.
+    """
+    from tensorboard.compat.proto.node_def_pb2 import NodeDef
+
+    node = NodeDef(name=name, op="Const")
+    tensor = node.attr["value"].tensor
+    node.attr["dtype"].type = tensor.dtype = data_type(value.dtype) if dtype is None else dtype.as_datatype_enum
+    tensor.tensor_shape.SetInParent()  # a number has a shape too, of no sides
+    for side in value.shape:
+        tensor.tensor_shape.dim.add(size=side)
+    if value.dtype == object:
+        texts = value.reshape(-1).tolist()
+        tensor.string_val.extend(each.encode() if isinstance(each, str) else each for each in texts)
+    else:
+        tensor.tensor_content = value.tobytes()
     return node
+
+
+def data_type(dtype: np.dtype[Any]) -> int:
+    """Return the number of a type of numpy's in the enumeration of TensorFlow.
+
+    Raises:
+        ValueError: TensorFlow has no such type.
+    """
+    from tensorboard.compat.proto.types_pb2 import DataType
+
+    return DataType.Value(f"DT_{_TYPE_NAMES.get(dtype.name, dtype.name.upper())}")  # type: ignore[no-any-return]
+
+
+def array_of(tensor: Any) -> np.ndarray:
+    """Return the value of a constant, a TensorProto; text is an array of bytes objects.
+
+    Raises:
+        ValueError, TypeError: It is damaged.
+    """
+    from tensorboard.util.tensor_util import make_ndarray
+
+    return make_ndarray(tensor)  # type: ignore[no-any-return]
 
 
 def readers_by_name(graph_def: GraphDef) -> dict[str, list[Any]]:

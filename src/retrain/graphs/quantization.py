@@ -96,11 +96,10 @@ def _inputs_of_a_channel(node: Any, weights: np.ndarray) -> tuple[int, ...] | No
 
 def _weights(graph_def: nodes.GraphDef) -> Iterator[tuple[Any, np.ndarray]]:
     """Yield every large float32 constant, its node and its value."""
-    import tensorflow as tf
-
+    kind = nodes.data_type(np.dtype(np.float32))
     for node in graph_def.node:
-        if node.op == "Const" and nodes.attribute(node, "dtype").type == tf.float32.as_datatype_enum:
-            value = tf.make_ndarray(nodes.attribute(node, "value").tensor)
+        if node.op == "Const" and nodes.attribute(node, "dtype").type == kind:
+            value = nodes.array_of(nodes.attribute(node, "value").tensor)
             if value.size >= SMALLEST:
                 yield node, value
 

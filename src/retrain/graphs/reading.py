@@ -13,7 +13,7 @@ import numpy as np
 
 from retrain.errors import BackboneError, GraphError
 from retrain.files import MODEL_BYTES, check_file, read_regular
-from retrain.graphs.nodes import GraphDef, all_nodes, attribute, needed_nodes, node_name
+from retrain.graphs.nodes import GraphDef, all_nodes, array_of, attribute, needed_nodes, node_name
 from retrain.trust import judging
 
 # Operations that only compute. Everything else (files, network, Python, queues, variables) is refused: a graph
@@ -94,10 +94,10 @@ def parse_graph(data: bytes, *, name: str) -> GraphDef:
     Raises:
         GraphError: Not a GraphDef with at least one node.
     """
-    import tensorflow as tf
     from google.protobuf.message import DecodeError
+    from tensorboard.compat.proto.graph_pb2 import GraphDef
 
-    graph_def = tf.compat.v1.GraphDef()
+    graph_def = GraphDef()
     try:
         graph_def.ParseFromString(data)
     except DecodeError:
@@ -181,15 +181,13 @@ def _repeated(node: Any) -> int:
 
 def _fills(graph_def: GraphDef) -> Iterator[Any]:
     """Yield the nodes that fill or tile a tensor with a constant, far too large shape."""
-    import tensorflow as tf
-
     constants = {node.name: node for node in graph_def.node if node.op == "Const"}
     for node in graph_def.node:
         if node.op in ("Fill", "BroadcastTo", "Tile") and len(node.input) > 1:
             shape = constants.get(node_name(node.input[0 if node.op == "Fill" else 1]))
             with contextlib.suppress(ValueError, TypeError):  # a damaged one, which TensorFlow will refuse
                 if shape is not None:
-                    sides = tf.make_ndarray(attribute(shape, "value").tensor)
+                    sides = array_of(attribute(shape, "value").tensor)
                     if np.prod(sides, dtype=float) > _MAX_NUMBERS:
                         yield node
 
