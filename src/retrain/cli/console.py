@@ -31,15 +31,16 @@ def run(name: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
     try:
         code = main(sys.argv[1:])
     except RetrainError as error:
-        print(f"{name}: {printable(str(error))}", file=sys.stderr)
+        _print_error(name, str(error))
         code = BAD_USAGE if isinstance(error, UsageError) else FAILED
     except MemoryError:
-        print(f"{name}: there is not enough memory. Give smaller batches, or fewer steps.", file=sys.stderr)
+        _print_error(name, "there is not enough memory. Give smaller batches, or fewer steps.")
         code = FAILED
     except (KeyboardInterrupt, _TerminationError) as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         word, code = ("interrupted", INTERRUPTED) if interrupted else ("terminated", TERMINATED)
-        print(f"\n{name}: {word}. Finished work is kept; run the same command again to resume.", file=sys.stderr)
+        print(file=sys.stderr)
+        _print_error(name, f"{word}. Finished work is kept; run the same command again to resume.")
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
@@ -65,6 +66,12 @@ def quieten(*, verbose: bool) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if hasattr(os, "fork"):
         _hold_back_native_messages()
+
+
+def _print_error(name: str, text: str) -> None:
+    from retrain.terminal import Terminal  # late: --help needs none
+
+    Terminal().error(name, text)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

@@ -1,6 +1,7 @@
 """`retrain`: trains an image classifier as its flags say."""
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -35,8 +36,10 @@ def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> i
     if parsed.list_layers:
         print("\n".join(layers(parsed.config)))
         return DONE
-    terminal = Terminal(level=logging.getLevelName(parsed.level))
-    retrain(parsed.config, terminal, choices=parsed.choices)
+    # The Makefile says so, whose targets are then what to type next.
+    by_make = os.environ.get("RETRAIN_CALLED_BY") == "make"
+    with Terminal(level=logging.getLevelName(parsed.level), by_make=by_make) as terminal:
+        retrain(parsed.config, terminal, choices=parsed.choices)
     return DONE
 
 
