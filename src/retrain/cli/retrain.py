@@ -1,5 +1,6 @@
 """`retrain`: trains an image classifier as its flags say."""
 
+import importlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,8 @@ from retrain.config import ORIGINAL_PATHS, RetrainConfig
 from retrain.errors import UsageError
 from retrain.sweep import SWEEPABLE
 
+SUB_COMMANDS = {"tensorboard": "retrain.cli.tensorboard", "completion": "retrain.cli.completion"}
+
 
 @dataclass(frozen=True)
 class ParsedRetrain:
@@ -26,7 +29,13 @@ class ParsedRetrain:
 
 
 def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> int:
-    """Train as the flags say and return the exit code; `paths` are defaults instead of those of `RetrainConfig`."""
+    """Train as the flags say and return the exit code; `paths` are defaults instead of those of `RetrainConfig`.
+
+    A first argument that is one of `SUB_COMMANDS` runs that instead.
+    """
+    if arguments and arguments[0] in SUB_COMMANDS:
+        module = importlib.import_module(SUB_COMMANDS[arguments[0]])
+        return int(module.main(arguments[1:]))
     parsed = parse(arguments, paths)
     quieten(verbose=parsed.level == "DEBUG")
     # Imported late: --help and a mistyped flag need not wait for numpy.
