@@ -35,15 +35,17 @@ class Terminal:
         err: TextIO | None = None,
         level: int = logging.INFO,
         quiet: bool = False,
+        results: bool = True,
         by_make: bool = False,
     ) -> None:
         """Write results to `out`, progress and warnings to `err`, by default the process's own.
 
-        `level` is the lowest of `logging` that is printed; a quiet terminal prints nothing at all. `by_make` says that
-        people typed a target of the Makefile, so that what to type next is another.
+        `level` is the lowest of `logging` that is printed; a quiet terminal prints nothing at all, one without
+        `results` prints progress and warnings, for a program that has results of its own. `by_make` says that people
+        typed a target of the Makefile, so that what to type next is another.
         """
         self._out, self._err, self._level = out or sys.stdout, err or sys.stderr, logging.FATAL if quiet else level
-        self._by_make = by_make
+        self._results, self._by_make = results, by_make
         self._screens: dict[TextIO, Screen | None] = {}
         self._live: _Live | None = None
 
@@ -56,7 +58,8 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """Print a line of the results, at level INFO."""
-        self._print([(text, "")], logging.INFO, self._out)
+        if self._results:
+            self._print([(text, "")], logging.INFO, self._out)
 
     def say_all(self, lines: Iterable[str]) -> None:
         """Print lines of the results."""
@@ -91,6 +94,10 @@ class Terminal:
 
         They share a live line on a terminal; elsewhere they are the original's lines, unless they are not `listed`.
         """
+        if not self._results:
+            advance = self.progress("Training", "step")
+            yield lambda row: advance(row.step + 1, steps)
+            return
         screen = self._screen(self._out) if self._level <= logging.INFO else None
         if not screen:
             yield lambda row: self.say_all(row.lines() if listed else ())
@@ -113,7 +120,7 @@ class Terminal:
     @contextmanager
     def closing(self, closing: Closing) -> Iterator[None]:
         """Print the end of a run; a terminal gets it as a panel, below all that is printed meanwhile."""
-        screen = self._screen(self._out) if self._level <= logging.INFO else None
+        screen = self._screen(self._out) if self._results and self._level <= logging.INFO else None
         if not screen:
             self.say_all(closing.lines(by_make=self._by_make))
             yield

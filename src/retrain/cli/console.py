@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from retrain.errors import RetrainError, UsageError, printable
 
@@ -57,8 +57,11 @@ def csv_cell(text: str) -> str:
     return f"'{shown}" if shown.startswith(tuple("=+-@\uff1d\uff0b\uff0d\uff20")) else shown
 
 
-def quieten(*, verbose: bool) -> None:
-    """Silence TensorFlow and its libraries unless `verbose`; call it before they are imported."""
+def quieten(*, verbose: bool = False) -> None:
+    """Silence TensorFlow and its libraries unless `verbose`; a program calls it first, before they are imported.
+
+    What they write to descriptor 2 is shown only if the process crashes; Python's own standard error stays.
+    """
     if verbose:
         return
     logging.disable(logging.WARNING)
@@ -110,8 +113,16 @@ def _hold_back_native_messages() -> None:
     os.dup2(written, 2)
     for descriptor in (messages, written, ended):
         os.close(descriptor)
-    sys.stderr = os.fdopen(real, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
+    if _writes_to_descriptor_2(sys.stderr):  # a notebook's does not
+        sys.stderr = os.fdopen(real, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
     atexit.register(_dismiss, watcher)
+
+
+def _writes_to_descriptor_2(stream: TextIO) -> bool:
+    try:
+        return stream.fileno() == 2
+    except OSError:
+        return False
 
 
 def _watch(messages: int, ended: int, real: int) -> NoReturn:
