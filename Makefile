@@ -15,7 +15,7 @@ RETRAIN = $(BY_MAKE) $(BIN)/retrain --image_dir="$(IMAGE_DIR)" --architecture="$
 .PHONY: help setup demo test quick lint train train-cpu train-gpu tensorboard label flowers clean
 
 help: ## show this help
-	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/installed ## make .venv and install retrain into it
 
