@@ -168,6 +168,19 @@ def test_messages_stand_above_the_live_line(tty):
     assert [line.split()[0] for line in file.lines()] == ["Save", "A", "Step"]
 
 
+def test_what_takes_seconds_is_named_as_long_as_it_takes_them(tty):
+    shown, file = tty()
+    plain, out, err = terminal()
+    with shown.waiting("Loading the network"), plain.waiting("Loading the network"):
+        shown.detail("not printed")
+        assert file.lines() == ["Loading the network ..."]
+    assert file.lines() == []
+    with shown.waiting("Loading the network"):
+        shown.progress("Bottlenecks", "image")(1, 2)
+    assert [line.split()[0] for line in file.lines()] == ["Loading", "Bottlenecks"]
+    assert out.getvalue() + err.getvalue() == ""
+
+
 def test_the_next_live_line_leaves_the_last_one_as_it_is(tty):
     shown, file = tty()
     shown.progress("Downloading", "B")(1_000_000, 2_000_000)

@@ -202,7 +202,8 @@ def _finish(chosen: Candidate, terminal: Terminal) -> Report:
     chosen.artefacts.write_checkpoint(config.checkpoint_path, chosen.head, chosen.step + 1)
     with files.draft_folder(config.output_graph) as folder:
         draft = folder / config.output_graph.name
-        written = chosen.artefacts.write(draft, chosen.head, test)
+        with terminal.waiting("Writing the graph"):
+            written = chosen.artefacts.write(draft, chosen.head, test)
         # Only a graph that passed takes the place of the last one.
         chosen.artefacts.put_in_place(draft, config.output_graph, config.output_labels)
         _show_graph(chosen, written)

@@ -88,6 +88,11 @@ class Screen:
             with self._console:
                 self._draw(self._live)
 
+    def drop(self) -> None:
+        """Erase the live line for good."""
+        self.hide()
+        self._live = None
+
     def keep(self) -> None:
         """Leave the live line as it is, and go on below it."""
         if self._live:

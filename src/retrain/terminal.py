@@ -89,6 +89,22 @@ class Terminal:
         return self._bar(screen, what, unit) if screen else self._lines(what, unit)
 
     @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Say on a terminal what takes some seconds, as long as it takes them."""
+        screen = self._screen(self._err) if self._level <= logging.INFO else None
+        if not screen:
+            yield
+            return
+        pace = _Pace()
+        self._show(screen, pace, LiveLine(what, 0, 0, [[("...", "dim")]]))
+        try:
+            yield
+        finally:
+            if self._live and self._live.pace is pace:
+                screen.drop()
+                self._live = None
+
+    @contextmanager
     def training(self, steps: int, *, listed: bool = True) -> Iterator[Callable[["Evaluation"], None]]:
         """Give a function that shows the evaluations of a training of so many steps.
 
