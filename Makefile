@@ -5,11 +5,12 @@ ARCHITECTURE ?= mobilenet_bundled
 LEARNING_RATE ?= 0.01
 STEPS ?= 4000
 BIN = .venv/bin
-# So that what it says to type next is a target of this file.
-BY_MAKE = RETRAIN_CALLED_BY=make
-RETRAIN = $(BY_MAKE) $(BIN)/retrain --image_dir="$(IMAGE_DIR)" --architecture="$(ARCHITECTURE)" \
+RETRAIN = $(BIN)/retrain --image_dir="$(IMAGE_DIR)" --architecture="$(ARCHITECTURE)" \
 	--learning_rate="$(LEARNING_RATE)" --how_many_training_steps="$(STEPS)" \
 	--summaries_dir="tf_files/training_summaries/$(notdir $(ARCHITECTURE))_LR_$(LEARNING_RATE)"
+
+# What retrain says to type next is then a target of this file.
+demo train train-cpu train-gpu: export RETRAIN_CALLED_BY = make
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test quick lint train train-cpu train-gpu tensorboard label flowers clean
@@ -20,7 +21,7 @@ help: ## show this help
 setup: .venv/installed ## make .venv and install retrain into it
 
 demo: .venv/installed tf_files/sample_photos/.drawn ## draw sample photos, train on them, label a new one
-	$(BY_MAKE) $(BIN)/retrain --image_dir=tf_files/sample_photos --how_many_training_steps=500
+	$(BIN)/retrain --image_dir=tf_files/sample_photos --how_many_training_steps=500
 	@$(BIN)/python scripts/make_sample_photos.py --image_dir=tf_files/new_photos --per_class=1 --seed=1
 	$(BIN)/label_image tf_files/new_photos/sunflowers/sunflowers_000.jpg
 	@echo
