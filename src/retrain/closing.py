@@ -1,12 +1,13 @@
 """What a run says at its end: its result, what it wrote, and commands to type next that work as they stand."""
 
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from retrain.errors import shell_quoted
 
 Words = Sequence[str]  # of a command, each quoted for the shell
 
@@ -53,18 +54,9 @@ class Closing:
         if by_make:
             return ["make", "label", "IMAGE=PHOTO.jpg"], ["make", "tensorboard"]
         return (
-            quoted([*label, "--graph", str(self.graph), "PHOTO.jpg"]),
-            quoted([*curves, "--logdir", str(self.summaries_dir)]),
+            [*map(shell_quoted, [*label, "--graph", str(self.graph), "PHOTO.jpg"])],
+            [*map(shell_quoted, [*curves, "--logdir", str(self.summaries_dir)])],
         )
-
-
-def quoted(words: Words) -> Words:
-    """Return the words of a command as people type them into the shell of this system."""
-    if os.name != "nt":
-        return [shlex.quote(word) for word in words]
-    from subprocess import list2cmdline
-
-    return [list2cmdline([word]) for word in words]
 
 
 def installed(name: str) -> str:
