@@ -5,16 +5,18 @@ ARCHITECTURE ?= efficientnet_lite0
 LEARNING_RATE ?= 0.01
 STEPS ?= 4000
 BIN = .venv/bin
-FLOWERS = https://storage.googleapis.com/download.tensorflow.org/example_images/flower_photos.tgz
 RETRAIN = $(BIN)/retrain --image_dir="$(IMAGE_DIR)" --architecture="$(ARCHITECTURE)" \
 	--learning_rate="$(LEARNING_RATE)" --how_many_training_steps="$(STEPS)" \
 	--summaries_dir="tf_files/training_summaries/$(notdir $(ARCHITECTURE))_LR_$(LEARNING_RATE)"
+
+# What retrain says to type next is then a target of this file.
+demo train train-cpu train-gpu: export RETRAIN_CALLED_BY = make
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test quick lint train train-cpu train-gpu tensorboard label flowers clean
 
 help: ## show this help
-	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: .venv/installed ## make .venv and install retrain into it
 
@@ -47,13 +49,13 @@ train: .venv/installed ## train: IMAGE_DIR= ARCHITECTURE= LEARNING_RATE= STEPS=
 train-cpu: .venv/installed ## train with the GPUs hidden
 	CUDA_VISIBLE_DEVICES=-1 $(RETRAIN)
 
-train-gpu: .venv/installed-gpu ## train on a GPU, or say in a line why not
+train-gpu: gpu .venv/installed-gpu ## train on a GPU, or say in a line why not
 	@TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/python -c 'import tensorflow as tf, sys; sys.exit(not tf.config.list_physical_devices("GPU"))' 2>/dev/null \
 		|| { echo "make train-gpu: TensorFlow sees no GPU. Check that nvidia-smi lists one, or use make train-cpu." >&2; exit 1; }
 	$(RETRAIN)
 
 tensorboard: .venv/installed ## show the curves at http://localhost:6006
-	$(BIN)/tensorboard --logdir=tf_files/training_summaries
+	$(BIN)/retrain tensorboard --logdir=tf_files/training_summaries
 
 label: .venv/installed ## label photos: IMAGE=
 	@test -n "$(IMAGE)" || { echo "make label: name a photo or a folder, as in make label IMAGE=photo.jpg" >&2; exit 2; }
@@ -105,7 +107,13 @@ endef
 	$(call install,.[dev])
 	@touch .venv/installed
 
-.venv/installed-gpu: .venv/python pyproject.toml
+# Looks for a GPU before 4 GB are downloaded for it; some containers have the device without nvidia-smi.
+.PHONY: gpu
+gpu:
+	@{ nvidia-smi -L || ls /dev/nvidia[0-9]*; } 2>/dev/null | grep -Eq '^GPU |^/dev/nvidia' \
+		|| { echo "make train-gpu: no NVIDIA GPU here (nvidia-smi lists none), so nothing was installed. Use make train." >&2; exit 1; }
+
+.venv/installed-gpu: .venv/python pyproject.toml | gpu
 	$(call install,.[gpu])
 	@touch .venv/installed
 
@@ -114,4 +122,4 @@ tf_files/sample_photos/.drawn: scripts/make_sample_photos.py | .venv/installed
 	@touch $@
 
 tf_files/flower_photos: | .venv/installed
-	$(BIN)/python -m scripts.download_flowers $(FLOWERS) tf_files
+	$(BIN)/python -m scripts.download_flowers

@@ -8,7 +8,7 @@ import io
 import pickle
 import tarfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from PIL import Image
 from retrain.backbones import download
 from retrain.cli import console, flags
 from retrain.errors import DatasetError, first_line, printable
+from retrain.terminal import Terminal
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
@@ -38,8 +39,8 @@ class _DataOnly(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def unpack(archive: Path, image_dir: Path) -> int:
-    """Write every picture of the archive as a PNG file, and return how many there are.
+def unpack(archive: Path, image_dir: Path, advance: Callable[[int, int], None] = lambda done, total: None) -> int:
+    """Write every picture of the archive as a PNG file, and return how many there are; `advance` gets that on the way.
 
     Raises:
         DatasetError: Not that archive.
@@ -48,11 +49,12 @@ def unpack(archive: Path, image_dir: Path) -> int:
         with tarfile.open(archive, "r:gz") as tar:
             batches = {Path(entry.name).name: _content(tar, entry) for entry in tar if entry.isfile()}
         names = [name.decode() for name in batches["batches.meta"][b"label_names"]]
-        written = 0
-        for batch, content in sorted(batches.items()):
-            if batch.startswith(("data_batch", "test_batch")):
-                split = "test" if batch.startswith("test") else "train"
-                written += _write(content, names, image_dir / split)
+        chosen = [name for name in sorted(batches) if name.startswith(("data_batch", "test_batch"))]
+        written, total = 0, sum(len(batches[name][b"labels"]) for name in chosen)
+        for name in chosen:
+            split = "test" if name.startswith("test") else "train"
+            written += _write(batches[name], names, image_dir / split)
+            advance(written, total)
     except (tarfile.TarError, pickle.UnpicklingError, EOFError, KeyError, IndexError, ValueError, zlib.error) as error:
         raise DatasetError(f"{archive} is not CIFAR-10's archive for Python: {first_line(error)}.") from error
     except OSError as error:
@@ -66,8 +68,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--archive", type=Path, help="cifar-10-python.tar.gz (default: downloaded, 163 MB)")
     parser.add_argument("--image_dir", type=Path, default=Path("tf_files/cifar10"), help="default: %(default)s")
     args = flags.parse(parser, arguments)
-    archive = args.archive or download.fetch(URL, Path("tf_files"), sha256=SHA256)
-    count = unpack(archive, args.image_dir)
+    with Terminal() as terminal:
+        archive = args.archive or download.fetch(
+            URL,
+            Path("tf_files"),
+            sha256=SHA256,
+            advance=terminal.progress("Downloading", "B"),
+            instead="name your copy of it with --archive",
+        )
+        count = unpack(archive, args.image_dir, terminal.progress("Unpacking", "picture"))
     print(printable(f"Wrote {count} pictures of {SIDE} x {SIDE} px to {args.image_dir}."))
     return console.DONE
 

@@ -32,18 +32,20 @@ def main(arguments: Sequence[str]) -> int:
             means[name] = sum(accuracies) / len(seeds)
             percentages = ", ".join(f"{accuracy:.1%}" for accuracy in accuracies)
             seconds = (time.perf_counter() - began) / len(seeds)
-            print(
-                f"{name}: {means[name]:.2%} (seeds {', '.join(map(str, seeds))}: {percentages}), {seconds:.1f} s each"
-            )
+            of = f"seeds {', '.join(map(str, seeds))}: {percentages}"
+            print(f"{name}: {means[name]:.2%} ({of}), {seconds:.1f} s each", flush=True)
     print(f"gain: {means['fine-tuned'] - means['head alone']:+.2%}")
     return console.DONE
 
 
 def _test_accuracy(config: RetrainConfig, folder: Path) -> float:
     from retrain.pipeline import retrain
+    from retrain.terminal import Terminal
 
     results = {"output_graph": "g.pb", "output_labels": "l.txt", "summaries_dir": "s", "checkpoint_path": "c"}
-    report = retrain(replace(config, **{name: folder / file for name, file in results.items()}))
+    config = replace(config, **{name: folder / file for name, file in results.items()})
+    with Terminal(results=False) as terminal:
+        report = retrain(config, terminal)
     if report.test_accuracy is None:
         raise UsageError("there are no test images to compare on.")
     return report.test_accuracy

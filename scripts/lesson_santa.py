@@ -89,6 +89,7 @@ def main(arguments: Sequence[str]) -> int:
     from retrain.data.dataset import scan
     from retrain.data.split import Split
     from retrain.pipeline import retrain
+    from retrain.terminal import Terminal
 
     photos = sum(scan(args.image_dir).counts(Split.TRAINING))
     base = RetrainConfig(
@@ -99,7 +100,7 @@ def main(arguments: Sequence[str]) -> int:
         validation_batch_size=-1,
         bottleneck_dir=args.output_dir / "bottlenecks",
     )
-    print("method                        validation  test                     seconds")
+    print("method                        validation  test                     seconds", flush=True)
     for name, config in methods(base, fine_tune_from=args.fine_tune_from, photos=photos).items():
         folder, started = args.output_dir / name, time.perf_counter()
         results = {
@@ -108,12 +109,14 @@ def main(arguments: Sequence[str]) -> int:
             "checkpoint_path": "head",
         }
         paths = {setting: folder / file for setting, file in results.items()}
-        report = retrain(replace(config, summaries_dir=args.output_dir / "training_summaries" / name, **paths))
+        config = replace(config, summaries_dir=args.output_dir / "training_summaries" / name, **paths)
+        with Terminal(results=False) as terminal:
+            report = retrain(config, terminal)
         seconds = time.perf_counter() - started
         plot(report, name.replace("_", " "), args.output_dir / f"{name}.png")
         best = max(row.validation_accuracy for row in report.measured)
         test = "none" if report.test_accuracy is None else f"{report.test_accuracy:.1%} (N={report.test_count})"
-        print(f"{name:<28}  {best:>10.1%}  {test:<23}  {seconds:>7.1f}")
+        print(f"{name:<28}  {best:>10.1%}  {test:<23}  {seconds:>7.1f}", flush=True)
     print(printable(f"Plots and graphs are in {args.output_dir}."))
     return console.DONE
 

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from retrain.errors import plural
+from retrain.terminal import Terminal
 
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
@@ -28,12 +29,14 @@ def main() -> None:
     parser.add_argument("--per_class", type=int, default=80, help="photos of each kind (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same photos")
     args = parser.parse_args()
-    for kind in KINDS:
+    advance = Terminal().progress("Drawing", "photo")
+    for kind_number, kind in enumerate(KINDS):
         folder = args.image_dir / kind
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(args.per_class):
             path = folder / f"{kind}_{number:03d}.jpg"
             draw_photo(kind, f"{args.seed}/{number}").save(path, quality=88)
+            advance(kind_number * args.per_class + number + 1, len(KINDS) * args.per_class)
     print(f"Drew {plural(args.per_class, 'photo')} each of {', '.join(KINDS)} in {args.image_dir}.")
 
 

@@ -109,11 +109,14 @@ def distil(lessons: Lessons, *, alpha: float, steps: int, batch_size: int, learn
         )
         return loss
 
+    terminal = Terminal()
+    advance = terminal.progress("Training the student", "step")
     for number, (rows, size, mirror) in enumerate(_batches(len(targets), steps, batch_size, seed)):
         pixels = tf.image.resize(lessons.crops[rows], (size, size))
         loss = step(pixels[:, :, ::-1] if mirror else pixels, tf.constant(targets[rows]))
         if number % 100 == 0 or number == steps - 1:
-            print(f"Step {number}: {size} px, loss = {float(loss):.4f}", flush=True)
+            terminal.say(f"Step {number}: {size} px, loss = {float(loss):.4f}")
+        advance(number + 1, steps)
     return student
 
 
@@ -155,9 +158,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--image_dir", type=Path, required=True, help="folder of images, at any depth")
     add("--output", type=Path, required=True, help="the .npz file to write")
-    add("--teacher", default=catalogue.DEFAULT, help="any --architecture (default: %(default)s)")
+    # The second names are those that errors of `retrain` name.
+    add("--teacher", "--architecture", default=catalogue.DEFAULT, help="any --architecture (default: %(default)s)")
     add("--logits", metavar="NODE", help="the teacher's class logits, e.g. MobilenetV1/Predictions/Reshape")
-    add("--teacher_weights", metavar="FILE", help="weights of a keras: teacher")
+    add("--teacher_weights", "--weights", metavar="FILE", help="weights of a keras: teacher")
     add("--model_dir", type=Path, default=Path("tf_files/models"), help="where teachers lie")
     add("--alpha", type=float, default=0.5, help="width of the student (default: %(default)s)")
     add("--crops", type=int, default=3, help="crops of each image (default: %(default)s)")
@@ -177,7 +181,8 @@ def main(arguments: Sequence[str]) -> int:
     spec = catalogue.find(args.teacher)
     spec = replace(spec, target=args.logits or spec.target)
     with tempfile.TemporaryDirectory() as folder:
-        request = WeightsRequest(args.model_dir, args.teacher_weights, args.random_seed)
+        advance = Terminal().progress("Downloading the teacher", "B")
+        request = WeightsRequest(args.model_dir, args.teacher_weights, args.random_seed, advance)
         backbone = load_backbone(families.locate(spec, request), Path(folder))
         teacher = TensorFlowRunner(backbone)
         lessons = prepare(

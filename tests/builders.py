@@ -149,6 +149,6 @@ def old_graph(path, size=16):
     return write_graph(path, lambda tf, image: tf.nn.softmax(tf.reduce_mean(image, [1, 2]), name="final_result"), size)
 
 
-def terminal():
+def terminal(**options):
     out, err = io.StringIO(), io.StringIO()
-    return Terminal(out=out, err=err), out, err
+    return Terminal(out=out, err=err, **options), out, err

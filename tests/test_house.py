@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "retrain"
-KNOW_THE_CONFIG = {"config", "candidates", "pipeline", "cli/flags", "cli/retrain"}
-HEAVY = {"tensorflow", "tensorflow_hub", "keras", "ai_edge_litert", "tensorboard", "tqdm"}
+KNOW_THE_CONFIG = {"config", "candidates", "pipeline", "cli/flags", "cli/retrain", "cli/tensorboard"}
+HEAVY = {"tensorflow", "tensorflow_hub", "keras", "ai_edge_litert", "tensorboard", "rich", "shtab"}
 
 
 def modules():

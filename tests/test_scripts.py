@@ -1,4 +1,5 @@
 import io
+import os
 import pickle
 import re
 import shutil
@@ -29,6 +30,8 @@ def test_a_backbone_can_be_pretrained_and_used(tmp_path, codelab_data, teacher):
         "python", "-m", "scripts.pretrain_backbone", f"--image_dir={tmp_path}/photos", f"--output={tmp_path}/new.npz",
         "--alpha=0.25", "--crops=2", "--steps=9", "--batch_size=8", *words, cwd=ROOT,
     )  # fmt: skip
+    for what in (r"Computing the teacher's outputs: 18/18 \(\d", r"Training the student: 9/9 \(\d"):
+        assert re.search(f"^{what}", done.stderr, re.M)
     losses = [float(loss) for loss in re.findall(r"loss = ([\d.]+)", done.stdout)]
     assert losses[-1] < losses[0]
     with (
@@ -64,8 +67,8 @@ def test_sample_photos_follow_the_seed(tmp_path):
     assert all(is_jpeg.startswith(b"\xff\xd8\xff") for is_jpeg in photos["one"])
 
 
-# A module, a script without flags, and one that runs as a module alone.
-OTHERS = {"rival", "download_flowers", "benchmark"}
+# A module, and a script that runs as a module alone.
+OTHERS = {"rival", "benchmark"}
 SCRIPTS = [path for path in sorted((ROOT / "scripts").glob("*.py")) if path.stem not in OTHERS]
 
 
@@ -120,6 +123,52 @@ def test_an_old_python_is_said_in_one_line(tmp_path):
     (tmp_path / "pyproject.toml").write_text("")
     done = command("make", "setup", "PYTHON=false", cwd=tmp_path, code=2)
     assert "Python 3.11 or newer is needed" in done.stderr
+
+
+def test_a_gpu_is_looked_for_before_anything_is_installed(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "pyproject.toml").write_text("")
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("nvidia-smi", "ls"):
+        (folder / name).write_text("#!/bin/sh\nexit 1\n")
+        (folder / name).chmod(0o755)
+    env = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
+    done = command("make", "train-gpu", cwd=tmp_path, code=2, env=env)
+    assert done.stderr.startswith("make train-gpu: no NVIDIA GPU here")
+    assert not (tmp_path / ".venv").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["retrain", "--image_dir=photos", "--architecture=mobilenet_1.0_224"],
+        ["retrain", "--image_dir=photos", "--architecture=keras:MobileNetV3Small"],
+        ["retrain", "--image_dir=photos", "--tfhub_module=https://127.0.0.1:9/module/1"],
+        ["python", "-m", "scripts.cifar10"],
+        ["python", "-m", "scripts.download_flowers"],
+        ["python", "-m", "scripts.pretrain_backbone", "--image_dir=photos", "--output=x.npz", "--teacher=inception_v3"],
+        ["python", "-m", "scripts.lesson_santa", "--image_dir=photos"],
+    ],
+    ids=lambda words: words[2].removeprefix("--"),
+)
+def test_without_a_network_the_remedies_are_flags_of_the_command(tmp_path, words):
+    colour_folder(tmp_path / "photos", per_class=4)
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    # A proxy that nobody answers at is a machine without a network.
+    env = {
+        "https_proxy": "http://127.0.0.1:9",
+        "http_proxy": "http://127.0.0.1:9",
+        "KERAS_HOME": str(tmp_path / "keras"),
+    }
+    line = command(*words, cwd=tmp_path, code=1, env=env).stderr.strip().splitlines()[-1]
+    assert "cannot download" in line
+    program = words[: words.index("-m") + 2] if "-m" in words else words[:1]
+    known = command(*program, "--help", cwd=tmp_path).stdout
+    remedies = set(re.findall(r"--\w+", line.split("cannot download")[1]))
+    assert remedies <= set(re.findall(r"--\w+", known))
+    assert remedies or "scripts/make_sample_photos.py" in line
 
 
 def test_label_without_an_image_says_how(tmp_path):
@@ -220,6 +269,7 @@ def test_the_lesson_on_santa_runs_from_end_to_end(tmp_path):
         "python", "-m", "scripts.lesson_santa", f"--image_dir={tmp_path}/photos", "--architecture=keras:MobileNetV2",
         "--weights=random", "--image_size=32", "--fine_tune_from=block_16", f"--output_dir={tmp_path}/lesson", cwd=ROOT,
     )  # fmt: skip
+    assert len(re.findall(r"^Training: (\d+)/\1 \(", done.stderr, re.M)) == 4  # the head of each, and the fine-tuning
     for method in ("feature_extraction", "feature_extraction_augmented", "fine_tuning"):
         assert re.search(rf"^{method} +\d+\.\d% +\d+\.\d% \(N=12\)", done.stdout, re.M)
         with Image.open(tmp_path / "lesson" / f"{method}.png") as opened:
@@ -234,6 +284,7 @@ def test_the_gain_of_fine_tuning_is_measured_with_the_flags_of_retrain(tmp_path)
         "--how_many_training_steps=5", "--fine_tune_from=3", "--fine_tune_steps=2", "--image_size=32",
         f"--bottleneck_dir={tmp_path}/b", cwd=ROOT,
     )  # fmt: skip
+    assert len(re.findall(r"^Training: (\d+)/\1 \(", done.stderr, re.M)) == 6
     assert re.search(r"^head alone: \d+\.\d+% \(seeds 0, 1: ", done.stdout, re.M)
     assert re.search(r"^gain: [+-]\d+\.\d+%$", done.stdout, re.M)
 

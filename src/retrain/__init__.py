@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from retrain.cli.console import quieten
     from retrain.config import RetrainConfig
     from retrain.evaluation.folder import evaluate
     from retrain.inference.loading import load
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from retrain.pipeline import retrain
 
 __version__ = "0.1.0"
-__all__ = ["RetrainConfig", "evaluate", "label", "load", "retrain"]
+__all__ = ["RetrainConfig", "evaluate", "label", "load", "quieten", "retrain"]
 
 # Imported at first use: `import retrain` alone costs no numpy.
 _MODULES = {
@@ -19,6 +20,7 @@ _MODULES = {
     "evaluate": "retrain.evaluation.folder",
     "label": "retrain.inference.prediction",
     "load": "retrain.inference.loading",
+    "quieten": "retrain.cli.console",
     "retrain": "retrain.pipeline",
 }
 

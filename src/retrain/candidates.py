@@ -3,8 +3,8 @@
 import functools
 import math
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def train_candidate(
             if _needs_tensorflow(config, prepared):
                 _start_tensorflow()
         started = time.perf_counter()
-        display = _Display(summaries, terminal, print_evaluations=not trial.name)
+        display = _Display(summaries, terminal, listed=not trial.name)
         trained = _train(config, prepared, artefacts, own, display)
         taken = trained.history[-1].step + 1
         candidate = Candidate(
@@ -180,29 +180,40 @@ def _result(candidate: Candidate, trial: Trial, seconds: float) -> TrialResult:
 
 @dataclass(frozen=True)
 class _Display:
-    """Shows a training while it runs, on TensorBoard and, unless it is one of many, on the terminal."""
+    """Shows a training while it runs, on TensorBoard and on the terminal.
+
+    `listed` says whether its evaluations are lines where there is no terminal: those of one of many trials are not.
+    """
 
     summaries: Summaries
     terminal: Terminal
-    print_evaluations: bool
+    listed: bool
 
-    def chunk(self, result: ChunkResult) -> None:
-        """Show a chunk of the head's training."""
-        summarise(self.summaries, result)
-        for row in result.evaluations:
-            self._print(row)
+    @contextmanager
+    def head(self, steps: int) -> Iterator[Callable[[ChunkResult], None]]:
+        """Give a function that shows each chunk of the head's training of so many steps."""
+        with self.terminal.training(steps, listed=self.listed) as show:
 
-    def fine_tuning(self, row: Evaluation, after: int) -> None:
-        """Show an evaluation of the fine-tuning that follows `after` steps of the head's training."""
-        row = _later(row, after)
-        summarise_evaluations(self.summaries, TRAIN, [row])
-        summarise_evaluations(self.summaries, VALIDATION, [row])
-        if not math.isnan(row.train_accuracy):  # the first one is the head's own, which was printed
-            self._print(row)
+            def chunk(result: ChunkResult) -> None:
+                summarise(self.summaries, result)
+                for row in result.evaluations:
+                    show(row)
 
-    def _print(self, row: Evaluation) -> None:
-        if self.print_evaluations:
-            self.terminal.say_all(row.lines())
+            yield chunk
+
+    @contextmanager
+    def fine_tuning(self, steps: int, after: int) -> Iterator[Callable[[Evaluation], None]]:
+        """Give a function that shows each evaluation of a fine-tuning that follows `after` steps of the head's."""
+        with self.terminal.training(after + steps, listed=self.listed) as show:
+
+            def evaluation(row: Evaluation) -> None:
+                row = _later(row, after)
+                summarise_evaluations(self.summaries, TRAIN, [row])
+                summarise_evaluations(self.summaries, VALIDATION, [row])
+                if not math.isnan(row.train_accuracy):  # the first one is the head's own, which was shown
+                    show(row)
+
+            yield evaluation
 
 
 def _train(
@@ -219,7 +230,7 @@ def _train(
     checkpoint_steps = set(samples.checkpoint_steps.tolist())
 
     def report(result: ChunkResult) -> None:
-        display.chunk(result)
+        show(result)
         step = int(result.steps[-1])
         if step in checkpoint_steps:
             display.terminal.say(f"Save intermediate result to : {own.graph(step)}")
@@ -228,7 +239,8 @@ def _train(
 
     gather, labels, samples = _fresh(config, prepared, samples)
     data = TrainingData(gather, labels, training, len(prepared.dataset.class_names))
-    trained = head_training.train(data, samples, _recipe(config), plan, report=report)
+    with display.head(plan.steps) as show:
+        trained = head_training.train(data, samples, _recipe(config), plan, report=report)
     if plan.patience is not None:
         _say_which_was_kept(trained, plan.steps, display.terminal)
     return trained
@@ -263,14 +275,8 @@ def _fine_tuned(
 ) -> Candidate:
     """Return the candidate with its network fine-tuned, or as it is where that was no improvement."""
     prepared, steps = candidate.prepared, candidate.steps
-    result = fine_tune(
-        prepared,
-        trained,
-        plan,
-        terminal=display.terminal,
-        opened=opened,
-        report=lambda row: display.fine_tuning(row, steps),
-    )
+    with display.fine_tuning(plan.steps, steps) as report:
+        result = fine_tune(prepared, trained, plan, terminal=display.terminal, opened=opened, report=report)
     display.terminal.say(_outcome(result, steps))
     history = [*candidate.history, *(_later(row, steps) for row in result.history)]
     if result.network is None:

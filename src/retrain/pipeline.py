@@ -27,6 +27,7 @@ from retrain.candidates import (
     scope_of,
     train_candidate,
 )
+from retrain.closing import Closing
 from retrain.config import RetrainConfig, check
 from retrain.data.dataset import Dataset, scan
 from retrain.data.split import Split
@@ -208,7 +209,8 @@ def _finish(chosen: Candidate, terminal: Terminal) -> Report:
     chosen.artefacts.write_checkpoint(checkpoint_files(config), chosen.head, chosen.step + 1)
     with files.draft_folder(config.output_graph) as folder:
         draft = folder / config.output_graph.name
-        written = chosen.artefacts.write(draft, chosen.head, test)
+        with terminal.waiting("Writing the graph"):
+            written = chosen.artefacts.write(draft, chosen.head, test)
         # Only a graph that passed takes the place of the last one.
         chosen.artefacts.put_in_place(draft, config.output_graph, config.output_labels)
         _show_graph(chosen, written)
@@ -225,13 +227,12 @@ def _finish(chosen: Candidate, terminal: Terminal) -> Report:
         exports=exported.results if exported else [],
     )
     reports.write_report(report, config.output_graph, prepared.dataset.image_dir)
-    terminal.say_all(reports.closing_lines(report, misclassified=config.print_misclassified_test_images))
-    _say_what_was_written(chosen, report, terminal)
-    _say_what_does_not_belong(chosen, report, written, terminal)
-    if exported:
-        terminal.say_all(comparison.table(exported.results))
-        if exported.problems:
-            raise ExportError(f"{'; '.join(exported.problems)}. All other results are written, and files are kept.")
+    with terminal.closing(_closing(chosen, report)):
+        _say_what_does_not_belong(chosen, report, written, terminal)
+        if exported:
+            terminal.say_all(comparison.table(exported.results))
+            if exported.problems:
+                raise ExportError(f"{'; '.join(exported.problems)}. All other results are written, and files are kept.")
     return report
 
 
@@ -352,16 +353,22 @@ def _checkpoint_outputs(files: CheckpointFiles) -> list[Output]:
     return [*(Output(path, "--checkpoint_path", outputs.ANY) for path in files.paths), listed]
 
 
-def _say_what_was_written(chosen: Candidate, report: Report, terminal: Terminal) -> None:
+def _closing(chosen: Candidate, report: Report) -> Closing:
+    """Return what a run says at its end."""
     config = chosen.config
     page, _ = reports.report_paths(config.output_graph)
     litert = [formats.path_of(config.output_graph, "tflite")] if chosen.artefacts.runner.model else []
     saved_model_dir = [config.saved_model_dir] if config.saved_model_dir else []
     written = [config.output_graph, *litert, config.output_labels, *saved_model_dir]
     written += [row.path for row in report.exports]
-    terminal.say(f"Wrote {', '.join(map(str, dict.fromkeys(written)))} and {page}.")
-    terminal.say(f"Label a photo:  label_image --graph {config.output_graph} PHOTO.jpg")
-    terminal.say(f"See the curves: tensorboard --logdir {config.summaries_dir}")
+    return Closing(
+        reports.result_line(report),
+        reports.misclassified_lines(report) if config.print_misclassified_test_images else [],
+        list(dict.fromkeys(written)),
+        page,
+        config.output_graph,
+        config.summaries_dir,
+    )
 
 
 def _say_what_does_not_belong(chosen: Candidate, report: Report, written: WrittenGraph, terminal: Terminal) -> None:

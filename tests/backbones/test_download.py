@@ -15,8 +15,8 @@ from retrain.errors import DownloadError
 class Server(http.server.ThreadingHTTPServer):
     """Serves one file, cuts its first answers short if told to, and notes what was asked."""
 
-    def __init__(self, content, *, cuts=0, ranges=True):
-        self.content, self.cuts, self.ranges, self.asked = content, cuts, ranges, []
+    def __init__(self, content, *, cuts=0, ranges=True, announces=True):
+        self.content, self.cuts, self.ranges, self.announces, self.asked = content, cuts, ranges, announces, []
         super().__init__(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
 
@@ -38,7 +38,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         body = server.content[start:]
         self.send_response(206 if start else 200)
-        self.send_header("Content-Length", str(len(body)))
+        if server.announces:
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if server.cuts:
             server.cuts -= 1
@@ -153,3 +154,10 @@ def test_progress_reaches_the_whole(serve, tmp_path):
     content, seen = archive(), []
     download.fetch(serve(content).url(), tmp_path, advance=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (len(content), len(content))
+
+
+def test_progress_of_an_unannounced_length_has_no_total(serve, tmp_path):
+    content, seen = archive(), []
+    server = serve(content, announces=False)
+    download.fetch(server.url(), tmp_path, advance=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (len(content), 0)

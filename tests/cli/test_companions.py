@@ -32,8 +32,9 @@ def test_count_ops_counts_all_and_by_name_and_by_type(graph):
 def test_graph_pb2tb_writes_what_tensorboard_reads(graph, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    script("graph_pb2tb", tmp_path / "logs", graph)
-    events = EventAccumulator(str(tmp_path / "logs"))
+    done = script("graph_pb2tb", tmp_path / "my logs", graph)
+    assert done.stdout == f"See the graph: retrain tensorboard --logdir '{tmp_path}/my logs'\n"
+    events = EventAccumulator(str(tmp_path / "my logs"))
     events.Reload()
     assert "final_result" in {node.name for node in events.Graph().node}
 

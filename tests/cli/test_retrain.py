@@ -41,6 +41,14 @@ def test_help_answers(words, tmp_path):
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("columns", [80, 120])
+def test_help_fits_the_terminal(tmp_path, columns):
+    shown = command("retrain", "--help", cwd=tmp_path, env={"COLUMNS": str(columns)}).stdout
+    assert max(map(len, shown.splitlines())) <= columns
+    names = shown.split("architectures:")[1].split("keras:<name>")[1].split("PATH")[0]
+    assert {"MobileNetV2,", "EfficientNetV2B0,", "downloaded", "--weights"} <= set(names.split())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),

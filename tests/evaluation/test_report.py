@@ -10,7 +10,7 @@ from retrain.data.dataset import scan
 from retrain.data.split import DEFAULT_SPLIT
 from retrain.evaluation import report as reports
 from retrain.evaluation.metrics import ClassFigures, Interval, Misclassified, wilson_interval
-from retrain.evaluation.report import Report, closing_lines, report_paths, write_report
+from retrain.evaluation.report import Report, misclassified_lines, report_paths, result_line, write_report
 from retrain.history import Evaluation
 
 
@@ -82,12 +82,12 @@ def test_a_report_without_test_images_says_so(tmp_path):
 
 
 def test_misclassified_images_come_with_the_true_label_and_the_score():
+    assert result_line(report()) == "Final test accuracy = 50.0% (N=2), 95% interval 10.0% to 90.0%"
     shown, out, _ = terminal()
-    shown.say_all(closing_lines(report(), misclassified=True))
+    shown.say_all(misclassified_lines(report()))
     lines = out.getvalue().splitlines()
-    assert lines[0] == "Final test accuracy = 50.0% (N=2), 95% interval 10.0% to 90.0%"
-    assert lines[1] == "=== MISCLASSIFIED TEST IMAGES ==="
-    assert lines[2].split() == [
+    assert lines[0] == "=== MISCLASSIFIED TEST IMAGES ==="
+    assert lines[1].split() == [
         "<b>daisy</b>/a",
         "b#1.jpg",
         "rose",
@@ -124,6 +124,6 @@ def test_repeated_test_photos_are_no_more_evidence(tmp_path):
     assert (found.test_accuracy, found.test_count, found.test_photos) == (0.5, 1000, 2)
     assert found.test_interval == wilson_interval(1, 2)
     assert [row.path for row in found.misclassified] == ["magenta/1.png"]
-    line, *_ = closing_lines(found, misclassified=False)
+    line = result_line(found)
     assert line.startswith("Final test accuracy = 50.0% (N=1000), 95% interval 9.5% to 90.5%")
     assert line.endswith(", of 2 different photos")

@@ -89,11 +89,12 @@ def _receive(url: str, part: Path, advance: Callable[[int, int], None]) -> bool:
         return True  # nothing is missing: the last run was killed between the last byte and the renaming
     with response, part.open("ab" if response.status == http.HTTPStatus.PARTIAL_CONTENT else "wb") as file:
         done = file.tell()
-        total = done + int(response.headers.get("Content-Length") or 0)
+        length = int(response.headers.get("Content-Length") or 0)
+        total = done + length
         while chunk := response.read(_CHUNK):
             file.write(chunk)
             done += len(chunk)
-            advance(done, max(total, done))
+            advance(done, max(total, done) if length else 0)
         file.flush()
         os.fsync(file.fileno())
     return done >= total

@@ -97,7 +97,8 @@ def prepare(
     """
     folder = settings.bottleneck_dir / source.folder_name
     _remove_left_overs(folder, opened)
-    backbone = load_backbone(source, folder)
+    with terminal.waiting("Loading the network"):
+        backbone = load_backbone(source, folder)
     terminal.detail(
         f"{backbone.architecture}: node {backbone.input}; {backbone.dimension} features at node {backbone.target}."
     )

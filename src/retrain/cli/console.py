@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from retrain.errors import RetrainError, UsageError, printable
 
@@ -31,15 +31,16 @@ def run(name: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
     try:
         code = main(sys.argv[1:])
     except RetrainError as error:
-        print(f"{name}: {printable(str(error))}", file=sys.stderr)
+        _print_error(name, str(error))
         code = BAD_USAGE if isinstance(error, UsageError) else FAILED
     except MemoryError:
-        print(f"{name}: there is not enough memory. Give smaller batches, or fewer steps.", file=sys.stderr)
+        _print_error(name, "there is not enough memory. Give smaller batches, or fewer steps.")
         code = FAILED
     except (KeyboardInterrupt, _TerminationError) as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         word, code = ("interrupted", INTERRUPTED) if interrupted else ("terminated", TERMINATED)
-        print(f"\n{name}: {word}. Finished work is kept; run the same command again to resume.", file=sys.stderr)
+        print(file=sys.stderr)
+        _print_error(name, f"{word}. Finished work is kept; run the same command again to resume.")
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
@@ -56,8 +57,11 @@ def csv_cell(text: str) -> str:
     return f"'{shown}" if shown.startswith(tuple("=+-@\uff1d\uff0b\uff0d\uff20")) else shown
 
 
-def quieten(*, verbose: bool) -> None:
-    """Silence TensorFlow and its libraries unless `verbose`; call it before they are imported."""
+def quieten(*, verbose: bool = False) -> None:
+    """Silence TensorFlow and its libraries unless `verbose`; a program calls it first, before they are imported.
+
+    What they write to descriptor 2 is shown only if the process crashes; Python's own standard error stays.
+    """
     if verbose:
         return
     logging.disable(logging.WARNING)
@@ -65,6 +69,12 @@ def quieten(*, verbose: bool) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if hasattr(os, "fork"):
         _hold_back_native_messages()
+
+
+def _print_error(name: str, text: str) -> None:
+    from retrain.terminal import Terminal  # late: --help needs none
+
+    Terminal().error(name, text)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
@@ -103,8 +113,16 @@ def _hold_back_native_messages() -> None:
     os.dup2(written, 2)
     for descriptor in (messages, written, ended):
         os.close(descriptor)
-    sys.stderr = os.fdopen(real, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
+    if _writes_to_descriptor_2(sys.stderr):  # a notebook's does not
+        sys.stderr = os.fdopen(real, "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")
     atexit.register(_dismiss, watcher)
+
+
+def _writes_to_descriptor_2(stream: TextIO) -> bool:
+    try:
+        return stream.fileno() == 2
+    except OSError:
+        return False
 
 
 def _watch(messages: int, ended: int, real: int) -> NoReturn:

@@ -40,13 +40,14 @@ def main(arguments: Sequence[str]) -> int:
         outputs.check([written], {"--graph": graph, "--labels": args.labels, "--image_dir": args.image_dir})
     lean_tensorflow.install_for(model_loading.file_to_load(graph, overrides))
     model = model_loading.load(graph, labels=args.labels, overrides=overrides)
-    result = evaluate(
-        model,
-        args.image_dir,
-        split=None if args.split == flags.ALL else Split(args.split),
-        rule=rule_of(model.metadata, *percentages),
-        advance=Terminal().progress("Evaluating", "image"),
-    )
+    with Terminal() as terminal:
+        result = evaluate(
+            model,
+            args.image_dir,
+            split=None if args.split == flags.ALL else Split(args.split),
+            rule=rule_of(model.metadata, *percentages),
+            advance=terminal.progress("Evaluating", "image"),
+        )
     for note in result.notes:
         print(printable(f"evaluate: {note}"), file=sys.stderr)
     for path, reason in result.rejected.items():

@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from retrain import __version__
 from retrain.backbones import catalogue
+from retrain.cli.help_format import HelpFormatter
 from retrain.config import RetrainConfig, check_value
 from retrain.data.split import Split
 from retrain.errors import UsageError, did_you_mean
@@ -52,7 +52,7 @@ def retrain_parser(paths: Mapping[str, Path] | None = None) -> argparse.Argument
         prog="retrain",
         description="Trains an image classifier on a folder of photos: one sub-folder for each class.",
         epilog=_architectures_help(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
     )
     for field in fields(RetrainConfig):
         title = field.metadata["setting"].group
@@ -299,8 +299,7 @@ def _level(word: str) -> str:
 
 def _architectures_help() -> str:
     keras = ", ".join(name for name in catalogue.names() if name.startswith("keras:"))
-    indent = " " * 31
-    names = textwrap.fill(keras.replace("keras:", ""), 110, initial_indent=indent, subsequent_indent=indent)
+    names = " " * 31 + keras.replace("keras:", "")
     return (
         "architectures:\n"
         "  efficientnet_lite0           installed with retrain, needs no download\n"

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from retrain.cli import console, flags
-from retrain.errors import printable
+from retrain.errors import printable, shell_quoted
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     sketch = tensorboard.sketch(reading.read_judged(args.graph), scope="backbone")
     with tensorboard.Summaries(args.out_dir, runs=(".",)) as summaries:
         summaries.graph(sketch.SerializeToString(deterministic=True))
-    print(printable(f"See the graph: tensorboard --logdir {args.out_dir}"))
+    print(printable(f"See the graph: retrain tensorboard --logdir {shell_quoted(str(args.out_dir))}"))
     return console.DONE
 
 

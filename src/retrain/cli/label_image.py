@@ -92,21 +92,26 @@ def _check(args: Namespace) -> None:
 
 def _print_results(results: "Iterable[Prediction]", args: Namespace, inputs: _Inputs, labels: Sequence[str]) -> int:
     """Print the results as they come, sort their images, and return the exit code."""
+    from retrain.terminal import Terminal
+
     put = _sorter(args, labels) if args.sort_into else None
     print_result = _printer(args, single=inputs.single)
-    advance = _progress(inputs.count) if inputs.count != 1 else lambda done: None
     code, sorted_images, unsure = DONE, 0, 0
-    for done, result in enumerate(results, 1):
-        print_result(result)
-        if result.error:
-            code = FAILED
-            print(printable(f"label_image: {result.path}: {result.error}"), file=sys.stderr)
-        elif not result.ranked:
-            unsure += 1
-        elif put:
-            put(result.path, result.ranked[0].label)
-            sorted_images += 1
-        advance(done)
+    with Terminal() as terminal:
+        # The results on a terminal show how far it is.
+        shown = inputs.count != 1 and not sys.stdout.isatty()
+        advance = terminal.progress("Labelling", "image") if shown else lambda done, total: None
+        for done, result in enumerate(results, 1):
+            print_result(result)
+            if result.error:
+                code = FAILED
+                terminal.error("label_image", f"{result.path}: {result.error}")
+            elif not result.ranked:
+                unsure += 1
+            elif put:
+                put(result.path, result.ranked[0].label)
+                sorted_images += 1
+            advance(done, inputs.count)
     if args.sort_into:
         images = "1 image" if sorted_images == 1 else f"{sorted_images} images"
         below = f"; {unsure} scored below {args.min_score:g} and stayed in place" if unsure else ""
@@ -120,16 +125,6 @@ def _sorter(args: Namespace, labels: Sequence[str]) -> Callable[[Path, str], Pat
 
     folders = sorting.class_folders(labels, args.sort_into)
     return lambda path, label: sorting.put(path, folders[label], link=args.link)
-
-
-def _progress(total: int) -> Callable[[int], None]:
-    """Return a function that shows how many images are done, unless the results on the terminal show it."""
-    if sys.stdout.isatty():
-        return lambda done: None
-    from retrain.terminal import Terminal
-
-    advance = Terminal().progress("Labelling", "image")
-    return lambda done: advance(done, total)
 
 
 def _printer(args: Namespace, *, single: bool) -> "Callable[[Prediction], None]":

@@ -1,6 +1,8 @@
 """`retrain`: trains an image classifier as its flags say."""
 
+import importlib
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +14,8 @@ from retrain.cli.console import DONE, quieten, run
 from retrain.config import ORIGINAL_PATHS, RetrainConfig
 from retrain.errors import UsageError
 from retrain.sweep import SWEEPABLE
+
+SUB_COMMANDS = {"tensorboard": "retrain.cli.tensorboard", "completion": "retrain.cli.completion"}
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,13 @@ class ParsedRetrain:
 
 
 def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> int:
-    """Train as the flags say and return the exit code; `paths` are defaults instead of those of `RetrainConfig`."""
+    """Train as the flags say and return the exit code; `paths` are defaults instead of those of `RetrainConfig`.
+
+    A first argument that is one of `SUB_COMMANDS` runs that instead.
+    """
+    if arguments and arguments[0] in SUB_COMMANDS:
+        module = importlib.import_module(SUB_COMMANDS[arguments[0]])
+        return int(module.main(arguments[1:]))
     parsed = parse(arguments, paths)
     quieten(verbose=parsed.level == "DEBUG")
     # Imported late: --help and a mistyped flag need not wait for numpy.
@@ -35,8 +45,10 @@ def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> i
     if parsed.list_layers:
         print("\n".join(layers(parsed.config)))
         return DONE
-    terminal = Terminal(level=logging.getLevelName(parsed.level))
-    retrain(parsed.config, terminal, choices=parsed.choices)
+    # The Makefile says so, whose targets are then what to type next.
+    by_make = os.environ.get("RETRAIN_CALLED_BY") == "make"
+    with Terminal(level=logging.getLevelName(parsed.level), by_make=by_make) as terminal:
+        retrain(parsed.config, terminal, choices=parsed.choices)
     return DONE
 
 

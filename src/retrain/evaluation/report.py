@@ -116,22 +116,28 @@ def make_report(
     )
 
 
-def closing_lines(report: Report, *, misclassified: bool) -> list[str]:
-    """Return the last lines of a run: the final accuracy and, if wanted, the images that were wrong."""
+def result_line(report: Report) -> str:
+    """Return the final accuracy of a run in a sentence."""
     if report.test_accuracy is None:
-        return ["Final test accuracy: not measured, because there are no test images."]
+        return "Final test accuracy: not measured, because there are no test images."
     low, high = report.test_interval.low, report.test_interval.high
-    lines = [
+    return (
         f"Final test accuracy = {report.test_accuracy:.1%} (N={report.test_count}), "
         f"95% interval {low:.1%} to {high:.1%}{_repeated(report)}"
-    ]
-    if misclassified:
-        lines.append("=== MISCLASSIFIED TEST IMAGES ===")
-        lines += [
+    )
+
+
+def misclassified_lines(report: Report) -> list[str]:
+    """Return a heading and the test images that were wrong; nothing without test images."""
+    if report.test_accuracy is None:
+        return []
+    return [
+        "=== MISCLASSIFIED TEST IMAGES ===",
+        *(
             f"{row.path:>70}  {row.predicted} (score={row.score:.5f}, true label {row.true})"
             for row in report.misclassified
-        ]
-    return lines
+        ),
+    ]
 
 
 def _repeated(report: Report) -> str:

@@ -1,0 +1,48 @@
+"""`retrain completion`: prints a script that completes the flags of the commands, and their values, in a shell."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from retrain.backbones import catalogue
+from retrain.cli import flags
+from retrain.cli.console import DONE
+from retrain.formats.table import EXPORTS
+from retrain.training import recipe
+
+SHELLS = ("bash", "zsh", "fish", "powershell")
+_VALUES = {
+    "architecture": catalogue.names(),
+    "export": list(EXPORTS),
+    "optimizer": recipe.OPTIMIZERS,
+    "learning_rate_schedule": recipe.SCHEDULES,
+    "logging_verbosity": flags.LEVELS,
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the script for a shell, and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="retrain completion", description="Prints a script that completes the commands in a shell."
+    )
+    parser.add_argument("shell", choices=SHELLS)
+    shell = flags.parse(parser, arguments).shell
+    # Written once at the start of a shell: the commands themselves know nothing of it, and start no slower.
+    import shtab
+
+    for command in (flags.retrain_parser(), flags.label_image_parser(), flags.evaluate_parser()):
+        _describe_values(command)
+        print(shtab.complete(command, shell=shell))
+    return DONE
+
+
+def _describe_values(parser: argparse.ArgumentParser) -> None:
+    """Add to a parser, which parses nothing after that, which values the flags take: files, folders or words."""
+    import shtab
+
+    for action in parser._actions:
+        if action.dest in _VALUES:
+            action.choices = _VALUES[action.dest]
+        elif action.type is Path or action.dest in ("images", "image", "weights"):
+            kind = shtab.DIRECTORY if action.dest.endswith("_dir") else shtab.FILE
+            action.complete = kind  # type: ignore[attr-defined]
