@@ -1,7 +1,9 @@
 """The `RetrainError` family: everything that a user can cause and fix."""
 
 import difflib
+import os
 import re
+import shlex
 from collections.abc import Iterable
 
 _ADDRESS = re.compile(r"\s*<[^<>]*\bat 0x[0-9a-fA-F]+[^<>]*>|\s+at 0x[0-9a-fA-F]+")  # of Python's objects
@@ -64,6 +66,15 @@ def first_line(error: BaseException) -> str:
     if lines and lines[0] == "in user code:":  # where TensorFlow traced a function: the traceback, and then the reason
         lines = [lines[-1].strip().partition(": ")[2]]
     return _ADDRESS.sub("", lines[0]).strip().rstrip(".") if lines else type(error).__name__
+
+
+def shell_quoted(text: str) -> str:
+    """Return a text as one word for the shell of this system."""
+    if os.name == "nt":
+        import subprocess
+
+        return subprocess.list2cmdline([text])
+    return shlex.quote(text)
 
 
 def printable(text: str) -> str:

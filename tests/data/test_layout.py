@@ -130,7 +130,17 @@ def test_class_folders_without_an_image_in_a_split_are_said(tmp_path):
 
 def test_images_in_no_class_folder_are_said(tmp_path):
     touch(split_folder(tmp_path, "."), "loose.jpg", "readme.txt")
-    assert "Images in no class folder, so not used: 'loose.jpg'." in scan(tmp_path).notes
+    note = "1 image in no class folder, so not used: 'loose.jpg'. Move each into the folder of its class."
+    assert note in scan(tmp_path).notes
+
+
+def test_images_beside_the_folders_of_a_split_or_of_any_name_are_said(tmp_path):
+    split_folder(tmp_path, "train", "test")
+    touch(tmp_path, *(f"{number}.jpg" for number in range(28)), "train/loose.jpg")
+    photo(tmp_path / "x.png", (1, 2, 3)).rename(tmp_path / "without_ending")
+    (note,) = [note for note in scan(tmp_path).notes if "no class folder" in note]
+    assert note.startswith("30 images in no class folder, so not used: '0.jpg', '1.jpg'")
+    assert "and 25 more" in note
 
 
 def test_what_is_left_out_is_said_after_photos_turned_out_unreadable(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 from retrain.cli import flags
 from retrain.cli.console import DONE, quieten, run
 from retrain.config import ORIGINAL_PATHS, RetrainConfig
-from retrain.errors import UsageError
+from retrain.errors import UsageError, shell_quoted
 from retrain.sweep import SWEEPABLE
 
 
@@ -52,9 +52,30 @@ def parse(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> 
     """
     args = vars(flags.parse(flags.retrain_parser(paths), arguments))
     level, verbose, list_layers = (args.pop(name) for name in ("logging_verbosity", "verbose", "list_layers"))
-    if args["image_dir"] is None and not list_layers:
-        raise UsageError("--image_dir is missing. Give it a folder that holds one sub-folder of photos per class.")
     args["hidden_units"] = flags.hidden_units(args["hidden_units"])
+    args["image_dir"] = _image_dir(args.pop("folder"), args["image_dir"])
+    if args["image_dir"] is None and not list_layers:
+        raise UsageError(
+            "--image_dir is missing. Give it a folder that holds one sub-folder of photos per class: retrain my_photos"
+        )
     choices = {name: args[name] for name in SWEEPABLE if len(args[name]) > 1}
     config = RetrainConfig(**{**args, **{name: args[name][0] for name in SWEEPABLE}})
     return ParsedRetrain(config, choices, "DEBUG" if verbose else level, list_layers)
+
+
+def _image_dir(words: Sequence[str], flag: Path | None) -> Path | None:
+    """Return the folder of photos, which is named by itself or by `--image_dir`.
+
+    Raises:
+        UsageError: More than one is named; the words of a name with a space in it, say.
+    """
+    named = list(dict.fromkeys(map(str, [*([flag] if flag is not None else []), *words])))
+    if len(named) < 2:
+        return Path(named[0]) if named else None
+    joined = " ".join(named)
+    if Path(joined).exists():
+        option = "--image_dir " if flag is not None else ""
+        raise UsageError(f"the folder {joined!r} has a space in its name. Quote it: {option}{shell_quoted(joined)}")
+    folders = all(Path(name).is_dir() for name in named)
+    advice = "Put the class folders into one folder and give that" if folders else "`retrain --help` lists all flags"
+    raise UsageError(f"one folder of photos is read, and {' and '.join(map(repr, named))} were given. {advice}.")
