@@ -19,9 +19,15 @@ from retrain.sweep import SWEEPABLE
 if TYPE_CHECKING:
     from retrain.metadata import Metadata
 
+SUBCOMMANDS = ("runs", "compare")  # of `retrain`
 ALL = "all"  # the value of `evaluate --split` that stands for every image
 LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 _THREE = "; three, separated by commas, for red, green and blue"
+_SUBCOMMANDS_HELP = """sub-commands, which go before folders of the same name:
+  retrain runs                 lists the runs so far
+  retrain compare RUN RUN      compares two runs on the photos that both tested
+
+"""
 _LENGTHS = ("how_many_training_steps", "how_many_epochs")  # only one of these
 _GROUP_TEXTS = {
     "last layer": "The original's single layer, unless one of these is set.",
@@ -51,7 +57,7 @@ def retrain_parser(paths: Mapping[str, Path] | None = None) -> argparse.Argument
         originals=(_OF_THE_CODELAB, _OF_HUB),
         prog="retrain",
         description="Trains an image classifier on a folder of photos: one sub-folder for each class.",
-        epilog=_architectures_help(),
+        epilog=_SUBCOMMANDS_HELP + _architectures_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", nargs="*", help="folder of photos, one sub-folder for each class; as --image_dir")
@@ -127,6 +133,33 @@ def evaluate_parser() -> argparse.ArgumentParser:
     add("--predictions", type=Path, help="write the prediction for each image as CSV", metavar="FILE")
     _add_common(parser)
     return parser
+
+
+def runs_parser(paths: Mapping[str, Path] | None = None) -> argparse.ArgumentParser:
+    """Return the parser of `retrain runs`."""
+    parser = Parser(prog="retrain runs", description="Lists the runs that are kept beside a graph, the oldest first.")
+    _add_runs(parser, paths)
+    parser.add_argument("--json", action="store_true", help="print the records of all runs as one JSON list")
+    return parser
+
+
+def compare_parser(paths: Mapping[str, Path] | None = None) -> argparse.ArgumentParser:
+    """Return the parser of `retrain compare`."""
+    text = "Compares two runs on the photos that both tested. `retrain runs` lists the names of runs."
+    parser = Parser(prog="retrain compare", description=text)
+    for name in ("first", "second"):
+        parser.add_argument(name, metavar="RUN", help=f"name or folder of the {name} run")
+    _add_runs(parser, paths)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print all figures and photos as one JSON object")
+    form.add_argument("--csv", action="store_true", help="print a row for each photo that one run alone got right")
+    return parser
+
+
+def _add_runs(parser: argparse.ArgumentParser, paths: Mapping[str, Path] | None) -> None:
+    default = (paths or {}).get("output_graph", RetrainConfig.output_graph)
+    text = "graph beside which the runs are (default: %(default)s)"
+    parser.add_argument("--output_graph", type=Path, default=default, help=text, metavar="FILE")
 
 
 def metadata_overrides(args: argparse.Namespace) -> "Metadata":

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrain.cli import flags, lean_tensorflow
-from retrain.cli.console import DONE, FAILED, csv_cell, quieten, run
-from retrain.errors import UsageError, printable, shell_quoted
+from retrain.cli.console import DONE, FAILED, quieten, run
+from retrain.errors import UsageError, csv_cell, printable, shell_quoted
 
 if TYPE_CHECKING:
     from retrain.inference.prediction import Prediction

@@ -25,7 +25,14 @@ class ParsedRetrain:
 
 
 def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> int:
-    """Train as the flags say and return the exit code; `paths` are defaults instead of those of `RetrainConfig`."""
+    """Train as the flags say and return the exit code; `paths` are defaults instead of those of `RetrainConfig`.
+
+    A sub-command goes before a folder of its name: `retrain ./runs` trains on the folder.
+    """
+    if arguments and arguments[0] in flags.SUBCOMMANDS:
+        from retrain.cli import runs
+
+        return runs.main(arguments, paths)
     parsed = parse(arguments, paths)
     quieten(verbose=parsed.level == "DEBUG")
     # Imported late: --help and a mistyped flag need not wait for numpy.
@@ -36,7 +43,7 @@ def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> i
         print("\n".join(layers(parsed.config)))
         return DONE
     terminal = Terminal(level=logging.getLevelName(parsed.level))
-    retrain(parsed.config, terminal, choices=parsed.choices)
+    retrain(parsed.config, terminal, choices=parsed.choices, command=("retrain", *arguments))
     return DONE
 
 

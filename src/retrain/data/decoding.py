@@ -1,7 +1,6 @@
 """Decodes image files with Pillow to uint8 [H, W, 3]: draft, resize, EXIF orientation."""
 
 import functools
-import importlib.metadata
 import itertools
 import re
 from collections.abc import Iterator
@@ -50,6 +49,8 @@ _SIDEWAYS = (5, 6, 7, 8)
 @functools.cache
 def decoder() -> str:
     """Return what decodes here, in its versions: what it cannot read, another one may."""
+    import importlib.metadata  # asked for where a photo could not be read: it takes 10 ms
+
     try:
         heif = importlib.metadata.version(_HEIF_PACKAGE)
     except importlib.metadata.PackageNotFoundError:

@@ -42,7 +42,8 @@ class Summaries:
     ) -> None:
         """Replace the event files that an earlier run of retrain left in `folder`, without `part`; others stay.
 
-        `shared` says afterwards whether another run is writing to it, whose files stay too.
+        `shared` says afterwards whether another run is writing to it, whose files stay too; `paths` has the file of
+        each run.
 
         Args:
             folder: Gets a folder for each run.
@@ -60,6 +61,7 @@ class Summaries:
         self._clock, self._head_every, self._next_head, self._scope = clock, head_every, 0, scope
         self._first, self.shared = runs[0], False
         self._writers, self._opened = {}, ExitStack()
+        self.paths: dict[str, Path] = {}
         try:
             for run in runs:
                 (folder / run).mkdir(parents=True, exist_ok=True)
@@ -68,6 +70,7 @@ class Summaries:
                 path = folder / run / f"events.out.tfevents.{int(clock())}.{unique_name()}{part}{SUFFIX}"
                 path.touch()  # so that an error has a name
                 lock(path, self._opened)
+                self.paths[run] = path
                 self._writers[run] = tf.io.TFRecordWriter(str(path))
         except OSError as error:
             problem = f"cannot write summaries to {folder}: {error.strerror}"
