@@ -66,6 +66,7 @@ def test_help_answers(words, tmp_path):
         (["photos", "--random_seed", "1", "10"], 2, "one folder of photos is read, and 'photos' and '10' were given."),
         (["--hidden_units", "8", "photos"], 2, "give whole numbers. Put the folder before the flags."),
         (["--flip_left_right", "photos"], 2, "is neither True nor False. Put the folder before the flags."),
+        (["run"], 2, "'run' is neither a folder nor a sub-command. Did you mean runs?"),
         (["photo"], 1, "no such image folder: photo. Did you mean photos?"),
         (["outer"], 1, "Its folder outer/my has 3, 'cyan', 'magenta', 'yellow': if these are the classes, give that"),
         (

@@ -10,7 +10,7 @@ from typing import Any
 from retrain.cli import flags
 from retrain.cli.console import DONE, quieten, run
 from retrain.config import ORIGINAL_PATHS, RetrainConfig
-from retrain.errors import UsageError, shell_quoted
+from retrain.errors import UsageError, did_you_mean, shell_quoted
 from retrain.sweep import SWEEPABLE
 
 
@@ -78,6 +78,8 @@ def _image_dir(words: Sequence[str], flag: Path | None) -> Path | None:
     """
     named = list(dict.fromkeys(map(str, [*([flag] if flag is not None else []), *words])))
     if len(named) < 2:
+        if words and not Path(words[0]).exists() and (hint := did_you_mean(words[0], flags.SUBCOMMANDS)):
+            raise UsageError(f"{words[0]!r} is neither a folder nor a sub-command.{hint}")
         return Path(named[0]) if named else None
     joined = " ".join(named)
     if Path(joined).exists():
