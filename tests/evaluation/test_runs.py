@@ -58,8 +58,13 @@ def test_runs_that_end_at_once_are_all_kept(tmp_path):
 
 def test_a_run_that_cannot_be_kept_whole_leaves_nothing(tmp_path):
     with pytest.raises(ExportError, match="cannot keep the run"):
-        runs.keep(tmp_path / "runs", "a", record, {"x.csv": b"1", "curves": tmp_path / "gone"})
+        runs.keep(tmp_path / "runs", "a", record, {"x.csv": b"1", "x.csv/y": b"2"})
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_curves_that_another_run_replaced_meanwhile_cost_nothing_else(tmp_path):
+    kept = runs.keep(tmp_path, "a", record, {"x.csv": b"1", "train/events": tmp_path / "gone"})
+    assert {path.name for path in kept.rglob("*") if path.is_file()} == {"x.csv", "run.json"}
 
 
 def test_what_a_killed_run_left_is_not_listed_and_goes_with_the_next(tmp_path):

@@ -130,7 +130,7 @@ def keep(folder: Path, name: str | None, record: RunRecord, contents: Mapping[st
         folder: The folder of all runs.
         name: Its name; by default the time when it started.
         record: What it was.
-        contents: File name, with folders, -> what it holds, or a file to link or copy.
+        contents: File name, with folders, -> what it holds, or a file to link or copy; one that is gone is left out.
 
     Raises:
         ExportError: It cannot be written.
@@ -154,6 +154,8 @@ def _put(path: Path, content: bytes | Path) -> None:
         return
     try:
         os.link(content, path)
+    except FileNotFoundError:  # another run with the same --summaries_dir has replaced it
+        return
     except OSError:  # another file system, or one without links
         shutil.copyfile(content, path)
 
