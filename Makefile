@@ -76,6 +76,9 @@ if grep -qs retrain.json retrained_graph.keras; then rm -f retrained_graph.keras
 if grep -qs "<title>retrain</title>" retrained_graph.report.html; then rm -f retrained_graph.report.html retrained_graph.report.json; fi; \
 if test -e retrained_graph_saved_model/retrain.json; then (cd retrained_graph_saved_model && \
 	rm -f saved_model.pb fingerprint.pb retrain.json variables/variables.index variables/variables.data-*); fi; \
+for record in runs/*/run.json; do if grep -qs '"format": "retrain run ' "$$record"; then run=$$(dirname "$$record"); \
+	rm -f "$$run"/report.html "$$run"/report.json "$$run"/predictions.csv "$$record"; \
+	find "$$run" -type f -name "events.out.tfevents.*.retrain" -exec rm -f {} +; fi; done; \
 find training_summaries -type f -name "events.out.tfevents.*.retrain" -exec rm -f {} + 2>/dev/null; \
 if grep -qs "^model_checkpoint_path: .head." checkpoints/checkpoint; then \
 	rm -f checkpoints/checkpoint checkpoints/head.index checkpoints/head.data-*; fi; \
@@ -83,7 +86,7 @@ if test -e checkpoints/head.npz; then rm -f checkpoints/head.npz checkpoints/hea
 find bottlenecks -type f -name index.sqlite -execdir rm -rf vectors.f32 checksums.u32 backbone.pb backbone.tflite \
 	backbone.json backbone.pb.sha256 backbone.tflite.sha256 backbone.json.sha256 backbone.verified index.sqlite index.sqlite-wal \
 	index.sqlite-shm in_use.lock \; 2>/dev/null; \
-find bottlenecks checkpoints intermediate_graphs retrained_graph_saved_model training_summaries \
+find bottlenecks checkpoints intermediate_graphs retrained_graph_saved_model runs training_summaries \
 	-depth -type d -empty -exec rmdir {} \; 2>/dev/null; true
 endef
 

@@ -143,7 +143,7 @@ def test_many_images_give_a_block_each_and_one_failure_gives_exit_code_1(tmp_pat
     done = command("label_image", "photos", cwd=tmp_path, code=1)
     assert done.stdout.count("score=") == 60 * 3
     said = done.stderr.splitlines()
-    assert said[0] == "label_image: photos/bad.jpg: not a JPEG, PNG, GIF, BMP, WebP or TIFF image"
+    assert said[0] == "label_image: photos/bad.jpg: not a JPEG, PNG, GIF, BMP, WebP, TIFF, HEIC or AVIF image"
     assert [line.split(" (")[0] for line in said[1:]] == ["Labelling: 61/61"]
     lines = command("label_image", "--json", "photos", cwd=tmp_path, code=1).stdout.splitlines()
     assert [json.loads(line)["image"] for line in lines] == sorted(

@@ -10,7 +10,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "retrain"
 KNOW_THE_CONFIG = {"config", "candidates", "pipeline", "cli/flags", "cli/retrain", "cli/tensorboard"}
-HEAVY = {"tensorflow", "tensorflow_hub", "keras", "ai_edge_litert", "tensorboard", "rich", "shtab"}
+HEAVY = {"tensorflow", "tensorflow_hub", "keras", "ai_edge_litert", "tensorboard", "rich", "shtab", "pillow_heif"}
 
 
 def modules():

@@ -13,6 +13,9 @@ from retrain.backbones.sources import BackboneSource
 from retrain.data.dataset import Example
 from retrain.data.distortions import Distortions
 from retrain.data.split import Split
+from retrain.evaluation import paired, runs
+from retrain.evaluation.paired import PhotoPrediction
+from retrain.evaluation.runs import RunRecord
 from retrain.graphs.freezing import FrozenGraph
 from retrain.head import Head, Layer
 from retrain.metadata import Metadata, TrainingSplit
@@ -63,6 +66,60 @@ def test_metadata_keep_their_flat_keys():
         '"split": {"contents": "cGhvdG8=", "copy": "tag/0/0", "folders": true, "testing": 12.5, "validation": 10}'
         in replace(metadata, split=split).to_json()
     )
+
+
+RECORD = """{
+ "format": "retrain run 1",
+ "started": "2026-11-25T14:05:09+01:00",
+ "seconds": 3.2,
+ "command": [
+  "retrain",
+  "my photos"
+ ],
+ "image_dir": "/home/me/my photos",
+ "architecture": "mobilenet_bundled",
+ "classes": [
+  "a",
+  "b"
+ ],
+ "photos": 90,
+ "steps": 500,
+ "random_seed": 0,
+ "test_accuracy": 0.5,
+ "test_interval": [
+  0.25,
+  0.75
+ ],
+ "test_count": 8,
+ "graph_sha256": "ff",
+ "settings": {
+  "dropout": 0.5
+ },
+ "versions": {
+  "retrain": "0.1.0"
+ }
+}
+"""
+
+
+def test_the_files_of_a_run_keep_their_form(tmp_path):
+    record = RunRecord(
+        started="2026-11-25T14:05:09+01:00", seconds=3.2, command=["retrain", "my photos"],
+        image_dir="/home/me/my photos", architecture="mobilenet_bundled", classes=["a", "b"], photos=90, steps=500,
+        random_seed=0, test_accuracy=0.5, test_interval=[0.25, 0.75], test_count=8, graph_sha256="ff",
+        settings={"dropout": 0.5}, versions={"retrain": "0.1.0"},
+    )  # fmt: skip
+    assert record.to_json() == RECORD
+    assert RunRecord.from_json(RECORD) == record
+    later = json.dumps({**json.loads(RECORD), "format": "retrain run 2", "of_a_later_version": 1})
+    assert RunRecord.from_json(later) == record
+    photos = [PhotoPrediction("a/1.jpg", "a", "b", 0.75), PhotoPrediction("b/=2.jpg", "b", "b", 1.0)]
+    csv = b"image,true,predicted,score\na/1.jpg,a,b,0.750000\nb/=2.jpg,b,b,1.000000\n"
+    assert paired.encode(photos) == csv
+    assert paired.decode(csv) == photos
+    kept = runs.keep(tmp_path / "runs", None, record, {runs.PREDICTIONS: csv})
+    assert kept == tmp_path / "runs" / "2026-11-25_14-05-09"
+    assert {path.name for path in kept.iterdir()} == {"run.json", "predictions.csv"}
 
 
 def test_a_backbone_that_is_frozen_already_is_read_by_its_flat_keys(tmp_path):

@@ -92,12 +92,13 @@ def test_make_clean_removes_what_retrain_wrote_and_nothing_else(tmp_path, mean_c
     command(
         "retrain", "--image_dir=photos", f"--architecture={mean_colour_backbone}", "--bottleneck_tensor=mean_colour",
         "--how_many_training_steps=4", "--intermediate_store_frequency=2", "--export=saved_model,tflite_fp16,keras",
-        cwd=tmp_path,
+        "--run_name=a run", cwd=tmp_path,
     )  # fmt: skip
     folder = tmp_path / "tf_files"
     assert len([path for path in folder.rglob("*") if path.is_file()]) > 20
     theirs = ["my_photos/roses/rose.jpg", "training_summaries/a.jpg", "training_summaries/train/events.out.tfevents.1"]
     theirs += ["bottlenecks/roses/a.jpg_inception.txt", "models/mine.pb", "intermediate_graphs/mine.pb", ".gitkeep"]
+    theirs += ["runs/a run/notes.txt", "runs/mine/run.json", "runs/mine/report.html", "runs/mine.txt"]
     theirs += ["intermediate_graphs/intermediate_1.pb", "checkpoints/other.index", "retrained_graph.report.pdf"]
     theirs += [f"{next(folder.glob('bottlenecks/*')).relative_to(folder)}/notes", "retrained_graph_saved_model/notes"]
     for name in theirs:

@@ -228,6 +228,7 @@ def test_a_run_closes_with_a_panel(tty):
         "                tf_files/retrained_graph.report.html",
         f"Label a photo   {installed('label_image')} --graph tf_files/retrained_graph.pb PHOTO.jpg",
         f"See the curves  {installed('retrain')} tensorboard --logdir tf_files/training_summaries",
+        f"Compare runs    {installed('retrain')} runs",
     ]
 
 
@@ -247,9 +248,10 @@ def test_after_make_the_next_command_is_a_target(tty):
     ]
     shown, file = tty(by_make=True)
     run(shown)
-    assert file.lines()[-3:-1] == [
+    assert file.lines()[-4:-1] == [
         "Label a photo   make label IMAGE=PHOTO.jpg",
         "See the curves  make tensorboard",
+        f"Compare runs    {installed('retrain')} runs",
     ]
 
 
@@ -267,7 +269,7 @@ def test_commands_can_be_pasted_into_the_shell(tty, columns):
     with shown.closing(closing):
         pass
     text = "\n".join(file.lines(500)[:-1])
-    typed, curves = text.split("Label a photo")[1].split("See the curves")
+    typed, curves = text.split("Compare runs")[0].split("Label a photo")[1].split("See the curves")
     assert shlex.split(typed.replace("\\\n", "")) == [*shlex.split(installed("label_image")), *label[1:]]
     assert shlex.split(curves.replace("\\\n", ""))[-2:] == ["--logdir", str(closing.summaries_dir)]
 

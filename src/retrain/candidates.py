@@ -3,7 +3,7 @@
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,7 +52,8 @@ class Candidate:
     """A trained head with everything needed to export it, and all evaluations of its training.
 
     `read` gives bottlenecks of the backbone that the head sits on. `steps` are those of the head's training that were
-    taken, `step` the one whose weights it has. `result` is that of a sweep's trial, None for a single training.
+    taken, `step` the one whose weights it has. `curves` are the event files of the training, by their runs. `result` is
+    that of a sweep's trial, None for a single training.
     """
 
     config: RetrainConfig
@@ -64,6 +65,7 @@ class Candidate:
     steps: int
     step: int
     summaries_dir: Path
+    curves: Mapping[str, Path]
     result: TrialResult | None = None
 
     def labelled(self, rows: np.ndarray) -> LabelledBottlenecks:
@@ -105,7 +107,16 @@ def train_candidate(
         trained = _train(config, prepared, artefacts, own, display)
         taken = trained.history[-1].step + 1
         candidate = Candidate(
-            config, prepared, artefacts, trained.head, prepared.read, trained.history, taken, trained.step, folder
+            config,
+            prepared,
+            artefacts,
+            trained.head,
+            prepared.read,
+            trained.history,
+            steps=taken,
+            step=trained.step,
+            summaries_dir=folder,
+            curves=summaries.paths,
         )
         if config.fine_tune_from is not None:
             candidate = _fine_tuned(candidate, trained, fine_tuning_plan(config, own, strategy), display, opened)

@@ -16,7 +16,8 @@ Words = Sequence[str]  # of a command, each quoted for the shell
 class Closing:
     """The end of a run: `result` is its accuracy in a sentence, `details` are lines that follow it.
 
-    `written` are its files but for its report, the `page`. `graph` and `summaries_dir` are what the commands are about.
+    `written` are its files but for its report, the `page`. `graph` and `summaries_dir` are what the commands are
+    about, and `runs` is the sub-command of `retrain` that lists this run.
     """
 
     result: str
@@ -25,6 +26,7 @@ class Closing:
     page: Path
     graph: Path
     summaries_dir: Path
+    runs: Words = ("runs",)
 
     def lines(self, *, by_make: bool) -> list[str]:
         """Return the closing lines, which scripts parse; `by_make` if people typed a target of the Makefile."""
@@ -47,6 +49,7 @@ class Closing:
             "Wrote": [[str(path)] for path in (*self.written, self.page)],
             "Label a photo": [label],
             "See the curves": [curves],
+            "Compare runs": [[*map(shell_quoted, [installed("retrain"), *self.runs])]],
         }
 
     def _commands(self, label: Words, curves: Words, *, by_make: bool) -> tuple[Words, Words]:

@@ -10,6 +10,7 @@ from typing import Any
 from retrain.backbones import catalogue, devices
 from retrain.data.split import DEFAULT_SPLIT, SplitRule
 from retrain.errors import UsageError
+from retrain.evaluation import runs
 from retrain.formats.table import EXPORTS
 from retrain.preprocessing import LARGEST_SIDE, Scaling, scaling_problem
 from retrain.training import recipe
@@ -84,6 +85,13 @@ class RetrainConfig:
         "FOLDER",
     )
     final_tensor_name: str = _setting("final_result", "name of the graph's output node", "NODE", _NODE_NAME)
+    run_name: str | None = _setting(
+        None,
+        "name under which the run is kept in runs/ beside the graph, for `retrain runs` and `retrain compare` "
+        "(default: the time)",
+        "NAME",
+        Rule(runs.is_name, runs.NAMES),
+    )
     saved_model_dir: Path | None = _setting(None, "also write a SavedModel, which takes pixels 0 to 1", "FOLDER")
     export: tuple[str, ...] = _setting(
         (),

@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 import shlex
+import unicodedata
 from collections.abc import Iterable
 
 _ADDRESS = re.compile(r"\s*<[^<>]*\bat 0x[0-9a-fA-F]+[^<>]*>|\s+at 0x[0-9a-fA-F]+")  # of Python's objects
@@ -80,3 +81,13 @@ def shell_quoted(text: str) -> str:
 def printable(text: str) -> str:
     """Return a text with control characters and undecodable bytes escaped, for names from any disk."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+def csv_cell(text: str) -> str:
+    """Return a text for a cell of CSV: control characters escaped, and no formula of a spreadsheet.
+
+    An apostrophe in front makes text of a formula: https://owasp.org/www-community/attacks/CSV_Injection
+    """
+    # The spaces of any script are harmless: macOS writes narrow ones into the names of screenshots.
+    shown = "".join(c if unicodedata.category(c) == "Zs" else printable(c) for c in text)
+    return f"'{shown}" if shown.startswith(tuple("=+-@\uff1d\uff0b\uff0d\uff20")) else shown

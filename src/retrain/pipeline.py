@@ -1,9 +1,10 @@
 """`retrain(config) -> Report`: the stages in order, nothing else."""
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,9 +34,10 @@ from retrain.data.dataset import Dataset, scan
 from retrain.data.split import Split
 from retrain.data.variants import Distorter, Variant
 from retrain.errors import ExportError, TrainingError, UsageError
-from retrain.evaluation import comparison, tensorboard
+from retrain.evaluation import comparison, keeping, runs, tensorboard
 from retrain.evaluation import report as reports
 from retrain.evaluation.comparison import Comparison, ExportReport, export_and_compare
+from retrain.evaluation.keeping import RunOrigin
 from retrain.evaluation.report import Report, RunSettings, TestScores
 from retrain.evaluation.tensorboard import TRAIN, Summaries, write_hparams
 from retrain.export import WrittenGraph
@@ -51,12 +53,23 @@ from retrain.training import sampling, trainable_layers
 
 __all__ = ["RetrainConfig", "retrain"]
 
-_ELSEWHERE = ("architecture", "learning_rate", "random_seed", "export", "max_accuracy_drop")  # in the report
+_ELSEWHERE = (
+    "architecture",
+    "learning_rate",
+    "random_seed",
+    "export",
+    "max_accuracy_drop",
+    "run_name",
+)  # in the report
 _SAMPLE_IMAGES = 200  # training images that show 8-bit arithmetic the range of activations
 
 
 def retrain(
-    config: RetrainConfig, terminal: Terminal | None = None, *, choices: Mapping[str, Sequence[Any]] | None = None
+    config: RetrainConfig,
+    terminal: Terminal | None = None,
+    *,
+    choices: Mapping[str, Sequence[Any]] | None = None,
+    command: Sequence[str] = (),
 ) -> Report:
     """Train on a folder of photos, export a graph, read it back, and return the report of its accuracy.
 
@@ -65,11 +78,12 @@ def retrain(
         terminal: Where to print; nowhere by default.
         choices: Values to try of some settings (those of `sweep.SWEEPABLE`): every combination is trained, and the one
             that is best on the validation images is exported and measured on the test images.
+        command: The words that started the run, for its record.
 
     Raises:
         RetrainError: The user can fix it and run again; nothing that was finished is lost.
     """
-    terminal = terminal or Terminal(quiet=True)
+    terminal, started = terminal or Terminal(quiet=True), time.time()
     files.bound_reading(config.max_file_size)
     if config.tfhub_module and choices and "architecture" in choices:
         raise UsageError("--tfhub_module takes the place of --architecture, which has several values. Leave one out.")
@@ -92,7 +106,7 @@ def retrain(
             nowhere = Path(opened.enter_context(TemporaryDirectory()))
             configs = [_without_results(each, nowhere) for each in configs]
         chosen = _best_candidate(trials, configs, dataset, strategy, terminal, opened)
-        report = _finish(chosen, terminal)
+        report = _finish(chosen, _Start(started, command), terminal)
         # Kept until everything is written: a run that failed meanwhile fine-tunes nothing again.
         if config.fine_tune_from:
             for trial, each in zip(trials, configs, strict=True):
@@ -201,7 +215,15 @@ def _without_results(config: RetrainConfig, folder: Path) -> RetrainConfig:
     )
 
 
-def _finish(chosen: Candidate, terminal: Terminal) -> Report:
+@dataclass(frozen=True)
+class _Start:
+    """When a run started, in seconds since 1970, and by which words."""
+
+    time: float
+    command: Sequence[str]
+
+
+def _finish(chosen: Candidate, start: _Start, terminal: Terminal) -> Report:
     """Write everything, measure the written graph on the test images, and report."""
     config, prepared = chosen.config, chosen.prepared
     test = chosen.labelled(_sample(chosen, Split.TESTING, config.test_batch_size))
@@ -226,7 +248,9 @@ def _finish(chosen: Candidate, terminal: Terminal) -> Report:
         history=chosen.history,
         exports=exported.results if exported else [],
     )
-    reports.write_report(report, config.output_graph, prepared.dataset.image_dir)
+    figures = reports.write_report(report, config.output_graph, prepared.dataset.image_dir)
+    folder, origin = runs.folder_of(config.output_graph), _origin(chosen, start, written)
+    keeping.keep_run(folder, config.run_name, (report, figures), scores, curves=chosen.curves, origin=origin)
     with terminal.closing(_closing(chosen, report)):
         _say_what_does_not_belong(chosen, report, written, terminal)
         if exported:
@@ -234,6 +258,13 @@ def _finish(chosen: Candidate, terminal: Terminal) -> Report:
             if exported.problems:
                 raise ExportError(f"{'; '.join(exported.problems)}. All other results are written, and files are kept.")
     return report
+
+
+def _origin(chosen: Candidate, start: _Start, written: WrittenGraph) -> RunOrigin:
+    values = {field: getattr(chosen.config, field.name) for field in fields(chosen.config) if field.name != "image_dir"}
+    changed = {field.name: value for field, value in values.items() if value != field.default}
+    tensorflow = written.metadata.tensorflow_version
+    return RunOrigin(start.time, start.command, chosen.prepared.dataset.image_dir, changed, tensorflow)
 
 
 def _sample(chosen: Candidate, split: Split, size: int) -> np.ndarray:
@@ -309,6 +340,7 @@ def _check_outputs(config: RetrainConfig) -> None:
     inputs = {"--image_dir": config.image_dir, "--weights": config.weights, "--tfhub_module": config.tfhub_module}
     inputs |= {"--architecture": config.architecture}
     outputs.check(_outputs(config), {flag: Path(path) for flag, path in inputs.items() if path and Path(path).exists()})
+    runs.check(runs.folder_of(config.output_graph), config.run_name, config.image_dir)
     formats.check_owners(config.output_graph, "--output_graph")
     formats.check_targets(config.output_graph, config.export)
 
@@ -326,6 +358,7 @@ def _outputs(config: RetrainConfig) -> list[Output]:
         *_checkpoint_outputs(own.checkpoint),
         Output(config.summaries_dir, "--summaries_dir"),
         Output(config.bottleneck_dir, "--bottleneck_dir"),
+        Output(runs.folder_of(graph), "--output_graph"),
         *formats.export_outputs(graph, [name for name in config.export if name != "tflite"]),
     ]
     if config.fine_tune_from:
@@ -368,7 +401,14 @@ def _closing(chosen: Candidate, report: Report) -> Closing:
         page,
         config.output_graph,
         config.summaries_dir,
+        _words_of_runs(config),
     )
+
+
+def _words_of_runs(config: RetrainConfig) -> list[str]:
+    """Return the sub-command that lists this run and those before it."""
+    default = next(each.default for each in fields(config) if each.name == "output_graph")
+    return ["runs"] if config.output_graph == default else ["runs", "--output_graph", str(config.output_graph)]
 
 
 def _say_what_does_not_belong(chosen: Candidate, report: Report, written: WrittenGraph, terminal: Terminal) -> None:

@@ -43,6 +43,12 @@ def test_names_are_read_in_any_case():
         ("mobilnet_0.25_128", "mobilenet_0.25_128"),
         ("keras:mobilenet_v2", "keras:MobileNetV2"),
         ("inception", "inception_v3"),
+        ("mobilenet_v2", r"Did you mean: keras:MobileNetV2\?"),
+        ("resnet-50", r"Did you mean: keras:ResNet50, keras:ResNet50V2\?"),
+        ("EfficientNet_B0", r"Did you mean: keras:EfficientNetB0\?"),
+        ("mobilenetv3", "keras:MobileNetV3"),
+        ("mobilenet_v1_0.25_128", "mobilenet_0.25_128"),
+        ("zzz", "mobilenet_bundled"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(typed, offered):

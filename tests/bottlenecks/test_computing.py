@@ -197,7 +197,7 @@ def test_what_one_decoder_cannot_read_another_one_tries_once(folder, store, monk
     (folder / "a" / "bad.jpg").write_bytes(b"nothing")
     fill(folder, store)
     assert fill(folder, store)[2].read == 0
-    monkeypatch.setattr(computing.decoding, "DECODER", "a newer one")
+    monkeypatch.setattr(computing.decoding, "decoder", lambda: "a newer one")
     assert [fill(folder, store)[2].read for _ in range(2)] == [1, 0]
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from retrain.cli.console import csv_cell
+from retrain.errors import csv_cell
 
 NOISE = "F0000 00:00 the tensor has no shape"
 INTERRUPTED = "interrupted. Finished work is kept; run the same command again to resume."

@@ -146,12 +146,44 @@ def test_classes_below_the_least_score_are_left_out(graph, tmp_path):
         (["--input_height", "0", "a.png"], "--input_height is 0; it must be at least 1"),
         (["--min_score", "nan", "a.png"], "--min_score is nan; it must be 0 to 1."),
         ([], "no image given."),
+        (["one", "red.png"], "'one red.png' has a space in its name. Quote it: 'one red.png'"),
+        (["a.png", "my", "one", "red.png"], "'one red.png' has a space in its name. Quote it: 'one red.png'"),
+        (["--model", "x", "a.png"], "Did you mean --graph? `label_image --help` lists all."),
+        (["--threshold", "1", "a.png"], "Did you mean --min_score?"),
+        (["--top_k", "many", "a.png"], "--top_k: invalid int value: 'many'. `label_image --help` lists all arguments."),
     ],
 )
 def test_nonsense_is_answered_in_one_line(graph, photos, tmp_path, words, said):
+    photo(tmp_path / "one red.png", (255, 0, 0))
     done = command("label_image", "--graph", graph, *words, cwd=tmp_path, code=2)
     assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--input_layer=299"], "its --input_layer is 'Placeholder', and '299' was given: leave that out. The size of"),
+        (["--output_layer=scores"], "its --output_layer is 'final_result', and 'scores' was given: leave that out."),
+        (["--input_height=299", "--input_width=299"], "takes images of 16 x 16 px, and --input_height=299 --input_wid"),
+        (["--input_width=8"], "takes images of 16 x 16 px, and --input_width=8 was given. Leave that out."),
+    ],
+)
+def test_flags_that_do_not_fit_the_graph_are_answered_with_what_it_takes(graph, tmp_path, words, said):
+    photo(tmp_path / "red.png", (255, 0, 0))
+    done = command("label_image", "--graph", graph, *words, "red.png", cwd=tmp_path, code=1)
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_images_may_stand_on_both_sides_of_a_flag(graph, tmp_path):
+    for name in ("a.png", "b.png"):
+        photo(tmp_path / name, (255, 0, 0))
+    done = command("label_image", "--graph", graph, "a.png", "--top_k=1", "b.png", cwd=tmp_path)
+    assert [line for line in done.stdout.splitlines() if line.endswith(".png")] == ["a.png", "b.png"]
 
 
 @pytest.mark.slow

@@ -2,11 +2,13 @@
 
 import shutil
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, colour_folder, command, photo
 
-from retrain.cli.flags import hidden_units, label_image_parser, retrain_parser
+from retrain.cli import retrain, spelling
+from retrain.cli.flags import evaluate_parser, hidden_units, label_image_parser, retrain_parser
 from retrain.config import ORIGINAL_PATHS, RetrainConfig
 from retrain.errors import UsageError
 from retrain.sweep import SWEEPABLE
@@ -25,7 +27,8 @@ def test_the_flags_are_the_fields_of_the_config_with_their_defaults():
     assert hidden_units(flags.pop("hidden_units")) == (RetrainConfig.hidden_units,)
     flags["hidden_units"] = RetrainConfig.hidden_units
     own = {field.name: field.default for field in fields(RetrainConfig)}
-    assert flags.keys() - own.keys() == {"help", "verbose", "version", "logging_verbosity", "list_layers"}
+    others = {"help", "verbose", "version", "logging_verbosity", "list_layers", "folder"}
+    assert flags.keys() - own.keys() == others
     assert {name: default for name, default in own.items() if name != "image_dir"}.items() <= flags.items()
 
 
@@ -54,7 +57,26 @@ def test_help_fits_the_terminal(tmp_path, columns):
     ("arguments", "code", "words"),
     [
         ([], 2, "--image_dir is missing"),
-        (["--image_dir", "photos", "--learing_rate", "1"], 2, "Did you mean --learning_rate"),
+        (["photos", "--learing_rate", "1"], 2, "Did you mean --learning_rate"),
+        (["photos", "--learning-rate", "1"], 2, "Did you mean --learning_rate"),
+        (
+            ["photos", "--steps=10"],
+            2,
+            "--steps=10. Did you mean --how_many_training_steps? `retrain --help` lists all.",
+        ),
+        (["photos", "--model", "x"], 2, "Did you mean --architecture?"),
+        (["photos", "--learning_rate", "fast"], 2, "--learning_rate: invalid float value: 'fast'. `retrain --help` l"),
+        (["photos", "--output", "x"], 2, "--output could match --output_graph, --output_labels. `retrain --help`"),
+        (["photos", "--architecture", "mobilenet_v2"], 1, "Did you mean: keras:MobileNetV2?"),
+        (["with", "space"], 2, "the folder 'with space' has a space in its name. Quote it: 'with space'"),
+        (["--image_dir", "with", "space"], 2, "Quote it: --image_dir 'with space'"),
+        (["photos", "empty"], 2, "one folder of photos is read, and 'photos' and 'empty' were given. Put the class f"),
+        (["photos", "--random_seed", "1", "10"], 2, "one folder of photos is read, and 'photos' and '10' were given."),
+        (["--hidden_units", "8", "photos"], 2, "give whole numbers. Put the folder before the flags."),
+        (["--flip_left_right", "photos"], 2, "is neither True nor False. Put the folder before the flags."),
+        (["run"], 2, "'run' is neither a folder nor a sub-command. Did you mean runs?"),
+        (["photo"], 1, "no such image folder: photo. Did you mean photos?"),
+        (["outer"], 1, "Its folder outer/my has 3, 'cyan', 'magenta', 'yellow': if these are the classes, give that"),
         (
             ["--image_dir", "photos", "--testing_percentage", "60", "--validation_percentage", "60"],
             2,
@@ -84,7 +106,8 @@ def test_help_fits_the_terminal(tmp_path, columns):
         (["--image_dir", "nowhere"], 1, "no such image folder: nowhere"),
         (["--image_dir", "empty"], 1, "no class folder with images"),
         (["--image_dir", "one"], 1, "only one class folder"),
-        (["--image_dir", "photos/cyan/0.png"], 1, "no such image folder"),
+        (["photos/cyan/0.png"], 1, "is one image. Give the folder above its class folder; label_image photos/cyan/0."),
+        (["photos/cyan"], 1, "It looks like one of the classes in photos: give that folder."),
         (["--image_dir", "photos", "--architecture", "mobilnet_0.25_128"], 1, "mobilenet_0.25_128"),
         (["--image_dir", "photos", "--architecture", "gone.pb"], 1, "no such file: gone.pb"),
         (["--image_dir", "photos", "--output_graph", "photos"], 1, "cannot write photos"),
@@ -115,6 +138,8 @@ def test_help_fits_the_terminal(tmp_path, columns):
 )
 def test_a_mistake_is_answered_in_one_line(tmp_path, arguments, code, words):
     colour_folder(tmp_path / "photos", per_class=1)
+    colour_folder(tmp_path / "outer" / "my", per_class=1)
+    colour_folder(tmp_path / "with space", per_class=1)
     (tmp_path / "empty").mkdir()
     (tmp_path / "a.npz").touch()
     photo(tmp_path / "one" / "only" / "1.png", (1, 2, 3))
@@ -122,9 +147,35 @@ def test_a_mistake_is_answered_in_one_line(tmp_path, arguments, code, words):
     assert not (tmp_path / "tf_files" / "bottlenecks").exists()
 
 
-@pytest.mark.parametrize("arguments", [["--learning_rate", "fast"], ["--train_batch_size", "1.5"]])
-def test_a_value_of_the_wrong_kind_is_bad_usage(tmp_path, arguments):
-    assert "invalid" in command("retrain", "--image_dir", "x", *arguments, cwd=tmp_path, code=2).stderr
+@pytest.mark.parametrize(
+    "words", [["photos"], ["--image_dir=photos"], ["--random_seed=3", "photos"], ["photos", "--image_dir", "photos"]]
+)
+def test_the_folder_may_be_named_without_its_flag(words):
+    assert retrain.parse(words).config.image_dir == Path("photos")
+
+
+def test_other_tools_names_lead_to_flags_that_exist():
+    flags = {"--run_name"}
+    for parser in (retrain_parser(), label_image_parser(), evaluate_parser()):
+        flags |= parser._option_string_actions.keys()
+    for name, ours in spelling._CALLED_ELSEWHERE.items():
+        assert spelling.meant(f"--{name}", flags) == f"--{ours.split()[0]}"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("--epochs", "--how_many_epochs"),
+        ("--lr", "--learning_rate"),
+        ("--batch-size", "--train_batch_size"),
+        ("--data_dir", "--image_dir"),
+        ("--seed", "--random_seed"),
+        ("--input", "--image_dir"),
+    ],
+)
+def test_common_spellings_are_answered_with_ours(typed, meant):
+    with pytest.raises(UsageError, match=f"unknown argument {typed}.* Did you mean {meant}[?]"):
+        retrain.parse(["photos", typed, "3"])
 
 
 @pytest.mark.slow

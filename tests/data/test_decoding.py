@@ -1,9 +1,13 @@
 import contextlib
+import functools
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
+import pillow_heif
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,11 +17,19 @@ from retrain.data.decoding import decode
 from retrain.data.image_files import has_image_magic, is_image
 from retrain.errors import ImageError
 
+pillow_heif.register_heif_opener()  # makes Pillow write HEIC
+KINDS = ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "HEIF", "AVIF"]
+
 
 def encoded(image, kind, **options):
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+@functools.cache
+def sample(kind):
+    return encoded(quadrants(), kind)
 
 
 def quadrants(size=(64, 48)):
@@ -38,7 +50,7 @@ def assert_quadrants(pixels, tolerance=40):
     assert np.abs(np.array(corners, int) - expected).max() <= tolerance
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_format_gives_upright_rgb_of_the_size_asked_for(kind):
     pixels = decode(encoded(quadrants(), kind), height=20, width=30)
     assert pixels.shape == (20, 30, 3)
@@ -144,11 +156,67 @@ def test_what_is_no_image_is_said_to_be_none(data):
 
 
 def test_a_photo_of_a_format_that_is_not_read_is_called_by_its_name():
-    with pytest.raises(ImageError, match="HEIC is not read; save it as JPEG"):
+    with pytest.raises(ImageError, match="CR3 is not read; save it as JPEG"):
+        decode(b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", height=8, width=8)
+
+
+def test_where_the_decoder_of_heic_is_missing_the_photo_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it were not installed
+    with pytest.raises(ImageError, match="pip install pillow-heif, or save it as JPEG"):
         decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", height=8, width=8)
 
 
-MAGICS = [b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"BM", b"II*\0", b"MM\0*", b"RIFF\0\0\0\0WEBP"]
+def test_photos_of_other_formats_do_not_import_the_decoder_of_heic():
+    code = f"""
+import sys
+from retrain.data.decoding import decode
+decode({encoded(quadrants(), "JPEG")!r}, height=8, width=8)
+print({{"pillow_heif", "PIL.AvifImagePlugin"}} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_decoding_a_heic_leaves_the_formats_of_pillow_as_they_are():
+    code = f"""
+import io
+from PIL import Image
+from retrain.data.decoding import decode
+heic = {encoded(quadrants(), "HEIF")!r}
+print(decode(heic, height=8, width=8).shape)
+try:
+    Image.open(io.BytesIO(heic))
+except Image.UnidentifiedImageError:
+    print("as before")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["(8, 8, 3)", "as before"]
+
+
+def test_threads_may_meet_their_first_heic_at_once():
+    code = f"""
+from concurrent.futures import ThreadPoolExecutor
+from retrain.data.decoding import decode
+heic = {encoded(quadrants(), "HEIF")!r}
+with ThreadPoolExecutor(8) as pool:
+    print(len({{decode.tobytes() for decode in pool.map(lambda _: decode(heic, height=8, width=8), range(64))}}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"
+
+
+HEIC_HEAD, AVIF_HEAD = (b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mif1" + brand for brand in (b"heic", b"avif"))
+MAGICS = [
+    HEIC_HEAD,
+    AVIF_HEAD,
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF89a",
+    b"BM",
+    b"II*\0",
+    b"MM\0*",
+    b"RIFF\0\0\0\0WEBP",
+]
 
 
 @settings(max_examples=300, deadline=None)
@@ -159,10 +227,19 @@ def test_rubbish_behind_the_first_bytes_is_an_image_error(magic, rest):
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.sampled_from(["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF"]), st.integers(0, 5000), st.integers(1, 255))
+@given(st.sampled_from(KINDS), st.integers(0, 5000), st.integers(1, 255))
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 def test_a_damaged_byte_gives_pixels_or_an_image_error(kind, position, change):
-    data = bytearray(encoded(quadrants(), kind))
+    data = bytearray(sample(kind))
     data[position % len(data)] ^= change
     with contextlib.suppress(ImageError):
         assert decode(bytes(data), height=8, width=8).shape == (8, 8, 3)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(KINDS), st.floats(0, 1))
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
+def test_a_file_that_is_cut_short_gives_pixels_or_an_image_error(kind, share):
+    data = sample(kind)
+    with contextlib.suppress(ImageError):
+        assert decode(data[: int(share * len(data))], height=8, width=8).shape == (8, 8, 3)

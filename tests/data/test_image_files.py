@@ -36,13 +36,33 @@ def test_in_a_folder_the_content_decides_about_other_names_and_other_photos_are_
         photo(tmp_path / "x.png", (1, 2, 3))
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / "x.png").rename(tmp_path / name)
-    for name in ("5.heic", "6", "7.NEF"):
-        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic" if name == "6" else b"")
+    for name in ("5.heic", "6", "7.NEF", "8"):
+        (tmp_path / name).write_bytes({"6": b"\0\0\0\x18ftypheic", "8": b"\0\0\0\x18ftypcrx "}.get(name, b""))
     for name in ("notes.txt", "film.mp4"):
         (tmp_path / name).write_bytes(b"\0\0\0\x18ftypisom")
     os.mkfifo(tmp_path / "pipe")
     found = [path.name for path in image_files.expand_paths([str(tmp_path)])]
-    assert found == ["1.jpg", "2.jfif", "3.jpe", "5.heic", "6", "7.NEF", "4"]
+    assert found == ["1.jpg", "2.jfif", "3.jpe", "5.heic", "6", "7.NEF", "8", "4"]
+
+
+@pytest.mark.parametrize(
+    ("beginning", "kind"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),  # an iPhone's
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", "HEIC"),
+        (b"\0\0\0\x18ftypmsf1\0\0\0\0msf1hevc", "HEIC"),
+        (b"\0\0\0\x20ftypavif\0\0\0\0avifmif1miafMA1A", "AVIF"),
+        (b"\0\0\0\x20ftypmif1\0\0\0\0mif1miafMA1Aavif", "AVIF"),
+        (b"\0\0\0\x14ftypmif1\0\0\0\0mif1avif", "HEIC"),  # the list of brands ends before
+        (b"\0\0\0\x18ftypisom\0\0\0\0mp41avc1", None),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", None),
+        (b"\0\0\0\x18heicheic", None),
+        (b"", None),
+    ],
+)
+def test_heic_and_avif_are_told_apart_by_their_brands(beginning, kind):
+    assert image_files.brand_format(beginning) == kind
+    assert image_files.has_image_magic(beginning[: image_files.MAGIC_BYTES]) is (kind is not None)
 
 
 @pytest.mark.parametrize("word", ["https://example.org/a.jpg", "HTTP://x/y.png", "s3://bucket/a.jpg", "file:///a.jpg"])

@@ -20,7 +20,7 @@ SPELLINGS = [
     ("Training Images", "Validation Images", "Test Images"),
     ("seg_train", "seg_val", "seg_test"),
 ]
-HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+RAW = b"\0\0\0\x18ftypcrx \0\0\0\1crx isom"
 
 
 def touch(folder, *names, data=b""):
@@ -51,15 +51,15 @@ def test_other_words_are_no_split(name):
     assert split_of(name) is None
 
 
-@pytest.mark.parametrize("stray", ["__MACOSX", ".cache", "empty", "notes", "heic", "test_unlabelled"])
+@pytest.mark.parametrize("stray", ["__MACOSX", ".cache", "empty", "notes", "raw", "test_unlabelled"])
 def test_a_stray_folder_beside_a_split_changes_nothing_and_is_said(tmp_path, stray):
     split_folder(tmp_path, "train", "valid", "test")
     (tmp_path / stray / "train" / "x").mkdir(parents=True)
     touch(tmp_path / stray, "train/x/._1.jpg")
     if stray == "notes":
         touch(tmp_path, "notes/readme.txt")
-    if stray == "heic":
-        touch(tmp_path, "heic/1.HEIC", data=HEIC)
+    if stray == "raw":
+        touch(tmp_path, "raw/1.CR3", data=RAW)
     if stray == "test_unlabelled":
         touch(tmp_path, "test_unlabelled/1.jpg")
     found = scan(tmp_path)
@@ -106,13 +106,13 @@ def test_half_a_split_is_refused_with_what_to_do(tmp_path, folders):
 
 def test_class_folders_without_an_image_are_said(tmp_path):
     split_folder(tmp_path, ".")
-    touch(tmp_path, "white/IMG_1.HEIC", "white/IMG_2.HEIC", data=HEIC)
+    touch(tmp_path, "white/IMG_1.CR3", "white/IMG_2.CR3", data=RAW)
     touch(tmp_path, "raw/1.CR2", data=b"\0" * 20)
     (tmp_path / "yellow").mkdir()
     (note,) = [note for note in scan(tmp_path).notes if "white" in note]
     assert note == (
         "No image that can be read, so not a class: 'raw' (1 file such as '1.CR2'), "
-        "'white' (2 files such as 'IMG_1.HEIC'), 'yellow' (empty)."
+        "'white' (2 files such as 'IMG_1.CR3'), 'yellow' (empty)."
     )
     (tmp_path / "y" / "0.jpg").rename(tmp_path / "y" / "0.txt")
     (tmp_path / "y" / "1.jpg").rename(tmp_path / "y" / "1.txt")
@@ -122,19 +122,29 @@ def test_class_folders_without_an_image_are_said(tmp_path):
 
 def test_class_folders_without_an_image_in_a_split_are_said(tmp_path):
     split_folder(tmp_path, "train", "test")
-    touch(tmp_path, "train/white/1.heic", "test/white/2.heic", data=HEIC)
+    touch(tmp_path, "train/white/1.cr3", "test/white/2.cr3", data=RAW)
     notes = " ".join(scan(tmp_path).notes)
-    assert "'train/white' (1 file such as '1.heic')" in notes
-    assert "'test/white' (1 file such as '2.heic')" in notes
+    assert "'train/white' (1 file such as '1.cr3')" in notes
+    assert "'test/white' (1 file such as '2.cr3')" in notes
 
 
 def test_images_in_no_class_folder_are_said(tmp_path):
     touch(split_folder(tmp_path, "."), "loose.jpg", "readme.txt")
-    assert "Images in no class folder, so not used: 'loose.jpg'." in scan(tmp_path).notes
+    note = "1 image in no class folder, so not used: 'loose.jpg'. Move each into the folder of its class."
+    assert note in scan(tmp_path).notes
+
+
+def test_images_beside_the_folders_of_a_split_or_of_any_name_are_said(tmp_path):
+    split_folder(tmp_path, "train", "test")
+    touch(tmp_path, *(f"{number}.jpg" for number in range(28)), "train/loose.jpg")
+    photo(tmp_path / "x.png", (1, 2, 3)).rename(tmp_path / "without_ending")
+    (note,) = [note for note in scan(tmp_path).notes if "no class folder" in note]
+    assert note.startswith("30 images in no class folder, so not used: '0.jpg', '1.jpg'")
+    assert "and 25 more" in note
 
 
 def test_what_is_left_out_is_said_after_photos_turned_out_unreadable(tmp_path):
-    touch(split_folder(tmp_path, "."), "white/1.heic", data=HEIC)
+    touch(split_folder(tmp_path, "."), "white/1.cr3", data=RAW)
     found = scan(tmp_path)
     assert found.layout_notes[0] in without(found, ["x/0.jpg"]).notes
 

@@ -8,6 +8,7 @@ import warnings
 import zlib
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image, ImageOps
 
@@ -15,6 +16,7 @@ from retrain.data.decoding import decode
 from retrain.data.decoding_in_graph import decode as decode_in_graph
 from retrain.errors import ImageError
 
+pillow_heif.register_heif_opener()  # makes Pillow write HEIC, and read it for the right answers
 SIZE = (20, 12)
 COLOURS = ("red", "lime", "blue", "yellow")
 
@@ -63,7 +65,7 @@ def turned(kind, orientation, **options):
     exif[0x010F] = "a maker of cameras"
     exif[0x0112] = orientation
     picture = quarters() if undo is None else quarters().transpose(undo)
-    return saved(picture, kind, exif=exif, **options)
+    return saved(picture, kind, exif=exif.tobytes() if kind == "HEIF" else exif, **options)
 
 
 def chunk(kind, body):
@@ -122,6 +124,7 @@ GREY_ROWS = {2: [bytes([0b00011011])] * 3, 4: [bytes([0x05, 0xAF])] * 3, 8: [byt
 DEEP_ROW = struct.pack(">4H", 0, 0x5555, 0xAAAA, 0xFFFF)
 RGB16 = struct.pack(">9H", 0xFFFF, 0, 0, 0, 0xFFFF, 0, 0, 0, 0xFFFF)
 LOSSLESS = {"lossless": True}
+EXACT = {"HEIF": {"quality": -1, "chroma": 444}, "AVIF": {"quality": 100, "subsampling": "4:4:4"}}
 RED_ON = (0xFF0000, 0xFF00, 0xFF)
 
 READ = {
@@ -174,6 +177,16 @@ REFUSED_IN_GRAPH = {  # what it is called there
     **{f"TIFF, orientation {i}": (turned("TIFF", i), "TIFF") for i in range(1, 9)},
     **{f"TIFF packed, orientation {i}": (turned("TIFF", i, compression="tiff_lzw"), "TIFF") for i in range(1, 9)},
     "TIFF of two pages": (animated("TIFF"), "TIFF"),
+    **{
+        f"{name} {mode}": (saved(in_mode(mode), kind, **EXACT[kind]), "HEIC or AVIF")
+        for name, kind in (("HEIC", "HEIF"), ("AVIF", "AVIF"))
+        for mode in ("L", "LA", "RGB", "RGBA")
+    },
+    "HEIC I;16": (saved(in_mode("I;16"), "HEIF"), "HEIC or AVIF"),
+    "HEIC of three pictures": (animated("HEIF", **EXACT["HEIF"]), "HEIC or AVIF"),
+    "AVIF animated": (animated("AVIF", **EXACT["AVIF"]), "HEIC or AVIF"),
+    **{f"HEIC, orientation {i}": (turned("HEIF", i, **EXACT["HEIF"]), "HEIC or AVIF") for i in range(1, 9)},
+    **{f"AVIF, orientation {i}": (turned("AVIF", i, **EXACT["AVIF"]), "HEIC or AVIF") for i in range(1, 9)},
 }
 # Where Pillow's conversion is not the right answer: deep pictures, which it clips, and keys that it does not scale.
 BY_HAND = {
@@ -257,7 +270,7 @@ def test_the_graph_refuses_what_is_cut_short(data):
 
 
 def huge(name):
-    """A few hundred bytes that announce 32,000 x 32,000 pixels (16,000 in a WebP)."""
+    """A few hundred bytes that announce 32,000 x 32,000 pixels (16,000 in a WebP, HEIC or AVIF)."""
     if name == "JPEG":
         data = bytearray(saved(Image.new("RGB", (16, 16)), "JPEG", progressive=True))
         at = data.index(b"\xff\xc2")
@@ -281,6 +294,12 @@ def huge(name):
     elif name == "WEBP":
         data = bytearray(turned("WEBP", 1, **LOSSLESS))
         data[24:30] = struct.pack("<I", 15999)[:3] * 2
+    elif name in ("HEIC", "HEIC in a long box", "AVIF"):
+        data = saved(quarters(), "AVIF" if name == "AVIF" else "HEIF")
+        at = data.index(b"ispe")
+        size = struct.pack(">II", 16000, 16000)
+        long = struct.pack(">I4sQI", 1, b"ispe", 28, 0)  # grows; that nothing behind finds its place again is no matter
+        data = data[: at - 4] + (long if "long" in name else data[at - 4 : at + 8]) + size + data[at + 16 :]
     else:
         tags = [(256, 4, 64), (257, 4, 64), (258, 3, 8), (259, 3, 8), (262, 3, 1), (277, 3, 1)]
         tags += [(322, 4, 32000), (323, 4, 32000), (324, 4, 200), (325, 4, 9)]
@@ -289,7 +308,19 @@ def huge(name):
     return bytes(data)
 
 
-HUGE = ["JPEG", "JPEG in three scans", "PNG", "GIF", "BMP", "WEBP", "TIFF in tiles"]
+HUGE = [
+    "JPEG",
+    "JPEG in three scans",
+    "PNG",
+    "GIF",
+    "BMP",
+    "WEBP",
+    "TIFF in tiles",
+    "HEIC",
+    "HEIC in a long box",
+    "AVIF",
+]
+NOT_IN_GRAPH = HUGE[6:]
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -301,7 +332,7 @@ def test_the_pixel_limit_holds_before_a_decoder_allocates(name):
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
 
 
-@pytest.mark.parametrize("name", [name for name in HUGE if not name.startswith("TIFF")])
+@pytest.mark.parametrize("name", [name for name in HUGE if name not in NOT_IN_GRAPH])
 def test_the_pixel_limit_holds_in_the_graph(name):
     import tensorflow as tf
 

@@ -83,8 +83,19 @@ def test_a_size_that_the_network_cannot_take_is_one_clear_error(tmp_path):
         lambda tf, image: tf.nn.softmax(tf.reshape(image, [-1, 16 * 16 * 3])[:, :3], name="final_result"),
     )
     (tmp_path / "labels.txt").write_text("a\nb\nc\n")
-    model = model_loading.load(
-        path, labels=tmp_path / "labels.txt", overrides=Metadata(input=InputSpec(height=5, width=7))
+    wrong = Metadata(input=InputSpec(height=5, width=7))
+    with pytest.raises(GraphError, match="takes images of 16 x 16 px, and --input_height=5 --input_width=7 was given"):
+        model_loading.load(path, labels=tmp_path / "labels.txt", overrides=wrong)
+
+
+def test_a_size_that_a_network_for_any_cannot_take_is_one_clear_error(tmp_path):
+    path = write_graph(
+        tmp_path / "g.pb",
+        lambda tf, image: tf.nn.softmax(tf.reshape(image, [-1, 16 * 16 * 3])[:, :3], name="final_result"),
+        size=None,
     )
+    (tmp_path / "labels.txt").write_text("a\nb\nc\n")
+    spec = InputSpec(height=5, width=7, mean=0.0, std=255.0)
+    model = model_loading.load(path, labels=tmp_path / "labels.txt", overrides=Metadata(input=spec))
     with pytest.raises(GraphError, match="does not run on 7 x 5 px"):
         list(prediction.label(model, [photo(tmp_path / "x.png", (1, 2, 3))]))

@@ -1,6 +1,7 @@
 """The table of backbones: what `--architecture` may name, one row of data each."""
 
 import difflib
+import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +12,7 @@ from retrain.preprocessing import InputSpec
 OFFICIAL = "imagenet"
 RANDOM = "random"
 DEFAULT, BUNDLED = "efficientnet_lite0", "mobilenet_bundled"
+_OFFERED_AT_MOST, _SHORTEST_PART = 3, 3  # names for one that is unknown, letters that are looked for in names
 _DOWNLOADS = "https://storage.googleapis.com/download.tensorflow.org/models"
 # Architecture -> side of its images, SHA-256 of its weights.
 _LITE = {
@@ -112,12 +114,26 @@ def find(architecture: str) -> BackboneSpec:
             raise BackboneError(f"no such file: {architecture}. Give --architecture an existing file or a name.")
         kind = Kind.SAVED_MODEL if path.is_dir() else _FILE_KINDS[path.suffix]
         return BackboneSpec(path.name, kind, location=str(path))
-    near = difflib.get_close_matches(architecture.lower(), table, n=3, cutoff=0.5)
-    offered = [table[name].architecture for name in near] or [DEFAULT, "mobilenet_1.0_224", "inception_v3"]
+    offered = _similar(architecture) or [DEFAULT, "mobilenet_1.0_224", "inception_v3"]
     raise BackboneError(
         f"unknown architecture {architecture!r}. Did you mean: {', '.join(offered)}? "
         f"`retrain --help` lists all; a .pb, a .keras file or a SavedModel folder works too."
     )
+
+
+def _similar(architecture: str) -> list[str]:
+    """Return up to three names like one that is unknown, best first: other spellings, parts of names, misspellings."""
+    wanted, known = _plain(architecture), {name: _plain(name) for name in names()}
+    holding = [name for name, plain in known.items() if len(wanted) >= _SHORTEST_PART and wanted in plain]
+    if holding:
+        return sorted(holding, key=lambda name: known[name] != wanted)[:_OFFERED_AT_MOST]
+    near = difflib.get_close_matches(wanted, dict.fromkeys(known.values()), n=_OFFERED_AT_MOST)
+    return [name for plain in near for name in known if known[name] == plain][:_OFFERED_AT_MOST]
+
+
+def _plain(name: str) -> str:
+    """Return a name as all write it, without signs and case: mobilenet_v2 is keras:MobileNetV2."""
+    return re.sub(r"[\W_]", "", name.lower().removeprefix("keras:"))
 
 
 def from_hub(handle: str) -> BackboneSpec:

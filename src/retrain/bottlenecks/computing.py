@@ -172,7 +172,7 @@ def missing(
         if record is None and decoding.may_be_decoded_otherwise(path):
             unseen.append(index)
         # What another decoder could not read, this one may.
-        elif record is None or stamp != record.stamp or (record.row is None and record.decoder != decoding.DECODER):
+        elif record is None or stamp != record.stamp or (record.row is None and record.decoder != decoding.decoder()):
             todo.append(index)
         elif record.row is None:
             rejected[path] = record.reason or ""
@@ -327,7 +327,7 @@ def _read_variants(
     except _UNREADABLE as error:
         stamp = photo.stamp if _will_happen_again(error) else _NO_STAMP
         names = map(extractor.index_name, variants)
-        entries = [Entry(name, stamp, reason=_reason(error), decoder=decoding.DECODER) for name in names]
+        entries = [Entry(name, stamp, reason=_reason(error), decoder=decoding.decoder()) for name in names]
         return list(map(VariantResult, indices, entries))
     return results
 

@@ -1,7 +1,7 @@
 """`retrain completion`: prints a script that completes the flags of the commands, and their values, in a shell."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from retrain.backbones import catalogue
@@ -20,7 +20,7 @@ _VALUES = {
 }
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> int:
     """Print the script for a shell, and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="retrain completion", description="Prints a script that completes the commands in a shell."
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     # Written once at the start of a shell: the commands themselves know nothing of it, and start no slower.
     import shtab
 
-    for command in (flags.retrain_parser(), flags.label_image_parser(), flags.evaluate_parser()):
+    for command in (flags.retrain_parser(paths), flags.label_image_parser(), flags.evaluate_parser()):
         _describe_values(command)
         print(shtab.complete(command, shell=shell))
     return DONE

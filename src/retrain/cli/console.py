@@ -6,7 +6,6 @@ import os
 import select
 import signal
 import sys
-import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -45,16 +44,6 @@ def run(name: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
     sys.exit(code)
-
-
-def csv_cell(text: str) -> str:
-    """Return a text for a cell of CSV: control characters escaped, and no formula of a spreadsheet.
-
-    An apostrophe in front makes text of a formula: https://owasp.org/www-community/attacks/CSV_Injection
-    """
-    # The spaces of any script are harmless: macOS writes narrow ones into the names of screenshots.
-    shown = "".join(c if unicodedata.category(c) == "Zs" else printable(c) for c in text)
-    return f"'{shown}" if shown.startswith(tuple("=+-@\uff1d\uff0b\uff0d\uff20")) else shown
 
 
 def quieten(*, verbose: bool = False) -> None:

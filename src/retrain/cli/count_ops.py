@@ -1,6 +1,5 @@
 """`count_ops`: counts the operations of a frozen graph."""
 
-import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from retrain.cli import console, flags
 
 def main(arguments: Sequence[str]) -> int:
     """Print the number of operations, or of those with a given name or type, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="count_ops", description="Counts the operations of a frozen graph.")
+    parser = flags.Parser(prog="count_ops", description="Counts the operations of a frozen graph.")
     parser.add_argument("graph", type=Path)
     parser.add_argument("name", nargs="?", help="count only operations of this name or type, Conv2D for example")
     flags.add_file_size(parser)

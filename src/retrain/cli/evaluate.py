@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrain.cli import flags, lean_tensorflow
-from retrain.cli.console import DONE, csv_cell, quieten, run
-from retrain.errors import printable
+from retrain.cli.console import DONE, quieten, run
+from retrain.errors import csv_cell, printable
 
 if TYPE_CHECKING:
     from retrain.evaluation.folder import FolderEvaluation

@@ -6,22 +6,37 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from retrain import __version__
 from retrain.backbones import catalogue
+from retrain.cli import spelling
 from retrain.cli.help_format import HelpFormatter
 from retrain.config import RetrainConfig, check_value
 from retrain.data.split import Split
-from retrain.errors import UsageError, did_you_mean
+from retrain.errors import UsageError
 from retrain.sweep import SWEEPABLE
 
 if TYPE_CHECKING:
     from retrain.metadata import Metadata
 
+# The functions of the sub-commands of `retrain`, which get the arguments that follow, and paths as `retrain` does.
+SUBCOMMANDS = {
+    "runs": "runs:main",
+    "compare": "runs:compare",
+    "tensorboard": "tensorboard:main",
+    "completion": "completion:main",
+}
 ALL = "all"  # the value of `evaluate --split` that stands for every image
 LEVELS = ("DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 _THREE = "; three, separated by commas, for red, green and blue"
+_SUBCOMMANDS_HELP = """sub-commands, which go before folders of the same name:
+  retrain runs                 lists the runs so far
+  retrain compare RUN RUN      compares two runs on the photos that both tested
+  retrain tensorboard          shows the curves
+  retrain completion SHELL     prints what completes flags in a shell
+
+"""
 _LENGTHS = ("how_many_training_steps", "how_many_epochs")  # only one of these
 _GROUP_TEXTS = {
     "last layer": "The original's single layer, unless one of these is set.",
@@ -47,13 +62,14 @@ _OF_LABEL_IMAGE = (
 
 def retrain_parser(paths: Mapping[str, Path] | None = None) -> argparse.ArgumentParser:
     """Return the parser of `retrain`; its defaults are those of `RetrainConfig`, except for `paths`."""
-    parser = _Parser(
+    parser = Parser(
         originals=(_OF_THE_CODELAB, _OF_HUB),
         prog="retrain",
         description="Trains an image classifier on a folder of photos: one sub-folder for each class.",
-        epilog=_architectures_help(),
+        epilog=_SUBCOMMANDS_HELP + _architectures_help(),
         formatter_class=HelpFormatter,
     )
+    parser.add_argument("folder", nargs="*", help="folder of photos, one sub-folder for each class; as --image_dir")
     for field in fields(RetrainConfig):
         title = field.metadata["setting"].group
         if title:
@@ -77,7 +93,7 @@ def retrain_parser(paths: Mapping[str, Path] | None = None) -> argparse.Argument
 
 def label_image_parser() -> argparse.ArgumentParser:
     """Return the parser of `label_image`."""
-    parser = _Parser(
+    parser = Parser(
         originals=(_OF_LABEL_IMAGE,),
         prog="label_image",
         description="Classifies photos with a model of retrain, of the original retrain.py or of anyone else.",
@@ -106,8 +122,7 @@ def label_image_parser() -> argparse.ArgumentParser:
 
 def evaluate_parser() -> argparse.ArgumentParser:
     """Return the parser of `evaluate`."""
-    parser = _Parser(
-        originals=(),
+    parser = Parser(
         prog="evaluate",
         description="Measures how good a model, of retrain or of anyone else, is on a folder of photos.",
     )
@@ -129,6 +144,33 @@ def evaluate_parser() -> argparse.ArgumentParser:
     add_file_size(parser)
     _add_common(parser)
     return parser
+
+
+def runs_parser(paths: Mapping[str, Path] | None = None) -> argparse.ArgumentParser:
+    """Return the parser of `retrain runs`."""
+    parser = Parser(prog="retrain runs", description="Lists the runs that are kept beside a graph, the oldest first.")
+    _add_runs(parser, paths)
+    parser.add_argument("--json", action="store_true", help="print the records of all runs as one JSON list")
+    return parser
+
+
+def compare_parser(paths: Mapping[str, Path] | None = None) -> argparse.ArgumentParser:
+    """Return the parser of `retrain compare`."""
+    text = "Compares two runs on the photos that both tested. `retrain runs` lists the names of runs."
+    parser = Parser(prog="retrain compare", description=text)
+    for name in ("first", "second"):
+        parser.add_argument(name, metavar="RUN", help=f"name or folder of the {name} run")
+    _add_runs(parser, paths)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print all figures and photos as one JSON object")
+    form.add_argument("--csv", action="store_true", help="print a row for each photo that one run alone got right")
+    return parser
+
+
+def _add_runs(parser: argparse.ArgumentParser, paths: Mapping[str, Path] | None) -> None:
+    default = (paths or {}).get("output_graph", RetrainConfig.output_graph)
+    text = "graph beside which the runs are (default: %(default)s)"
+    parser.add_argument("--output_graph", type=Path, default=default, help=text, metavar="FILE")
 
 
 def metadata_overrides(args: argparse.Namespace) -> "Metadata":
@@ -183,17 +225,24 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
         UsageError: One is unknown, which the originals ignored; suggests the nearest.
     """
     parsed, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        flags = [option for action in parser._actions for option in action.option_strings]
-        hint = did_you_mean(unknown[0].split("=")[0], flags, count=2)
-        raise UsageError(f"unknown argument {unknown[0]}.{hint} `{parser.prog} --help` lists all.")
+    several = next((each.dest for each in parser._actions if not each.option_strings and each.nargs == "*"), None)
+    for word in unknown:
+        # argparse takes files and folders from one place only, and not from both sides of a flag.
+        if several is None or word.startswith("-"):
+            raise _unknown(parser, word)
+        getattr(parsed, several).append(word)
     return parsed
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that expands abbreviations of the originals' flags as the originals did."""
+def _unknown(parser: argparse.ArgumentParser, word: str) -> UsageError:
+    hint = spelling.suggestion(word.split("=")[0], parser._option_string_actions)
+    return UsageError(f"unknown argument {word}.{hint} `{parser.prog} --help` lists all.")
 
-    def __init__(self, *, originals: Sequence[Sequence[str]], **options: Any) -> None:
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, and that expands abbreviations of originals' flags as the originals did."""
+
+    def __init__(self, *, originals: Sequence[Sequence[str]] = (), **options: Any) -> None:
         super().__init__(**options)
         self._originals = originals
 
@@ -201,14 +250,22 @@ class _Parser(argparse.ArgumentParser):
         """Parse the arguments after expanding abbreviations."""
         return super().parse_known_args([self._expand(word) for word in args or ()], namespace)
 
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse found wrong, for the one place where errors are printed."""
+        text = message.removeprefix("argument ")
+        raise UsageError(f"{text}. `{self.prog} --help` lists all arguments.")
+
     def _expand(self, word: str) -> str:
         name, equals, value = word.partition("=")
         if not name.startswith("--") or name in self._option_string_actions:
             return word
+        other = spelling.meant(name, self._option_string_actions)
         for flags in self._originals:
             matches = [flag for flag in flags if flag.startswith(name[2:])]
-            if len(matches) == 1:
+            if len(matches) == 1 and other in (None, f"--{matches[0]}"):
                 return f"--{matches[0]}{equals}{value}"
+        if other:  # --model would be an abbreviation of --model_dir, and a network is meant
+            raise _unknown(self, word)
         return word
 
 
@@ -253,7 +310,7 @@ def hidden_units(words: Sequence[str] | None) -> tuple[tuple[int, ...], ...]:
     try:
         heads = [[int(word) for word in head.split()] for head in " ".join(words).split(",")]
     except ValueError as error:
-        raise UsageError(f"--hidden_units is {' '.join(words)!r}; give whole numbers.") from error
+        raise UsageError(f"--hidden_units is {' '.join(words)!r}; give whole numbers.{_folder_first(words)}") from error
     return tuple(() if head == [0] else tuple(head) for head in heads)
 
 
@@ -287,7 +344,12 @@ def _truth_value(word: str) -> bool:
         return True
     if word.lower() in ("false", "f", "no", "0"):
         return False
-    raise argparse.ArgumentTypeError(f"{word!r} is neither True nor False")
+    raise argparse.ArgumentTypeError(f"{word!r} is neither True nor False.{_folder_first([word])}".rstrip("."))
+
+
+def _folder_first(words: Sequence[str]) -> str:
+    """Return what to do where a flag that takes several words, or may take one, took the folder behind it."""
+    return " Put the folder before the flags." if any(Path(word).is_dir() for word in words) else ""
 
 
 def _level(word: str) -> str:

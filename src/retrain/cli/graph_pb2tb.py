@@ -1,6 +1,5 @@
 """`graph_pb2tb`: writes a frozen graph for TensorBoard's graph page."""
 
-import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ from retrain.errors import printable, shell_quoted
 
 def main(arguments: Sequence[str]) -> int:
     """Write a graph without its weights to where TensorBoard finds it, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="graph_pb2tb", description="Writes a frozen graph for TensorBoard.")
+    parser = flags.Parser(prog="graph_pb2tb", description="Writes a frozen graph for TensorBoard.")
     parser.add_argument("out_dir", type=Path, help="folder to pass to tensorboard --logdir")
     parser.add_argument("graph", type=Path)
     flags.add_file_size(parser)

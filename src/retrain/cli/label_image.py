@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrain.cli import flags, lean_tensorflow
-from retrain.cli.console import DONE, FAILED, csv_cell, quieten, run
-from retrain.errors import UsageError, printable
+from retrain.cli.console import DONE, FAILED, quieten, run
+from retrain.errors import UsageError, csv_cell, printable, shell_quoted
 from retrain.files import bound_reading
 
 if TYPE_CHECKING:
     from retrain.inference.prediction import Prediction
 
+_PIECES_AT_MOST = 10  # of a name with spaces in it
 _COLUMNS = ("image", "rank", "label", "score", "error")
 
 
@@ -69,10 +70,24 @@ def _inputs(words: Sequence[str]) -> _Inputs:
         raise UsageError("no image given. Name image files, folders or patterns, or - for a list on standard input.")
     from retrain.data import image_files
 
+    _check_spaces(words)
     paths = image_files.expand_paths([word for word in words if word != image_files.STANDARD_INPUT])
     if image_files.STANDARD_INPUT in words:
         return _Inputs(itertools.chain(paths, image_files.read_paths(sys.stdin.buffer)), 0, single=False)
     return _Inputs(paths, len(paths), single=len(words) == 1 and paths == [Path(words[0])])
+
+
+def _check_spaces(words: Sequence[str]) -> None:
+    """Refuse the pieces of a name with spaces in it, which the shell passes one by one where it is not quoted."""
+    missing = {number for number, word in enumerate(words) if not Path(word).exists()}
+    for first in missing:
+        joined = words[first]
+        for number in range(first + 1, first + _PIECES_AT_MOST):
+            if number not in missing:
+                break
+            joined += f" {words[number]}"
+            if Path(joined).exists():
+                raise UsageError(f"{joined!r} has a space in its name. Quote it: {shell_quoted(joined)}")
 
 
 def _check(args: Namespace) -> None:

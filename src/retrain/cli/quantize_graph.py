@@ -67,7 +67,7 @@ command = partial(console.run, "quantize_graph", main)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="quantize_graph", description="Rounds the weights of a frozen graph.")
+    parser = flags.Parser(prog="quantize_graph", description="Rounds the weights of a frozen graph.")
     add = parser.add_argument
     add("--input", type=Path, required=True, help="the graph")
     add("--output", type=Path, required=True, help="where the rounded graph goes")

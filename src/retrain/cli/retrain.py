@@ -12,10 +12,8 @@ from typing import Any
 from retrain.cli import flags
 from retrain.cli.console import DONE, quieten, run
 from retrain.config import ORIGINAL_PATHS, RetrainConfig
-from retrain.errors import UsageError
+from retrain.errors import UsageError, did_you_mean, shell_quoted
 from retrain.sweep import SWEEPABLE
-
-SUB_COMMANDS = {"tensorboard": "retrain.cli.tensorboard", "completion": "retrain.cli.completion"}
 
 
 @dataclass(frozen=True)
@@ -31,11 +29,11 @@ class ParsedRetrain:
 def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> int:
     """Train as the flags say and return the exit code; `paths` are defaults instead of those of `RetrainConfig`.
 
-    A first argument that is one of `SUB_COMMANDS` runs that instead.
+    A sub-command goes before a folder of its name: `retrain ./runs` trains on the folder.
     """
-    if arguments and arguments[0] in SUB_COMMANDS:
-        module = importlib.import_module(SUB_COMMANDS[arguments[0]])
-        return int(module.main(arguments[1:]))
+    if arguments and arguments[0] in flags.SUBCOMMANDS:
+        module, _, function = flags.SUBCOMMANDS[arguments[0]].partition(":")
+        return int(getattr(importlib.import_module(f"retrain.cli.{module}"), function)(arguments[1:], paths))
     parsed = parse(arguments, paths)
     quieten(verbose=parsed.level == "DEBUG")
     # Imported late: --help and a mistyped flag need not wait for numpy.
@@ -48,7 +46,7 @@ def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> i
     # The Makefile says so, whose targets are then what to type next.
     by_make = os.environ.get("RETRAIN_CALLED_BY") == "make"
     with Terminal(level=logging.getLevelName(parsed.level), by_make=by_make) as terminal:
-        retrain(parsed.config, terminal, choices=parsed.choices)
+        retrain(parsed.config, terminal, choices=parsed.choices, command=("retrain", *arguments))
     return DONE
 
 
@@ -64,9 +62,32 @@ def parse(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> 
     """
     args = vars(flags.parse(flags.retrain_parser(paths), arguments))
     level, verbose, list_layers = (args.pop(name) for name in ("logging_verbosity", "verbose", "list_layers"))
-    if args["image_dir"] is None and not list_layers:
-        raise UsageError("--image_dir is missing. Give it a folder that holds one sub-folder of photos per class.")
     args["hidden_units"] = flags.hidden_units(args["hidden_units"])
+    args["image_dir"] = _image_dir(args.pop("folder"), args["image_dir"])
+    if args["image_dir"] is None and not list_layers:
+        raise UsageError(
+            "--image_dir is missing. Give it a folder that holds one sub-folder of photos per class: retrain my_photos"
+        )
     choices = {name: args[name] for name in SWEEPABLE if len(args[name]) > 1}
     config = RetrainConfig(**{**args, **{name: args[name][0] for name in SWEEPABLE}})
     return ParsedRetrain(config, choices, "DEBUG" if verbose else level, list_layers)
+
+
+def _image_dir(words: Sequence[str], flag: Path | None) -> Path | None:
+    """Return the folder of photos, which is named by itself or by `--image_dir`.
+
+    Raises:
+        UsageError: More than one is named; the words of a name with a space in it, say.
+    """
+    named = list(dict.fromkeys(map(str, [*([flag] if flag is not None else []), *words])))
+    if len(named) < 2:
+        if words and not Path(words[0]).exists() and (hint := did_you_mean(words[0], flags.SUBCOMMANDS)):
+            raise UsageError(f"{words[0]!r} is neither a folder nor a sub-command.{hint}")
+        return Path(named[0]) if named else None
+    joined = " ".join(named)
+    if Path(joined).exists():
+        option = "--image_dir " if flag is not None else ""
+        raise UsageError(f"the folder {joined!r} has a space in its name. Quote it: {option}{shell_quoted(joined)}")
+    folders = all(Path(name).is_dir() for name in named)
+    advice = "Put the class folders into one folder and give that" if folders else "`retrain --help` lists all flags"
+    raise UsageError(f"one folder of photos is read, and {' and '.join(map(repr, named))} were given. {advice}.")

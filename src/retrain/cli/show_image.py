@@ -1,6 +1,5 @@
 """`show_image`: shows photos with the names of those who took them."""
 
-import argparse
 import io
 import os
 import sys
@@ -19,7 +18,7 @@ _LICENCE = "LICENSE.txt"
 
 def main(arguments: Sequence[str]) -> int:
     """Show each photo with its caption and return the exit code."""
-    parser = argparse.ArgumentParser(prog="show_image", description="Shows photos with their captions.")
+    parser = flags.Parser(prog="show_image", description="Shows photos with their captions.")
     parser.add_argument("images", nargs="+", type=Path)
     flags.add_file_size(parser)
     args = flags.parse(parser, arguments)

@@ -1,7 +1,8 @@
 """`retrain tensorboard`: shows the curves, in a second and without the messages of TensorFlow."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 
 from retrain.cli.console import DONE, FAILED
@@ -9,8 +10,8 @@ from retrain.config import RetrainConfig
 from retrain.errors import UsageError, first_line
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Serve TensorBoard, which has these arguments, until it is interrupted, and return the exit code."""
+def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> int:
+    """Serve TensorBoard with these arguments until it is interrupted and return the exit code; `paths` are defaults."""
     # With this module there, TensorBoard uses its own file access in place of TensorFlow's, which takes seconds to
     # import and tells what it found of CUDA.
     sys.modules["tensorboard.compat.notf"] = ModuleType("tensorboard.compat.notf")
@@ -18,7 +19,11 @@ def main(arguments: Sequence[str]) -> int:
     from tensorboard.plugins.base_plugin import FlagsError
 
     board = program.TensorBoard(plugins=default.get_plugins())
-    folder = [] if _names_a_folder(arguments) else ["--logdir", str(RetrainConfig.summaries_dir)]
+    folder = (
+        []
+        if _names_a_folder(arguments)
+        else ["--logdir", str((paths or {}).get("summaries_dir", RetrainConfig.summaries_dir))]
+    )
     try:
         board.configure(argv=("retrain tensorboard", *folder, *arguments))
         return FAILED if board.main() else DONE

@@ -9,8 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from retrain.data import layout
-from retrain.data.image_files import EXTENSIONS
+from retrain.data import layout, mistakes
 from retrain.data.layout import ClassLister, quoted
 from retrain.data.split import DEFAULT_SPLIT, Split, SplitRule, nearest_to_training
 from retrain.errors import DatasetError, plural
@@ -62,9 +61,7 @@ def scan(image_dir: Path, rule: SplitRule = DEFAULT_SPLIT, *, least_classes: int
         DatasetError: No such folder, or too few class folders with images.
     """
     if not image_dir.is_dir():
-        raise DatasetError(
-            f"no such image folder: {image_dir}. Give --image_dir a folder that holds one sub-folder per class."
-        )
+        raise mistakes.no_folder(image_dir)
     splits = layout.split_folders(image_dir)
     if splits:
         dataset = _scan_split_folders(image_dir, splits, rule, least_classes)
@@ -106,6 +103,7 @@ def _scan_class_folders(image_dir: Path, rule: SplitRule, least_classes: int) ->
 
 def _scan_split_folders(image_dir: Path, splits: dict[str, Split], rule: SplitRule, least_classes: int) -> Dataset:
     lister = ClassLister(image_dir, [image_dir / folder for folder in splits])
+    lister.find_loose(image_dir)
     files = {folder: lister.class_files(image_dir / folder) for folder in splits}
     training = [folder for folder, split in splits.items() if split is Split.TRAINING]
     names = tuple(sorted({name for folder in training for name in files[folder]}))
@@ -139,14 +137,8 @@ def _listed(image_dir: Path, names: tuple[str, ...], examples: tuple[Example, ..
 
 
 def _check_classes(folder: Path, names: Collection[str], least: int, lister: ClassLister) -> None:
-    if len(names) >= least:
-        return
-    count = f"only one class folder with images, {quoted(list(names))}" if names else "no class folder with images"
-    needed = "; training needs at least 2" if least > 1 else ""
-    raise DatasetError(
-        f"{folder} has {count}{needed}. Make one sub-folder per class and put its photos "
-        f"({', '.join(EXTENSIONS)}) inside. {' '.join(lister.notes())}".rstrip()
-    )
+    if len(names) < least:
+        raise mistakes.too_few_classes(folder, names, least=least, notes=lister.notes())
 
 
 def _with_training_images(dataset: Dataset) -> Dataset:

@@ -1,6 +1,8 @@
 """Decodes image files with Pillow to uint8 [H, W, 3]: draft, resize, EXIF orientation."""
 
+import functools
 import itertools
+import re
 from collections.abc import Iterator
 from io import BytesIO
 
@@ -8,17 +10,27 @@ import numpy as np
 import PIL
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
-from retrain.data.image_files import JPEG_MAGIC, MAGIC_BYTES, MAX_PIXELS, has_image_magic, other_format
+from retrain.data.image_files import (
+    JPEG_MAGIC,
+    MAGIC_BYTES,
+    MAX_PIXELS,
+    brand_format,
+    has_image_magic,
+    other_format,
+)
 from retrain.errors import ImageError, first_line
 
 RESIZE_RECIPE = "pillow-draft-bilinear-1"  # part of the fingerprint: change it when the pixels change
-# What it cannot read, another one may: raise the number when `decode` reads more than before.
-DECODER = f"1, Pillow {PIL.__version__}"
+_VERSION = 2  # raise it when `decode` reads more than before
+_HEIF_PACKAGE = "pillow-heif"  # not a dependency where it has no wheels
 _FORMATS = ("PNG", "GIF", "BMP", "WEBP", "TIFF")
+_NO_IMAGE = "not a JPEG, PNG, GIF, BMP, WebP, TIFF, HEIC or AVIF image"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB = 0, 2  # colour types of a PNG
 _TEXTS = (b"iCCP", b"tEXt", b"zTXt", b"iTXt")
 _TEXTS_WITH_ORIENTATION = (b"Raw profile type exif\0", b"XML:com.adobe.xmp\0")
+# The box with the size of a coded picture in a HEIC, whose own size is 32 or 64 bits: ISO/IEC 23008-12, 6.5.3.
+_CODED_SIZES = [re.compile(box + rb"\0.{3}(.{4})(.{4})", re.DOTALL) for box in (b"ispe", b"\0\0\0\x01ispe.{8}")]
 _BITS_PER_SAMPLE, _TILE_WIDTH, _TILE_HEIGHT = 258, 322, 323  # tags of a TIFF
 # EXIF orientation -> what turns the image upright. ImageOps.exif_transpose reads the tag of the resized image, which
 # has lost it for TIFF and for transparent images, and turning before resizing costs the large image.
@@ -34,10 +46,22 @@ _UPRIGHT = {
 _SIDEWAYS = (5, 6, 7, 8)
 
 
+@functools.cache
+def decoder() -> str:
+    """Return what decodes here, in its versions: what it cannot read, another one may."""
+    import importlib.metadata  # asked for where a photo could not be read: it takes 10 ms
+
+    try:
+        heif = importlib.metadata.version(_HEIF_PACKAGE)
+    except importlib.metadata.PackageNotFoundError:
+        heif = "missing"
+    return f"{_VERSION}, Pillow {PIL.__version__}, {_HEIF_PACKAGE} {heif}"
+
+
 def decode(data: bytes, *, height: int, width: int) -> np.ndarray:
     """Return the pixels of a whole image file as uint8 [height, width, 3], RGB, 0 to 255.
 
-    Reads JPEG, PNG, GIF (first frame), BMP, WebP and TIFF, recognised by content. The aspect ratio is not
+    Reads JPEG, PNG, GIF (first frame), BMP, WebP, TIFF, HEIC and AVIF, recognised by content. The aspect ratio is not
     kept, as in the original. Training, evaluation and labelling all call this function.
 
     Raises:
@@ -83,16 +107,43 @@ def may_be_decoded_otherwise(name: str) -> bool:
 def _open(data: bytes) -> ImageFile.ImageFile:
     if not has_image_magic(data[:MAGIC_BYTES]):
         other = other_format(data[:MAGIC_BYTES])
-        no_image = f"{other} is not read; save it as JPEG" if other else "not a JPEG, PNG, GIF, BMP, WebP or TIFF image"
+        no_image = f"{other} is not read; save it as JPEG" if other else _NO_IMAGE
         raise ImageError(no_image if data else "empty file")
     if data.startswith(JPEG_MAGIC):
         # Image.open refuses by full size, but a JPEG of 200 million pixels decodes at an eighth of its sides.
         return JpegImagePlugin.JpegImageFile(BytesIO(data))
+    if kind := brand_format(data):
+        return _open_heic(data) if kind == "HEIC" else _open_avif(data)
     image = Image.open(BytesIO(_without_texts(data)), formats=_FORMATS)
     key = image.info.get("transparency")
     if image.format == "PNG" and data[25] in (_GREY, _RGB) and key is not None:
         image.info["transparency"] = _as_decoded(key, bits=data[24])
     return image
+
+
+def _open_heic(data: bytes) -> ImageFile.ImageFile:
+    """Return a HEIC image, which its decoder turns upright; Pillow's list of formats stays as it is."""
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise ImageError(
+            f"HEIC is read with {_HEIF_PACKAGE}, which is missing: pip install {_HEIF_PACKAGE}, or save it as JPEG"
+        ) from error
+    # Pillow knows the size of what is cut out of it.
+    for coded in itertools.chain.from_iterable(pattern.finditer(data) for pattern in _CODED_SIZES):
+        width, height = (int.from_bytes(side) for side in coded.groups())
+        if width * height > MAX_PIXELS:
+            raise ImageError(_too_large(f"{width} x {height}"))
+    image: ImageFile.ImageFile = HeifImageFile(BytesIO(data))
+    return image
+
+
+def _open_avif(data: bytes) -> ImageFile.ImageFile:
+    from PIL import AvifImagePlugin
+
+    if not AvifImagePlugin.SUPPORTED:
+        raise ImageError("this Pillow was built without AVIF: pip install --upgrade pillow, or save it as JPEG")
+    return AvifImagePlugin.AvifImageFile(BytesIO(data))
 
 
 def _as_decoded(key: int | tuple[int, ...], *, bits: int) -> int | tuple[int, ...]:

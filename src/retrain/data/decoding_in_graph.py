@@ -1,13 +1,13 @@
 """Decodes images with operations of TensorFlow, as `decoding` does with Pillow, for graphs that take image files.
 
 What TensorFlow decodes wrongly or not at all is refused with an InvalidArgumentError that says what it is, before its
-decoder sees it: TIFF, animated WebP (which ends the process), and BMP other than 8, 24 or 32 bits.
+decoder sees it: TIFF, HEIC, AVIF, animated WebP (which ends the process), and BMP other than 8, 24 or 32 bits.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from retrain.data.image_files import JPEG_MAGIC, MAX_PIXELS
+from retrain.data.image_files import BRANDS, JPEG_MAGIC, MAX_PIXELS
 
 _HEAD_BYTES = 2**16  # a JPEG's EXIF segment is no longer, and comes first
 _ORIENTATION_TAG = 0x0112
@@ -91,7 +91,9 @@ def _refuse_all(file: _File) -> Any:
     import tensorflow as tf
 
     tiff = file.holds(b"II*\0") | file.holds(b"MM\0*")
-    data = file.checked((~tiff, "TIFF"), (tiff, "not a JPEG, PNG, GIF, BMP or WebP"))
+    heic = tf.reduce_any([file.holds(b"ftyp" + brand, 4) for brand in BRANDS])
+    known = tiff | heic
+    data = file.checked((~tiff, "TIFF"), (~heic, "HEIC or AVIF"), (known, "not a JPEG, PNG, GIF, BMP or WebP"))
     return tf.io.decode_png(data, channels=3)
 
 

@@ -10,22 +10,39 @@ from typing import BinaryIO
 from retrain.errors import DatasetError, UsageError
 from retrain.files import open_regular, read_regular
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
+EXTENSIONS = tuple(".jpg .jpeg .png .gif .bmp .webp .tif .tiff .heic .heif .hif .avif".split())
 JPEG_MAGIC = b"\xff\xd8\xff"
 MAGIC_BYTES = 12
 _MAGIC = (JPEG_MAGIC, b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 MAX_PIXELS = 2**30 // 12  # 89 million decoded pixels, Pillow's own limit: beyond it lie mistakes and attacks
 IMAGE_BYTES = 2**30  # that one image file may have, which is read into memory whole
-_OTHER_FORMATS = {b"ftyp" + brand: "HEIC" for brand in (b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1")}
-_OTHER_FORMATS |= {b"ftypavif": "AVIF", b"ftypavis": "AVIF", b"ftypcrx ": "CR3"}
-_OTHER_PHOTOS = frozenset(
-    ".heic .heif .avif .jxl .jp2 .psd .dng .arw .cr2 .cr3 .nef .nrw .orf .pef .raf .raw .rw2 .srw".split()
-)
+_AVIF_BRANDS = (b"avif", b"avis")
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs")
+_SHARED_BRANDS = (b"mif1", b"msf1", b"miaf")  # of containers: the brands behind it say what is inside
+BRANDS = (*_HEIC_BRANDS, *_AVIF_BRANDS, *_SHARED_BRANDS)
+_BRANDS_AT_MOST = 256  # bytes of a list of brands
+_OTHER_PHOTOS = frozenset(".jxl .jp2 .psd .dng .arw .cr2 .cr3 .nef .nrw .orf .pef .raf .raw .rw2 .srw".split())
 
 
 def has_image_magic(head: bytes) -> bool:
     """Return whether a file whose first `MAGIC_BYTES` are `head` has a format that retrain reads."""
-    return head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+    webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    return webp or head.startswith(_MAGIC) or brand_format(head) is not None
+
+
+def brand_format(data: bytes) -> str | None:
+    """Return "HEIC" or "AVIF" for the beginning of such a file, by its brands; else None.
+
+    https://aomediacodec.github.io/av1-avif/#brands and ISO/IEC 23008-12, annex B.
+    """
+    major = data[8:12] if data[4:8] == b"ftyp" else b""
+    if major in _HEIC_BRANDS + _AVIF_BRANDS:
+        return "AVIF" if major in _AVIF_BRANDS else "HEIC"
+    if major not in _SHARED_BRANDS:
+        return None
+    listed = data[16 : min(int.from_bytes(data[:4]), _BRANDS_AT_MOST)]
+    brands = {listed[start : start + 4] for start in range(0, len(listed), 4)}
+    return "AVIF" if brands & set(_AVIF_BRANDS) else "HEIC"
 
 
 def has_image_name(name: str) -> bool:
@@ -39,13 +56,13 @@ def is_image(path: Path) -> bool:
 
 
 def is_other_photo(path: Path) -> bool:
-    """Return whether a file is a photo of a format that retrain does not read, HEIC say."""
+    """Return whether a file is a photo of a format that retrain does not read, a raw one say."""
     return path.suffix.lower() in _OTHER_PHOTOS or other_format(_head(path)) is not None
 
 
 def other_format(head: bytes) -> str | None:
     """Return the name of a photo format that retrain does not read, from a file's first `MAGIC_BYTES`, else None."""
-    return _OTHER_FORMATS.get(head[4:12])
+    return "CR3" if head[4:12] == b"ftypcrx " else None
 
 
 def read_image(path: Path) -> bytes:

@@ -36,13 +36,13 @@ def split_folders(image_dir: Path) -> dict[str, Split]:
         DatasetError: Folders of a split, without training photos or between class folders.
     """
     names = folders(image_dir)
-    splits = {name: split for name in names if (split := split_of(name)) and _class_folders(image_dir / name)}
+    splits = {name: split for name in names if (split := split_of(name)) and class_folders(image_dir / name)}
     if not splits:
         return {}
     rest = [name for name in names if name not in splits and _holds_image(image_dir / name)]
     if Split.TRAINING in splits.values() and (len(splits) > 1 or not any(split_of(name) is None for name in rest)):
         return splits
-    shared = any(name in rest for folder in splits for name in _class_folders(image_dir / folder))
+    shared = any(name in rest for folder in splits for name in class_folders(image_dir / folder))
     if shared or (len(splits) > 1 and not rest):
         found = " and ".join(f"{name}/" for name in splits)
         beside = "class folders" if rest else "no folder of training photos"
@@ -83,14 +83,19 @@ class ClassLister:
             follow = self._follower(path)
             if os.path.islink(path) and not follow(path):  # noqa: PTH114
                 continue
-            files = sorted(files_below(parent / name, follow))
-            if any(map(has_image_name, files)) or any(is_image(parent / name / file) for file in files):
-                classes[name] = files
+            paths = sorted(files_below(parent / name, follow))
+            if any(map(has_image_name, paths)) or any(is_image(parent / name / file) for file in paths):
+                classes[name] = paths
             else:
-                held = f"{plural(len(files), 'file')} such as {files[0]!r}" if files else "empty"
+                held = f"{plural(len(paths), 'file')} such as {paths[0]!r}" if paths else "empty"
                 self.without_images.append(f"{self._below(path)!r} ({held})")
-        self.loose += [self._below(file) for file in _files(parent) if has_image_name(file)]
+        self.find_loose(parent)
         return classes
+
+    def find_loose(self, folder: Path) -> None:
+        """Keep the images that lie in a folder of class folders or of a split itself."""
+        paths = [(name, folder / name) for name in files(folder)]
+        self.loose += [self._below(str(path)) for name, path in paths if has_image_name(name) or is_image(path)]
 
     def notes(self) -> list[str]:
         """Return sentences about what was left out."""
@@ -100,7 +105,9 @@ class ClassLister:
         if self.links:
             notes.append(f"Links into another class are not followed: {quoted(self.links)}.")
         if self.loose:
-            notes.append(f"Images in no class folder, so not used: {quoted(self.loose)}.")
+            count = plural(len(self.loose), "image")
+            remedy = "Move each into the folder of its class."
+            notes.append(f"{count} in no class folder, so not used: {quoted(self.loose)}. {remedy}")
         return notes
 
     def _follower(self, own: str) -> Callable[[str], bool]:
@@ -138,7 +145,8 @@ def shortened(texts: Sequence[str], count: int = 0) -> str:
     return ", ".join(texts[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
-def _class_folders(folder: Path) -> list[str]:
+def class_folders(folder: Path) -> list[str]:
+    """Return the sorted names of the folders in a folder that hold images, at any depth."""
     return [name for name in folders(folder) if _holds_image(folder / name)]
 
 
@@ -146,8 +154,13 @@ def _holds_image(folder: Path) -> bool:
     return any(map(has_image_name, files_below(folder))) or any(is_image(folder / file) for file in files_below(folder))
 
 
-def _files(folder: Path) -> list[str]:
-    return sorted(entry.path for entry in _visible(folder) if not entry.is_dir())
+def files(folder: Path) -> list[str]:
+    """Return the sorted names of the visible files in a folder itself.
+
+    Raises:
+        DatasetError: It cannot be read.
+    """
+    return sorted(entry.name for entry in _visible(folder) if not entry.is_dir())
 
 
 def _visible(folder: Path) -> list[os.DirEntry[str]]:

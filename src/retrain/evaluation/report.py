@@ -5,7 +5,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -150,20 +150,31 @@ def report_paths(graph: Path) -> tuple[Path, Path]:
     return beside(graph, ".report.html"), beside(graph, ".report.json")
 
 
-def write_report(report: Report, graph: Path, image_dir: Path) -> None:
+def write_report(report: Report, graph: Path, image_dir: Path) -> bytes:
     """Write the report as a self-contained page and as JSON, each whole; photos are linked, not copied.
+
+    Returns:
+        The JSON.
 
     Raises:
         ExportError: A file cannot be written.
     """
     page, figures = report_paths(graph)
-    text = json.dumps(without_nan(asdict(report)), indent=1, default=str) + "\n"
-    write_result(page, _page(report, image_dir, page.parent).encode("utf-8", "backslashreplace"))
-    write_result(figures, text.encode())
+    text = (json.dumps(without_nan(report), indent=1, default=str) + "\n").encode()
+    write_result(page, page_of(report, image_dir, page.parent))
+    write_result(figures, text)
+    return text
+
+
+def page_of(report: Report, image_dir: Path, folder: Path) -> bytes:
+    """Return the report as a self-contained HTML page in a folder, from where it links to photos."""
+    return _page(report, image_dir, folder).encode("utf-8", "backslashreplace")
 
 
 def without_nan(value: object) -> object:
-    """Return a value of dicts and lists as JSON can hold it: NaN becomes null."""
+    """Return a value of dicts, lists and dataclasses as JSON can hold it: NaN becomes null."""
+    if hasattr(value, "__dataclass_fields__"):  # `asdict` copies each value, which takes longer than all the rest
+        value = vars(value)
     if isinstance(value, dict):
         return {key: without_nan(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -43,7 +43,8 @@ class Summaries:
     ) -> None:
         """Replace the event files that an earlier run of retrain left in `folder`, without `part`; others stay.
 
-        `shared` says afterwards whether another run is writing to it, whose files stay too.
+        `shared` says afterwards whether another run is writing to it, whose files stay too; `paths` has the file of
+        each run.
 
         Args:
             folder: Gets a folder for each run.
@@ -62,6 +63,7 @@ class Summaries:
         self._folder, self._first, self.shared = folder, runs[0], False
         self._files: dict[str, BinaryIO] = {}
         self._writers, self._opened = {}, ExitStack()
+        self.paths: dict[str, Path] = {}
         try:
             for run in runs:
                 (folder / run).mkdir(parents=True, exist_ok=True)
@@ -70,6 +72,7 @@ class Summaries:
                 path = folder / run / f"events.out.tfevents.{int(clock())}.{unique_name()}{part}{SUFFIX}"
                 path.touch()
                 lock(path, self._opened)
+                self.paths[run] = path
                 self._files[run] = self._opened.enter_context(path.open("wb"))
                 self._writers[run] = RecordWriter(self._files[run])
         except OSError as error:

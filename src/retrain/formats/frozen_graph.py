@@ -231,7 +231,7 @@ class GraphModel(Classifier):
             return self._graph.get_tensor_by_name(tensor_name(name or ""))
         except (KeyError, ValueError) as error:
             hint = "Name the nodes with --input_layer and --output_layer."
-            raise GraphError(f"{self.path}: {first_line(error)}. {hint}") from error
+            raise GraphError(f"{self.path} has no node {name!r}. {hint}") from error
 
 
 def _last_operation(operation: Any) -> str:

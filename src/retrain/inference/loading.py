@@ -30,11 +30,16 @@ def load(graph: Path, *, labels: Path | None = None, overrides: Metadata | None 
     Raises:
         GraphError: Not such a model, refused, or incomplete: names the missing flags.
     """
-    path = file_to_load(graph, overrides)
-    _judge(path, overrides or Metadata())
-    metadata = describe(path, labels=labels, overrides=overrides)
+    path, overrides = file_to_load(graph, overrides), overrides or Metadata()
+    _judge(path, overrides)
+    known = format_of(path).describe(path)
+    _check_size(graph, known, overrides)
+    metadata = _completed(path, known, labels, overrides)
     _check_complete(graph, metadata)
-    model = format_of(path).load(path, metadata)
+    try:
+        model = format_of(path).load(path, metadata)
+    except GraphError as error:
+        raise _with_its_own_nodes(error, known, overrides) from error
     _check_label_count(graph, model)
     return model
 
@@ -61,7 +66,11 @@ def try_labelling(path: Path, overrides: Metadata) -> bool:
 
 def describe(path: Path, *, labels: Path | None = None, overrides: Metadata | None = None) -> Metadata:
     """Return the metadata of a model, completed by its labels file and replaced by the user's; as for `load`."""
-    metadata = (overrides or Metadata()).filled_from(format_of(path).describe(path))
+    return _completed(path, format_of(path).describe(path), labels, overrides or Metadata())
+
+
+def _completed(path: Path, known: Metadata, labels: Path | None, overrides: Metadata) -> Metadata:
+    metadata = overrides.filled_from(known)
     file = labels or (None if metadata.labels else find_labels_file(path))
     if file is None:
         return metadata
@@ -84,6 +93,31 @@ def file_to_load(graph: Path, overrides: Metadata | None = None) -> Path:
         return graph
     litert = path_of(graph, "tflite")
     return litert if litert.is_file() and belongs_to(litert, graph) else graph
+
+
+def _check_size(graph: Path, known: Metadata, overrides: Metadata) -> None:
+    """Refuse a size that is not the one that the model says it takes."""
+    sides = ("--input_height", overrides.input.height, known.input.height), (
+        "--input_width", overrides.input.width, known.input.width,
+    )  # fmt: skip
+    wrong = [f"{flag}={side}" for flag, side, own in sides if None not in (side, own) and side != own]
+    if wrong:
+        takes = f"{known.input.width or 'any'} x {known.input.height or 'any'} px"
+        raise GraphError(f"{graph} takes images of {takes}, and {' '.join(wrong)} was given. Leave that out.")
+
+
+def _with_its_own_nodes(error: GraphError, known: Metadata, overrides: Metadata) -> GraphError:
+    """Return the error of a model that cannot be loaded with the user's node names, with those that it has itself."""
+    nodes = (
+        ("--input_layer", overrides.input.node, known.input.node),
+        ("--output_layer", overrides.output, known.output),
+    )
+    wrong = [(flag, name, own) for flag, name, own in nodes if name and own and name != own]
+    if not wrong:
+        return error
+    said = " and ".join(f"its {flag} is {own!r}, and {name!r} was given" for flag, name, own in wrong)
+    size = " The size of images goes with --input_height and --input_width." if wrong[0][1].isdigit() else ""
+    return GraphError(f"{error} By its own account, {said}: leave that out.{size}")
 
 
 def _check_complete(graph: Path, metadata: Metadata) -> None:

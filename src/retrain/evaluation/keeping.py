@@ -1,0 +1,97 @@
+"""Keeps a run: its record, report, predictions and curves, apart from those of the next run."""
+
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import PIL
+
+from retrain import __version__
+from retrain.evaluation import paired, runs
+from retrain.evaluation.paired import PhotoPrediction
+from retrain.evaluation.report import Report, TestScores, page_of
+from retrain.evaluation.runs import RunRecord
+
+
+@dataclass(frozen=True)
+class RunOrigin:
+    """Where a run comes from: when it started, in seconds since 1970, by which words, from which photos.
+
+    `settings` are those that were not left at their defaults, `tensorflow` is its version, which the graph names, too.
+    """
+
+    started: float
+    command: Sequence[str]
+    image_dir: Path
+    settings: Mapping[str, object]
+    tensorflow: str | None
+
+
+def keep_run(
+    folder: Path,
+    name: str | None,
+    results: tuple[Report, bytes],
+    test: TestScores,
+    *,
+    curves: Mapping[str, Path],
+    origin: RunOrigin,
+) -> Path:
+    """Keep a run in the folder of all runs, and return its own.
+
+    Args:
+        folder: The folder of all runs.
+        name: Its name; by default the time when it started.
+        results: How good it is, and the same as JSON.
+        test: What it says of the test photos.
+        curves: The event files of TensorBoard, by what they show.
+        origin: Where it comes from.
+
+    Raises:
+        ExportError: It cannot be written.
+    """
+    report, figures = results
+    contents: dict[str, bytes | Path] = {
+        runs.FIGURES: figures,
+        runs.PAGE: page_of(report, origin.image_dir, folder / "run"),  # as deep as the run's own
+        runs.PREDICTIONS: paired.encode(photo_predictions(report.class_names, test)),
+        **{f"{part}/{path.name}": path for part, path in curves.items()},
+    }
+    return runs.keep(folder, name, make_record(report, origin, seconds=time.time() - origin.started), contents)
+
+
+def photo_predictions(names: Sequence[str], test: TestScores) -> list[PhotoPrediction]:
+    """Return what was said of each test photo, sorted by path; one that was sampled several times counts once."""
+    rows = dict(sorted((path, row) for row, path in enumerate(test.paths)))
+    photos = []
+    for path, row in rows.items():
+        scores = test.probabilities[row]
+        predicted = int(scores.argmax())
+        photos.append(PhotoPrediction(path, names[test.labels[row]], names[predicted], float(scores[predicted])))
+    return photos
+
+
+def make_record(report: Report, origin: RunOrigin, *, seconds: float) -> RunRecord:
+    """Return the record of a run that took some seconds."""
+    versions = {"retrain": __version__, "python": platform.python_version()}
+    versions |= {"tensorflow": origin.tensorflow or "", "numpy": np.__version__, "pillow": PIL.__version__}
+    return RunRecord(
+        started=datetime.fromtimestamp(origin.started).astimezone().isoformat(timespec="seconds"),
+        seconds=round(seconds, 2),
+        command=origin.command,
+        image_dir=str(origin.image_dir.absolute()),
+        architecture=report.architecture,
+        classes=report.class_names,
+        photos=int(np.sum(report.counts)),
+        steps=report.steps,
+        random_seed=report.random_seed,
+        test_accuracy=report.test_accuracy,
+        test_interval=(report.test_interval.low, report.test_interval.high),
+        test_count=report.test_count,
+        graph_sha256=report.graph_sha256,
+        settings=origin.settings,
+        versions=versions,
+    )
