@@ -252,11 +252,10 @@ def test_a_size_or_a_name_that_a_model_does_not_take_is_said(tmp_path, pictures,
     tflite(network(rescaling=True), tmp_path / "m.tflite")
     network(rescaling=True).export(tmp_path / "saved", verbose=False)
     for name in ("m.keras", "m.tflite"):
-        model = model_loading.load(
-            tmp_path / name, labels=labels, overrides=Metadata(input=InputSpec(height=8, width=9, mean=0.0, std=1.0))
-        )
-        with pytest.raises(GraphError, match=rf"{name} does not run on 9 x 8 px images: (?!in user code).{{20}}"):
-            named(model, pictures)
+        wrong = Metadata(input=InputSpec(height=8, width=9, mean=0.0, std=1.0))
+        said = rf"{name} takes images of \d+ x \d+ px, and --input_height=8 --input_width=9 was given"
+        with pytest.raises(GraphError, match=said):
+            model_loading.load(tmp_path / name, labels=labels, overrides=wrong)
     spec = InputSpec(mean=0.0, std=1.0)
     for overrides, said in (
         (Metadata(input=replace(spec, node="x")), "Name one with --input_layer"),
