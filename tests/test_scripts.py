@@ -1,8 +1,10 @@
+import contextlib
 import io
 import os
 import pickle
 import re
 import shutil
+import sqlite3
 import tarfile
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import numpy as np
 import pytest
 from conftest import ROOT, colour_folder, command
 from PIL import Image
+
+from retrain.bottlenecks.store import Entry, Stamp, Store
 
 SAMPLES = ROOT / "scripts" / "make_sample_photos.py"
 
@@ -329,3 +333,18 @@ def test_the_torture_finds_a_fault_and_says_how_to_repeat_it(tmp_path):
     again = faults[1].split()
     assert again[:-1] == ["again:", "python", "-m", "scripts.torture", "--case"]
     assert torture("--case", again[-1], words[-1], code=1, env=env)[-1].startswith(f"{again[-1]}: ")
+
+
+@pytest.mark.slow
+def test_the_torture_compares_each_vector_after_a_kill_with_that_of_an_undisturbed_run(tmp_path):
+    case = ["--case=kill/0/16", f"--inputs={tmp_path}"]  # killed with nothing there before
+    # On a fast machine it has ended before.
+    assert re.fullmatch(r"kill/0/16: tried head: head, SIGKILL: exit code (-9|0)", *torture(*case))
+    (index,) = tmp_path.glob("clean/head/new/bottlenecks/*/index.sqlite")
+    with contextlib.closing(sqlite3.connect(index)) as opened:
+        key, row = opened.execute("SELECT key, row FROM vectors").fetchone()
+    with Store(index.parent, dimension=512) as store:
+        vector = store.read(np.array([row]))[0] + np.float32(1e-3)
+        store.forget(np.array([row]))
+        store.put(tmp_path, [Entry("photo", Stamp(1, 1, 1), key, vector)])
+    assert torture(*case, code=1)[1:] == ["kill/0/16: wrong vectors: 1 of 60"]

@@ -314,7 +314,7 @@ def _damage_store(case: Case, folder: Path) -> None:
             _damage_index(case, folder / "index.sqlite")
         case 3:  # the rows of two photos change places
             for name, size in dice.sample([("vectors.f32", 4 * 512), ("checksums.u32", 4)], dice.choice((1, 2))):
-                data = bytearray((folder / name).read_bytes())
+                data = bytearray((folder / name).read_bytes() if (folder / name).exists() else b"")
                 first, second = (size * dice.randrange(max(1, len(data) // size)) for _ in range(2))
                 one, other = data[first : first + size], data[second : second + size]
                 data[first : first + size], data[second : second + size] = other, one

@@ -108,10 +108,11 @@ def run_retrain(folder: Path, words: Sequence[str], **options: object) -> subpro
     scratch = folder / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH"))))
+    own = {"TMPDIR": str(scratch), "XDG_CACHE_HOME": str(scratch)}
     return subprocess.Popen(
         [sys.executable, "-m", "retrain", *flags, *words],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(scratch), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env={**os.environ, **own, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"},
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         **options,  # type: ignore[call-overload]

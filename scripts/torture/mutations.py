@@ -130,6 +130,8 @@ def _place(data: bytes, dice: random.Random) -> int:
 
 def _set_number(changed: bytearray, at: int, form: str, dice: random.Random) -> None:
     size = struct.calcsize(form)
+    if len(changed) < size:
+        return
     at = max(0, min(at, len(changed) - size))
     (old,) = struct.unpack_from(form, changed, at)
     new = dice.choice(
