@@ -76,17 +76,8 @@ def mutate(data: bytes, ending: str, dice: random.Random, others: Sequence[bytes
         meant = _BY_ENDING.get(ending)
         try:
             data = (meant if meant and dice.random() < 0.7 else flip)(data, dice, others)
-        except (
-            ValueError,
-            LookupError,
-            struct.error,
-            OSError,
-            EOFError,
-            zlib.error,
-            zipfile.BadZipFile,
-            RecursionError,
-        ):
-            data = flip(data, dice, others)  # damaged so far that nothing in it can be found
+        except Exception:  # damaged so far that nothing in it can be found
+            data = flip(data, dice, others)
     return data[:_MOST_BYTES]
 
 

@@ -113,3 +113,13 @@ def test_too_little_memory_is_one_line(tmp_path):
     assert done.stderr.splitlines()[-1] == (
         "program: there is not enough memory. Give smaller batches, or fewer steps."
     )
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_a_signal_while_python_ends_shows_no_traceback():
+    code = (
+        "import atexit, os, signal\nfrom retrain.cli.console import run\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))\nrun('x', lambda arguments: 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")

@@ -43,6 +43,8 @@ def run(name: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
+    if signal.getsignal(signal.SIGTERM) is _terminate:  # nothing is left to tidy, nor to catch what would be raised
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sys.exit(code)
 
 
