@@ -53,7 +53,7 @@ def add_head(backbone: bytes, head: Head, *, output: str) -> bytes:
     for signature in model.signatureDefs or []:
         signature.outputs[0].name = output
         signature.outputs[0].tensorIndex = probabilities
-    return _packed(model)
+    return _packed(model, len(backbone))
 
 
 def add_metadata(model: bytes, notes: dict[str, bytes]) -> bytes:
@@ -65,7 +65,7 @@ def add_metadata(model: bytes, notes: dict[str, bytes]) -> bytes:
         entry = schema.MetadataT()
         entry.name, entry.buffer = name, _add_buffer(schema, opened, np.frombuffer(content, np.uint8))
         opened.metadata = [*(opened.metadata or []), entry]
-    return _packed(opened)
+    return _packed(opened, len(model))
 
 
 @dataclass(frozen=True)
@@ -256,9 +256,10 @@ def _add_operator(schema: Any, model: Any, operation: int, operator: Any) -> Non
     model.subgraphs[0].operators.append(operator)
 
 
-def _packed(model: Any) -> bytes:
+def _packed(model: Any, size: int) -> bytes:
+    """Return a model as a file; one of about `size` bytes is not copied again and again while it grows."""
     import flatbuffers
 
-    builder = flatbuffers.Builder(1024)
+    builder = flatbuffers.Builder(size + size // 16 + 2**16)
     builder.Finish(model.Pack(builder), file_identifier=_IDENTIFIER)
     return bytes(builder.Output())
