@@ -513,7 +513,7 @@ def test_two_workers_give_what_one_gives(stripes, tmp_path):
     assert [worker.returncode for worker in running] == [0, 0], outputs
     assert "written by the worker that is chief" in outputs[1][0]
     assert not (tmp_path / "1" / "tf_files" / "retrained_graph.pb").exists()
-    assert (tmp_path / "0" / "tf_files" / "checkpoints" / "head.index").exists()
+    assert (tmp_path / "0" / "tf_files" / "checkpoints" / "head.npz").exists()
     assert not list((tmp_path / "1" / "tf_files" / "checkpoints").glob("head.*"))
     alone = tmp_path / "alone"
     alone.mkdir()
