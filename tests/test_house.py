@@ -10,7 +10,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "retrain"
 KNOW_THE_CONFIG = {"config", "candidates", "pipeline", "cli/flags", "cli/retrain"}
-HEAVY = {"tensorflow", "tensorflow_hub", "keras", "ai_edge_litert", "tensorboard", "tqdm"}
+HEAVY = {"tensorflow", "tensorflow_hub", "keras", "ai_edge_litert", "openvino", "tensorboard", "tqdm"}
 
 
 def modules():

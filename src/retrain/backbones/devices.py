@@ -1,12 +1,26 @@
 """The processors that TensorFlow runs on: how many there are, and how work is spread over them."""
 
 import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from retrain.errors import UsageError, first_line
 
 DISTRIBUTIONS = ("mirrored", "multi_worker", "none")
+# Of NVIDIA's driver, of Windows' below WSL, and of AMD's: without any of them, no program sees a GPU.
+_GPU_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
+
+
+def has_gpu() -> bool:
+    """Return whether TensorFlow can use a GPU, which takes its import only where the system has a GPU at all."""
+    if sys.platform == "linux" and not any(path.exists() for path in _GPU_DEVICES):
+        return False
+    import tensorflow as tf
+
+    share_memory()
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def share_memory() -> None:
