@@ -66,13 +66,13 @@ def measure(runners: Mapping[str, BackboneRunner], photos: Sequence[np.ndarray])
 def _turn(
     runner: BackboneRunner, photos: Sequence[np.ndarray], threads: int, pool: ThreadPoolExecutor
 ) -> Callable[[], int]:
-    """Return what runs a few images, one on each thread or a small batch, and returns how many."""
+    """Return what runs a few images, some on each thread or a small batch, and returns how many."""
     if runner.batched:
         batch = np.stack(photos)
         return lambda: len(runner.run_batch(batch))
-    runs = [runner.runner() for _ in range(threads)]
-    images = [photos[number % len(photos)] for number in range(threads)]
-    return lambda: len(list(pool.map(lambda run, image: run(image), runs, images)))
+    runs = [runner.runner_of_several() for _ in range(threads)]
+    images = [photos[number % len(photos)] for number in range(runner.at_once)]
+    return lambda: sum(pool.map(lambda run: len(list(run(images))), runs))
 
 
 def remembered(folder: Path, precision: str) -> Measurement | None:

@@ -1,6 +1,6 @@
 """Runs LiteRT models in OpenVINO: compiled once, with a stream for each core and a request for each thread."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,13 @@ from retrain.backbones.engines import BFLOAT16, FLOAT32, INT8
 from retrain.errors import BackboneError, first_line
 from retrain.preprocessing import InputSpec
 
+# Images that one thread runs at once. Weights are read once for all of them, which counts where arithmetic is fast:
+# EfficientNet-Lite0 took 14 % less time in bfloat16 and 22 % less in int8 with four, and no less in float32.
+_AT_ONCE = {FLOAT32: 1, BFLOAT16: 4, INT8: 4}
+
 
 class OpenVINONetwork:
-    """A compiled network, from the pixels of one image to its vector; `runner` is for one thread each."""
+    """A compiled network, from the pixels of `at_once` images to their vectors; `runner` is for one thread each."""
 
     def __init__(self, model: Path, spec: InputSpec, *, precision: str, threads: int) -> None:
         """Compile a network.
@@ -26,6 +30,7 @@ class OpenVINONetwork:
         Raises:
             BackboneError: OpenVINO is not installed, cannot run the network, or not in this precision here.
         """
+        self.at_once = _AT_ONCE[precision]
         try:
             import openvino
         except ImportError as error:
@@ -47,27 +52,35 @@ class OpenVINONetwork:
         }
         try:
             network = core.read_model(str(model))
-            if network.input().partial_shape.is_dynamic:
-                network.reshape([1, *spec.size, 3])
+            network.reshape([self.at_once, *spec.size, 3])
             self._compiled = core.compile_model(network, "CPU", properties)
         except RuntimeError as error:
             raise BackboneError(f"OpenVINO cannot run this backbone ({first_line(error)[:120]}).") from error
         mean, std = spec.affine
         self._mean, self._factor = mean, (1 / std).astype(np.float32)
 
-    def runner(self) -> Callable[[np.ndarray], np.ndarray]:
-        """Return a function for one thread, from pixels uint8 [H, W, 3] to the vector float32 [D]."""
+    def runner(self) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
+        """Return a function for one thread, from images uint8 [H, W, 3] to a vector float32 [D] for each."""
         request = self._compiled.create_infer_request()
-        image: Any = request.get_input_tensor().data[0]
+        inputs: Any = request.get_input_tensor().data
 
-        def run(pixels: np.ndarray) -> np.ndarray:
-            if image.dtype == np.uint8:
-                image[:] = pixels
-            else:
-                np.subtract(pixels, self._mean, out=image)
-                np.multiply(image, self._factor, out=image)
-            request.infer()
-            vector: np.ndarray = request.get_output_tensor().data.reshape(-1).copy()
-            return vector
+        def run(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+            vectors: list[np.ndarray] = []
+            for start in range(0, len(images), self.at_once):
+                some = images[start : start + self.at_once]
+                for pixels, place in zip(some, inputs, strict=False):  # of a last, small batch, some are left over
+                    self._set(place, pixels)
+                request.infer()
+                found = request.get_output_tensor().data.reshape(self.at_once, -1)[: len(some)]
+                vectors += list(found.copy())
+            return vectors
 
         return run
+
+    def _set(self, place: np.ndarray, pixels: np.ndarray) -> None:
+        """Write an image where the network takes it, scaled unless it takes pixels."""
+        if place.dtype == np.uint8:
+            place[:] = pixels
+        else:
+            np.subtract(pixels, self._mean, out=place)
+            np.multiply(place, self._factor, out=place)

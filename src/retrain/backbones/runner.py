@@ -5,7 +5,7 @@ read the LiteRT model. TensorFlow serves GPUs, and backbones with operations tha
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from retrain.formats.litert.model import Runner
 from retrain.graphs import editing, reading
 
 RunOne = Callable[[np.ndarray], np.ndarray]  # pixels uint8 [H, W, 3] -> float32 [D]
+RunSeveral = Callable[[Sequence[np.ndarray]], Iterable[np.ndarray]]
 # What engines may differ by: float32 by its rounding, relative to the largest feature; others by the angle of a vector.
 _LARGEST_DIFFERENCE, _SMALLEST_COSINE = 2e-3, 0.9
 
@@ -86,13 +87,29 @@ class BackboneRunner:
             write_with_checksum(model, converted)
         return model
 
+    @property
+    def at_once(self) -> int:
+        """Return how many images a thread should have before it runs them."""
+        return self._network.at_once if self.engine == engines.OPENVINO else 1
+
     def runner(self) -> RunOne:
         """Return a runner of one image for one thread.
 
         Raises:
             BackboneError: The engine cannot run the backbone, or gives other vectors than LiteRT.
         """
-        return self._network.runner() if self.engine == engines.OPENVINO else self._litert()
+        if self.engine != engines.OPENVINO:
+            return self._litert()
+        run = self._network.runner()
+        return lambda pixels: run([pixels])[0]
+
+    def runner_of_several(self) -> RunSeveral:
+        """Return a runner of any number of images for one thread, best of a multiple of `at_once`.
+
+        Raises:
+            BackboneError: As `runner`.
+        """
+        return self._network.runner() if self.engine == engines.OPENVINO else functools.partial(map, self._litert())
 
     def _litert(self) -> RunOne:
         model = quantized_path(self.backbone) if self.precision == engines.INT8 else self.model
@@ -110,9 +127,9 @@ class BackboneRunner:
         litert = self.in_engine(
             engines.LITERT, engines.INT8 if self.precision == engines.INT8 else engines.FLOAT32
         ).runner()
-        run = network.runner()
-        for image in drawn_images(2, *self.backbone.input.size):
-            _check_agreement(run(image), litert(image), exact=self.precision == engines.FLOAT32)
+        images = drawn_images(2, *self.backbone.input.size)
+        for image, vector in zip(images, network.runner()(images), strict=True):
+            _check_agreement(vector, litert(image), exact=self.precision == engines.FLOAT32)
         return network
 
     @functools.cached_property

@@ -268,15 +268,18 @@ def compute_results(
     if not todo:
         return
     runner = extractor.runner
-    jobs = (list(group) for _, group in itertools.groupby(todo, key=lambda index: variants[index].path))
+    photos = (list(group) for _, group in itertools.groupby(todo, key=lambda index: variants[index].path))
+    jobs = iter(lambda: list(itertools.islice(photos, 1 if runner.batched else runner.at_once)), [])
 
-    def open_worker() -> Callable[[list[int]], list[VariantResult]]:
-        run_one = None if runner.batched else runner.runner()
+    def open_worker() -> Callable[[list[list[int]]], list[VariantResult]]:
+        run = None if runner.batched else runner.runner_of_several()
 
-        def work(job: list[int]) -> list[VariantResult]:
+        def work(job: list[list[int]]) -> list[VariantResult]:
+            results: list[VariantResult] = []
             with extractor.stopwatch.measure("reading"):
-                results = _read_variants(job, [variants[index] for index in job], extractor, find)
-            return _run(results, functools.partial(map, run_one), extractor.stopwatch) if run_one else results
+                for photo in job:
+                    results += _read_variants(photo, [variants[index] for index in photo], extractor, find)
+            return _run(results, run, extractor.stopwatch) if run else results
 
         return work
 
