@@ -97,6 +97,22 @@ def test_what_was_measured_rules_a_new_store_and_a_filled_one_rules_what_was_mea
 
 
 @needs_openvino
+def test_a_moved_folder_keeps_its_store(photos, source):
+    litert, _, _ = prepared(photos, source)
+    remember(photos, source, litert=1.0, openvino=2.0)
+    moved = photos.rename(photos.with_name("moved"))
+    found, _, text = prepared(moved, source)
+    assert found.folder == litert.folder
+    assert text == "Features for 36 photos: all from the cache.\n"
+
+
+def test_what_was_measured_is_nothing_worth_without_the_engine(photos, source, monkeypatch):
+    remember(photos, source, litert=1.0, openvino=2.0)
+    monkeypatch.setattr(choosing, "is_installed", lambda engine: engine != "openvino")
+    assert prepared(photos, source)[0].folder.name == source.folder_name
+
+
+@needs_openvino
 def test_the_flag_rules_everything(photos, source):
     remember(photos, source, litert=1.0, openvino=2.0)
     assert prepared(photos, source, "litert")[0].folder.name == source.folder_name

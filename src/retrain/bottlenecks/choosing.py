@@ -1,6 +1,6 @@
 """Chooses the engine that computes bottlenecks, and with it the store: found, remembered or measured."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from retrain.terminal import Terminal
 _WORTH_MEASURING = 300  # photos: for fewer, the start of another engine costs more than it can win
 _MEASURED_ON = 8  # photos
 _CALIBRATED_ON = 100  # photos
+_LOOKED_UP = 16  # photos
 
 
 def choose(
@@ -56,31 +57,44 @@ def choose(
         name: replace(source, engine=name, precision=request.precision, calibration=calibration)
         for name in request.names
     }
-    ruling = _fullest(sources.values(), home.parent, extractor.image_dir, variants.rows, backbone.dimension)
+    ruling = _ruling(sources.values(), home.parent, variants, extractor)
     measured = measuring.remembered(home, request.precision)
     if ruling is None and measured is None and len(sources) > 1 and len(variants.rows) >= _WORTH_MEASURING:
         measured = _measure(request, extractor, _sample(variants, extractor, _MEASURED_ON), terminal)
     fitting = [name for name, each in sources.items() if ruling in (None, each.folder_name)]
+    fitting = list(filter(is_installed, fitting)) or fitting  # a complete store needs no engine
     name = measured.choice if measured and measured.choice in fitting else fitting[0]
     if name == LITERT and request.precision == FLOAT32 and request.engine == AUTO:
         return sources[name], extractor.runner
     return sources[name], extractor.runner.in_engine(name, request.precision)
 
 
-def _fullest(
-    sources: Iterable[BackboneSource], folder: Path, image_dir: Path, variants: Sequence[Variant], dimension: int
+def _ruling(
+    sources: Iterable[BackboneSource], folder: Path, variants: Variants, extractor: FeatureExtractor
 ) -> str | None:
     """Return the name of the store that has most of the variants, None where none has half of them.
 
-    They are counted by their folder, which costs next to nothing; that each is up to date is seen when it is used.
+    They are counted by their image folder, which costs next to nothing; that each is up to date is seen when it is
+    used. Of an image folder that was moved, or copied, the contents of some photos are looked up.
     """
-    counts = {}
+    counts: dict[str, int] = {}
     for name in dict.fromkeys(source.folder_name for source in sources):
-        if (folder / name / stores.INDEX).exists():
-            with Store(folder / name, dimension=dimension) as store:
-                counts[name] = store.count(image_dir)
+        if not (folder / name / stores.INDEX).exists():
+            continue
+        with Store(folder / name, dimension=extractor.runner.backbone.dimension) as store:
+            count = store.count(extractor.image_dir)
+            if 2 * count < len(variants.rows):
+                keys = extractor.keys(_spread(variants, np.arange(len(variants.rows)), _LOOKED_UP))
+                count = len(variants.rows) * sum(store.find(key) is not None for key in keys) // max(1, len(keys))
+            counts[name] = count
     fullest = max(counts, key=lambda name: counts[name], default=None)
-    return fullest if fullest and 2 * counts[fullest] >= len(variants) else None
+    return fullest if fullest and 2 * counts[fullest] >= len(variants.rows) else None
+
+
+def _spread(variants: Variants, rows: np.ndarray, most: int) -> list[Variant]:
+    """Return at most so many of the variants at some indices, int64 [n], spread evenly over them."""
+    chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), most)).astype(int)]
+    return [variants.rows[row] for row in chosen.tolist()]
 
 
 def _measure(
@@ -116,10 +130,8 @@ def _sample(variants: Variants, extractor: FeatureExtractor, most: int) -> Calla
     """Return a function that decodes some of the training photos, spread evenly over all: uint8 [H, W, 3] each."""
 
     def read() -> list[np.ndarray]:
-        rows = variants.members[Split.TRAINING]
         # A few more, for there may be photos that cannot be read.
-        chosen = rows[np.linspace(0, len(rows) - 1, min(len(rows), most + most // 4)).astype(int)]
-        paths = dict.fromkeys(variants.rows[row].path for row in chosen.tolist())
-        return extractor.pixels(map(Variant, paths))[:most]
+        chosen = _spread(variants, variants.members[Split.TRAINING], most + most // 4)
+        return extractor.pixels(map(Variant, dict.fromkeys(variant.path for variant in chosen)))[:most]
 
     return read

@@ -126,6 +126,11 @@ class FeatureExtractor:
         mark = _SECOND_DECODING if decoding.may_be_decoded_otherwise(variant.path) else ""
         return index_name(variant.path, self.distorter.identity(variant.copy) + mark)
 
+    def keys(self, variants: Iterable[Variant]) -> list[bytes]:
+        """Return the keys of variants in a store; those of photos that cannot be read are left out."""
+        photos = ((read_photo(self.image_dir, path), copy) for path, copy in variants)
+        return [_key(photo.content, self.distorter.identity(copy)) for photo, copy in photos if photo.reason is None]
+
     def pixels(self, variants: Iterable[Variant]) -> list[np.ndarray]:
         """Return the backbone's input for variants, uint8 [H, W, 3] each; unreadable photos are left out."""
         images = []
