@@ -83,9 +83,10 @@ find training_summaries -type f -name "events.out.tfevents.*.retrain" -exec rm -
 if grep -qs "^model_checkpoint_path: .head." checkpoints/checkpoint; then \
 	rm -f checkpoints/checkpoint checkpoints/head.index checkpoints/head.data-*; fi; \
 if test -e checkpoints/head.npz; then rm -f checkpoints/head.npz checkpoints/head.fine_tuning*.npz; fi; \
-find bottlenecks -type f -name index.sqlite -execdir rm -rf vectors.f32 checksums.u32 backbone.pb backbone.tflite \
-	backbone.json backbone.pb.sha256 backbone.tflite.sha256 backbone.json.sha256 backbone.verified index.sqlite index.sqlite-wal \
-	index.sqlite-shm in_use.lock \; 2>/dev/null; \
+find bottlenecks -type f \( -name index.sqlite -o -name backbone.json.sha256 \) -execdir rm -rf vectors.f32 checksums.u32 \
+	index.sqlite index.sqlite-wal index.sqlite-shm in_use.lock engines.json engines.json.sha256 backbone.verified \
+	backbone.json backbone.json.sha256 backbone.pb backbone.pb.sha256 backbone.tflite backbone.tflite.sha256 \
+	backbone_int8.tflite backbone_int8.tflite.sha256 \; 2>/dev/null; \
 find bottlenecks checkpoints intermediate_graphs retrained_graph_saved_model runs training_summaries \
 	-depth -type d -empty -exec rmdir {} \; 2>/dev/null; true
 endef

@@ -7,7 +7,6 @@ measures is made in a temporary folder; the photos and archives are those of --d
 import argparse
 import json
 import os
-import platform
 import shlex
 import subprocess
 import sys
@@ -24,13 +23,14 @@ import numpy as np
 from scripts import rival
 
 from retrain import workers
-from retrain.backbones import catalogue, families
+from retrain.backbones import catalogue, families, measuring, processor, quantized
+from retrain.backbones import engines as engine_table
 from retrain.backbones.loading import Backbone, load_backbone
 from retrain.backbones.runner import BackboneRunner, TensorFlowRunner
-from retrain.backbones.sources import WeightsRequest
+from retrain.backbones.sources import BackboneSource, WeightsRequest
 from retrain.bottlenecks import computing
 from retrain.bottlenecks.computing import FeatureExtractor
-from retrain.bottlenecks.reading import Gather
+from retrain.bottlenecks.reading import Gather, compute_now
 from retrain.bottlenecks.store import Entry, Stamp, Store
 from retrain.data.dataset import scan
 from retrain.data.decoding import decode
@@ -43,6 +43,8 @@ from retrain.training import head_training, sampling
 from retrain.training.head_training import TrainingData
 from retrain.training.recipe import HeadRecipe, TrainingPlan, keras_optimizer
 from retrain.training.sampling import SamplingPlan
+
+LITE = "efficientnet_lite0"
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def main() -> None:
             print(f"[{name}: {time.perf_counter() - started:.0f} s]", file=sys.stderr, flush=True)
     machine = {
         "date": date.today().isoformat(),
-        "processor": _processor(),
+        "processor": processor.name(),
         "cores": workers.cores(),
         "quick": args.quick,
     }
@@ -109,11 +111,15 @@ class Bench:
     folder: Path
     quick: bool
 
-    def backbone(self, name: str, **options: Any) -> Backbone:
-        """Return a backbone, its weights random where they are Keras'."""
+    def source(self, name: str, **options: Any) -> BackboneSource:
+        """Return where a backbone is from, its weights random where they are Keras'."""
         weights = catalogue.RANDOM if name.startswith("keras:") else None
         spec = replace(catalogue.find(name), **options)
-        source = families.locate(spec, WeightsRequest(self.data / "models", weights))
+        return families.locate(spec, WeightsRequest(self.data / "models", weights))
+
+    def backbone(self, name: str, **options: Any) -> Backbone:
+        """Return a backbone as a frozen graph."""
+        source = self.source(name, **options)
         return load_backbone(source, self.folder / "backbone" / source.folder_name)
 
     def photos(self, name: str) -> Path:
@@ -148,7 +154,8 @@ def fill(bench: Bench) -> list[Row]:
         rate = len(paths) / ours
         rows.append(Row("fill, over the rival", name, rate * theirs / len(sample), "x", 3, 4, f"{rate:.0f} images/s"))
         rows.append(Row("fill, share of the limit", name, limit / ours, "", 0.90, 0.97))
-    for name in ("keras:MobileNet",) if bench.quick else ("keras:MobileNet", "keras:InceptionV3"):
+    others = ("efficientnet_lite0", "keras:MobileNet")
+    for name in others if bench.quick else (*others, "keras:InceptionV3"):
         paths = _paths(bench.photos("flowers_1100"), 40 if bench.quick else 200)
         extractor = FeatureExtractor(bench.photos("flowers_1100"), engine_of(bench.backbone(name)))
         ours, limit = _fill_and_limit(bench, extractor, paths, name.replace(":", "_"))
@@ -180,6 +187,107 @@ def engines(bench: Bench) -> list[Row]:
         detail += "".join(f"; {engine} {count / seconds:.0f}" for engine, seconds in other.items())
         rows.append(Row("engine, over TensorFlow", name, theirs / ours, "x", must, must + 0.001, detail))
     return rows
+
+
+def precisions(bench: Bench) -> list[Row]:
+    """Measure the bottleneck stage in each engine and precision against LiteRT's in float32, in turns."""
+    name, photos = LITE, bench.photos("flowers_1100")
+    backbone, paths = bench.backbone(name), _paths(photos, 200 if bench.quick else None)
+    extractors = _extractors(bench, name, photos)
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in extractors}
+    for number in range(2 if bench.quick else 4):
+        for (engine, precision), extractor in extractors.items():
+            store = f"{engine}_{precision}_{number}"
+            seconds[engine, precision].append(_fill_seconds(bench, extractor, paths, store))
+    rates = {key: len(paths) / min(measured) for key, measured in seconds.items()}
+    baseline = rates[engine_table.LITERT, engine_table.FLOAT32]
+    gains = processor.gains()
+    marks = {engine_table.FLOAT32: (0.95, 1.0), **{each: (gain, gain * 1.25) for each, gain in gains.items()}}
+    rows = []
+    for precision, (must, aim) in marks.items():
+        each = {engine: rate for (engine, other), rate in rates.items() if other == precision}
+        detail = ", ".join(f"{engine_table.TITLES[engine]} {rate:.0f} images/s" for engine, rate in each.items())
+        on = f"{name}, {precision}"
+        rows.append(Row("fill, over LiteRT float32", on, max(each.values()) / baseline, "x", must, aim, detail))
+    decoding = _seconds(lambda: list(_in_threads(lambda: _decoder(backbone, photos), paths, workers.cores())))
+    share = decoding / min(min(measured) for measured in seconds.values())
+    rows.append(Row("decoding, share of the fastest fill", name, share, "", 1.0, 0.3))
+    return rows + _accuracy_of_int8(bench, extractors, photos)
+
+
+def choice(bench: Bench) -> list[Row]:
+    """Measure the engine that is chosen for a network against the fastest at hand."""
+    rows = []
+    for name in (LITE,) if bench.quick else (LITE, "keras:InceptionV3", "keras:MobileNetV2"):
+        backbone = bench.backbone(name)
+        photos = quantized.drawn_images(8, *backbone.input.size)
+        names = [each for each in engine_table.TITLES if engine_table.is_installed(each)]
+        runners = {each: BackboneRunner(backbone, print, engine=each) for each in names}
+        asked = [each for each in engine_table.EngineRequest().names if each in names]
+        chosen = measuring.measure({each: runners[each] for each in asked}, photos).choice
+        turns = [measuring.measure(runners, photos).rates for _ in range(5)]
+        rates = {each: max(turn[each] for turn in turns) for each in names}
+        detail = f"{chosen}; " + ", ".join(f"{each} {rate:.0f} images/s" for each, rate in rates.items())
+        share = rates[chosen] / max(rates.values())
+        rows.append(Row("the chosen engine, share of the fastest", name, share, "", 0.95, 1.0, detail))
+    return rows
+
+
+def first_run(bench: Bench) -> list[Row]:
+    """Measure the first command of all, which freezes the network and computes everything, and then a label."""
+    photos = bench.photos("flowers_1100")
+    arguments = ("--image_dir", photos, "--architecture", LITE, "--how_many_training_steps", 500)
+    cold = _seconds(lambda: _command(bench, "retrain", *arguments))
+    warm = _best(lambda: _command(bench, "retrain", *arguments), 1 if bench.quick else 3)
+    graph, labels = bench.folder / "tf_files/retrained_graph.pb", bench.folder / "tf_files/retrained_labels.txt"
+    photo = photos / _paths(photos, 1)[0]
+    theirs = _best(lambda: _command(bench, "python", "-c", rival.LABEL_IMAGE, graph, photo, labels, 224))
+    ours = _best(lambda: _command(bench, "label_image", photo))
+    on = f"{LITE}, flowers_1100, 500 steps"
+    return [
+        Row("cold first run", on, cold, "s", 25, 15, f"the second {warm:.2f} s"),
+        Row("label_image, over the rival", f"{LITE}, .tflite beside", ours / theirs, "x", 0.35, 0.3, f"{ours:.2f} s"),
+    ]
+
+
+def _extractors(bench: Bench, name: str, photos: Path) -> dict[tuple[str, str], FeatureExtractor]:
+    """Return what computes bottlenecks in each engine and precision that this machine has, compiled."""
+    backbone = bench.backbone(name)
+    quantized.int8_model(backbone, bench.source(name), list, print)
+    extractors = {}
+    for precision in (engine_table.FLOAT32, *processor.gains()):
+        for engine in engine_table.EngineRequest(precision=precision).names:
+            if engine == engine_table.TENSORFLOW or not engine_table.is_installed(engine):
+                continue
+            runner = BackboneRunner(backbone, print, engine=engine, precision=precision)
+            runner.runner()(np.zeros((*backbone.input.size, 3), np.uint8))
+            extractors[engine, precision] = FeatureExtractor(photos, runner)
+    return extractors
+
+
+def _accuracy_of_int8(bench: Bench, extractors: dict[tuple[str, str], FeatureExtractor], photos: Path) -> list[Row]:
+    """Measure what float32 files lose by a head trained on int8 features: five folds, the seeds 0 and 1."""
+    examples = scan(photos).examples
+    labels = np.array([example.class_id for example in examples], np.int64)
+    exact, rounded = (
+        compute_now([Variant(example.path) for example in examples], extractors[engine_table.LITERT, precision])
+        for precision in (engine_table.FLOAT32, engine_table.INT8)
+    )
+    correct: dict[str, list[float]] = {"float32": [], "int8": []}
+    for seed in (0, 1):
+        folds = np.random.default_rng(seed).permutation(len(labels)) % 5
+        for fold in range(5):
+            testing, training = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
+            for precision, vectors in (("float32", exact), ("int8", rounded)):
+                plan = TrainingPlan(500, batch_size=100, validation_batch_size=1, eval_step_interval=500, seed=seed)
+                samples = sampling.sample_training(labels, training, testing, plan)
+                data = TrainingData(lambda rows, v=vectors: v[rows], labels, training, int(labels.max()) + 1)
+                head = head_training.train(data, samples, HeadRecipe(), plan).head
+                found = head.probabilities(exact[testing]).argmax(axis=1)
+                correct[precision].append(float(np.mean(found == labels[testing])))
+    lost = 100 * (np.mean(correct["float32"]) - np.mean(correct["int8"]))
+    detail = ", ".join(f"{name} {np.mean(each):.1%}" for name, each in correct.items())
+    return [Row("accuracy that float32 files lose by int8 features", LITE, lost, "points", 0.5, 0.2, detail)]
 
 
 def train(bench: Bench) -> list[Row]:
@@ -332,8 +440,11 @@ def labelling(bench: Bench) -> list[Row]:
 
 
 MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
-    measure.__name__: measure for measure in (fill, engines, train, heads, commands, growth, million, labelling)
-}
+    measure.__name__: measure
+    for measure in (
+        fill, engines, precisions, choice, first_run, train, heads, commands, growth, million, labelling,
+    )
+}  # fmt: skip
 
 
 def _paths(folder: Path, most: int | None) -> list[str]:
@@ -344,11 +455,7 @@ def _paths(folder: Path, most: int | None) -> list[str]:
 def _fill_and_limit(bench: Bench, extractor: FeatureExtractor, paths: Sequence[str], name: str) -> tuple[float, float]:
     """Return the seconds of the bottleneck stage, and of decoding alone plus running alone, best of three each."""
     engine, pixels = extractor.runner, []
-    height, width = engine.backbone.input.size
-
-    def decoded(path: str) -> np.ndarray:
-        return decode((extractor.image_dir / path).read_bytes(), height=height, width=width)
-
+    decoded = _decoder(engine.backbone, extractor.image_dir)
     measured: list[tuple[float, float]] = []
     for number in range(1 if bench.quick else 3):
         decoding = _seconds(lambda: pixels.extend(_in_threads(lambda: decoded, paths, engine.threads)))
@@ -356,6 +463,12 @@ def _fill_and_limit(bench: Bench, extractor: FeatureExtractor, paths: Sequence[s
         pixels.clear()
         measured.append((_fill_seconds(bench, extractor, paths, f"{name}_{number}"), decoding + running))
     return min(ours for ours, _ in measured), min(limit for _, limit in measured)
+
+
+def _decoder(backbone: Backbone, image_dir: Path) -> Callable[[str], np.ndarray]:
+    """Return what reads and decodes a photo to the pixels that a backbone takes."""
+    height, width = backbone.input.size
+    return lambda path: decode((image_dir / path).read_bytes(), height=height, width=width)
 
 
 def _fill_seconds(bench: Bench, extractor: FeatureExtractor, paths: Sequence[str], name: str) -> float:
@@ -632,14 +745,6 @@ def _seconds(call: Callable[[], object]) -> float:
 
 def _best(call: Callable[[], object], times: int = 3) -> float:
     return min(_seconds(call) for _ in range(times))
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

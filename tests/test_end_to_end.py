@@ -70,6 +70,44 @@ def test_the_second_run_computes_and_reads_nothing_and_writes_the_same_bytes(tmp
 
 
 @pytest.mark.slow
+def test_8_bit_features_make_an_8_bit_classifier_and_all_files_are_measured(tmp_path):
+    colour_folder(tmp_path / "photos")
+    arguments = ["--image_dir", "photos", "--image_size", "64", "--architecture", "mobilenet_bundled", *FAST]
+    arguments += ["--precision", "int8", "--export", "tflite_int8"]
+    first = command("retrain", *arguments, cwd=tmp_path)
+    assert "Making the 8-bit form of mobilenet_bundled from drawn images, once.\n" in first.stdout
+    assert (computed(first), final(first)) == (60, 100.0)
+    report = json.loads((tmp_path / "tf_files" / "retrained_graph.report.json").read_text())
+    assert [(row["name"], row["accuracy"]) for row in report["exports"]] == [
+        ("frozen graph", 1.0),
+        ("tflite_int8", 1.0),
+    ]
+    written = [tmp_path / "tf_files" / f"retrained_graph{ending}" for ending in (".pb", ".tflite", "_int8.tflite")]
+    content = [path.read_bytes() for path in written]
+    second = command("retrain", *arguments, cwd=tmp_path)
+    assert computed(second) == 0
+    assert "Bottlenecks" not in second.stderr + second.stdout
+    assert "Making" not in second.stdout
+    assert [path.read_bytes() for path in written] == content
+    shown = command("label_image", "--graph", written[2], "photos/cyan/1.png", cwd=tmp_path)
+    assert "cyan (score=" in shown.stdout.splitlines()[3]
+
+
+def test_engines_and_precisions_that_do_not_go_together_are_usage_errors(tmp_path):
+    colour_folder(tmp_path / "photos", per_class=4)
+    for words, problem in (
+        ("--engine litert --precision bfloat16", "--engine litert does not compute in bfloat16. Give openvino, or"),
+        ("--engine turbo", "--engine is 'turbo'; it must be one of auto, litert, openvino, tensorflow."),
+        (
+            "--precision int8 --fine_tune_from 2",
+            "--fine_tune_from trains in float32, not in int8. Leave --precision out.",
+        ),
+    ):
+        done = command("retrain", "--image_dir", "photos", *words.split(), cwd=tmp_path, code=2)
+        assert done.stderr.startswith(f"retrain: {problem}")
+
+
+@pytest.mark.slow
 def test_bad_files_are_named_skipped_and_counted(tmp_path, mean_colour_backbone):
     folder = colour_folder(tmp_path / "photos")
     (folder / "cyan" / "empty.jpg").write_bytes(b"")

@@ -10,7 +10,10 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "retrain"
 KNOW_THE_CONFIG = {"config", "candidates", "pipeline", "cli/flags", "cli/retrain", "cli/tensorboard"}
-HEAVY = {"tensorflow", "tensorflow_hub", "keras", "ai_edge_litert", "tensorboard", "rich", "shtab", "pillow_heif"}
+HEAVY = {
+    *("tensorflow", "tensorflow_hub", "keras", "ai_edge_litert", "openvino", "tensorboard"),
+    *("rich", "shtab", "pillow_heif"),
+}
 
 
 def modules():

@@ -38,6 +38,22 @@ def test_stores_keep_their_names():
     assert folder_name(hub, "1" * 64) == "https___example.com_m_1-659c4d59802e25c4"
 
 
+def test_engines_and_precisions_have_stores_of_their_own():
+    lite = BackboneSource(catalogue.find("efficientnet_lite0"), "weights", "0" * 64)
+    stores = {
+        (engine, precision): replace(lite, engine=engine, precision=precision, calibration=calibration).fingerprint
+        for engine in ("litert", "openvino")
+        for precision, calibration in (("float32", ""), ("bfloat16", ""), ("int8", "a" * 64))
+    }
+    # LiteRT and TensorFlow in float32 are what there was before engines had names.
+    assert stores["litert", "float32"] == lite.fingerprint == replace(lite, engine="tensorflow").fingerprint
+    assert len(set(stores.values())) == 6
+    assert replace(lite, precision="int8", calibration="b" * 64).fingerprint not in stores.values()
+    assert stores["openvino", "float32"] == "1f21eb3a350eb8f4"
+    assert stores["openvino", "bfloat16"] == "d7f854e56eaa4088"
+    assert stores["litert", "int8"] == "9e06741ea5d89045"
+
+
 def test_distorted_copies_keep_their_tag():
     assert Distortions(True, 10, 5, 1, 2, 3, 4, 6).tag == "3bb5436d114c"
 

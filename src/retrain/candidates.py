@@ -68,9 +68,9 @@ class Candidate:
     curves: Mapping[str, Path]
     result: TrialResult | None = None
 
-    def labelled(self, rows: np.ndarray) -> LabelledBottlenecks:
-        """Return the bottlenecks and class ids of some variants, int64 [n]."""
-        return LabelledBottlenecks(self.read, rows, self.prepared.variants.labels[rows])
+    def labelled(self, rows: np.ndarray, read: Gather | None = None) -> LabelledBottlenecks:
+        """Return the bottlenecks and class ids of some variants, int64 [n]; the bottlenecks may have another reader."""
+        return LabelledBottlenecks(read or self.read, rows, self.prepared.variants.labels[rows])
 
 
 def train_candidate(
@@ -83,7 +83,7 @@ def train_candidate(
     """
     dataset, split = prepared.dataset, preparation.describe_split(prepared, config.split_rule)
     artefacts = ClassifierWriter(
-        prepared.extractor.runner,
+        prepared.runner,
         dataset.class_names,
         config.final_tensor_name,
         scope_of(config),

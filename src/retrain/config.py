@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from retrain.backbones import catalogue, devices
+from retrain.backbones import catalogue, devices, engines
 from retrain.data.split import DEFAULT_SPLIT, SplitRule
 from retrain.errors import UsageError
 from retrain.evaluation import runs
@@ -201,6 +201,18 @@ class RetrainConfig:
     )
     weights: str | None = _setting(
         None, "weights file for keras: networks and mobilenet_bundled; 'random' for tests", "FILE"
+    )
+    engine: str = _setting(
+        engines.AUTO,
+        "what runs the network: auto, which measures once on the photos, or one of litert, openvino and tensorflow",
+        "ENGINE",
+        _one_of(engines.ENGINES),
+    )
+    precision: str = _setting(
+        engines.FLOAT32,
+        "what features are computed in: float32, or bfloat16 or int8, which are faster where the processor has them",
+        "PRECISION",
+        _one_of(engines.PRECISIONS),
     )
     model_dir: Path = _setting(
         Path("tf_files/models"), "folder of downloaded backbones; put one there to avoid its download", "FOLDER"

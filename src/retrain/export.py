@@ -167,6 +167,10 @@ class ClassifierWriter:
             saved_model.put_in_place(draft, folder)
             judging.accept(folder)
 
+    def int8_classifier(self, head: Head, backbone_model: Path) -> TrainedClassifier:
+        """Return a head on the 8-bit LiteRT model of its backbone, whose bottlenecks it was trained on."""
+        return replace(self._classifier(head), litert=backbone_model)
+
     def _classifier(self, head: Head) -> TrainedClassifier:
         backbone = self.backbone
         return TrainedClassifier(

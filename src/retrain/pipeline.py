@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from retrain import files, outputs, sweep
-from retrain.backbones import catalogue, devices, families, strangers
+from retrain.backbones import catalogue, devices, families, quantized, strangers
 from retrain.backbones.catalogue import BackboneSpec
+from retrain.backbones.engines import FLOAT32, INT8, EngineRequest
 from retrain.backbones.sources import WeightsRequest
 from retrain.bottlenecks import legacy_cache
 from retrain.bottlenecks.preparation import PreparationSettings, PreparedDataset, match_legacy_cache, prepare
@@ -168,8 +169,10 @@ def _check_settings(config: RetrainConfig) -> None:
     """Refuse settings that make no sense, and a fine-tuning of a network that is frozen."""
     check(config)
     frozen_graph.check_output(config.final_tensor_name, scope=scope_of(config), layers=len(config.hidden_units) + 1)
-    spec = _spec(config)
+    spec, request = _spec(config), EngineRequest(config.engine, config.precision)
     if config.fine_tune_from:
+        if request.precision != FLOAT32:
+            raise UsageError(f"--fine_tune_from trains in float32, not in {request.precision}. Leave --precision out.")
         families.check_trainable(spec)
 
 
@@ -193,6 +196,7 @@ def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened
         distorter,
         copies=config.distortion_copies if distorter.distortions else 0,
         distribution="none" if config.distribution == "none" else "mirrored",
+        request=EngineRequest(config.engine, config.precision),
     )
     return prepare(dataset, source, settings, legacy, terminal=terminal, opened=opened)
 
@@ -210,6 +214,7 @@ def _without_results(config: RetrainConfig, folder: Path) -> RetrainConfig:
         output_labels=folder / "labels.txt",
         summaries_dir=folder / "summaries",
         intermediate_output_graphs_dir=folder,
+        checkpoint_path=checkpoint_files(config).prefix,
         saved_model_dir=None,
         export=(),
     )
@@ -226,7 +231,8 @@ class _Start:
 def _finish(chosen: Candidate, start: _Start, terminal: Terminal) -> Report:
     """Write everything, measure the written graph on the test images, and report."""
     config, prepared = chosen.config, chosen.prepared
-    test = chosen.labelled(_sample(chosen, Split.TESTING, config.test_batch_size))
+    rows = _sample(chosen, Split.TESTING, config.test_batch_size)
+    test = chosen.labelled(rows) if config.precision == FLOAT32 else chosen.labelled(rows, prepared.read_exactly)
     paths = [prepared.variants.rows[row].path for row in test.rows.tolist()]
     chosen.artefacts.write_checkpoint(checkpoint_files(config), chosen.head, chosen.step + 1)
     with files.draft_folder(config.output_graph) as folder:
@@ -297,7 +303,15 @@ def _export(
     samples = [Variant(path) for path in photos]
     exported = export_and_compare(
         config.export,
-        ExportSource(written.graph_def, written.metadata, written.sha256, lambda: prepared.extractor.pixels(samples)),
+        ExportSource(
+            written.graph_def,
+            written.metadata,
+            written.sha256,
+            sample_images=lambda: prepared.extractor.pixels(samples),
+            int8=chosen.artefacts.int8_classifier(chosen.head, quantized.path_of(prepared.backbone))
+            if config.precision == INT8
+            else None,
+        ),
         draft,
         Comparison(images, test.labels if test.paths else None, config.max_accuracy_drop),
         put_in_place=put_in_place,

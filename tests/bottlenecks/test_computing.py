@@ -24,6 +24,8 @@ from retrain.data.variants import Distorter, Variant
 from retrain.errors import StoreError
 from retrain.preprocessing import InputSpec
 
+WAYS = [(False, 1), (False, 5), (True, 1)]  # batched or not, and how many photos a thread runs at once
+
 
 @dataclass
 class MeanColour:
@@ -33,14 +35,15 @@ class MeanColour:
     backbone: Backbone = Backbone("mean colour", Path("unused"), InputSpec("input", 8, 8, 0, 1), "mean", 3)
     threads: int = 3
     ran: list = field(default_factory=list)
+    at_once: int = 1
 
-    def runner(self):
+    def runner_of_several(self):
         owner = []
 
-        def run(pixels):
+        def run(images):
             owner.append(threading.get_ident())
             assert len(set(owner)) == 1, "one runner served two threads"
-            return self.run_batch(pixels[None])[0]
+            return self.run_batch(np.stack(images))
 
         return run
 
@@ -86,9 +89,9 @@ def expected(folder):
     return np.stack([decode((folder / name).read_bytes(), height=8, width=8).mean((0, 1)) for name in names(folder)])
 
 
-@pytest.mark.parametrize("batched", [False, True])
-def test_every_image_gets_its_own_vector(folder, store, batched):
-    rows, rejected, found = fill(folder, store, MeanColour(batched))
+@pytest.mark.parametrize(("batched", "at_once"), WAYS)
+def test_every_image_gets_its_own_vector(folder, store, batched, at_once):
+    rows, rejected, found = fill(folder, store, MeanColour(batched, at_once=at_once))
     assert store.read(rows) == pytest.approx(expected(folder), abs=1e-4)
     assert (found.computed, found.read, rejected) == (12, 12, {})
 
@@ -135,8 +138,8 @@ def test_a_copy_of_an_image_shares_its_vector(folder, store):
     assert rows[names(folder).index("a/1.png")] == rows[names(folder).index("a/copy.png")]
 
 
-@pytest.mark.parametrize("batched", [False, True])
-def test_bad_files_are_rejected_with_a_reason_and_cost_nothing_else(folder, store, batched):
+@pytest.mark.parametrize(("batched", "at_once"), WAYS)
+def test_bad_files_are_rejected_with_a_reason_and_cost_nothing_else(folder, store, batched, at_once):
     (folder / "a" / "empty.jpg").write_bytes(b"")
     (folder / "a" / "notes.txt").write_text("hello")
     whole = (folder / "a" / "1.png").read_bytes()
@@ -144,7 +147,7 @@ def test_bad_files_are_rejected_with_a_reason_and_cost_nothing_else(folder, stor
     os.mkfifo(folder / "a" / "pipe.jpg")
     (folder / "a" / "gone.jpg").symlink_to(folder / "nowhere")
     paths = sorted({*names(folder), "a/gone.jpg"})
-    runner = MeanColour(batched)
+    runner = MeanColour(batched, at_once=at_once)
     variants = [Variant(path) for path in paths]
     extractor = FeatureExtractor(folder, runner)
     found = computing.compute(variants, range(len(paths)), extractor=extractor, store=store)
@@ -283,10 +286,10 @@ def fill_copies(folder, store, runner, distorter, wanted):
     return store.read(known.rows), found
 
 
-@pytest.mark.parametrize("batched", [False, True])
-def test_distorted_copies_are_computed_once_and_each_from_its_own_pixels(folder, store, batched):
+@pytest.mark.parametrize(("batched", "at_once"), WAYS)
+def test_distorted_copies_are_computed_once_and_each_from_its_own_pixels(folder, store, batched, at_once):
     distorter, wanted = copies(folder)
-    vectors, found = fill_copies(folder, store, MeanColour(batched), distorter, wanted)
+    vectors, found = fill_copies(folder, store, MeanColour(batched, at_once=at_once), distorter, wanted)
     assert (found.computed, len(np.unique(vectors, axis=0))) == (36, 36)
     extractor = FeatureExtractor(folder, MeanColour(), distorter)
     assert vectors == pytest.approx(np.stack([p.mean((0, 1)) for p in extractor.pixels(wanted)]), abs=1e-4)

@@ -9,7 +9,6 @@ from typing import Any
 from retrain.errors import UsageError, first_line
 
 DISTRIBUTIONS = ("mirrored", "multi_worker", "none")
-
 _HIDDEN = ("", "-1")  # values of CUDA_VISIBLE_DEVICES
 # What Linux calls GPUs that a TensorFlow uses: Nvidia's, those of Windows below it, AMD's.
 _GPU_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd")

@@ -1,50 +1,77 @@
-"""Runs a frozen backbone: one LiteRT interpreter a thread on the CPU, or TensorFlow in batches.
+"""Runs a frozen backbone: one image a thread in LiteRT or OpenVINO on the CPU, or batches in TensorFlow.
 
-LiteRT (XNNPACK) runs one image a thread faster than TensorFlow runs batches on the same processor; TensorFlow
-serves GPUs, and backbones with operations that LiteRT has not.
+LiteRT (XNNPACK) is the engine that is always there, and OpenVINO is faster for some networks on some processors; both
+read the LiteRT model. TensorFlow serves GPUs, and backbones with operations that LiteRT has not.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from retrain import workers
-from retrain.backbones import devices
+from retrain.backbones import devices, engines
 from retrain.backbones.loading import LITERT_MODEL, Backbone, is_whole, write_with_checksum
+from retrain.backbones.openvino_network import OpenVINONetwork
+from retrain.backbones.quantized import drawn_images
+from retrain.backbones.quantized import path_of as quantized_path
 from retrain.errors import BackboneError
 from retrain.formats.litert import conversion
 from retrain.formats.litert.model import Runner
 from retrain.graphs import editing, reading
 
+RunOne = Callable[[np.ndarray], np.ndarray]  # pixels uint8 [H, W, 3] -> float32 [D]
+RunSeveral = Callable[[Sequence[np.ndarray]], Iterable[np.ndarray]]
+# What engines may differ by: float32 by its rounding, relative to the largest feature; others by the angle of a vector.
+_LARGEST_DIFFERENCE, _SMALLEST_COSINE = 2e-3, 0.9
+
 
 class BackboneRunner:
-    """The fastest way to run one backbone on this machine, opened at the first use.
+    """One backbone in one engine, opened at the first use.
 
-    `batched` tells which: `run_batch` for many images at once, or a `runner` of its own for every thread.
+    `batched` tells how it runs: `run_batch` for many images at once, or a `runner` of its own for every thread.
     """
 
-    def __init__(self, backbone: Backbone, warn: Callable[[str], None], *, distribution: str = "none") -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        warn: Callable[[str], None],
+        *,
+        distribution: str = "none",
+        engine: str = engines.AUTO,
+        precision: str = engines.FLOAT32,
+    ) -> None:
         """Prepare to run a backbone, whose LiteRT model is kept beside its graph.
 
         Args:
             backbone: A frozen network.
             warn: Called with the reason why LiteRT is not used, and with the batch size that fits into the memory.
             distribution: As in `devices.strategy`, of batches in TensorFlow.
+            engine: Of `engines.ENGINES`; `AUTO` is TensorFlow where it has a GPU or LiteRT no form, and else LiteRT.
+            precision: Of `engines.PRECISIONS`; for int8, `quantized.int8_model` has made the model.
         """
         self.backbone, self.distribution, self.threads = backbone, distribution, workers.cores()
+        self.engine, self.precision = engine, precision
         self._warn = warn
+
+    def in_engine(self, engine: str, precision: str) -> "BackboneRunner":
+        """Return the same backbone in another engine."""
+        return BackboneRunner(
+            self.backbone, self._warn, distribution=self.distribution, engine=engine, precision=precision
+        )
 
     @functools.cached_property
     def batched(self) -> bool:
-        """Return whether the backbone runs in TensorFlow: on a GPU, or because LiteRT cannot."""
+        """Return whether the backbone runs in TensorFlow: as asked, on a GPU, or because LiteRT cannot."""
+        if self.engine != engines.AUTO:
+            return self.engine == engines.TENSORFLOW
         return devices.has_gpu() or self.model is None
 
     @functools.cached_property
     def model(self) -> Path | None:
-        """Return the backbone as an undamaged LiteRT model, converted where there is none; None if it cannot be.
+        """Return the backbone as an undamaged float32 LiteRT model, converted if there is none; None if it cannot be.
 
         Raises:
             BackboneError: It cannot be written.
@@ -60,15 +87,50 @@ class BackboneRunner:
             write_with_checksum(model, converted)
         return model
 
-    def runner(self) -> Runner:
+    @property
+    def at_once(self) -> int:
+        """Return how many images a thread should have before it runs them."""
+        return self._network.at_once if self.engine == engines.OPENVINO else 1
+
+    def runner(self) -> RunOne:
         """Return a runner of one image for one thread.
 
         Raises:
-            BackboneError: LiteRT cannot run the backbone.
+            BackboneError: The engine cannot run the backbone, or gives other vectors than LiteRT.
         """
-        if self.model is None:
+        if self.engine != engines.OPENVINO:
+            return self._litert()
+        run = self._network.runner()
+        return lambda pixels: run([pixels])[0]
+
+    def runner_of_several(self) -> RunSeveral:
+        """Return a runner of any number of images for one thread, best of a multiple of `at_once`.
+
+        Raises:
+            BackboneError: As `runner`.
+        """
+        return self._network.runner() if self.engine == engines.OPENVINO else functools.partial(map, self._litert())
+
+    def _litert(self) -> RunOne:
+        model = quantized_path(self.backbone) if self.precision == engines.INT8 else self.model
+        if model is None:
             raise BackboneError("LiteRT cannot run this backbone.")
-        return Runner(self.model, self.backbone.input)
+        return Runner(model, self.backbone.input)
+
+    @functools.cached_property
+    def _network(self) -> OpenVINONetwork:
+        """Return the network as OpenVINO has compiled it for this processor, once it gives what LiteRT gives."""
+        model = quantized_path(self.backbone) if self.precision == engines.INT8 else self.model
+        if model is None:
+            raise BackboneError("OpenVINO reads the LiteRT form of a network, and this one has none.")
+        network = OpenVINONetwork(model, self.backbone.input, precision=self.precision, threads=self.threads)
+        litert = self.in_engine(
+            engines.LITERT, engines.INT8 if self.precision == engines.INT8 else engines.FLOAT32
+        ).runner()
+        images = drawn_images(2, *self.backbone.input.size)
+        for image, vector in zip(images, network.runner()(images), strict=True):
+            _check_agreement(vector, litert(image), exact=self.precision == engines.FLOAT32)
+        return network
 
     @functools.cached_property
     def run_batch(self) -> "TensorFlowRunner":
@@ -78,6 +140,22 @@ class BackboneRunner:
     def run_one(self, pixels: np.ndarray) -> np.ndarray:
         """Return the vector, float32 [D], for the pixels of one image, uint8 [H, W, 3]."""
         return self.run_batch(pixels[None])[0] if self.batched else self.runner()(pixels)
+
+
+def _check_agreement(vector: np.ndarray, expected: np.ndarray, *, exact: bool) -> None:
+    """Refuse an engine whose vector, float32 [D], is not that of LiteRT, but for what its precision explains.
+
+    Raises:
+        BackboneError: It is not.
+    """
+    difference = float(np.abs(vector - expected).max()) / max(1e-6, float(np.abs(expected).max()))
+    lengths = float(np.linalg.norm(vector) * np.linalg.norm(expected))
+    cosine = float(vector @ expected) / lengths if lengths else float(difference == 0)
+    if not (difference <= _LARGEST_DIFFERENCE if exact else cosine >= _SMALLEST_COSINE):
+        raise BackboneError(
+            f"OpenVINO gives other features than LiteRT on this processor (difference {difference:.2g}, cosine "
+            f"{cosine:.2g}). Give --engine litert."
+        )
 
 
 class TensorFlowRunner:

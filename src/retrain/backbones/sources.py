@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from retrain.backbones import engines
 from retrain.backbones.catalogue import BackboneSpec
 from retrain.data import decoding
 from retrain.errors import BackboneError
@@ -20,13 +21,17 @@ _FIRST_RESIZE_RECIPE = "pillow-draft-bilinear-1"  # of all stores until it enter
 class BackboneSource:
     """Everything that decides what a backbone computes, known before TensorFlow is imported.
 
-    `weights` is a path, or for keras.applications also `imagenet` or `random`; `content` identifies them.
+    `weights` is a path, or for keras.applications also `imagenet` or `random`; `content` identifies them. `engine` and
+    `precision` are those that compute the bottlenecks, `calibration` is the SHA-256 of an int8 model.
     """
 
     spec: BackboneSpec
     weights: str
     content: str
     seed: int = 0
+    engine: str = engines.LITERT
+    precision: str = engines.FLOAT32
+    calibration: str = ""
 
     @property
     def path(self) -> Path:
@@ -38,7 +43,8 @@ class BackboneSource:
         """Return 16 hexadecimal digits that change with anything that changes a bottleneck.
 
         The row is spelt out by hand: its names are a format, and a renamed field must not cost anyone a store. A field
-        that is added later enters only where it differs from what was true before.
+        that is added later enters only where it differs from what was true before: LiteRT and TensorFlow, which agree
+        but for rounding, always shared their stores.
         """
         spec = self.spec
         row = {
@@ -55,6 +61,12 @@ class BackboneSource:
         parts = {"format": FORMAT, "spec": row, "content": self.content}
         if decoding.RESIZE_RECIPE != _FIRST_RESIZE_RECIPE:
             parts["resize"] = decoding.RESIZE_RECIPE
+        if self.engine == engines.OPENVINO:
+            parts["engine"] = self.engine
+        if self.precision != engines.FLOAT32:
+            parts["precision"] = self.precision
+        if self.calibration:
+            parts["calibration"] = self.calibration
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

@@ -124,6 +124,11 @@ class FeatureExtractor:
         mark = _SECOND_DECODING if decoding.may_be_decoded_otherwise(variant.path) else ""
         return index_name(variant.path, self.distorter.identity(variant.copy) + mark)
 
+    def keys(self, variants: Iterable[Variant]) -> list[bytes]:
+        """Return the keys of variants in a store; those of photos that cannot be read are left out."""
+        photos = ((read_photo(self.image_dir, path), copy) for path, copy in variants)
+        return [_key(photo.content, self.distorter.identity(copy)) for photo, copy in photos if photo.reason is None]
+
     def pixels(self, variants: Iterable[Variant]) -> list[np.ndarray]:
         """Return the backbone's input for variants, uint8 [H, W, 3] each; unreadable photos are left out."""
         images = []
@@ -266,15 +271,18 @@ def compute_results(
     if not todo:
         return
     runner = extractor.runner
-    jobs = (list(group) for _, group in itertools.groupby(todo, key=lambda index: variants[index].path))
+    photos = (list(group) for _, group in itertools.groupby(todo, key=lambda index: variants[index].path))
+    jobs = iter(lambda: list(itertools.islice(photos, 1 if runner.batched else runner.at_once)), [])
 
-    def open_worker() -> Callable[[list[int]], list[VariantResult]]:
-        run_one = None if runner.batched else runner.runner()
+    def open_worker() -> Callable[[list[list[int]]], list[VariantResult]]:
+        run = None if runner.batched else runner.runner_of_several()
 
-        def work(job: list[int]) -> list[VariantResult]:
+        def work(job: list[list[int]]) -> list[VariantResult]:
+            results: list[VariantResult] = []
             with extractor.stopwatch.measure("reading"):
-                results = _read_variants(job, [variants[index] for index in job], extractor, find)
-            return _run(results, functools.partial(map, run_one), extractor.stopwatch) if run_one else results
+                for photo in job:
+                    results += _read_variants(photo, [variants[index] for index in photo], extractor, find)
+            return _run(results, run, extractor.stopwatch) if run else results
 
         return work
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from retrain.backbones.catalogue import BackboneSpec
+from retrain.backbones.engines import FLOAT32, EngineRequest
 from retrain.backbones.loading import Backbone, load_backbone
 from retrain.backbones.runner import BackboneRunner
 from retrain.backbones.sources import BackboneSource
-from retrain.bottlenecks import computing
-from retrain.bottlenecks.computing import ComputeResult, FeatureExtractor
+from retrain.bottlenecks import choosing, computing
+from retrain.bottlenecks.computing import ComputeResult, FeatureExtractor, Stopwatch
 from retrain.bottlenecks.legacy_cache import LegacyCache
 from retrain.bottlenecks.reading import BottleneckReader
 from retrain.bottlenecks.store import Store
@@ -21,7 +22,7 @@ from retrain.data import distortions
 from retrain.data.dataset import Dataset, without
 from retrain.data.split import Split, SplitRule, is_ready_made
 from retrain.data.variants import Distorter, Variant, Variants, list_variants
-from retrain.errors import plural
+from retrain.errors import StoreError, plural
 from retrain.metadata import TrainingSplit
 from retrain.terminal import Terminal
 
@@ -39,7 +40,7 @@ _SHEET_ROWS, _SHEET_COPIES = 8, 8  # photos on the contact sheet of distortions,
 
 @dataclass(frozen=True)
 class PreparationSettings:
-    """Where stores are, how training photos are distorted, and how batches are spread over processors.
+    """Where stores are, how training photos are distorted, and what computes bottlenecks.
 
     `copies` is the number of distorted copies of each training photo, 0 for the photos themselves; `distribution` is
     as in `devices.strategy`.
@@ -49,13 +50,15 @@ class PreparationSettings:
     distorter: Distorter
     copies: int = 0
     distribution: str = "none"
+    request: EngineRequest = EngineRequest()  # noqa: RUF009 (a value)
 
 
 @dataclass(frozen=True)
 class PreparedDataset:
     """The readable part of a data set and its variants, what reads and computes their bottlenecks, and the backbone.
 
-    `folder` holds the store; `rejected` maps unreadable photos to the reason.
+    `folder` holds the store; `rejected` maps unreadable photos to the reason. `runner` is the backbone in float32 and
+    not in OpenVINO, as it is in exported files; `read_exactly` gives the bottlenecks of that for the test photos.
     """
 
     dataset: Dataset
@@ -66,6 +69,8 @@ class PreparedDataset:
     backbone_source: BackboneSource
     folder: Path
     rejected: dict[str, str]
+    runner: BackboneRunner
+    read_exactly: BottleneckReader
 
 
 def match_legacy_cache(spec: BackboneSpec, legacy: LegacyCache | None, photos: int, terminal: Terminal) -> BackboneSpec:
@@ -95,25 +100,62 @@ def prepare(
     Raises:
         RetrainError: Something that the user can fix.
     """
-    folder = settings.bottleneck_dir / source.folder_name
-    _remove_left_overs(folder, opened)
+    home = settings.bottleneck_dir / source.folder_name
+    _remove_left_overs(home, opened)
     with terminal.waiting("Loading the network"):
-        backbone = load_backbone(source, folder)
+        backbone = load_backbone(source, home)
     terminal.detail(
         f"{backbone.architecture}: node {backbone.input}; {backbone.dimension} features at node {backbone.target}."
     )
-    runner = BackboneRunner(backbone, terminal.warn, distribution=settings.distribution)
-    extractor = FeatureExtractor(dataset.image_dir, runner, settings.distorter)
-    if legacy and legacy.dimension == backbone.dimension:
-        extractor = replace(extractor, legacy_vector=legacy.vector)
+    exact = FeatureExtractor(
+        dataset.image_dir,
+        BackboneRunner(backbone, terminal.warn, distribution=settings.distribution),
+        settings.distorter,
+    )
+    if legacy and legacy.dimension == backbone.dimension and settings.request.precision == FLOAT32:
+        exact = replace(exact, legacy_vector=legacy.vector)
+    variants = list_variants(dataset, copies=settings.copies)
+    source, runner = choosing.choose(settings.request, source, variants, exact, terminal)
+    folder = settings.bottleneck_dir / source.folder_name
+    if folder != home:
+        _remove_left_overs(folder, opened)
+    extractor = replace(exact, runner=runner, stopwatch=Stopwatch(), renewed=set())
     store = opened.enter_context(Store(folder, dimension=backbone.dimension))
     variants, result = _fill(dataset, store, extractor, copies=settings.copies, terminal=terminal)
     read = BottleneckReader(variants.rows, result.rows, extractor=extractor, store=store)
-    prepared = PreparedDataset(variants.dataset, variants, read, extractor, backbone, source, folder, result.rejected)
+    if settings.request.precision == FLOAT32:
+        read_exactly = read
+    else:
+        exact_store = opened.enter_context(Store(home, dimension=backbone.dimension))
+        read_exactly = _exact_reader(variants, exact, exact_store, terminal)
+    prepared = PreparedDataset(
+        variants.dataset, variants, read, extractor, backbone, source, folder, result.rejected, exact.runner,
+        read_exactly,
+    )  # fmt: skip
     _report(prepared, result.computed, settings.copies, terminal)
     if legacy:
         _report_legacy_cache(legacy, result.legacy, backbone.dimension, terminal)
     return prepared
+
+
+def _exact_reader(
+    variants: Variants, extractor: FeatureExtractor, store: Store, terminal: Terminal
+) -> BottleneckReader:
+    """Return a reader of the test photos' bottlenecks in float32, by which the graph is measured that is exported.
+
+    Raises:
+        StoreError: A photo cannot be read any more.
+    """
+    indices = variants.members[Split.TESTING]
+    wanted = [variants.rows[index] for index in indices.tolist()]
+    known, todo = computing.missing(wanted, extractor=extractor, store=store)
+    advance = terminal.progress("Test photos in float32", "image")
+    result = computing.compute(wanted, todo, extractor=extractor, store=store, advance=advance)
+    for path, reason in (known.rejected | result.rejected).items():
+        raise StoreError(f"{path} cannot be read any more: {reason}. Run again.")
+    rows = np.full(len(variants.rows), computing.NO_ROW, np.int64)
+    rows[indices] = np.maximum(known.rows, result.rows)
+    return BottleneckReader(variants.rows, rows, extractor=extractor, store=store)
 
 
 def _remove_left_overs(folder: Path, opened: ExitStack) -> None:

@@ -52,6 +52,7 @@ _RESERVED_AT_MOST = 2**22  # rows that runs may have reserved and not written: k
 _CHECKSUM_OF_ZEROS = 0x5EED0F00  # a row that was never written must not look whole
 _ODD = 0x9E3779B1  # the golden ratio times 2^32: its odd multiples are far apart
 _CACHED_WORDS = 2**16  # so many at a time stay in the processor's cache
+INDEX = "index.sqlite"  # where it is, there is a store
 KEY_BYTES = 16  # of the SHA-256: two of a billion images share them with a probability of 1e-21
 
 
@@ -129,7 +130,7 @@ class Store:
         with ExitStack() as opened:
             with _store_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-                self._index_path = folder / "index.sqlite"
+                self._index_path = folder / INDEX
                 arrays = self._vectors_path, self._checksums_path
                 for path in (self._index_path, *arrays):
                     if path.exists():
@@ -204,6 +205,12 @@ class Store:
                 (self._folder_id(folder), min(encoded), max(encoded)),
             )
             return {row[0]: row[1:] for row in rows}
+
+    def count(self, folder: Path) -> int:
+        """Return how many files of an image folder, and distorted copies of them, have a row, up to date or not."""
+        query = "SELECT count(row) FROM files WHERE folder = (SELECT id FROM folders WHERE path = ?)"
+        with _store_errors(self.folder):
+            return int(self._index.execute(query, (os.fsencode(folder.resolve()),)).fetchone()[0])
 
     def find(self, key: bytes) -> int | None:
         """Return the row of a key, None where the store has none, or has lost it."""

@@ -140,13 +140,15 @@ class TrainedClassifier:
 class ExportSource:
     """A classifier as it was written: its frozen graph, parsed once for all other formats.
 
-    `sha256` is that of the graph's file; `sample_images` gives training images, uint8 [H, W, 3] each.
+    `sha256` is that of the graph's file; `sample_images` gives training images, uint8 [H, W, 3] each. `int8` is the
+    same classifier on an 8-bit form of its backbone, where the head was trained on what that gives.
     """
 
     graph_def: Any
     metadata: Metadata
     sha256: str
     sample_images: Callable[[], Sequence[np.ndarray]]
+    int8: TrainedClassifier | None = None
 
 
 def as_probabilities(scores: np.ndarray, *, logits: bool, binary: bool = False) -> np.ndarray:

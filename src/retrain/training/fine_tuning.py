@@ -132,7 +132,7 @@ def _photo_reader(
     opened: ExitStack,
 ) -> BottleneckReader:
     """Return a reader of the frozen part's output for photos; those `stored` int64 [n] are computed now and kept."""
-    folder = prepared.folder / f"below_{layers.name}"
+    folder = prepared.backbone.graph.parent / f"below_{layers.name}"
     backbone = load_backbone(
         prepared.backbone_source, folder, build=lambda source: _freeze_lower_layers(network, layers)
     )
@@ -156,7 +156,8 @@ def _freeze(
     prepared: PreparedDataset, network: Any, head: Head, terminal: Terminal, opened: ExitStack
 ) -> FineTunedBackbone:
     """Return the fine-tuned network as a backbone in a folder of its own, removed at the end."""
-    place = prepared.folder if os.access(prepared.folder, os.W_OK) else None
+    home = prepared.backbone.graph.parent
+    place = home if os.access(home, os.W_OK) else None
     try:
         folder = Path(opened.enter_context(TemporaryDirectory(dir=place, prefix=TEMPORARY)))
     except OSError as error:

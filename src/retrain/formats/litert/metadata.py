@@ -32,8 +32,8 @@ _NAME, _TYPE = 0, 2
 class ClassifierMetadata:
     """The metadata of an image classifier: pixels go in as `(pixel - mean) / std`, quantised or not.
 
-    `labels` are () and `mean` and `std` None where the metadata have none. `integer` tells that input and scores are
-    whole numbers, 0 to 255.
+    `labels` are () and `mean` and `std` None where the metadata have none. `integer` tells that the input is
+    whole numbers, 0 to 255, and `integer_scores` the same of the scores.
     """
 
     labels: tuple[str, ...] = ()
@@ -42,6 +42,7 @@ class ClassifierMetadata:
     name: str = ""
     output: str = ""
     integer: bool = False
+    integer_scores: bool = False
 
 
 def pack(metadata: ClassifierMetadata) -> bytes:
@@ -52,9 +53,9 @@ def pack(metadata: ClassifierMetadata) -> bytes:
     mean, std = metadata.mean or 0.0, metadata.std or 1.0
     each = np.asarray(mean), np.asarray(std)
     input_range: tuple[Scaling, Scaling] = (-each[0] / each[1]).tolist(), ((255 - each[0]) / each[1]).tolist()
-    output_range: tuple[Scaling, Scaling] = 0.0, 1.0
     if metadata.integer:
-        input_range = output_range = (0.0, 255.0)
+        input_range = 0.0, 255.0
+    output_range = (0.0, 255.0) if metadata.integer_scores else (0.0, 1.0)
     properties = _table(builder, 2, {0: ("int8", _RGB)})
     content = _table(builder, 3, {0: ("uint8", _IMAGE), 1: ("offset", properties)})
     normalization = _table(builder, 2, {0: ("offset", _floats(builder, mean)), 1: ("offset", _floats(builder, std))})

@@ -27,7 +27,7 @@ _RANGE_ERROR = 0.02  # by which calibration misses them, as a share
 
 
 def join(classifier: TrainedClassifier, metadata: Metadata, *, sha256: str) -> bytes:
-    """Return a classifier as a float32 model: its converted backbone and the head.
+    """Return a classifier as a model of its converted backbone and the head, which is float32.
 
     Args:
         classifier: Has a LiteRT model of its backbone.
@@ -52,7 +52,15 @@ def write_float16(source: ExportSource, path: Path) -> None:
 
 
 def write_int8(source: ExportSource, path: Path) -> None:
-    """Write a model in 8-bit arithmetic that takes pixels as they are, uint8, and gives uint8 scores."""
+    """Write a model in 8-bit arithmetic that takes pixels as they are, uint8, and gives uint8 scores.
+
+    Where the head was trained on the bottlenecks of an 8-bit backbone, that very backbone is written with the head
+    behind it, whose few products stay float32, as do the scores: what is trained is what ships.
+    """
+    if source.int8 is not None:
+        described = replace(source.metadata, test_accuracy=None)
+        write_result(path, join(source.int8, described, sha256=source.sha256))
+        return
     metadata, images = source.metadata, source.sample_images()
     model = conversion.to_int8(source.graph_def, metadata.input, target=metadata.output or "", images=images)
     write_result(path, _with_metadata(model, replace(metadata, test_accuracy=None), source.sha256))
@@ -267,6 +275,7 @@ def _with_metadata(model: bytes, metadata: Metadata, sha256: str) -> bytes:
         mean=metadata.input.mean,
         std=metadata.input.std,
         integer=bool(image.scale),
+        integer_scores=bool(scores.scale),
     )
     notes = {METADATA_NOTE: note.to_json().encode(), standard.NOTE: standard.pack(described)}
     return standard.add_labels_file(flatbuffer.add_metadata(model, notes), metadata.labels)
