@@ -51,7 +51,7 @@ def events(folder):
     from tensorboard.compat.proto.event_pb2 import Event
 
     found = {}
-    for path in sorted(folder.rglob("*.tfevents.*")):
+    for path in sorted((folder / "training_summaries").rglob("*.tfevents.*")):
         kind = (path.parent.name, path.name.endswith(".graph.retrain"))
         found[kind] = []
         for data in RawEventFileLoader(str(path)).Load():
@@ -62,8 +62,12 @@ def events(folder):
 
 
 def results(folder):
-    """Return the bytes of every result of a run, by their paths, and what its event files hold."""
-    paths = [path for path in folder.rglob("*") if path.is_file() and "bottlenecks" not in path.parts]
+    """Return the bytes of every result of a run, by their paths, and what its event files hold.
+
+    `runs/` keeps those of every run, with the time of each.
+    """
+    apart = {"bottlenecks", "runs"}
+    paths = [path for path in folder.rglob("*") if path.is_file() and not apart & set(path.parts)]
     written = {path.relative_to(folder): path.read_bytes() for path in paths if ".tfevents." not in path.name}
     return written, events(folder)
 

@@ -48,7 +48,7 @@ def test_names_are_read_in_any_case():
         ("EfficientNet_B0", r"Did you mean: keras:EfficientNetB0\?"),
         ("mobilenetv3", "keras:MobileNetV3"),
         ("mobilenet_v1_0.25_128", "mobilenet_0.25_128"),
-        ("zzz", "mobilenet_bundled"),
+        ("zzz", "efficientnet_lite0"),
     ],
 )
 def test_an_unknown_name_is_answered_with_the_nearest(typed, offered):

@@ -10,7 +10,7 @@ from retrain.errors import BackboneError, DownloadError, first_line
 from retrain.graphs import freezing
 from retrain.graphs.editing import rename_node
 from retrain.graphs.freezing import FrozenGraph
-from retrain.graphs.nodes import node_name
+from retrain.graphs.nodes import from_tensorflow, node_name
 from retrain.graphs.reading import read_saved_model
 from retrain.preprocessing import InputSpec
 
@@ -84,7 +84,7 @@ def _load_tf1(folder: Path, model: Any, spec: InputSpec, output: str | None) -> 
         v1.saved_model.load(session, list(meta_graph.meta_info_def.tags), str(folder))
         graph_def = v1.graph_util.convert_variables_to_constants(session, session.graph_def, [target])
     source = node_name(signature.inputs[argument].name)
-    return freezing.from_graph_def(graph_def, InputSpec(source, height, width), target=target)
+    return freezing.from_graph_def(from_tensorflow(graph_def), InputSpec(source, height, width), target=target)
 
 
 def _called(loaded: Any, pixels: Any) -> Any:
