@@ -9,7 +9,7 @@ import pytest
 from builders import exported
 from conftest import photo
 
-from retrain import outputs, pipeline
+from retrain import outputs, results
 from retrain.config import RetrainConfig
 from retrain.errors import ExportError, UsageError
 from retrain.outputs import Output
@@ -129,4 +129,4 @@ def test_intermediate_graphs_are_outputs_before_any_is_there(tmp_path, monkeypat
         Path("photos"), intermediate_store_frequency=10, intermediate_output_graphs_dir=Path("i"), **settings
     )
     with pytest.raises(UsageError, match=refused) if refused else contextlib.nullcontext():
-        outputs.check(pipeline._outputs(config), {})
+        outputs.check(results.planned(config), {})

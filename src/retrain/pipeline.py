@@ -1,6 +1,5 @@
 """`retrain(config) -> Report`: the stages in order, nothing else."""
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from retrain import files, outputs, sweep
+from retrain import files, results, sweep
 from retrain.backbones import catalogue, devices, families, quantized, strangers
 from retrain.backbones.catalogue import BackboneSpec
 from retrain.backbones.engines import FLOAT32, INT8, EngineRequest
@@ -20,7 +19,6 @@ from retrain.bottlenecks import legacy_cache
 from retrain.bottlenecks.preparation import PreparationSettings, PreparedDataset, match_legacy_cache, prepare
 from retrain.candidates import (
     Candidate,
-    IntermediateFiles,
     check_length,
     checkpoint_files,
     distortions_of,
@@ -42,11 +40,9 @@ from retrain.evaluation.keeping import RunOrigin
 from retrain.evaluation.report import Report, RunSettings, TestScores
 from retrain.evaluation.tensorboard import TRAIN, Summaries, write_hparams
 from retrain.export import WrittenGraph
-from retrain.formats import frozen_graph, saved_model
+from retrain.formats import frozen_graph
 from retrain.formats import table as formats
-from retrain.formats.checkpoint import CheckpointFiles
 from retrain.formats.classifier import ExportSource
-from retrain.outputs import Output
 from retrain.preprocessing import InputSpec
 from retrain.sweep import Trial
 from retrain.terminal import Terminal
@@ -96,7 +92,7 @@ def retrain(
     for each in configs:
         check_length(each, dataset)
     _check_validation(config, dataset, several=len(trials) > 1)
-    _check_outputs(config)
+    results.check(config)
     _introduce(dataset, terminal)
     # Workers must find each other before TensorFlow does anything else.
     strategy = devices.strategy(config.distribution) if config.fine_tune_from else None
@@ -345,59 +341,6 @@ def _check_validation(config: RetrainConfig, dataset: Dataset, *, several: bool)
             f"{asked[0]} chooses by validation images, and there are none. Give --validation_percentage, or make a "
             f"folder validation/ beside train/."
         )
-
-
-def _check_outputs(config: RetrainConfig) -> None:
-    """Fail now, not after the training, where a result cannot be written or would cost the user a file."""
-    if config.saved_model_dir:
-        saved_model.check(config.saved_model_dir)
-    inputs = {"--image_dir": config.image_dir, "--weights": config.weights, "--tfhub_module": config.tfhub_module}
-    inputs |= {"--architecture": config.architecture}
-    outputs.check(_outputs(config), {flag: Path(path) for flag, path in inputs.items() if path and Path(path).exists()})
-    runs.check(runs.folder_of(config.output_graph), config.run_name, config.image_dir)
-    formats.check_owners(config.output_graph, "--output_graph")
-    formats.check_targets(config.output_graph, config.export)
-
-
-def _outputs(config: RetrainConfig) -> list[Output]:
-    """Return everything that a run writes."""
-    graph, own = config.output_graph, intermediate_files(config, Trial("", {}))
-    page, figures = reports.report_paths(graph)
-    rows = [
-        formats.graph_output(graph, "--output_graph"),
-        Output(formats.path_of(graph, "tflite"), "--output_graph", outputs.LITERT),
-        Output(page, "--output_graph", outputs.PAGE),
-        Output(figures, "--output_graph", outputs.JSON),
-        Output(config.output_labels, "--output_labels", outputs.TEXT),
-        *_checkpoint_outputs(own.checkpoint),
-        Output(config.summaries_dir, "--summaries_dir"),
-        Output(config.bottleneck_dir, "--bottleneck_dir"),
-        Output(runs.folder_of(graph), "--output_graph"),
-        *formats.export_outputs(graph, [name for name in config.export if name != "tflite"]),
-    ]
-    if config.fine_tune_from:
-        rows.append(Output(own.fine_tuning(""), "--checkpoint_path", outputs.ARCHIVE))
-    if config.saved_model_dir:
-        rows.append(Output(config.saved_model_dir, "--saved_model_dir", whole=True))
-    if config.intermediate_store_frequency:
-        rows += _intermediate_outputs(config, own, rows)
-    return rows
-
-
-def _intermediate_outputs(config: RetrainConfig, own: IntermediateFiles, others: Sequence[Output]) -> list[Output]:
-    """Return the folder of the intermediate graphs, and those of them that may meet an old file or another output."""
-    folder, flag = own.graphs, "--intermediate_output_graphs_dir"
-    names = {path.name for path in folder.glob("intermediate_*.pb")} | {p for row in others for p in row.path.parts}
-    matches = [match for name in sorted(names) if (match := re.fullmatch(r"intermediate_(\d+)\.pb", name))]
-    steps = [int(match[1]) for match in matches if int(match[1]) % config.intermediate_store_frequency == 0]
-    return [Output(folder, flag), *(Output(own.graph(step), flag, outputs.GRAPH) for step in steps)]
-
-
-def _checkpoint_outputs(files: CheckpointFiles) -> list[Output]:
-    if not files.tensorflow:
-        return [Output(path, "--output_graph", outputs.ARCHIVE) for path in files.paths]
-    listed = Output(files.prefix.with_name("checkpoint"), "--checkpoint_path", outputs.TEXT)
-    return [*(Output(path, "--checkpoint_path", outputs.ANY) for path in files.paths), listed]
 
 
 def _closing(chosen: Candidate, report: Report) -> Closing:

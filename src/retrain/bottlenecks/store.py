@@ -29,6 +29,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from retrain.bottlenecks import checksums
 from retrain.errors import StoreError, plural
 from retrain.files import check_regular
 
@@ -49,9 +50,6 @@ _COLUMNS = ("vectors", "checksum INTEGER"), ("files", "checksum INTEGER"), ("fil
 _NAMES_AT_ONCE = 50_000
 _BUSY_SECONDS = 60
 _RESERVED_AT_MOST = 2**22  # rows that runs may have reserved and not written: killed ones leave some
-_CHECKSUM_OF_ZEROS = 0x5EED0F00  # a row that was never written must not look whole
-_ODD = 0x9E3779B1  # the golden ratio times 2^32: its odd multiples are far apart
-_CACHED_WORDS = 2**16  # so many at a time stay in the processor's cache
 INDEX = "index.sqlite"  # where it is, there is a store
 KEY_BYTES = 16  # of the SHA-256: two of a billion images share them with a probability of 1e-21
 
@@ -304,8 +302,8 @@ class Store:
         """Return the checksums uint32 [n] that vectors float32 [n, D] should have as these rows int64 [n]."""
         old = rows < self._ordered
         if not old.any():
-            return _checksums(vectors)
-        return np.where(old, _sums_of_words(vectors), _checksums(vectors))
+            return checksums.of(vectors)
+        return np.where(old, checksums.of_earlier_versions(vectors), checksums.of(vectors))
 
     def _reserve(self, count: int) -> int:
         """Return the first of `count` rows that no other writer will use."""
@@ -322,7 +320,7 @@ class Store:
         """Write vectors float32 [n, D] to rows of their own, and return each one's row and checksum."""
         if not self._files:
             raise OSError(errno.EROFS, "it may only be read, and lacks features of some photos")
-        first, sums = self._reserve(len(vectors)), _checksums(vectors)
+        first, sums = self._reserve(len(vectors)), checksums.of(vectors)
         for file, data in zip(self._files, (vectors, sums[:, None]), strict=True):
             unwritten = memoryview(data.tobytes())
             with self._writing:
@@ -373,32 +371,6 @@ class Store:
             if self._index.in_transaction:  # SQLite itself has undone one for which the disk had no room
                 self._index.execute("ROLLBACK")
             raise
-
-
-def _checksums(vectors: np.ndarray) -> np.ndarray:
-    """Return uint32 [n], a hash of the words of each vector float32 [n, D] and of their order, not 0 for zeros.
-
-    It finds torn, lost and overwritten rows as surely as a CRC, at three times the speed: a training on a million
-    bottlenecks reads gigabytes of them.
-    """
-    words, sums = vectors.view(np.uint32), np.empty(len(vectors), np.uint32)
-    weights = np.arange(1, 2 * vectors.shape[1], 2, dtype=np.uint32) * np.uint32(_ODD)
-    at_once = max(1, _CACHED_WORDS // vectors.shape[1])
-    for start in range(0, len(vectors), at_once):
-        block = words[start : start + at_once]
-        # The upper half of a float says most, and a product's upper half knows nothing of that of its factors.
-        mixed = block >> 16
-        mixed ^= block
-        np.einsum("ij,j->i", mixed, weights, out=sums[start : start + at_once])
-    sums += np.uint32(_CHECKSUM_OF_ZEROS)
-    return sums
-
-
-def _sums_of_words(vectors: np.ndarray) -> np.ndarray:
-    """Return uint32 [n], the checksums of earlier versions: sums of the words of each vector float32 [n, D]."""
-    sums: np.ndarray = np.add.reduce(vectors.view(np.uint32), axis=1, dtype=np.uint32)
-    sums += np.uint32(_CHECKSUM_OF_ZEROS)
-    return sums
 
 
 def _whole_number(row: tuple[Any, ...] | None) -> int:
