@@ -100,11 +100,11 @@ def run_retrain(folder: Path, words: Sequence[str], **options: object) -> subpro
         "output_labels": "labels.txt",
         "summaries_dir": "summaries",
         "bottleneck_dir": "bottlenecks",
-        "checkpoint_path": "checkpoints/head",
         "model_dir": "models",
         "intermediate_output_graphs_dir": "intermediate",
     }
     flags = [f"--{name}={folder / place}" for name, place in places.items()]
+    flags.append("--architecture=mobilenet_bundled")  # the smallest; another one in `words` goes before it
     scratch = folder / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH"))))

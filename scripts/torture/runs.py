@@ -27,6 +27,7 @@ from scripts.torture.inputs import Inputs
 
 from retrain.bottlenecks.store import DamagedVectorsError, Store
 from retrain.errors import RetrainError
+from retrain.evaluation import runs
 
 _DIMENSION = 512
 _SECONDS = 480.0  # of a run on a busy machine; a clean one takes 5 to 20
@@ -250,7 +251,7 @@ def _vector(store: Store, key: bytes) -> bytes | None:
 
 def _torn(folder: Path, clean: Path, *, only_new: bool = False) -> list[str]:
     """Return the results in a folder that are complete neither in the old form nor in the new."""
-    torn = []
+    torn = [str(run) for run in sorted((folder / "runs").glob("*")) if not _is_whole_run(run)]
     for path in sorted(_results(folder)):
         name = str(path.relative_to(folder))
         states = [clean / "new" / name, *([] if only_new else [clean / "old" / name])]
@@ -270,13 +271,26 @@ def _torn(folder: Path, clean: Path, *, only_new: bool = False) -> list[str]:
 
 
 def _results(folder: Path) -> Iterator[Path]:
-    """Yield the files of results; drafts, the store's arrays and curves are looked at elsewhere."""
+    """Yield the files of results; drafts, the store's arrays, curves and kept runs are looked at elsewhere."""
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
-        if parts[0] in ("scratch", "bottlenecks", "models", "summaries") or any(map(_DRAFT.fullmatch, parts)):
+        apart = ("scratch", "bottlenecks", "models", "summaries", "runs")
+        if parts[0] in apart or any(map(_DRAFT.fullmatch, parts)):
             continue
         if path.is_file() and not path.name.startswith("head.fine_tuning"):
             yield path
+
+
+def _is_whole_run(folder: Path) -> bool:
+    """Return whether a kept run, named by its time and so like no other, can be read; a draft counts as one."""
+    if _DRAFT.fullmatch(folder.name):
+        return True
+    try:
+        kept = runs.read(folder)
+        runs.predictions(kept)
+    except RetrainError:
+        return False
+    return all((folder / name).is_file() for name in (runs.PAGE, runs.FIGURES))
 
 
 def _is_whole(path: Path) -> bool:
