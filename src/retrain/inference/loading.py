@@ -112,7 +112,8 @@ def _with_its_own_nodes(error: GraphError, known: Metadata, overrides: Metadata)
         ("--input_layer", overrides.input.node, known.input.node),
         ("--output_layer", overrides.output, known.output),
     )
-    wrong = [(flag, name, own) for flag, name, own in nodes if name and own and name != own]
+    # An error that names the flag has said what there is.
+    wrong = [(flag, name, own) for flag, name, own in nodes if name and own and name != own and flag not in str(error)]
     if not wrong:
         return error
     said = " and ".join(f"its {flag} is {own!r}, and {name!r} was given" for flag, name, own in wrong)
