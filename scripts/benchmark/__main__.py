@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -24,6 +24,11 @@ from scripts.benchmark.training import heads, train
 
 from retrain import workers
 from retrain.backbones import processor
+from retrain.errors import RetrainError
+
+# The photos that a part measures on; the others draw theirs.
+FLOWERS, SANTA = "datasets/flowers_1100", "datasets/santa"
+PHOTOS = {"fill": (FLOWERS, SANTA)} | dict.fromkeys(("precisions", "first_run", "commands", "labelling"), (FLOWERS,))
 
 
 def main() -> None:
@@ -34,6 +39,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help=f"of: {', '.join(MEASURES)}")
     parser.add_argument("--output", type=Path, default=Path("benchmark.json"), help="default: %(default)s")
     args = parser.parse_args()
+    _check_photos(args.data, [name for name in MEASURES if not args.only or name in args.only])
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -62,6 +68,16 @@ def main() -> None:
         print(f"| {row.what} | {row.on} | {figures} | {row.verdict} | {row.detail} |")
 
 
+def _check_photos(data: Path, names: Sequence[str]) -> None:
+    """Raise RetrainError where a folder of photos that the parts need is missing: before minutes are measured."""
+    missing = {folder for name in names for folder in PHOTOS.get(name, ()) if not (data / folder).is_dir()}
+    if missing:
+        raise RetrainError(
+            f"there is no folder {data / min(missing)}. --data (DATA= of make benchmark) names a folder with "
+            f"photos in {FLOWERS} and {SANTA}; archives of networks that are not in its models/ are downloaded."
+        )
+
+
 MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
     measure.__name__: measure
     for measure in (
@@ -71,4 +87,7 @@ MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except RetrainError as error:
+        sys.exit(f"benchmark: {error}")
