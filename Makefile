@@ -4,6 +4,7 @@ IMAGE_DIR ?= tf_files/sample_photos
 ARCHITECTURE ?= efficientnet_lite0
 LEARNING_RATE ?= 0.01
 STEPS ?= 4000
+DATA ?= ../shared/data
 BIN = .venv/bin
 RETRAIN = $(BIN)/retrain --image_dir="$(IMAGE_DIR)" --architecture="$(ARCHITECTURE)" \
 	--learning_rate="$(LEARNING_RATE)" --how_many_training_steps="$(STEPS)" \
@@ -13,7 +14,7 @@ RETRAIN = $(BIN)/retrain --image_dir="$(IMAGE_DIR)" --architecture="$(ARCHITECTU
 demo train train-cpu train-gpu: export RETRAIN_CALLED_BY = make
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick lint train train-cpu train-gpu tensorboard label flowers clean
+.PHONY: help setup demo test quick lint train train-cpu train-gpu tensorboard label flowers benchmark clean
 
 help: ## show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +63,9 @@ label: .venv/installed ## label photos: IMAGE=
 	$(BIN)/label_image "$(IMAGE)"
 
 flowers: tf_files/flower_photos ## download the codelab's flower_photos (229 MB) into tf_files/
+
+benchmark: .venv/installed-dev ## measure speeds beside the original's: DATA=folder of photos and archives
+	$(BIN)/python -m scripts.benchmark --data="$(DATA)"
 
 # Only what retrain wrote goes, known by its name and, where others use that name too, by its metadata.
 clean: ## remove the virtual environment and the results under tf_files/; photos and all else stay

@@ -5,6 +5,7 @@ import pickle
 import re
 import shutil
 import sqlite3
+import sys
 import tarfile
 from pathlib import Path
 
@@ -71,9 +72,8 @@ def test_sample_photos_follow_the_seed(tmp_path):
     assert all(is_jpeg.startswith(b"\xff\xd8\xff") for is_jpeg in photos["one"])
 
 
-# A module, and a script that runs as a module alone.
-OTHERS = {"rival", "benchmark"}
-SCRIPTS = [path for path in sorted((ROOT / "scripts").glob("*.py")) if path.stem not in OTHERS]
+# The rival is a module that the benchmark imports.
+SCRIPTS = [path for path in sorted((ROOT / "scripts").glob("*.py")) if path.stem != "rival"]
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
@@ -183,6 +183,22 @@ def test_label_without_an_image_says_how(tmp_path):
     for stamp in ("python", "installed"):
         (tmp_path / ".venv" / stamp).touch()
     assert "make label IMAGE=photo.jpg" in command("make", "label", cwd=tmp_path, code=2).stderr
+
+
+def test_the_benchmark_without_its_photos_says_what_it_needs(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+    (tmp_path / "pyproject.toml").write_text("")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    for stamp in ("python", "installed-dev"):
+        (tmp_path / ".venv" / stamp).touch()
+    said, made = command("make", "benchmark", "DATA=my photos", cwd=tmp_path, code=2).stderr.strip().splitlines()
+    assert said.startswith("benchmark: there is no folder my photos/datasets/flowers_1100. --data (DATA= of make")
+    assert made.startswith("make")
+    assert not (tmp_path / "benchmark.json").exists()
 
 
 @pytest.mark.slow
