@@ -215,9 +215,9 @@ def test_a_word_that_is_wider_than_the_terminal_is_copied_whole(tty):
 
 
 def test_a_run_closes_with_a_panel(tty):
-    shown, file = tty()
+    shown, file = tty(160)  # the commands may be called by long paths
     run(shown)
-    lines = file.lines()
+    lines = file.lines(160)
     first, last = (number for number, line in enumerate(lines) if set(line) == {"─"})
     assert last == len(lines) - 1
     assert lines[first - 1].startswith("Of an earlier training")  # what was said meanwhile stands above

@@ -106,6 +106,17 @@ def test_a_moved_folder_keeps_its_store(photos, source):
     assert text == "Features for 36 photos: all from the cache.\n"
 
 
+@needs_openvino
+def test_of_two_stores_that_have_all_photos_the_first_rules_whatever_else_the_other_has(photos, source):
+    first, vectors, _ = prepared(photos, source)
+    more = photo(photos / "cyan" / "more.png", (0, 255, 255), seed=99)
+    prepared(photos, source, engine="openvino")
+    more.unlink()
+    again, same, _ = prepared(photos, source)
+    assert again.folder == first.folder
+    assert np.array_equal(same, vectors)
+
+
 def test_what_was_measured_is_nothing_worth_without_the_engine(photos, source, monkeypatch):
     remember(photos, source, litert=1.0, openvino=2.0)
     monkeypatch.setattr(choosing, "is_installed", lambda engine: engine != "openvino")

@@ -72,7 +72,7 @@ def choose(
 def _ruling(
     sources: Iterable[BackboneSource], folder: Path, variants: Variants, extractor: FeatureExtractor
 ) -> str | None:
-    """Return the name of the store that has most of the variants, None where none has half of them.
+    """Return the name of the store that has most of the variants, the first of equals; None where none has half.
 
     They are counted by their image folder, which costs next to nothing; that each is up to date is seen when it is
     used. Of an image folder that was moved, or copied, the contents of some photos are looked up.
@@ -86,7 +86,7 @@ def _ruling(
             if 2 * count < len(variants.rows):
                 keys = extractor.keys(_spread(variants, np.arange(len(variants.rows)), _LOOKED_UP))
                 count = len(variants.rows) * sum(store.find(key) is not None for key in keys) // max(1, len(keys))
-            counts[name] = count
+            counts[name] = min(count, len(variants.rows))  # what it has of other settings does not count
     fullest = max(counts, key=lambda name: counts[name], default=None)
     return fullest if fullest and 2 * counts[fullest] >= len(variants.rows) else None
 

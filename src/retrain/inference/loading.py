@@ -112,9 +112,8 @@ def _with_its_own_nodes(error: GraphError, known: Metadata, overrides: Metadata)
         ("--input_layer", overrides.input.node, known.input.node),
         ("--output_layer", overrides.output, known.output),
     )
-    # An error that names the flag has said what there is.
-    wrong = [(flag, name, own) for flag, name, own in nodes if name and own and name != own and flag not in str(error)]
-    if not wrong:
+    wrong = [(flag, name, own) for flag, name, own in nodes if name and own and name != own]
+    if not wrong or f"Name one with {wrong[0][0]}" in str(error):  # after a list of those that there are
         return error
     said = " and ".join(f"its {flag} is {own!r}, and {name!r} was given" for flag, name, own in wrong)
     size = " The size of images goes with --input_height and --input_width." if wrong[0][1].isdigit() else ""
