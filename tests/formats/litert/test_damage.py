@@ -25,7 +25,7 @@ def model():
     image.name, image.shape, image.type, image.buffer = "image", [1, 2], schema.TensorType.FLOAT32, 0
     graph.tensors, graph.operators, graph.inputs, graph.outputs = [image], [], [0], [0]
     empty.version, empty.subgraphs, empty.buffers, empty.operatorCodes = 3, [graph], [schema.BufferT()], []
-    backbone = flatbuffer._packed(empty)
+    backbone = flatbuffer._packed(empty, size=1024)
     head = linear(np.ones((2, len(LABELS)), np.float32), np.zeros(len(LABELS), np.float32))
     notes = standard.pack(standard.ClassifierMetadata(mean=127.5, std=127.5))
     with_head = flatbuffer.add_metadata(flatbuffer.add_head(backbone, head, output="scores"), {standard.NOTE: notes})

@@ -231,7 +231,8 @@ class _Quantization:
         """Return whether the quantised values of pixels as `spec` wants them are the pixels themselves."""
         mean, std = spec.affine
         scale = self._scale or 1.0  # whole numbers that are not quantised stand for themselves
-        return bool(np.all(np.abs(mean - self._zero) < 1e-3) and np.all(np.abs(std * scale - 1) < 1e-5))
+        # Half a step away, which the middle of 0 and 255 always is, rounding would move every other pixel by one.
+        return bool(np.all(np.abs(mean - self._zero) <= 0.5) and np.all(np.abs(std * scale - 1) < 1e-5))
 
     def quantize(self, values: np.ndarray) -> np.ndarray:
         if np.issubdtype(self.dtype, np.floating):
