@@ -43,33 +43,41 @@ def fetch(
     target = folder / url.rsplit("/", 1)[1]
     if target.exists():
         return target
-    part = target.with_name(target.name + ".part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        problem = "the connection was cut"
-        for _ in range(ATTEMPTS):
-            resumed = part.exists() and part.stat().st_size > 0
-            try:
-                whole = _receive(url, part, advance)
-            except (http.client.IncompleteRead, ConnectionError, TimeoutError) as error:
-                problem = f"the connection was cut ({type(error).__name__})"
-                continue
-            if not whole:
-                continue
-            problem = _defect(part, target.name, sha256)
-            if not problem:
-                part.replace(target)
-                return target
-            part.unlink()
-            if not resumed:  # a fresh download with this defect would have it again
-                break
+        problem = _download(url, target, sha256, advance)
     except urllib.error.HTTPError as error:
         problem = f"the server answers {error.code} {error.reason}"
     except urllib.error.URLError as error:
         problem = f"no connection ({error.reason})"
     except OSError as error:
         problem = f"{error.strerror or error}"
-    raise DownloadError(f"cannot download {url}: {problem}. Put the file into {folder} yourself, or {instead}.")
+    if problem:
+        raise DownloadError(f"cannot download {url}: {problem}. Put the file into {folder} yourself, or {instead}.")
+    return target
+
+
+def _download(url: str, target: Path, sha256: str | None, advance: Callable[[int, int], None]) -> str:
+    """Download a file in some attempts; return why there is none that is whole, or an empty string."""
+    part = target.with_name(target.name + ".part")
+    problem = "the connection was cut"
+    for _ in range(ATTEMPTS):
+        resumed = part.exists() and part.stat().st_size > 0
+        try:
+            whole = _receive(url, part, advance)
+        except (http.client.IncompleteRead, ConnectionError, TimeoutError) as error:
+            problem = f"the connection was cut ({type(error).__name__})"
+            continue
+        if not whole:
+            continue
+        problem = _defect(part, target.name, sha256)
+        if not problem:
+            part.replace(target)
+            return ""
+        part.unlink()
+        if not resumed:  # a fresh download with this defect would have it again
+            break
+    return problem
 
 
 def _receive(url: str, part: Path, advance: Callable[[int, int], None]) -> bool:
