@@ -11,8 +11,10 @@ import pytest
 from conftest import photo
 
 from retrain import files
-from retrain.backbones import graph_files, sources
+from retrain.backbones import graph_files, measuring, sources
+from retrain.backbones import loading as loading_backbones
 from retrain.backbones.catalogue import BackboneSpec, Kind
+from retrain.backbones.loading import Backbone
 from retrain.bottlenecks import computing, legacy_cache
 from retrain.bottlenecks.store import Store
 from retrain.cli import flags, show_image
@@ -22,6 +24,7 @@ from retrain.formats.table import format_of
 from retrain.graphs import reading
 from retrain.inference import loading
 from retrain.metadata import read_labels
+from retrain.preprocessing import InputSpec
 from retrain.training.checkpoints import TrainingCheckpoint
 
 SECONDS = 60  # an opened pipe waits for ever, and /dev/zero has no end
@@ -108,6 +111,20 @@ def test_a_store_consists_of_regular_files(tmp_path, name, kind):
     no_file(tmp_path, kind, name)
     with pytest.raises(RetrainError, match="cannot use the bottleneck folder .*: not a regular file"):
         Store(tmp_path, dimension=4)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_is_remembered_beside_a_backbone_is_opened_only_where_it_is_a_regular_file(tmp_path, kind):
+    backbone = Backbone("x", tmp_path / "backbone.pb", InputSpec(), "target", 1)
+    backbone.graph.write_bytes(b"")
+    no_file(tmp_path, kind, "engines.json")
+    assert measuring.remembered(tmp_path, "float32") is None
+    no_file(tmp_path, kind, "backbone.verified")
+    assert not loading_backbones.is_verified(backbone)
+    (tmp_path / "backbone.verified").unlink()
+    (tmp_path / "backbone.verified").write_bytes(b"")
+    no_file(tmp_path, kind, "backbone.pb.sha256")
+    assert not loading_backbones.is_verified(backbone)
 
 
 def test_a_pipe_among_the_summaries_is_not_waited_for(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 from retrain.backbones import families
 from retrain.backbones.sources import BackboneSource
 from retrain.errors import BackboneError, GraphError
-from retrain.files import read_regular, sha256_of, write_atomically
+from retrain.files import MODEL_BYTES, read_regular, sha256_of, write_atomically
 from retrain.graphs.editing import strip_defaults
 from retrain.graphs.freezing import FrozenGraph
 from retrain.graphs.reading import parse_graph
@@ -53,7 +53,7 @@ def load_backbone(
 def is_verified(backbone: Backbone) -> bool:
     """Return whether a graph, and the LiteRT model beside it, are those that `mark_verified` has seen."""
     try:
-        return backbone.graph.with_name(_VERIFIED).read_bytes() == _checksums(backbone)
+        return read_regular(backbone.graph.with_name(_VERIFIED), _TEXT_BYTES) == _checksums(backbone)
     except OSError:
         return False
 
@@ -70,19 +70,19 @@ def mark_verified(backbone: Backbone) -> None:
 def checksum_of(path: Path) -> str:
     """Return the SHA-256 that was written with a part of a backbone, which `is_whole` compares, or else that it has."""
     written = _checksum_path(path)
-    return written.read_text().split()[0] if written.exists() else sha256_of(path)
+    return read_regular(written, _TEXT_BYTES).decode().split()[0] if written.exists() else sha256_of(path)
 
 
 def _checksums(backbone: Backbone) -> bytes:
     """Return the checksums of what is there of a backbone."""
     paths = [path for path in (backbone.graph, backbone.graph.with_name(LITERT_MODEL)) if path.exists()]
-    return b"".join(_checksum_path(path).read_bytes() for path in paths)
+    return b"".join(read_regular(_checksum_path(path), _TEXT_BYTES) for path in paths)
 
 
 def _strip(graph: Path) -> None:
     """Leave attributes with default values out of a graph that an earlier version kept, which did so at each export."""
     with suppress(GraphError):  # whatever it is, who reads it says so
-        data = graph.read_bytes()
+        data = read_regular(graph, MODEL_BYTES)
         stripped = strip_defaults(parse_graph(data, name=str(graph))).SerializeToString(deterministic=True)
         if stripped != data:
             write_with_checksum(graph, stripped)

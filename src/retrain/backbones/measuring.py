@@ -7,18 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from retrain.backbones import processor
 from retrain.backbones.engines import TITLES
 from retrain.backbones.runner import BackboneRunner
-from retrain.files import write_atomically
+from retrain.files import read_regular, write_atomically
 
 _SECONDS = 0.4  # of all engines together, their start left out
 _AS_GOOD = 0.96  # of the fastest
 _THREADS = 16  # at most: more are measured no better
-_FILE = "engines.json"
+_FILE, _FILE_BYTES = "engines.json", 2**20
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def _turn(
 def remembered(folder: Path, precision: str) -> Measurement | None:
     """Return what was measured on this processor for a backbone in a folder, None where nothing was."""
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        rates = json.loads((folder / _FILE).read_text())[processor.identity()][precision]
+        rates = _read(folder)[processor.identity()][precision]
         return (
             Measurement({str(name): float(rate) for name, rate in rates.items() if name in TITLES}) if rates else None
         )
@@ -87,13 +88,16 @@ def remembered(folder: Path, precision: str) -> Measurement | None:
 
 def remember(folder: Path, precision: str, measurement: Measurement) -> None:
     """Keep what was measured on this processor for the backbone in a folder; those of other processors stay."""
-    path, processor_name = folder / _FILE, processor.identity()
-    rows = {}
+    processor_name, rows = processor.identity(), {}
     with suppress(OSError, ValueError):
-        rows = json.loads(path.read_text())
+        rows = _read(folder)
     if not isinstance(rows, dict) or not isinstance(rows.get(processor_name, {}), dict):
         rows = {}
     rates = {name: round(rate, 1) for name, rate in measurement.rates.items()}
     rows[processor_name] = rows.get(processor_name, {}) | {precision: rates}
     with suppress(OSError):  # a disk that may only be read: the next fill measures again
-        write_atomically(path, f"{json.dumps(rows, indent=1)}\n".encode())
+        write_atomically(folder / _FILE, f"{json.dumps(rows, indent=1)}\n".encode())
+
+
+def _read(folder: Path) -> Any:
+    return json.loads(read_regular(folder / _FILE, _FILE_BYTES))

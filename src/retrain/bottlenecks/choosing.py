@@ -8,6 +8,7 @@ import numpy as np
 
 from retrain.backbones import measuring, processor, quantized
 from retrain.backbones.engines import AUTO, FLOAT32, INT8, LITERT, OPENVINO, TITLES, EngineRequest, is_installed
+from retrain.backbones.loading import checksum_of
 from retrain.backbones.measuring import Measurement
 from retrain.backbones.runner import BackboneRunner
 from retrain.backbones.sources import BackboneSource
@@ -17,7 +18,6 @@ from retrain.bottlenecks.store import Store
 from retrain.data.split import Split
 from retrain.data.variants import Variant, Variants
 from retrain.errors import BackboneError
-from retrain.files import sha256_of
 from retrain.terminal import Terminal
 
 _WORTH_MEASURING = 300  # photos: for fewer, the start of another engine costs more than it can win
@@ -52,7 +52,7 @@ def choose(
     home, calibration = backbone.graph.parent, ""
     if request.precision == INT8:
         photos = _sample(variants, extractor, _CALIBRATED_ON)
-        calibration = sha256_of(quantized.int8_model(backbone, source, photos, terminal.say))
+        calibration = checksum_of(quantized.int8_model(backbone, source, photos, terminal.say))
     sources = {
         name: replace(source, engine=name, precision=request.precision, calibration=calibration)
         for name in request.names
