@@ -28,7 +28,7 @@ def model():
     backbone = flatbuffer._packed(empty, size=1024)
     head = linear(np.ones((2, len(LABELS)), np.float32), np.zeros(len(LABELS), np.float32))
     notes = standard.pack(standard.ClassifierMetadata(mean=127.5, std=127.5))
-    with_head = flatbuffer.add_metadata(flatbuffer.add_head(backbone, head, output="scores"), {standard.NOTE: notes})
+    with_head = flatbuffer.add_head(backbone, head, output="scores", notes={standard.NOTE: notes})
     return standard.add_labels_file(with_head, LABELS)
 
 

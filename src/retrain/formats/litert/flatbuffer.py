@@ -6,7 +6,7 @@ network again would take seconds. Format: https://github.com/google-ai-edge/Lite
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,13 +17,14 @@ from retrain.head import Head
 _IDENTIFIER = b"TFL3"
 
 
-def add_head(backbone: bytes, head: Head, *, output: str) -> bytes:
+def add_head(backbone: bytes, head: Head, *, output: str, notes: Mapping[str, bytes]) -> bytes:
     """Return a model that ends in the probabilities of a head.
 
     Args:
         backbone: A float32 model of one input and one output, [1, D].
         head: Takes its output.
         output: Name of the output tensor.
+        notes: More metadata, bytes by their names.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -53,18 +54,16 @@ def add_head(backbone: bytes, head: Head, *, output: str) -> bytes:
     for signature in model.signatureDefs or []:
         signature.outputs[0].name = output
         signature.outputs[0].tensorIndex = probabilities
+    _add_notes(schema, model, notes)
     return _packed(model, len(backbone))
 
 
-def add_metadata(model: bytes, notes: dict[str, bytes]) -> bytes:
+def add_metadata(model: bytes, notes: Mapping[str, bytes]) -> bytes:
     """Return a model with more metadata, bytes by their names."""
     from ai_edge_litert import schema_py_generated as schema
 
     opened = schema.ModelT.InitFromPackedBuf(model)
-    for name, content in notes.items():
-        entry = schema.MetadataT()
-        entry.name, entry.buffer = name, _add_buffer(schema, opened, np.frombuffer(content, np.uint8))
-        opened.metadata = [*(opened.metadata or []), entry]
+    _add_notes(schema, opened, notes)
     return _packed(opened, len(model))
 
 
@@ -231,6 +230,13 @@ def _add_buffer(schema: Any, model: Any, content: np.ndarray | None = None) -> i
         buffer.data = content.reshape(-1).view(np.uint8)
     model.buffers.append(buffer)
     return len(model.buffers) - 1
+
+
+def _add_notes(schema: Any, model: Any, notes: Mapping[str, bytes]) -> None:
+    for name, content in notes.items():
+        entry = schema.MetadataT()
+        entry.name, entry.buffer = name, _add_buffer(schema, model, np.frombuffer(content, np.uint8))
+        model.metadata = [*(model.metadata or []), entry]
 
 
 def _add_tensor(schema: Any, model: Any, name: str, shape: tuple[int, ...], content: np.ndarray | None = None) -> int:

@@ -35,7 +35,10 @@ def join(classifier: TrainedClassifier, metadata: Metadata, *, sha256: str) -> b
         sha256: That of the graph's file, which shows later that the model belongs to it.
     """
     backbone = classifier.litert.read_bytes() if classifier.litert else b""
-    return _with_metadata(flatbuffer.add_head(backbone, classifier.head, output=classifier.output), metadata, sha256)
+    image, _ = flatbuffer.io_tensors(backbone)
+    notes = _notes(metadata, sha256, image=image, scores=classifier.output, integer_scores=False)
+    model = flatbuffer.add_head(backbone, classifier.head, output=classifier.output, notes=notes)
+    return standard.add_labels_file(model, metadata.labels)
 
 
 def check_written(source: ExportSource, path: Path) -> None:
@@ -266,17 +269,24 @@ def _with_metadata(model: bytes, metadata: Metadata, sha256: str) -> bytes:
     """Return a model with retrain's metadata inside, and the standard metadata with the labels."""
     image, outputs = flatbuffer.io_tensors(model)
     scores = list(outputs.values())[-1]
+    notes = _notes(metadata, sha256, image=image, scores=scores.name, integer_scores=bool(scores.scale))
+    return standard.add_labels_file(flatbuffer.add_metadata(model, notes), metadata.labels)
+
+
+def _notes(
+    metadata: Metadata, sha256: str, *, image: flatbuffer.TensorInfo, scores: str, integer_scores: bool
+) -> dict[str, bytes]:
+    """Return retrain's metadata and the standard metadata for a model, by the names that they have in its file."""
     mean, std = metadata.input.mean, metadata.input.std
     if image.scale:  # (pixel - zero_point) * scale goes in, whose quantised value is the pixel
         mean, std = float(image.zero_point), 1 / image.scale
-    note = replace(metadata.with_io(image.name, scores.name, mean=mean, std=std), graph_sha256=sha256)
+    note = replace(metadata.with_io(image.name, scores, mean=mean, std=std), graph_sha256=sha256)
     described = standard.ClassifierMetadata(
         name=f"retrain, {metadata.architecture}",
         output=metadata.output or "",
         mean=metadata.input.mean,
         std=metadata.input.std,
         integer=bool(image.scale),
-        integer_scores=bool(scores.scale),
+        integer_scores=integer_scores,
     )
-    notes = {METADATA_NOTE: note.to_json().encode(), standard.NOTE: standard.pack(described)}
-    return standard.add_labels_file(flatbuffer.add_metadata(model, notes), metadata.labels)
+    return {METADATA_NOTE: note.to_json().encode(), standard.NOTE: standard.pack(described)}
