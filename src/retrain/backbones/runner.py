@@ -112,22 +112,22 @@ class BackboneRunner:
         return self._network.runner() if self.engine == engines.OPENVINO else functools.partial(map, self._litert())
 
     def _litert(self) -> RunOne:
+        return Runner(self._model_to_run(), self.backbone.input)
+
+    def _model_to_run(self) -> Path:
+        """Return the LiteRT model that this engine runs in this precision; OpenVINO reads the same files."""
         model = quantized_path(self.backbone) if self.precision == engines.INT8 else self.model
         if model is None:
-            raise BackboneError("LiteRT cannot run this backbone.")
-        return Runner(model, self.backbone.input)
+            raise BackboneError("this backbone has no LiteRT form. Give --engine tensorflow.")
+        return model
 
     @functools.cached_property
     def _network(self) -> OpenVINONetwork:
         """Return the network as OpenVINO has compiled it for this processor, once it gives what LiteRT gives."""
-        model = quantized_path(self.backbone) if self.precision == engines.INT8 else self.model
-        if model is None:
-            raise BackboneError("OpenVINO reads the LiteRT form of a network, and this one has none.")
-        network = OpenVINONetwork(model, self.backbone.input, precision=self.precision, threads=self.threads)
-        litert = self.in_engine(
-            engines.LITERT, engines.INT8 if self.precision == engines.INT8 else engines.FLOAT32
-        ).runner()
-        images = drawn_images(2, *self.backbone.input.size)
+        spec = self.backbone.input
+        network = OpenVINONetwork(self._model_to_run(), spec, precision=self.precision, threads=self.threads)
+        litert = self._litert()  # the same model
+        images = drawn_images(2, *spec.size)
         for image, vector in zip(images, network.runner()(images), strict=True):
             _check_agreement(vector, litert(image), exact=self.precision == engines.FLOAT32)
         return network
