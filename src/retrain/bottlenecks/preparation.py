@@ -100,19 +100,12 @@ def prepare(
     Raises:
         RetrainError: Something that the user can fix.
     """
-    home = settings.bottleneck_dir / source.folder_name
+    home, in_float32 = settings.bottleneck_dir / source.folder_name, settings.request.precision == FLOAT32
     _remove_left_overs(home, opened)
-    with terminal.waiting("Loading the network"):
-        backbone = load_backbone(source, home)
-    terminal.detail(
-        f"{backbone.architecture}: node {backbone.input}; {backbone.dimension} features at node {backbone.target}."
-    )
-    exact = FeatureExtractor(
-        dataset.image_dir,
-        BackboneRunner(backbone, terminal.warn, distribution=settings.distribution),
-        settings.distorter,
-    )
-    if legacy and legacy.dimension == backbone.dimension and settings.request.precision == FLOAT32:
+    backbone = _load(source, home, terminal)
+    runner = BackboneRunner(backbone, terminal.warn, distribution=settings.distribution)
+    exact = FeatureExtractor(dataset.image_dir, runner, settings.distorter)
+    if legacy and legacy.dimension == backbone.dimension and in_float32:
         exact = replace(exact, legacy_vector=legacy.vector)
     variants = list_variants(dataset, copies=settings.copies)
     source, runner = choosing.choose(settings.request, source, variants, exact, terminal)
@@ -123,11 +116,7 @@ def prepare(
     store = opened.enter_context(Store(folder, dimension=backbone.dimension))
     variants, result = _fill(dataset, store, extractor, copies=settings.copies, terminal=terminal)
     read = BottleneckReader(variants.rows, result.rows, extractor=extractor, store=store)
-    if settings.request.precision == FLOAT32:
-        read_exactly = read
-    else:
-        exact_store = opened.enter_context(Store(home, dimension=backbone.dimension))
-        read_exactly = _exact_reader(variants, exact, exact_store, terminal)
+    read_exactly = read if in_float32 else _exact_reader(variants, exact, home, terminal, opened)
     prepared = PreparedDataset(
         variants.dataset, variants, read, extractor, backbone, source, folder, result.rejected, exact.runner,
         read_exactly,
@@ -138,14 +127,26 @@ def prepare(
     return prepared
 
 
+def _load(source: BackboneSource, folder: Path, terminal: Terminal) -> Backbone:
+    with terminal.waiting("Loading the network"):
+        backbone = load_backbone(source, folder)
+    terminal.detail(
+        f"{backbone.architecture}: node {backbone.input}; {backbone.dimension} features at node {backbone.target}."
+    )
+    return backbone
+
+
 def _exact_reader(
-    variants: Variants, extractor: FeatureExtractor, store: Store, terminal: Terminal
+    variants: Variants, extractor: FeatureExtractor, folder: Path, terminal: Terminal, opened: ExitStack
 ) -> BottleneckReader:
     """Return a reader of the test photos' bottlenecks in float32, by which the graph is measured that is exported.
+
+    They are kept in the store of a folder, which is closed with `opened`.
 
     Raises:
         StoreError: A photo cannot be read any more.
     """
+    store = opened.enter_context(Store(folder, dimension=extractor.runner.backbone.dimension))
     indices = variants.members[Split.TESTING]
     wanted = [variants.rows[index] for index in indices.tolist()]
     known, todo = computing.missing(wanted, extractor=extractor, store=store)
