@@ -44,6 +44,7 @@ from retrain.training.recipe import FineTuningPlan, HeadRecipe, TrainingPlan, di
 from retrain.training.sampling import SamplingPlan
 
 _FINE_TUNING_EVALUATIONS = 20  # at least
+_SUMMARIES_OF_THE_HEAD = 25  # in a training, about
 _MOST_SAMPLES = 2**28  # of a training, 8 bytes each
 
 
@@ -51,9 +52,10 @@ _MOST_SAMPLES = 2**28  # of a training, 8 bytes each
 class Candidate:
     """A trained head with everything needed to export it, and all evaluations of its training.
 
-    `read` gives bottlenecks of the backbone that the head sits on. `steps` are those of the head's training that were
-    taken, `step` the one whose weights it has. `curves` are the event files of the training, by their runs. `result` is
-    that of a sweep's trial, None for a single training.
+    `read` gives bottlenecks of the backbone that the head sits on, and `read_exactly` those of test photos in float32,
+    as exported files compute them. `steps` are those of the head's training that were taken, `step` the one whose
+    weights it has. `curves` are the event files of the training, by their runs. `result` is that of a sweep's trial,
+    None for a single training.
     """
 
     config: RetrainConfig
@@ -61,6 +63,7 @@ class Candidate:
     artefacts: ClassifierWriter
     head: Head
     read: Gather
+    read_exactly: Gather
     history: Sequence[Evaluation]
     steps: int
     step: int
@@ -68,9 +71,9 @@ class Candidate:
     curves: Mapping[str, Path]
     result: TrialResult | None = None
 
-    def labelled(self, rows: np.ndarray, read: Gather | None = None) -> LabelledBottlenecks:
-        """Return the bottlenecks and class ids of some variants, int64 [n]; the bottlenecks may have another reader."""
-        return LabelledBottlenecks(read or self.read, rows, self.prepared.variants.labels[rows])
+    def labelled(self, rows: np.ndarray, read: Gather) -> LabelledBottlenecks:
+        """Return the bottlenecks, from one of the readers, and the class ids of some variants, int64 [n]."""
+        return LabelledBottlenecks(read, rows, self.prepared.variants.labels[rows])
 
 
 def train_candidate(
@@ -81,39 +84,23 @@ def train_candidate(
     Raises:
         TrainingError: The training diverged, or needs more memory than there is.
     """
-    dataset, split = prepared.dataset, preparation.describe_split(prepared, config.split_rule)
-    artefacts = ClassifierWriter(
-        prepared.runner,
-        dataset.class_names,
-        config.final_tensor_name,
-        scope_of(config),
-        split,
-        is_chief=strategy is None or devices.is_chief(strategy),
-    )
-    artefacts.check_output()
+    artefacts = _writer(config, prepared, strategy)
     folder, own = config.summaries_dir / trial.name, intermediate_files(config, trial)
-    with Summaries(folder, head_every=steps_of(config, dataset) // 25, scope=artefacts.scope) as summaries:
-        if summaries.shared:
-            terminal.warn(f"Another run is writing to {folder}: TensorBoard shows its curves with these.")
-        if prepared.extractor.distorter.distortions:
-            summaries.image("distortions/first_column_undistorted", preparation.contact_sheet(prepared))
-        if trial.name:
-            terminal.say(f"Training {trial.name}.")
-            write_trial(config.summaries_dir, trial.name, trial.shown())
-            if _needs_tensorflow(config, prepared):
-                _start_tensorflow()
+    steps = steps_of(config, prepared.dataset)
+    with Summaries(folder, head_every=steps // _SUMMARIES_OF_THE_HEAD, scope=artefacts.scope) as summaries:
+        _introduce(config, trial, prepared, summaries, terminal)
         started = time.perf_counter()
         display = _Display(summaries, terminal, listed=not trial.name)
         trained = _train(config, prepared, artefacts, own, display)
-        taken = trained.history[-1].step + 1
         candidate = Candidate(
             config,
             prepared,
             artefacts,
             trained.head,
             prepared.read,
+            prepared.read_exactly,
             trained.history,
-            steps=taken,
+            steps=trained.history[-1].step + 1,
             step=trained.step,
             summaries_dir=folder,
             curves=summaries.paths,
@@ -127,6 +114,40 @@ def train_candidate(
         figures = {"accuracy": np.array([result.accuracy]), "cross_entropy": np.array([result.cross_entropy])}
         summaries.scalars(VALIDATION, np.array([candidate.history[-1].step + 1]), figures)
         return replace(candidate, result=result)
+
+
+def _writer(config: RetrainConfig, prepared: PreparedDataset, strategy: Any) -> ClassifierWriter:
+    """Return what writes the classifiers of a training.
+
+    Raises:
+        UsageError: Their output is called like a node of the backbone.
+    """
+    writer = ClassifierWriter(
+        prepared.runner,
+        prepared.dataset.class_names,
+        config.final_tensor_name,
+        scope_of(config),
+        preparation.describe_split(prepared, config.split_rule),
+        is_chief=strategy is None or devices.is_chief(strategy),
+    )
+    writer.check_output()
+    return writer
+
+
+def _introduce(
+    config: RetrainConfig, trial: Trial, prepared: PreparedDataset, summaries: Summaries, terminal: Terminal
+) -> None:
+    """Say and show what comes before a training: its distorted photos, and which of several trainings it is."""
+    if summaries.shared:
+        folder = config.summaries_dir / trial.name
+        terminal.warn(f"Another run is writing to {folder}: TensorBoard shows its curves with these.")
+    if prepared.extractor.distorter.distortions:
+        summaries.image("distortions/first_column_undistorted", preparation.contact_sheet(prepared))
+    if trial.name:
+        terminal.say(f"Training {trial.name}.")
+        write_trial(config.summaries_dir, trial.name, trial.shown())
+        if _needs_tensorflow(config, prepared):
+            _start_tensorflow()
 
 
 @dataclass(frozen=True)
@@ -180,7 +201,7 @@ def _result(candidate: Candidate, trial: Trial, seconds: float) -> TrialResult:
     Raises:
         TrainingError: Its probabilities are not finite.
     """
-    validation = candidate.labelled(candidate.prepared.variants.members[Split.VALIDATION])
+    validation = candidate.labelled(candidate.prepared.variants.members[Split.VALIDATION], candidate.read)
     count, size = len(candidate.prepared.dataset.class_names), candidate.artefacts.size(candidate.head)
     probabilities = validation.score(candidate.head.probabilities, class_count=count)
     result = sweep.result_of(trial, probabilities, validation.labels, seconds=seconds, size=size)
@@ -292,12 +313,14 @@ def _fine_tuned(
     history = [*candidate.history, *(_later(row, steps) for row in result.history)]
     if result.network is None:
         return replace(candidate, history=history)
+    read = _by_photo(prepared, result.network)
     return replace(
         candidate,
         artefacts=replace(candidate.artefacts, runner=result.network.extractor.runner),
         head=result.network.head,
         step=steps + result.best.step,
-        read=_by_photo(prepared, result.network),
+        read=read,
+        read_exactly=read,
         history=history,
     )
 

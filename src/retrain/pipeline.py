@@ -228,7 +228,7 @@ def _finish(chosen: Candidate, start: _Start, terminal: Terminal) -> Report:
     """Write everything, measure the written graph on the test images, and report."""
     config, prepared = chosen.config, chosen.prepared
     rows = _sample(chosen, Split.TESTING, config.test_batch_size)
-    test = chosen.labelled(rows) if config.precision == FLOAT32 else chosen.labelled(rows, prepared.read_exactly)
+    test = chosen.labelled(rows, chosen.read_exactly)
     paths = [prepared.variants.rows[row].path for row in test.rows.tolist()]
     chosen.artefacts.write_checkpoint(checkpoint_files(config), chosen.head, chosen.step + 1)
     with files.draft_folder(config.output_graph) as folder:
