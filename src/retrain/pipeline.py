@@ -50,14 +50,8 @@ from retrain.training import sampling, trainable_layers
 
 __all__ = ["RetrainConfig", "retrain"]
 
-_ELSEWHERE = (
-    "architecture",
-    "learning_rate",
-    "random_seed",
-    "export",
-    "max_accuracy_drop",
-    "run_name",
-)  # in the report
+# Settings that the report has in another place, or not at all.
+_ELSEWHERE = ("architecture", "learning_rate", "random_seed", "export", "max_accuracy_drop", "run_name")
 _SAMPLE_IMAGES = 200  # training images that show 8-bit arithmetic the range of activations
 
 
@@ -86,13 +80,7 @@ def retrain(
         raise UsageError("--tfhub_module takes the place of --architecture, which has several values. Leave one out.")
     trials = sweep.trials(choices or {})
     configs = [replace(config, **trial.values) for trial in trials]
-    for each in configs:
-        _check_settings(each)
-    dataset = scan(config.image_dir, config.split_rule)
-    for each in configs:
-        check_length(each, dataset)
-    _check_validation(config, dataset, several=len(trials) > 1)
-    results.check(config)
+    dataset = _checked_dataset(config, configs)
     _introduce(dataset, terminal)
     # Workers must find each other before TensorFlow does anything else.
     strategy = devices.strategy(config.distribution) if config.fine_tune_from else None
@@ -105,11 +93,27 @@ def retrain(
         chosen = _best_candidate(trials, configs, dataset, strategy, terminal, opened)
         report = _finish(chosen, _Start(started, command), terminal)
         # Kept until everything is written: a run that failed meanwhile fine-tunes nothing again.
-        if config.fine_tune_from:
-            for trial, each in zip(trials, configs, strict=True):
+        for trial, each in zip(trials, configs, strict=True):
+            if each.fine_tune_from:
                 plan = fine_tuning_plan(each, intermediate_files(each, trial), strategy)
                 plan.checkpoint.unlink(missing_ok=True)
         return report
+
+
+def _checked_dataset(config: RetrainConfig, configs: Sequence[RetrainConfig]) -> Dataset:
+    """Return the data set, with all refused before the work that settings can be refused for; `configs` are trained.
+
+    Raises:
+        RetrainError: Says what is wrong.
+    """
+    for each in configs:
+        _check_settings(each)
+    dataset = scan(config.image_dir, config.split_rule)
+    for each in configs:
+        check_length(each, dataset)
+    _check_validation(config, dataset, several=len(configs) > 1)
+    results.check(config)
+    return dataset
 
 
 def _best_candidate(
