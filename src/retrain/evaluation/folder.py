@@ -81,26 +81,33 @@ def evaluate(
     unknown = tuple(name for name in dataset.class_names if name not in ids)
     wanted, notes = _choose(dataset, ids, split, model.metadata, rule)
     notes = [*(_left_out(name, names) for name in unknown), *notes]
-    paths, rows, labels = [], [], []
-    rejected: dict[str, str] = {}
-    predictions = prediction.predict_probabilities(model, [dataset.image_dir / path for path in wanted])
-    for done, (path, image) in enumerate(zip(wanted, predictions, strict=True), 1):
-        if image.probabilities is None:
-            rejected[path] = image.error or ""
-        else:
-            paths.append(path)
-            rows.append(image.probabilities)
-            labels.append(wanted[path])
-        advance(done, len(wanted))
-    if not rows:
+    scores, rejected = _scores(model, dataset.image_dir, list(wanted), advance)
+    if not scores:
         raise DatasetError(
             f"{image_dir} has no readable {split or ''} images of the model's classes to evaluate on"
             f"{''.join(f'; {note}' for note in notes)}. --split all takes every image."
         )
+    labels = np.array([wanted[path] for path in scores], np.int64)
     notes = [*dataset.layout_notes, *notes]
     return FolderEvaluation(
-        names, tuple(paths), np.stack(rows), np.array(labels, np.int64), rejected, unknown, tuple(notes)
+        names, tuple(scores), np.stack(list(scores.values())), labels, rejected, unknown, tuple(notes)
     )
+
+
+def _scores(
+    model: Classifier, image_dir: Path, paths: Sequence[str], advance: Callable[[int, int], None]
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return path -> probabilities float32 [C] of the images that can be read, and path -> reason of the others."""
+    scores: dict[str, np.ndarray] = {}
+    rejected: dict[str, str] = {}
+    predictions = prediction.predict_probabilities(model, [image_dir / path for path in paths])
+    for done, (path, image) in enumerate(zip(paths, predictions, strict=True), 1):
+        if image.probabilities is None:
+            rejected[path] = image.error or ""
+        else:
+            scores[path] = image.probabilities
+        advance(done, len(paths))
+    return scores, rejected
 
 
 def _class_ids(dataset: Dataset, metadata: Metadata) -> dict[str, int]:
