@@ -57,28 +57,18 @@ class Summaries:
         Raises:
             ExportError: The folder cannot be written.
         """
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
         self._clock, self._head_every, self._next_head, self._scope = clock, head_every, 0, scope
         self._folder, self._first, self.shared = folder, runs[0], False
         self._files: dict[str, BinaryIO] = {}
-        self._writers, self._opened = {}, ExitStack()
+        self._opened = ExitStack()
         self.paths: dict[str, Path] = {}
         try:
             for run in runs:
-                (folder / run).mkdir(parents=True, exist_ok=True)
-                for old in (folder / run).glob(f"events.out.tfevents.*{part}{SUFFIX}"):
-                    self._remove(old)
-                path = folder / run / f"events.out.tfevents.{int(clock())}.{unique_name()}{part}{SUFFIX}"
-                path.touch()
-                lock(path, self._opened)
-                self.paths[run] = path
-                self._files[run] = self._opened.enter_context(path.open("wb"))
-                self._writers[run] = RecordWriter(self._files[run])
+                self._open(run, part)
         except OSError as error:
             self._opened.close()
             raise _cannot_write(folder, error) from error
-        for run in self._writers:
+        for run in runs:
             self._write(run, 0, file_version="brain.Event:2")
 
     def __enter__(self) -> Self:
@@ -91,6 +81,18 @@ class Summaries:
             self._opened.close()
         except OSError as failed:
             raise _cannot_write(self._folder, failed) from failed
+
+    def _open(self, run: str, part: str) -> None:
+        """Open the event file of a run in the place of those that earlier ones left."""
+        folder = self._folder / run
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob(f"events.out.tfevents.*{part}{SUFFIX}"):
+            self._remove(old)
+        path = folder / f"events.out.tfevents.{int(self._clock())}.{unique_name()}{part}{SUFFIX}"
+        path.touch()
+        lock(path, self._opened)
+        self.paths[run] = path
+        self._files[run] = self._opened.enter_context(path.open("wb"))
 
     def _remove(self, old: Path) -> None:
         """Remove an event file, unless the run that writes it holds it."""
@@ -168,10 +170,11 @@ class Summaries:
 
     def _write(self, run: str, step: int, **content: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
 
         event = Event(wall_time=self._clock(), step=step, **content)
         try:
-            self._writers[run].write(event.SerializeToString())
+            RecordWriter(self._files[run]).write(event.SerializeToString())
         except OSError as error:
             raise _cannot_write(self._folder, error) from error
 
