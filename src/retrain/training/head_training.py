@@ -83,11 +83,10 @@ def train(
         head = trainer.head()
         if not (head.is_finite() and _are_finite(per_step, per_evaluation, validated=bool(chunk.validation.size))):
             raise divergence("training", chunk.last_step, "--learning_rate", recipe.learning_rate)
-        evaluations = _evaluations(chunk, per_evaluation)
         batch = data.gather(chunk.batches[-1]) if shared else np.asarray(vectors[-1])
-        series = {"accuracy": per_step[:, 0], "cross_entropy": per_step[:, 1]}
-        report(ChunkResult(chunk.first_step + np.arange(len(chunk.batches)), series, evaluations, head, batch))
-        is_best = any([history.add(row) for row in evaluations][-1:])
+        result = _result(chunk, per_step, per_evaluation, head, batch)
+        report(result)
+        is_best = any([history.add(row) for row in result.evaluations][-1:])
         if is_best or plan.patience is None:
             kept = TrainedHead(head, chunk.last_step, scale)
         if history.should_stop:
@@ -112,6 +111,15 @@ def _trainer(
     if needs_no_tensorflow(recipe, class_count * len(scale.mean)):
         return SgdTrainer(scale, class_count=class_count, learning_rate=recipe.learning_rate)
     return OptimizerTrainer(scale, recipe, class_count=class_count, shared=shared, steps=plan.steps, seed=plan.seed)
+
+
+def _result(
+    chunk: Chunk, per_step: np.ndarray, per_evaluation: np.ndarray, head: Head, batch: np.ndarray
+) -> ChunkResult:
+    """Return what is reported of a chunk, from what its trainer measured; `batch` are the last step's bottlenecks."""
+    series = {"accuracy": per_step[:, 0], "cross_entropy": per_step[:, 1]}
+    steps = chunk.first_step + np.arange(len(chunk.batches))
+    return ChunkResult(steps, series, _evaluations(chunk, per_evaluation), head, batch)
 
 
 def _evaluations(chunk: Chunk, figures: np.ndarray) -> list[Evaluation]:
