@@ -210,12 +210,13 @@ def sha256_of_all(path: Path) -> str:
     Raises:
         OSError: It cannot be read, is no regular file, or has more than `MODEL_BYTES`.
     """
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    for file in files:
-        check_file(file, MODEL_BYTES)
     if not path.is_dir():
+        check_file(path, MODEL_BYTES)
         return sha256_of(path)
-    pairs = [f"{file.relative_to(path).as_posix()} {sha256_of(file)}" for file in files]
+    pairs = []
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        check_file(file, MODEL_BYTES)
+        pairs.append(f"{file.relative_to(path).as_posix()} {sha256_of(file)}")
     return hashlib.sha256("\n".join(pairs).encode("utf-8", "surrogateescape")).hexdigest()
 
 

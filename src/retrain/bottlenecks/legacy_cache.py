@@ -8,9 +8,9 @@ from typing import Self
 
 import numpy as np
 
+from retrain.bottlenecks.store import INDEX
 from retrain.files import read_regular
 
-STORE_FILE = "index.sqlite"  # in every store of ours, and in no folder of the original's
 _TEXT_BYTES = 2**24  # that a vector's file may have: a million numbers
 
 
@@ -82,7 +82,7 @@ def _is_newer(file: Path, photo: Path) -> bool:
 def _has_other_folders(bottleneck_dir: Path) -> bool:
     """Return whether there are folders other than stores; without any, a million photos need not be looked up."""
     try:
-        return any(folder.is_dir() and not (folder / STORE_FILE).exists() for folder in bottleneck_dir.iterdir())
+        return any(folder.is_dir() and not (folder / INDEX).exists() for folder in bottleneck_dir.iterdir())
     except OSError:
         return False
 

@@ -50,7 +50,7 @@ _COLUMNS = ("vectors", "checksum INTEGER"), ("files", "checksum INTEGER"), ("fil
 _NAMES_AT_ONCE = 50_000
 _BUSY_SECONDS = 60
 _RESERVED_AT_MOST = 2**22  # rows that runs may have reserved and not written: killed ones leave some
-INDEX = "index.sqlite"  # where it is, there is a store
+INDEX = "index.sqlite"  # in every store, and in no folder of the original's
 KEY_BYTES = 16  # of the SHA-256: two of a billion images share them with a probability of 1e-21
 
 
