@@ -201,6 +201,22 @@ def test_the_benchmark_without_its_photos_says_what_it_needs(tmp_path):
     assert not (tmp_path / "benchmark.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("part", "code", "said"),
+    [
+        ("engine", 2, "--only: invalid choice: 'engine' "),
+        ("first_run", 1, "`retrain` ended with exit code 1 in the middle of a measurement: retrain: "),
+    ],
+)
+def test_what_ends_the_benchmark_is_one_line(tmp_path, part, code, said):
+    (tmp_path / "datasets" / "flowers_1100").mkdir(parents=True)  # without a photo
+    words = ["--only", part, f"--data={tmp_path}", f"--output={tmp_path}/b.json"]
+    (line,) = command("python", "-m", "scripts.benchmark", *words, cwd=ROOT, code=code).stderr.splitlines()
+    assert line.startswith(f"benchmark: {said}")
+    assert code == 1 or "engines" in line  # which parts there are
+    assert not (tmp_path / "b.json").exists()
+
+
 @pytest.mark.slow
 def test_the_benchmarks_rival_computes_what_the_original_did(tmp_path, codelab_data):
     from scripts import rival

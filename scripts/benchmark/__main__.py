@@ -4,7 +4,6 @@
 measures is made in a temporary folder; the photos and archives are those of --data.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -24,6 +23,7 @@ from scripts.benchmark.training import heads, train
 
 from retrain import workers
 from retrain.backbones import processor
+from retrain.cli import console, flags
 from retrain.errors import RetrainError
 
 # The photos that a part measures on; the others draw theirs.
@@ -31,25 +31,24 @@ FLOWERS, SANTA = "datasets/flowers_1100", "datasets/santa"
 PHOTOS = {"fill": (FLOWERS, SANTA)} | dict.fromkeys(("precisions", "first_run", "commands", "labelling"), (FLOWERS,))
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> int:
     """Measure what the arguments ask for, print the table and write benchmark.json."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.benchmark", description=__doc__.split("\n")[0])
+    parser = flags.Parser(prog="python -m scripts.benchmark", description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="smaller sets, about two minutes")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="test data (default: %(default)s)")
-    parser.add_argument("--only", nargs="*", default=[], help=f"of: {', '.join(MEASURES)}")
+    parts = f"some parts alone, of: {', '.join(MEASURES)}"
+    parser.add_argument("--only", nargs="+", metavar="PART", choices=MEASURES, default=list(MEASURES), help=parts)
     parser.add_argument("--output", type=Path, default=Path("benchmark.json"), help="default: %(default)s")
-    args = parser.parse_args()
-    _check_photos(args.data, [name for name in MEASURES if not args.only or name in args.only])
+    args = flags.parse(parser, arguments)
+    _check_photos(args.data, args.only)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, measure in MEASURES.items():
-            if args.only and name not in args.only:
-                continue
+        for name in sorted(set(args.only), key=list(MEASURES).index):
             bench = Bench(args.data.resolve(), Path(folder) / name, args.quick)
             bench.folder.mkdir()
             started = time.perf_counter()
-            measured = measure(bench)
+            measured = MEASURES[name](bench)
             for row in measured:
                 print(f"{row.what}, {row.on}: {row.value:.3g} {row.unit} {row.detail}", file=sys.stderr)
             rows += measured
@@ -66,6 +65,7 @@ def main() -> None:
     for row in rows:
         figures = " | ".join(f"{value:.3g} {row.unit}" for value in (row.value, row.must, row.aim))
         print(f"| {row.what} | {row.on} | {figures} | {row.verdict} | {row.detail} |")
+    return console.DONE
 
 
 def _check_photos(data: Path, names: Sequence[str]) -> None:
@@ -87,7 +87,4 @@ MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except RetrainError as error:
-        sys.exit(f"benchmark: {error}")
+    console.run("benchmark", main)

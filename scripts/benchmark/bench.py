@@ -15,6 +15,7 @@ from retrain.backbones.loading import Backbone, load_backbone
 from retrain.backbones.runner import BackboneRunner
 from retrain.backbones.sources import BackboneSource, WeightsRequest
 from retrain.data.dataset import scan
+from retrain.errors import RetrainError
 
 LITE = "efficientnet_lite0"
 
@@ -83,12 +84,30 @@ def photo_paths(folder: Path, most: int | None) -> list[str]:
     return paths[:: max(1, len(paths) // most)][:most] if most else paths
 
 
-def command(bench: Bench, *words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run a command of this environment in the working folder and return how it ended, with what it printed."""
+def command(
+    bench: Bench, *words: object, listed: str | None = None, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of this environment in the working folder and return how it ended, with what it printed.
+
+    Args:
+        bench: Where to work.
+        words: The command and its arguments.
+        listed: What it reads on standard input.
+        check: Whether it must end well.
+
+    Raises:
+        RetrainError: It must, and does not.
+    """
     script = Path(sys.executable).with_name(str(words[0]))
-    return subprocess.run(
-        [str(script), *map(str, words[1:])], cwd=bench.folder, capture_output=True, text=True, check=check
+    done = subprocess.run(
+        [str(script), *map(str, words[1:])], cwd=bench.folder, input=listed, capture_output=True, text=True, check=False
     )
+    if check and done.returncode:
+        said = (done.stderr.strip().splitlines() or ["nothing was said"])[-1]
+        raise RetrainError(
+            f"`{words[0]}` ended with exit code {done.returncode} in the middle of a measurement: {said}"
+        )
+    return done
 
 
 def seconds_of(call: Callable[[], object]) -> float:

@@ -1,8 +1,6 @@
 """Measures whole commands in fresh processes: the first run, the second, labels of one photo and of many."""
 
 import shlex
-import subprocess
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -104,9 +102,7 @@ print(int(peak.split()[1]) * 1024)
 
 def _peak_of_labels(bench: Bench, images: Sequence[Path]) -> int:
     """Return the largest resident memory of `label_image` in bytes."""
-    words = [sys.executable, "-c", PEAK_OF_LABELS]
-    listed = "\n".join(map(str, images))
-    done = subprocess.run(words, cwd=bench.folder, input=listed, capture_output=True, text=True, check=True)
+    done = command(bench, "python", "-c", PEAK_OF_LABELS, listed="\n".join(map(str, images)))
     return int(done.stdout.split()[-1])
 
 
