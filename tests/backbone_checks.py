@@ -38,6 +38,11 @@ def in_litert(found, folder):
     return np.stack([run(picture), run(picture[::-1])])
 
 
+def cosines(ours, theirs):
+    """Return how alike the vectors of each image are, 1 at most: float [N]."""
+    return (ours * theirs).sum(axis=1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
+
+
 def assert_works(found, folder, *, size, dimension):
     """Both engines agree, images differ, and the description is right."""
     assert (*found.input.size, found.dimension) == (size, size, dimension)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from backbone_checks import loaded
+from backbone_checks import cosines, loaded
 
 from retrain import export
 from retrain.backbones import catalogue, engines, measuring, processor, quantized, runner
@@ -27,10 +27,6 @@ def vectors(backbone, engine, precision="float32"):
     run = BackboneRunner(backbone, print, engine=engine, precision=precision).runner()
     picture = export.probe_image(*backbone.input.size)
     return np.stack([run(picture), run(picture[::-1]), run(picture // 2)])
-
-
-def cosines(ours, theirs):
-    return (ours * theirs).sum(axis=1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
 
 
 def test_an_engine_that_lacks_a_precision_is_refused():

@@ -1,11 +1,12 @@
 """Which engine computes the bottlenecks, and which store they are in."""
 
-import io
 from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from backbone_checks import cosines
+from builders import terminal
 from conftest import colour_folder, photo
 
 from retrain.backbones import catalogue, engines, families, measuring
@@ -18,7 +19,6 @@ from retrain.data.dataset import scan
 from retrain.data.distortions import Distortions
 from retrain.data.split import Split
 from retrain.data.variants import Distorter
-from retrain.terminal import Terminal
 
 needs_openvino = pytest.mark.skipif(not engines.is_installed("openvino"), reason="OpenVINO is not installed")
 
@@ -29,23 +29,32 @@ def photos(tmp_path):
 
 
 @pytest.fixture
-def source(tmp_path):
+def source(tmp_path, mean_colour_backbone):
+    spec = replace(catalogue.find(str(mean_colour_backbone)), target="mean_colour")
+    return families.locate(spec, WeightsRequest(tmp_path))
+
+
+@pytest.fixture
+def bundled(tmp_path):
+    """A network whose 8-bit form differs."""
     spec = catalogue.find("mobilenet_bundled")
     spec = replace(spec, input=replace(spec.input, height=32, width=32))
     return families.locate(spec, WeightsRequest(tmp_path))
 
 
+def opened_by(opened, photos, source, engine="auto", precision="float32"):
+    """Return what is prepared, open for a while, and what was printed."""
+    shown, out, _ = terminal()
+    request = EngineRequest(engine, precision)
+    settings = PreparationSettings(photos.parent / "bottlenecks", Distorter(Distortions(), 0), request=request)
+    return prepare(scan(photos), source, settings, None, terminal=shown, opened=opened), out.getvalue()
+
+
 def prepared(photos, source, engine="auto", precision="float32"):
     """Return what is prepared, its vectors and what was printed."""
-    out = io.StringIO()
-    settings = PreparationSettings(
-        photos.parent / "bottlenecks", Distorter(Distortions(), 0), request=EngineRequest(engine, precision)
-    )
     with ExitStack() as opened:
-        found = prepare(
-            scan(photos), source, settings, None, terminal=Terminal(out=out, err=io.StringIO()), opened=opened
-        )
-        return found, found.read(np.arange(len(found.variants.rows))), out.getvalue()
+        found, text = opened_by(opened, photos, source, engine, precision)
+        return found, found.read(np.arange(len(found.variants.rows))), text
 
 
 def remember(photos, source, **rates):
@@ -140,32 +149,26 @@ def test_a_filled_store_starts_no_engine(photos, source, monkeypatch):
 
 
 @pytest.mark.slow
-def test_lower_precisions_have_stores_of_their_own_and_the_test_photos_are_in_float32_too(photos, source):
-    exact, theirs, _ = prepared(photos, source, "litert")
+def test_lower_precisions_have_stores_of_their_own_and_the_test_photos_are_in_float32_too(photos, bundled):
+    exact, theirs, _ = prepared(photos, bundled, "litert")
     folders = {exact.folder}
-    precisions = [("litert", "int8"), ("openvino", "int8"), ("openvino", "bfloat16")]
-    for engine, precision in precisions:
-        if not engines.is_installed(engine) or (precision == "bfloat16" and not has_bfloat16()):
-            continue
-        found, ours, _ = prepared(photos, source, engine, precision)
+    ways = [("litert", "int8"), *[("openvino", each) for each in ("int8", "bfloat16") if computes_in(each)]]
+    for way in ways:
+        with ExitStack() as opened:
+            found, _ = opened_by(opened, photos, bundled, *way)
+            ours = found.read(np.arange(len(theirs)))
+            testing = found.variants.members[Split.TESTING]
+            assert np.array_equal(found.read_exactly(testing), theirs[testing])
         folders.add(found.folder)
         assert not np.array_equal(ours, theirs)
-        cosines = (ours * theirs).sum(axis=1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
-        assert cosines.min() > 0.9
-        testing = found.variants.members[Split.TESTING]
-        with ExitStack() as opened:
-            out = Terminal(quiet=True)
-            settings = PreparationSettings(
-                photos.parent / "bottlenecks", Distorter(Distortions(), 0), request=EngineRequest(engine, precision)
-            )
-            found = prepare(scan(photos), source, settings, None, terminal=out, opened=opened)
-            assert np.array_equal(found.read_exactly(testing), theirs[testing])
-    assert len(folders) == 1 + sum(
-        engines.is_installed(engine) and (precision != "bfloat16" or has_bfloat16()) for engine, precision in precisions
-    )
+        assert cosines(ours, theirs).min() > 0.9
+    assert len(folders) == 1 + len(ways)
 
 
-def has_bfloat16():
+def computes_in(precision):
+    """Return whether OpenVINO is here and has a precision on this processor."""
+    if not engines.is_installed("openvino"):
+        return False
     import openvino
 
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return precision != "bfloat16" or "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
