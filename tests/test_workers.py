@@ -54,7 +54,7 @@ def test_no_more_jobs_are_taken_than_may_wait_while_the_first_one_takes_long():
     taken, first_may_end, all_wait = [], threading.Event(), threading.Event()
 
     def jobs():
-        for job in range(1000):
+        for job in range(100):
             if len(taken) == 10:
                 all_wait.set()
             taken.append(job)
@@ -67,7 +67,7 @@ def test_no_more_jobs_are_taken_than_may_wait_while_the_first_one_takes_long():
             assert len(taken) <= 11
         return job
 
-    assert list(workers.map_in_order(lambda: work, jobs(), threads=2, waiting=10)) == list(range(1000))
+    assert list(workers.map_in_order(lambda: work, jobs(), threads=2, waiting=10)) == list(range(100))
 
 
 def test_threads_end_with_who_waits_for_their_results():

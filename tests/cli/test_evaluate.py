@@ -28,6 +28,7 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
+@pytest.mark.slow
 def test_the_answer_is_accuracy_classes_confusion_and_mistakes(graph, photos, tmp_path):
     done = command("evaluate", "--graph", graph, "--image_dir", "photos", "--split", "all", cwd=tmp_path)
     lines = done.stdout.splitlines()

@@ -79,7 +79,7 @@ def pictures():
     return np.random.default_rng(0).integers(0, 256, (3, SIZE, SIZE, 3), np.uint8)
 
 
-@pytest.mark.parametrize("form", ["keras", "onnx", "saved_model"])
+@pytest.mark.parametrize("form", ["keras", "onnx", pytest.param("saved_model", marks=pytest.mark.slow)])
 def test_other_formats_give_the_probabilities_of_the_graph(graph, tmp_path, form):
     expected = graph_model(graph)(pictures())
     assert np.ptp(expected) > 0.05

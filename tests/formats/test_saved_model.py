@@ -86,6 +86,7 @@ def test_photos_stand_upright_as_their_exif_says(tmp_path):
     assert len(seen) == 4  # each corner was the upper left one
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize("rest", [None, b"", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff"])
 def test_broken_exif_turns_nothing(saved, encoded, rest):
@@ -95,6 +96,7 @@ def test_broken_exif_turns_nothing(saved, encoded, rest):
     assert encoded(buffer.getvalue()) == pytest.approx(expected(saved, buffer.getvalue()), abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "form"),
     [("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("RGB", "PNG"), ("L", "PNG"), ("RGBA", "PNG"), ("LA", "PNG"),
@@ -109,6 +111,7 @@ def test_every_format_is_decoded_as_in_training(saved, encoded, mode, form):
     assert encoded(buffer.getvalue()) == pytest.approx(expected(saved, buffer.getvalue()), abs=0.02)
 
 
+@pytest.mark.slow
 def test_an_animated_gif_is_its_first_frame(saved, encoded):
     buffer = io.BytesIO()
     frames = [Image.new("RGB", (20, 20), colour) for colour in ("red", "blue")]
@@ -116,11 +119,13 @@ def test_an_animated_gif_is_its_first_frame(saved, encoded):
     assert encoded(buffer.getvalue()) == pytest.approx(expected(saved, buffer.getvalue()), abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [b"", b"rubbish", b"\xff\xd8\xff\xe0rubbish"])
 def test_what_is_no_image_is_refused(encoded, data):
     assert np.isnan(encoded(data)).all()
 
 
+@pytest.mark.slow
 def test_images_of_many_sizes_go_in_together(saved):
     import tensorflow as tf
 
@@ -143,6 +148,7 @@ def test_real_photos_get_the_classes_that_training_gives_them(saved, encoded, co
         assert encoded(photo.read_bytes()) == pytest.approx(expected(saved, photo.read_bytes()), abs=0.02)
 
 
+@pytest.mark.slow
 def test_our_own_saved_model_passes_the_allow_list(saved):
     assert reading.read_saved_model(saved[0]).meta_graphs
 
