@@ -93,20 +93,6 @@ def test_8_bit_features_make_an_8_bit_classifier_and_all_files_are_measured(tmp_
     assert "cyan (score=" in shown.stdout.splitlines()[3]
 
 
-def test_engines_and_precisions_that_do_not_go_together_are_usage_errors(tmp_path):
-    colour_folder(tmp_path / "photos", per_class=4)
-    for words, problem in (
-        ("--engine litert --precision bfloat16", "--engine litert does not compute in bfloat16. Give openvino, or"),
-        ("--engine turbo", "--engine is 'turbo'; it must be one of auto, litert, openvino, tensorflow."),
-        (
-            "--precision int8 --fine_tune_from 2",
-            "--fine_tune_from trains in float32, not in int8. Leave --precision out.",
-        ),
-    ):
-        done = command("retrain", "--image_dir", "photos", *words.split(), cwd=tmp_path, code=2)
-        assert done.stderr.startswith(f"retrain: {problem}")
-
-
 @pytest.mark.slow
 def test_bad_files_are_named_skipped_and_counted(tmp_path, mean_colour_backbone):
     folder = colour_folder(tmp_path / "photos")

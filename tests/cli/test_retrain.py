@@ -134,6 +134,17 @@ def test_help_fits_the_terminal(tmp_path, columns):
         (["--image_dir", "photos", "--saved_model_dir", "out", "--output_graph", "out/g.pb"], 2, "writes as a whole"),
         (["--image_dir", "photos", "--saved_model_dir", "out", "--summaries_dir", "out/s"], 2, "writes as a whole"),
         (["--image_dir", "photos", "--weights", "a.npz", "--output_labels", "a.npz"], 2, "which --weights reads"),
+        (
+            ["photos", "--engine=litert", "--precision=bfloat16"],
+            2,
+            "--engine litert does not compute in bfloat16. Give op",
+        ),
+        (["photos", "--engine=turbo"], 2, "--engine is 'turbo'; it must be one of auto, litert, openvino, tensorflow."),
+        (
+            ["photos", "--precision=int8", "--fine_tune_from=2"],
+            2,
+            "trains in float32, not in int8. Leave --precision ou",
+        ),
     ],
 )
 def test_a_mistake_is_answered_in_one_line(tmp_path, arguments, code, words):
