@@ -83,9 +83,3 @@ def test_other_shells_get_their_own_script(tmp_path, shell):
 
 def test_a_shell_that_is_unknown_is_bad_usage(tmp_path):
     assert "bash" in command("retrain", "completion", "sh", cwd=tmp_path, code=2).stderr
-
-
-def test_a_folder_of_the_name_of_a_sub_command_is_named_with_its_path(tmp_path):
-    (tmp_path / "completion").mkdir()
-    done = command("retrain", "--image_dir", "completion", cwd=tmp_path, code=1)
-    assert "no class folder" in done.stderr

@@ -162,20 +162,6 @@ def test_no_number_is_no_class(tmp_path, labels):
     assert bright.error is None
 
 
-def test_a_count_that_the_file_does_not_tell_is_checked_by_the_first_answer(tmp_path, labels):
-    def build(tf, image):
-        shape = tf.compat.v1.placeholder_with_default(tf.constant([-1, 3]), [None], name="shape")
-        tf.reshape(tf.nn.softmax(tf.reduce_mean(image, [1, 2])), shape, name="final_result")
-
-    path = write_graph(tmp_path / "m.pb", build)
-    loaded = model_loading.load(
-        path, labels=labels, overrides=Metadata(input=InputSpec("Placeholder"), output="final_result")
-    )
-    assert loaded.class_count is None
-    with pytest.raises(GraphError, match="3 classes, but there are 2 labels"):
-        list(prediction.label(loaded, [photo(tmp_path / "p.png", (1, 2, 3))]))
-
-
 def test_teachable_machines_keras_files_are_read_and_still_run_no_code(tmp_path):
     """Its files are of Keras 2, whose depthwise convolutions say `groups`, which Keras 3 does not know."""
     import h5py
