@@ -94,14 +94,6 @@ def test_graphs_that_others_exported_years_ago_are_read(codelab_data, name):
     assert sum(ranked.score for ranked in result.ranked) == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize("name", ["m.pb", "m.tflite", "m.onnx", "m.keras"])
-def test_a_pipe_is_never_opened_as_a_model(tmp_path, name):
-    os.mkfifo(tmp_path / name)
-    for read in (model_loading.load, model_loading.describe, model_loading.file_to_load):
-        with pytest.raises(GraphError, match="cannot read the .*: not a regular file"):
-            read(tmp_path / name)
-
-
 def test_a_pipe_is_never_opened_as_labels(graph, tmp_path):
     os.mkfifo(tmp_path / "labels.txt")
     (tmp_path / "large.txt").touch()
