@@ -171,15 +171,6 @@ def _change(folder, statement, *values):
         assert index.execute(statement, values).rowcount > 0
 
 
-@pytest.mark.parametrize("statement", ["UPDATE ordered SET first = 'x'", "UPDATE counter SET rows = 1e300"])
-def test_an_index_that_has_lost_its_numbers_is_damaged(tmp_path, statement):
-    with Store(tmp_path / "s", dimension=4) as store:
-        store.put(tmp_path, [entry(1)])
-    _change(tmp_path / "s", statement)
-    with pytest.raises(StoreError, match="its index is damaged"), Store(tmp_path / "s", dimension=4) as store:
-        store.put(tmp_path, [entry(2)])
-
-
 @pytest.mark.parametrize("table", ["files", "vectors"])
 @pytest.mark.parametrize("row", [0, 1, 7, 2**40, -1, "x", None])
 def test_an_index_that_points_to_another_row_lends_no_vector(tmp_path, table, row):
@@ -295,6 +286,16 @@ def test_a_row_that_another_run_forgets_meanwhile_is_no_row_and_is_not_recorded(
     assert list(store.lookup(tmp_path, ["b.jpg"])) == [None]
 
 
+def _said_by(program, *words, python=sys.executable, **options):
+    """Return what a program prints in a fresh Python, which must end well and warn of nothing."""
+    done = subprocess.run(
+        [python, "-W", "error", "-c", program, *map(str, words)],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, check=False, **options,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
 READ_ONLY = """
 import sys
 from pathlib import Path
@@ -346,14 +347,9 @@ def test_a_store_that_may_only_be_read_is_read(tmp_path, killed, earlier):
     for path in (*folder.iterdir(), folder):
         path.chmod(0o555)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    words = [sys.executable, "-W", "error", "-c", READ_ONLY, str(folder), str(photos)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(
-        words, capture_output=True, text=True, env=env, check=False, preexec_fn=_without_the_powers_of_root
-    )
+    said = _said_by(READ_ONLY, folder, photos, preexec_fn=_without_the_powers_of_root)
     folder.chmod(0o755)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "it may only be read" in done.stdout
+    assert "it may only be read" in said
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -386,13 +382,7 @@ with Store(folder, dimension=dimension) as store:
 @pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
 @pytest.mark.parametrize(("dimension", "limit"), [(1000, 150_000), (1, 200_000), (1, 1_000_000)])
 def test_a_disk_that_fills_up_is_one_line_and_what_was_stored_stays(tmp_path, dimension, limit):
-    words = [sys.executable, "-c", FULL_DISK]
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(
-        [*words, str(tmp_path / "s"), str(dimension), str(limit)], capture_output=True, text=True, env=env, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    stored, line = done.stdout.splitlines()
+    stored, line = _said_by(FULL_DISK, tmp_path / "s", dimension, limit).splitlines()
     assert 0 < int(stored) < 99_999
     assert "the free disk space" in line
     with Store(tmp_path / "s", dimension=dimension) as store:
@@ -459,23 +449,26 @@ def test_an_index_damaged_inside_is_one_clear_error(tmp_path):
 def test_a_damaged_counter_of_rows_costs_no_row(tmp_path, damage):
     with Store(tmp_path / "s", dimension=4) as store:
         store.put(tmp_path, [entry(1)])
-    with contextlib.closing(sqlite3.connect(tmp_path / "s" / "index.sqlite")) as index:
-        index.execute(damage)
-        index.commit()
+    _change(tmp_path / "s", damage)
     with Store(tmp_path / "s", dimension=4) as store:
         (row,) = store.put(tmp_path, [entry(2)])
         rows = np.array([store.find(key(1)), row])
         assert np.array_equal(store.read(rows), np.stack([vector(1), vector(2)]))
 
 
-@pytest.mark.parametrize("damage", ["UPDATE ordered SET first = 'x'", "UPDATE counter SET rows = 2000000000"])
-def test_a_number_of_the_index_that_makes_no_sense_is_one_line(tmp_path, damage):
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        ("ordered SET first = 'x'", "its index is damaged"),
+        ("counter SET rows = 1e300", "its index is damaged"),
+        ("counter SET rows = 2000000000", "its count of rows is damaged"),
+    ],
+)
+def test_a_number_of_the_index_that_makes_no_sense_is_one_line(tmp_path, number, said):
     with Store(tmp_path / "s", dimension=4) as store:
         store.put(tmp_path, [entry(1)])
-    with contextlib.closing(sqlite3.connect(tmp_path / "s" / "index.sqlite")) as index:
-        index.execute(damage)
-        index.commit()
-    with pytest.raises(StoreError, match="damaged.*delete it to start afresh"):  # noqa: SIM117
+    _change(tmp_path / "s", f"UPDATE {number}")
+    with pytest.raises(StoreError, match=f"{said}.*delete it to start afresh"):  # noqa: SIM117
         with Store(tmp_path / "s", dimension=4) as store:
             store.put(tmp_path, [entry(2)])
     assert (tmp_path / "s" / "vectors.f32").stat().st_size == 16
@@ -484,10 +477,8 @@ def test_a_number_of_the_index_that_makes_no_sense_is_one_line(tmp_path, damage)
 def test_a_reason_or_a_key_of_another_type_is_a_miss(store, tmp_path):
     (row,) = store.put(tmp_path, [entry(1)])
     store.put(tmp_path, [Entry("bad.jpg", STAMP, reason="damaged")])
-    with contextlib.closing(sqlite3.connect(store.folder / "index.sqlite")) as index:
-        index.execute("UPDATE files SET reason = x'ff'")
-        index.execute("UPDATE vectors SET key = 'text'")
-        index.commit()
+    _change(store.folder, "UPDATE files SET reason = x'ff'")
+    _change(store.folder, "UPDATE vectors SET key = 'text'")
     assert list(store.lookup(tmp_path, ["1.jpg", "bad.jpg"])) == [None, None]
     assert store.keys(np.array([row])) == []
 
@@ -531,10 +522,7 @@ def test_threads_that_look_up_at_once_get_known_answers_under_every_python(tmp_p
     found = shutil.which(python)
     if not found or subprocess.run([found, "-c", "import numpy"], capture_output=True, check=False).returncode:
         pytest.skip(f"{python} is not installed, or has no numpy")
-    words = [found, "-W", "error", "-c", STRESS, str(tmp_path)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(words, capture_output=True, text=True, env=env, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    _said_by(STRESS, tmp_path, python=found)
 
 
 def test_a_store_may_be_filled_read_and_repaired_from_several_threads(store, tmp_path):
