@@ -29,6 +29,13 @@ def colour_run(cwd, backbone, *more, code=0, image_dir="photos"):
     )  # fmt: skip
 
 
+def started(cwd, backbone, *more):
+    """Start a run on photos/ that goes on beside this process."""
+    words = ["--image_dir=photos", f"--architecture={backbone}", "--bottleneck_tensor=mean_colour", *more]
+    script, pipe = Path(sys.executable).with_name("retrain"), subprocess.PIPE
+    return subprocess.Popen([script, *words], cwd=cwd, stdout=pipe, stderr=pipe, text=True)
+
+
 def computed(done):
     counts = re.search(r"^Features for .*: (?:(\d+) computed|all from the cache)", done.stdout, re.MULTILINE)
     return int(counts[1] or 0)
@@ -181,19 +188,7 @@ def test_a_killed_run_loses_at_most_the_images_in_flight(tmp_path, mean_colour_b
     for name, colour in COLOURS.items():
         for number in range(150):
             photo(folder / name / f"{number}.png", colour, size=(300, 300), seed=number)
-    words = [
-        "retrain",
-        "--image_dir",
-        "photos",
-        "--architecture",
-        mean_colour_backbone,
-        "--bottleneck_tensor",
-        "mean_colour",
-    ]
-    with subprocess.Popen(
-        [str(Path(sys.executable).with_name(words[0])), *map(str, words[1:])],
-        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    ) as running:  # fmt: skip
+    with started(tmp_path, mean_colour_backbone) as running:
         while (stored := rows_in_store(tmp_path)) < 50 and running.poll() is None:
             pass
         running.send_signal(signal.SIGKILL)
@@ -218,12 +213,10 @@ def rows_in_store(folder):
 @pytest.mark.slow
 def test_two_runs_at_once_on_one_store_are_both_right(tmp_path, mean_colour_backbone):
     colour_folder(tmp_path / "photos", per_class=60)
-    script = str(Path(sys.executable).with_name("retrain"))
     runs = [
-        subprocess.Popen(
-            [script, "--image_dir=photos", f"--architecture={mean_colour_backbone}", "--bottleneck_tensor=mean_colour",
-             *FAST, "--output_graph", f"{i}/g.pb", "--output_labels", f"{i}/l.txt", "--summaries_dir", f"{i}/s"],
-            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        started(
+            tmp_path, mean_colour_backbone, *FAST, f"--output_graph={i}/g.pb", f"--output_labels={i}/l.txt",
+            f"--summaries_dir={i}/s",
         )
         for i in range(2)
     ]  # fmt: skip
@@ -236,12 +229,10 @@ def test_two_runs_at_once_on_one_store_are_both_right(tmp_path, mean_colour_back
 @pytest.mark.slow
 def test_runs_at_once_on_one_graph_leave_files_that_belong_together(tmp_path, mean_colour_backbone):
     colour_folder(tmp_path / "photos", per_class=6)
-    script = str(Path(sys.executable).with_name("retrain"))
     runs = [
-        subprocess.Popen(
-            [script, "--image_dir=photos", f"--architecture={mean_colour_backbone}", "--bottleneck_tensor=mean_colour",
-             *FAST, f"--learning_rate={rate}", f"--checkpoint_path=c/{rate}", "--export=tflite_fp16"],
-            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        started(
+            tmp_path, mean_colour_backbone, *FAST, f"--learning_rate={rate}", f"--checkpoint_path=c/{rate}",
+            "--export=tflite_fp16",
         )
         for rate in (0.001, 0.01, 0.1)
     ]  # fmt: skip
@@ -270,12 +261,8 @@ def test_exports_of_an_earlier_training_are_said(tmp_path, mean_colour_backbone)
 @pytest.mark.slow
 def test_a_run_that_is_terminated_ends_in_one_line_and_leaves_nothing_half(tmp_path, mean_colour_backbone):
     colour_folder(tmp_path / "photos", per_class=6)
-    words = ["--image_dir=photos", f"--architecture={mean_colour_backbone}", "--bottleneck_tensor=mean_colour"]
-    words += ["--how_many_training_steps=2000000", "--train_batch_size=2"]
-    with subprocess.Popen(
-        [str(Path(sys.executable).with_name("retrain")), *words],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as running:  # fmt: skip
+    long = ("--how_many_training_steps=2000000", "--train_batch_size=2")
+    with started(tmp_path, mean_colour_backbone, *long) as running:
         while "Step 0" not in running.stdout.readline():
             pass
         running.terminate()
