@@ -16,7 +16,7 @@ from typing import Self
 
 from scripts.torture import cases
 from scripts.torture.cases import CRASH, HANG, Outcome
-from scripts.torture.inputs import ROOT, Inputs
+from scripts.torture.inputs import ROOT, Inputs, environment
 
 SECONDS = 60.0 * min(2, os.cpu_count() or 1)  # of processor time that a case may take: 60 seconds where it is alone
 _WAITING_SECONDS = 5 * 60.0  # on a busy machine, or for nothing
@@ -117,18 +117,12 @@ class Child:
     def _start(self) -> subprocess.Popen[bytes]:
         self._messages = TemporaryFile()  # noqa: SIM115 (closed with the process)
         self._scratch = TemporaryDirectory(prefix="torture_")  # a process that is killed removes nothing itself
-        path = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH"))))
-        places = {"TMPDIR": self._scratch.name, "XDG_CACHE_HOME": self._scratch.name}
-        places |= {"RETRAIN_TRUST_MODELS": "1"} if self._trusting else {}
+        folders = map(str, filter(None, (self._inputs.folder, self._keep)))
+        trust = {"RETRAIN_TRUST_MODELS": "1"} if self._trusting else {}
         self._process = process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "scripts.torture.children",
-                *map(str, filter(None, (self._inputs.folder, self._keep))),
-            ],
+            [sys.executable, "-m", "scripts.torture.children", *folders],
             cwd=ROOT,
-            env={**os.environ, **places, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            env={**environment(Path(self._scratch.name)), **trust},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._messages,

@@ -90,6 +90,13 @@ def make(folder: Path, kinds: Sequence[str], data: Path | None) -> Inputs:
     return inputs
 
 
+def environment(scratch: Path) -> dict[str, str]:
+    """Return the environment of a process that runs this checkout, and whose temporary files go into a folder."""
+    path = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH"))))
+    own = {"TMPDIR": str(scratch), "XDG_CACHE_HOME": str(scratch), "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return {**os.environ, **own}
+
+
 def run_retrain(folder: Path, words: Sequence[str], **options: object) -> subprocess.Popen[bytes]:
     """Start `retrain` with all results in a folder, a new process group, and return its process.
 
@@ -107,12 +114,10 @@ def run_retrain(folder: Path, words: Sequence[str], **options: object) -> subpro
     flags.append("--architecture=mobilenet_bundled")  # the smallest; another one in `words` goes before it
     scratch = folder / "scratch"
     scratch.mkdir(parents=True, exist_ok=True)
-    path = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH"))))
-    own = {"TMPDIR": str(scratch), "XDG_CACHE_HOME": str(scratch)}
     return subprocess.Popen(
         [sys.executable, "-m", "retrain", *flags, *words],
         cwd=folder,
-        env={**os.environ, **own, "PYTHONPATH": path, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        env=environment(scratch),
         stdin=subprocess.DEVNULL,
         start_new_session=True,
         **options,  # type: ignore[call-overload]
@@ -200,8 +205,7 @@ def _train_models(inputs: Inputs) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     maker = [sys.executable, "-m", "scripts.torture.tiny_network", str(aside)]
-    path = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH"))))
-    subprocess.run(maker, cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, check=True, capture_output=True)
+    subprocess.run(maker, cwd=ROOT, env=environment(aside), check=True, capture_output=True)
     _take_dates_away(aside / "network.keras")
     onnx = ",onnx" if _has_onnx() else ""
     words = [f"--image_dir={inputs.photos}", f"--architecture={aside / 'network.keras'}", *MEAN_AND_STD]
