@@ -16,6 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -311,10 +312,11 @@ def _drafts(folder: Path) -> list[str]:
     return [str(path) for path in sorted(paths) if path.parts[0] != "scratch" and _DRAFT.fullmatch(path.name)]
 
 
+@cache
 def can_mount() -> bool:
-    """Return whether this user may mount a small file system."""
+    """Return whether this user may mount a small file system; tried once."""
     with TemporaryDirectory(prefix="torture_") as folder:
-        if os.name != "posix" or not hasattr(os, "geteuid") or os.geteuid() or not shutil.which("mount"):
+        if os.geteuid() or not shutil.which("mount"):
             return False
         if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, check=False).returncode:
             return False
@@ -325,7 +327,7 @@ def can_mount() -> bool:
 @contextmanager
 def _little_room(folder: Path, room: int) -> Iterator[tuple[Path, int | None, Callable[[], object]]]:
     """Mount a file system of so many bytes, where that is allowed; yield a folder, its room, and what makes more."""
-    if not _CAN_MOUNT:
+    if not can_mount():
         yield folder, None, lambda: None
         return
     place = folder / "small"
@@ -337,5 +339,4 @@ def _little_room(folder: Path, room: int) -> Iterator[tuple[Path, int | None, Ca
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-_CAN_MOUNT = can_mount()
 RUNS = {"kill": kill, "full": full}
