@@ -247,8 +247,8 @@ def weights(case: Case) -> str:
     return f"{len(vectors)} vectors"
 
 
-def _prepare(photos: Path, source: object, folder: Path) -> tuple[dict[str, bytes], int]:
-    """Return the vector of each photo, as a run gets it, and how many were computed for it."""
+def _prepare(photos: Path, source: object, folder: Path) -> tuple[dict[str, bytes], bool]:
+    """Return the vector of each photo, as a run gets it, and whether any was computed for it."""
     from retrain.bottlenecks.preparation import PreparationSettings, describe_split, prepare
     from retrain.data.dataset import scan
     from retrain.data.distortions import Distortions
@@ -262,8 +262,8 @@ def _prepare(photos: Path, source: object, folder: Path) -> tuple[dict[str, byte
         rows = prepared.variants.rows
         describe_split(prepared, DEFAULT_SPLIT)
         vectors = prepared.read(np.arange(len(rows)))
-        counted = prepared.extractor.stopwatch.seconds["running"] > 0
-        return {row.path: vector.tobytes() for row, vector in zip(rows, vectors, strict=True)}, int(counted)
+        computed = prepared.extractor.stopwatch.seconds["running"] > 0
+        return {row.path: vector.tobytes() for row, vector in zip(rows, vectors, strict=True)}, computed
 
 
 def store(case: Case) -> str | tuple[str, str]:
@@ -338,17 +338,17 @@ def _damage_index(case: Case, path: Path) -> None:
     table = case.dice.choice(sorted(tables))
     column = case.dice.choice(tables[table])
     value = case.dice.choice((f"{column} + 1", f"{column} - 1", "0", "-1", "NULL", "'x'", "x'ff'", "1.5", "2000000000"))
-    number = case.dice.randrange(60)
+    row, number = "row" if table in ("vectors", "files") else "1", case.dice.randrange(60)
     statement = case.dice.choice(
         (
             f"UPDATE OR IGNORE {table} SET {column} = {value}",
-            f"UPDATE OR IGNORE {table} SET {column} = {value} WHERE ABS(RANDOM_FREE) = {number}",
+            f"UPDATE OR IGNORE {table} SET {column} = {value} WHERE {row} = {number}",
             f"DELETE FROM {table}",
             f"DROP TABLE {table}",
             f"ALTER TABLE {table} DROP COLUMN {column}",
             f"ALTER TABLE {table} ADD COLUMN more INTEGER",
         )
-    ).replace("ABS(RANDOM_FREE)", "row" if table in ("vectors", "files") else "1")
+    )
     case.digest.update(statement.encode())
     with closing(sqlite3.connect(path)) as index:
         try:

@@ -66,7 +66,7 @@ def kill(case: Case) -> Outcome:
     number = case.dice.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT))
     ended = _killed(case, _words(setup, folder, case.inputs), folder, number)
     problems = _problems_of_end(ended)
-    if ended.killed_with in (signal.SIGTERM, signal.SIGINT) and ended.code in (128 + ended.killed_with,):
+    if ended.killed_with in (signal.SIGTERM, signal.SIGINT) and ended.code == 128 + ended.killed_with:
         problems += [(TORN, f"left after {signal.Signals(ended.killed_with).name}: {name}") for name in _drafts(folder)]
     problems += _after(case, setup, folder)
     return Outcome(tuple(problems), f"{setup}, {number.name}: exit code {ended.code}", setup)
@@ -253,8 +253,8 @@ def _vector(store: Store, key: bytes) -> bytes | None:
 def _torn(folder: Path, clean: Path, *, only_new: bool = False) -> list[str]:
     """Return the results in a folder that are complete neither in the old form nor in the new."""
     torn = [str(run) for run in sorted((folder / "runs").glob("*")) if not _is_whole_run(run)]
-    for path in sorted(_results(folder)):
-        name = str(path.relative_to(folder))
+    found = {str(path.relative_to(folder)): path for path in sorted(_results(folder))}
+    for name, path in found.items():
         states = [clean / "new" / name, *([] if only_new else [clean / "old" / name])]
         if name.endswith(_VOLATILE):
             whole = _is_whole(path)
@@ -264,10 +264,8 @@ def _torn(folder: Path, clean: Path, *, only_new: bool = False) -> list[str]:
         if not whole:
             torn.append(name)
     if only_new:
-        missing = {str(path.relative_to(clean / "new")) for path in _results(clean / "new")}
-        torn += [
-            f"{n} is missing" for n in sorted(missing - {str(path.relative_to(folder)) for path in _results(folder)})
-        ]
+        expected = {str(path.relative_to(clean / "new")) for path in _results(clean / "new")}
+        torn += [f"{name} is missing" for name in sorted(expected - set(found))]
     return torn
 
 
@@ -301,13 +299,13 @@ def _is_whole(path: Path) -> bool:
         if path.name.endswith(".keras"):
             with zipfile.ZipFile(path) as archive:
                 return archive.testzip() is None
-        return path.name.endswith(".html") is False or path.read_bytes().rstrip().endswith(b"</figure>")
+        return not path.name.endswith(".html") or path.read_bytes().rstrip().endswith(b"</figure>")
     except (ValueError, zipfile.BadZipFile):
         return False
 
 
 def _drafts(folder: Path) -> list[str]:
-    """Return the drafts in a folder, and what a tidy run leaves nowhere: its scratch files."""
+    """Return the drafts in a folder, and other files that only a killed run leaves."""
     paths = [path.relative_to(folder) for path in folder.rglob("*")]
     return [str(path) for path in sorted(paths) if path.parts[0] != "scratch" and _DRAFT.fullmatch(path.name)]
 
