@@ -35,7 +35,7 @@ class Tty:
             env={**clean_environment(), "TERM": "xterm-256color", **env}, start_new_session=True,
         )  # fmt: skip
         os.close(slave)
-        self.written, self._columns = b"", columns
+        self.written, self._columns, self._more = b"", columns, threading.Event()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
@@ -45,9 +45,16 @@ class Tty:
                 data = os.read(self._master, 4096)
             except OSError:  # how Linux says that the other end is closed
                 data = b""
+            self.written += data
+            self._more.set()
             if not data:
                 return
-            self.written += data
+
+    def wait_for(self, text):
+        """Wait until the command has written a text, or has ended."""
+        while text not in self.written and self._reader.is_alive():
+            self._more.wait(10)
+            self._more.clear()
 
     def lines(self, code=0):
         """Return what a person sees once the command has ended with an exit code."""
@@ -112,8 +119,7 @@ def test_a_run_on_a_terminal_is_a_bar_a_line_and_a_panel(words, tmp_path, column
 
 def test_an_interrupted_run_leaves_the_terminal_as_it_was(words, tmp_path):
     running = Tty(*words[:-1], "--how_many_training_steps=200000", cwd=tmp_path)
-    while b"Step " not in running.written and running.process.poll() is None:
-        threading.Event().wait(0.05)
+    running.wait_for(b"Step ")
     running.process.send_signal(signal.SIGINT)
     lines = running.lines(code=130)
     assert lines[-1].startswith("retrain: interrupted.") or "retrain: interrupted." in "".join(lines[-2:])
@@ -122,11 +128,10 @@ def test_an_interrupted_run_leaves_the_terminal_as_it_was(words, tmp_path):
     assert not running.written.rstrip().endswith(b"\x1b[")
 
 
-@pytest.mark.parametrize("env", [{"TERM": "dumb"}])
-def test_a_dumb_terminal_gets_the_lines_of_a_pipe(words, tmp_path, env):
+def test_a_dumb_terminal_gets_the_lines_of_a_pipe(words, tmp_path):
     command(*words, cwd=tmp_path)
     piped = command(*words, cwd=tmp_path)
-    shown = Tty(*words, cwd=tmp_path, **env)
+    shown = Tty(*words, cwd=tmp_path, TERM="dumb")
     shown.lines()
     assert shown.written.decode().replace("\r\n", "\n") == piped.stdout
 
