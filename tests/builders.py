@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 from conftest import COLOURS, write_graph
+from PIL import Image
 
 from retrain import files
 from retrain.data import decoding
@@ -89,6 +90,33 @@ def colour_module(size=None):
             return tf.reduce_mean(images, [1, 2]) * self.scale
 
     return Module()
+
+
+def quarters(size=(64, 48), last="white"):
+    """Return red, green, blue and another colour, one in each corner: all that turn or mirror it make another one."""
+    picture = Image.new("RGB", size)
+    width, height = size[0] // 2, size[1] // 2
+    places = ((0, 0), (width, 0), (0, height), (width, height))
+    for place, colour in zip(places, ("red", "lime", "blue", last), strict=True):
+        picture.paste(colour, (*place, place[0] + width, place[1] + height))
+    return picture
+
+
+def as_stored(picture, orientation):
+    """Return the picture that stands upright once it is turned as an EXIF orientation asks for."""
+    way = Image.Transpose
+    undo = [
+        None, way.FLIP_LEFT_RIGHT, way.ROTATE_180, way.FLIP_TOP_BOTTOM, way.TRANSPOSE, way.ROTATE_90, way.TRANSVERSE,
+        way.ROTATE_270,
+    ][orientation - 1]  # fmt: skip
+    return picture if undo is None else picture.transpose(undo)
+
+
+def encoded(picture, kind, **options):
+    """Return a picture as a file of one of Pillow's formats."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 def pixels_of(path):

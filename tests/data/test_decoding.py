@@ -1,6 +1,5 @@
 import contextlib
 import functools
-import io
 import struct
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import zlib
 import numpy as np
 import pillow_heif
 import pytest
+from builders import as_stored, encoded, quarters
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,29 +21,12 @@ pillow_heif.register_heif_opener()  # makes Pillow write HEIC
 KINDS = ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "HEIF", "AVIF"]
 
 
-def encoded(image, kind, **options):
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
 @functools.cache
 def sample(kind):
-    return encoded(quadrants(), kind)
+    return encoded(quarters(), kind)
 
 
-def quadrants(size=(64, 48)):
-    """Red, green over blue, white: every rotation and mirror image of it is different."""
-    pixels = np.zeros((size[1], size[0], 3), np.uint8)
-    half_height, half_width = size[1] // 2, size[0] // 2
-    pixels[:half_height, :half_width] = (255, 0, 0)
-    pixels[:half_height, half_width:] = (0, 255, 0)
-    pixels[half_height:, :half_width] = (0, 0, 255)
-    pixels[half_height:, half_width:] = (255, 255, 255)
-    return Image.fromarray(pixels)
-
-
-def assert_quadrants(pixels, tolerance=40):
+def assert_quarters(pixels, tolerance=40):
     height, width = pixels.shape[:2]
     corners = [pixels[y, x] for y in (height // 5, 4 * height // 5) for x in (width // 5, 4 * width // 5)]
     expected = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
@@ -52,10 +35,10 @@ def assert_quadrants(pixels, tolerance=40):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_format_gives_upright_rgb_of_the_size_asked_for(kind):
-    pixels = decode(encoded(quadrants(), kind), height=20, width=30)
+    pixels = decode(encoded(quarters(), kind), height=20, width=30)
     assert pixels.shape == (20, 30, 3)
     assert pixels.dtype == np.uint8
-    assert_quadrants(pixels)
+    assert_quarters(pixels)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "1", "P", "RGBA", "CMYK", "I;16", "I", "F"])
@@ -90,23 +73,12 @@ def test_the_first_frame_of_an_animation_is_taken():
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_exif_rotation_is_undone(kind, orientation):
-    transpose = Image.Transpose
-    undo = {
-        1: None,
-        2: transpose.FLIP_LEFT_RIGHT,
-        3: transpose.ROTATE_180,
-        4: transpose.FLIP_TOP_BOTTOM,
-        5: transpose.TRANSPOSE,
-        6: transpose.ROTATE_90,
-        7: transpose.TRANSVERSE,
-        8: transpose.ROTATE_270,
-    }[orientation]
-    stored = quadrants((400, 300)) if undo is None else quadrants((400, 300)).transpose(undo)
+    stored = as_stored(quarters((400, 300)), orientation)
     exif = Image.Exif()
     exif[0x0112] = orientation
     pixels = decode(encoded(stored, kind, exif=exif), height=24, width=32)
     assert pixels.shape == (24, 32, 3)
-    assert_quadrants(pixels)
+    assert_quarters(pixels)
 
 
 def test_a_large_jpeg_decoded_small_looks_like_the_same_decoded_whole(data):
@@ -117,13 +89,13 @@ def test_a_large_jpeg_decoded_small_looks_like_the_same_decoded_whole(data):
 
 def test_the_name_does_not_matter(tmp_path):
     path = tmp_path / "photo.jpeg"
-    path.write_bytes(encoded(quadrants(), "WEBP"))
+    path.write_bytes(encoded(quarters(), "WEBP"))
     assert is_image(path)
-    assert_quadrants(decode(path.read_bytes(), height=20, width=20))
+    assert_quarters(decode(path.read_bytes(), height=20, width=20))
 
 
 def test_a_truncated_jpeg_is_refused():
-    whole = encoded(quadrants((400, 400)), "JPEG")
+    whole = encoded(quarters((400, 400)), "JPEG")
     with pytest.raises(ImageError, match="damaged"):
         decode(whole[: len(whole) // 2], height=16, width=16)
 
@@ -170,7 +142,7 @@ def test_photos_of_other_formats_do_not_import_the_decoder_of_heic():
     code = f"""
 import sys
 from retrain.data.decoding import decode
-decode({encoded(quadrants(), "JPEG")!r}, height=8, width=8)
+decode({encoded(quarters(), "JPEG")!r}, height=8, width=8)
 print({{"pillow_heif", "PIL.AvifImagePlugin"}} & set(sys.modules))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -182,7 +154,7 @@ def test_decoding_a_heic_leaves_the_formats_of_pillow_as_they_are():
 import io
 from PIL import Image
 from retrain.data.decoding import decode
-heic = {encoded(quadrants(), "HEIF")!r}
+heic = {encoded(quarters(), "HEIF")!r}
 print(decode(heic, height=8, width=8).shape)
 try:
     Image.open(io.BytesIO(heic))
@@ -197,7 +169,7 @@ def test_threads_may_meet_their_first_heic_at_once():
     code = f"""
 from concurrent.futures import ThreadPoolExecutor
 from retrain.data.decoding import decode
-heic = {encoded(quadrants(), "HEIF")!r}
+heic = {encoded(quarters(), "HEIF")!r}
 with ThreadPoolExecutor(8) as pool:
     print(len({{decode.tobytes() for decode in pool.map(lambda _: decode(heic, height=8, width=8), range(64))}}))
 """

@@ -7,9 +7,11 @@ import struct
 import warnings
 import zlib
 
+import builders
 import numpy as np
 import pillow_heif
 import pytest
+from builders import encoded
 from PIL import Image, ImageOps
 
 from retrain.data.decoding import decode
@@ -18,23 +20,10 @@ from retrain.errors import ImageError
 
 pillow_heif.register_heif_opener()  # makes Pillow write HEIC, and read it for the right answers
 SIZE = (20, 12)
-COLOURS = ("red", "lime", "blue", "yellow")
 
 
 def quarters(size=SIZE):
-    """Four colours, one in each corner: every rotation and mirror image of it is different."""
-    picture = Image.new("RGB", size)
-    width, height = size[0] // 2, size[1] // 2
-    places = ((0, 0), (width, 0), (0, height), (width, height))
-    for place, colour in zip(places, COLOURS, strict=True):
-        picture.paste(colour, (*place, place[0] + width, place[1] + height))
-    return picture
-
-
-def saved(picture, kind, **options):
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
+    return builders.quarters(size, last="yellow")  # what is transparent shows white
 
 
 def in_mode(mode):
@@ -56,16 +45,11 @@ def in_mode(mode):
 
 def turned(kind, orientation, **options):
     """The quarters stored so that they stand upright once turned as the EXIF orientation asks for."""
-    transpose = Image.Transpose
-    undo = [
-        None, transpose.FLIP_LEFT_RIGHT, transpose.ROTATE_180, transpose.FLIP_TOP_BOTTOM, transpose.TRANSPOSE,
-        transpose.ROTATE_90, transpose.TRANSVERSE, transpose.ROTATE_270,
-    ][orientation - 1]  # fmt: skip
     exif = Image.Exif()
     exif[0x010F] = "a maker of cameras"
     exif[0x0112] = orientation
-    picture = quarters() if undo is None else quarters().transpose(undo)
-    return saved(picture, kind, exif=exif.tobytes() if kind == "HEIF" else exif, **options)
+    stored = builders.as_stored(quarters(), orientation)
+    return encoded(stored, kind, exif=exif.tobytes() if kind == "HEIF" else exif, **options)
 
 
 def chunk(kind, body):
@@ -103,7 +87,7 @@ def bmp32(*, masks=None, alpha=0, header=40, top_down=False):
 def gif(*, transparency=None, place=(0, 0), picture_size=SIZE, local=False, comment=b""):
     """A GIF made by hand: a first frame at a place in a canvas, maybe with its own palette."""
     frame = quarters(picture_size).quantize(4)
-    plain = saved(frame, "GIF", **({} if transparency is None else {"transparency": transparency}))
+    plain = encoded(frame, "GIF", **({} if transparency is None else {"transparency": transparency}))
     count = 3 * 2 ** (1 + plain[10] % 8)
     palette, rest = plain[13 : 13 + count], plain[13 + count :]
     at = rest.index(b"\x2c\0\0\0\0")
@@ -117,7 +101,7 @@ def gif(*, transparency=None, place=(0, 0), picture_size=SIZE, local=False, comm
 
 def animated(kind, **options):
     frames = [quarters(), Image.new("RGB", SIZE, "white"), Image.new("RGB", SIZE, "black")]
-    return saved(frames[0], kind, save_all=True, append_images=frames[1:], duration=100, **options)
+    return encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=100, **options)
 
 
 GREY_ROWS = {2: [bytes([0b00011011])] * 3, 4: [bytes([0x05, 0xAF])] * 3, 8: [bytes([0, 85, 170, 255])] * 3}
@@ -128,61 +112,61 @@ EXACT = {"HEIF": {"quality": -1, "chroma": 444}, "AVIF": {"quality": 100, "subsa
 RED_ON = (0xFF0000, 0xFF00, 0xFF)
 
 READ = {
-    **{f"JPEG {mode}": saved(in_mode(mode), "JPEG", quality=95) for mode in ("L", "RGB", "CMYK")},
-    "JPEG progressive": saved(quarters(), "JPEG", quality=95, progressive=True),
-    **{f"PNG {mode}": saved(in_mode(mode), "PNG") for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")},
-    "PNG P of 2 bits": saved(quarters().quantize(4), "PNG"),
-    "PNG P of 2 bits, transparent": saved(quarters().quantize(4), "PNG", transparency=2),
-    "PNG P, one entry transparent": saved(in_mode("P"), "PNG", transparency=3),
-    "PNG P, half transparent": saved(in_mode("P"), "PNG", transparency=bytes([0, 100, 200] + [255] * 253)),
+    **{f"JPEG {mode}": encoded(in_mode(mode), "JPEG", quality=95) for mode in ("L", "RGB", "CMYK")},
+    "JPEG progressive": encoded(quarters(), "JPEG", quality=95, progressive=True),
+    **{f"PNG {mode}": encoded(in_mode(mode), "PNG") for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")},
+    "PNG P of 2 bits": encoded(quarters().quantize(4), "PNG"),
+    "PNG P of 2 bits, transparent": encoded(quarters().quantize(4), "PNG", transparency=2),
+    "PNG P, one entry transparent": encoded(in_mode("P"), "PNG", transparency=3),
+    "PNG P, half transparent": encoded(in_mode("P"), "PNG", transparency=bytes([0, 100, 200] + [255] * 253)),
     "PNG L, key": png(8, 0, GREY_ROWS[8], chunk(b"tRNS", struct.pack(">H", 85))),
     "PNG L of 2 bits": png(2, 0, GREY_ROWS[2]),
     "PNG L of 4 bits": png(4, 0, GREY_ROWS[4]),
-    "PNG 1, white key": saved(in_mode("1"), "PNG", transparency=1),
-    "PNG 1, black key": saved(in_mode("1"), "PNG", transparency=0),
-    "PNG RGB, key": saved(quarters(), "PNG", transparency=(255, 0, 0)),
+    "PNG 1, white key": encoded(in_mode("1"), "PNG", transparency=1),
+    "PNG 1, black key": encoded(in_mode("1"), "PNG", transparency=0),
+    "PNG RGB, key": encoded(quarters(), "PNG", transparency=(255, 0, 0)),
     "PNG RGB of 16 bits": png(16, 2, [RGB16] * 3),
     "PNG animated": animated("PNG"),
-    "PNG, large profile": with_chunk(saved(quarters(), "PNG"), b"iCCP", b"x\0\0" + zlib.compress(bytes(5_000_000))),
-    "PNG, large comment": with_chunk(saved(quarters(), "PNG"), b"zTXt", b"x\0\0" + zlib.compress(bytes(5_000_000))),
+    "PNG, large profile": with_chunk(encoded(quarters(), "PNG"), b"iCCP", b"x\0\0" + zlib.compress(bytes(5_000_000))),
+    "PNG, large comment": with_chunk(encoded(quarters(), "PNG"), b"zTXt", b"x\0\0" + zlib.compress(bytes(5_000_000))),
     "GIF P": gif(),
-    "GIF L": saved(in_mode("L"), "GIF"),
+    "GIF L": encoded(in_mode("L"), "GIF"),
     **{f"GIF, entry {entry} transparent": gif(transparency=entry) for entry in range(4)},
     "GIF, own palette, transparent": gif(transparency=2, local=True),
     "GIF, comment before": gif(transparency=1, comment=b"\x21\xf9\x04\x01 a comment"),
     "GIF, first frame small": gif(place=(4, 2), picture_size=(10, 8)),
     "GIF, first frame small, transparent": gif(place=(4, 2), picture_size=(10, 8), transparency=0),
     "GIF animated": animated("GIF"),
-    **{f"BMP {mode}": saved(in_mode(mode), "BMP") for mode in ("L", "P", "RGB", "RGBA")},
+    **{f"BMP {mode}": encoded(in_mode(mode), "BMP") for mode in ("L", "P", "RGB", "RGBA")},
     "BMP of 32 bits, fourth byte unused": bmp32(),
     "BMP of 32 bits, fourth byte 255": bmp32(alpha=255),
     "BMP of 32 bits, top down": bmp32(top_down=True),
     "BMP of 32 bits, masks": bmp32(masks=(*RED_ON, 0)),
     "BMP of 32 bits, alpha": bmp32(masks=(*RED_ON, 0xFF000000), alpha=100, header=108),
-    "BMP of 4 colours": saved(quarters().quantize(4), "BMP"),
-    **{f"WEBP {mode}": saved(in_mode(mode), "WEBP", **LOSSLESS) for mode in ("RGB", "RGBA")},
-    "WEBP lossy": saved(quarters(), "WEBP", quality=100),
+    "BMP of 4 colours": encoded(quarters().quantize(4), "BMP"),
+    **{f"WEBP {mode}": encoded(in_mode(mode), "WEBP", **LOSSLESS) for mode in ("RGB", "RGBA")},
+    "WEBP lossy": encoded(quarters(), "WEBP", quality=100),
     **{f"JPEG, orientation {i}": turned("JPEG", i, quality=100, subsampling=0) for i in range(1, 9)},
     **{f"PNG, orientation {i}": turned("PNG", i) for i in range(1, 9)},
     **{f"WEBP, orientation {i}": turned("WEBP", i, **LOSSLESS) for i in range(1, 9)},
 }  # fmt: skip
 REFUSED_IN_GRAPH = {  # what it is called there
     "WEBP animated": (animated("WEBP", **LOSSLESS), "animated WebP"),
-    "BMP 1": (saved(in_mode("1"), "BMP"), "BMP of other than 8, 24 or 32 bits"),
+    "BMP 1": (encoded(in_mode("1"), "BMP"), "BMP of other than 8, 24 or 32 bits"),
     "BMP alpha by other masks": (bmp32(masks=(0xFF, 0xFF00, 0xFF0000, 0xFF000000), header=108), "unusual masks"),
     **{
-        f"TIFF {mode}": (saved(in_mode(mode), "TIFF"), "TIFF")
+        f"TIFF {mode}": (encoded(in_mode(mode), "TIFF"), "TIFF")
         for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F")
     },
     **{f"TIFF, orientation {i}": (turned("TIFF", i), "TIFF") for i in range(1, 9)},
     **{f"TIFF packed, orientation {i}": (turned("TIFF", i, compression="tiff_lzw"), "TIFF") for i in range(1, 9)},
     "TIFF of two pages": (animated("TIFF"), "TIFF"),
     **{
-        f"{name} {mode}": (saved(in_mode(mode), kind, **EXACT[kind]), "HEIC or AVIF")
+        f"{name} {mode}": (encoded(in_mode(mode), kind, **EXACT[kind]), "HEIC or AVIF")
         for name, kind in (("HEIC", "HEIF"), ("AVIF", "AVIF"))
         for mode in ("L", "LA", "RGB", "RGBA")
     },
-    "HEIC I;16": (saved(in_mode("I;16"), "HEIF"), "HEIC or AVIF"),
+    "HEIC I;16": (encoded(in_mode("I;16"), "HEIF"), "HEIC or AVIF"),
     "HEIC of three pictures": (animated("HEIF", **EXACT["HEIF"]), "HEIC or AVIF"),
     "AVIF animated": (animated("AVIF", **EXACT["AVIF"]), "HEIC or AVIF"),
     **{f"HEIC, orientation {i}": (turned("HEIF", i, **EXACT["HEIF"]), "HEIC or AVIF") for i in range(1, 9)},
@@ -272,11 +256,11 @@ def test_the_graph_refuses_what_is_cut_short(data):
 def huge(name):
     """A few hundred bytes that announce 32,000 x 32,000 pixels (16,000 in a WebP, HEIC or AVIF)."""
     if name == "JPEG":
-        data = bytearray(saved(Image.new("RGB", (16, 16)), "JPEG", progressive=True))
+        data = bytearray(encoded(Image.new("RGB", (16, 16)), "JPEG", progressive=True))
         at = data.index(b"\xff\xc2")
         data[at + 5 : at + 9] = struct.pack(">HH", 32000, 32000)
     elif name == "JPEG in three scans":
-        data = bytearray(saved(Image.new("RGB", (16, 16)), "JPEG"))
+        data = bytearray(encoded(Image.new("RGB", (16, 16)), "JPEG"))
         at = data.index(b"\xff\xc0")
         data[at + 5 : at + 9] = struct.pack(">HH", 32000, 32000)
         at = data.index(b"\xff\xda")
@@ -295,7 +279,7 @@ def huge(name):
         data = bytearray(turned("WEBP", 1, **LOSSLESS))
         data[24:30] = struct.pack("<I", 15999)[:3] * 2
     elif name in ("HEIC", "HEIC in a long box", "AVIF"):
-        data = saved(quarters(), "AVIF" if name == "AVIF" else "HEIF")
+        data = encoded(quarters(), "AVIF" if name == "AVIF" else "HEIF")
         at = data.index(b"ispe")
         size = struct.pack(">II", 16000, 16000)
         long = struct.pack(">I4sQI", 1, b"ispe", 28, 0)  # grows; that nothing behind finds its place again is no matter
@@ -341,7 +325,7 @@ def test_the_pixel_limit_holds_in_the_graph(name):
 
 
 def test_a_large_jpeg_in_one_scan_is_decoded_small():
-    whole = saved(Image.new("L", (20_000, 5_000), 200), "JPEG")
+    whole = encoded(Image.new("L", (20_000, 5_000), 200), "JPEG")
     assert decode(whole, height=8, width=8).mean() == pytest.approx(200, abs=2)
 
 
@@ -350,11 +334,11 @@ def test_what_a_number_means_does_not_follow_from_the_brightest_pixel(mode):
     means = []
     for value in (0.2, 0.9, 1.0, 1.1, 300.0) if mode == "F" else (50, 200, 255, 256, 70_000):
         pixels = np.full((8, 8), value, np.float32 if mode == "F" else np.int32)
-        means.append(decode(saved(Image.fromarray(pixels), "TIFF"), height=8, width=8).mean())
+        means.append(decode(encoded(Image.fromarray(pixels), "TIFF"), height=8, width=8).mean())
     assert means == sorted(means)
     assert means[-3:] == [255] * 3
 
 
 def test_a_float_picture_without_a_number_is_read():
     pixels = np.full((8, 8), np.nan, np.float32)
-    assert decode(saved(Image.fromarray(pixels), "TIFF"), height=8, width=8).max() == 0
+    assert decode(encoded(Image.fromarray(pixels), "TIFF"), height=8, width=8).max() == 0

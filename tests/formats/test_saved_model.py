@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import NAMES, export_source, exported, graph_model, pixels_of
+from builders import NAMES, export_source, exported, graph_model, pixels_of, quarters
 from conftest import command
 from PIL import ExifTags, Image
 
@@ -40,15 +40,6 @@ def encoded(saved):
 def expected(saved, data):
     pixels = decoding.decode(data, height=16, width=16)
     return graph_model(saved[1])(pixels[None])[0]
-
-
-def quarters(size=(64, 48)):
-    """Return a picture whose corners differ, red, green, blue and white: turned or mirrored it is another one."""
-    picture = Image.new("RGB", size)
-    width, height = size[0] // 2, size[1] // 2
-    for place, colour in (((0, 0), "red"), ((width, 0), "lime"), ((0, height), "blue"), ((width, height), "white")):
-        picture.paste(colour, (*place, place[0] + width, place[1] + height))
-    return picture
 
 
 def corners(folder):
