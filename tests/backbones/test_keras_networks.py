@@ -24,6 +24,7 @@ def test_the_bundled_backbone_equals_the_keras_model_with_its_weights(tmp_path):
     assert in_tensorflow(loaded("mobilenet_bundled", tmp_path))[:1] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_second_network_of_a_process_gives_the_same_graph(tmp_path):
     graphs = [loaded("mobilenet_bundled", tmp_path / name, height=32, width=32).graph for name in ("one", "two")]
     assert graphs[0].read_bytes() == graphs[1].read_bytes()
