@@ -21,9 +21,7 @@ def first_run(bench: Bench) -> list[Row]:
     arguments = ("--image_dir", photos, "--architecture", LITE, "--how_many_training_steps", 500)
     cold = seconds_of(lambda: command(bench, "retrain", *arguments))
     warm = best_seconds(lambda: command(bench, "retrain", *arguments), 1 if bench.quick else 3)
-    graph, labels = bench.folder / "tf_files/retrained_graph.pb", bench.folder / "tf_files/retrained_labels.txt"
-    photo = photos / photo_paths(photos, 1)[0]
-    theirs = best_seconds(lambda: command(bench, "python", "-c", rival.LABEL_IMAGE, graph, photo, labels, 224))
+    _, photo, theirs = _label_by_the_rival(bench, side=224, times=3)
     ours = best_seconds(lambda: command(bench, "label_image", photo))
     on = f"{LITE}, flowers_1100, 500 steps"
     return [
@@ -37,9 +35,7 @@ def commands(bench: Bench) -> list[Row]:
     again = 1 if bench.quick else 5
     rows, imported = _second_run(bench, again)
     bench.train_flowers(500)
-    graph, labels = bench.folder / "tf_files/retrained_graph.pb", bench.folder / "tf_files/retrained_labels.txt"
-    photo = bench.photos("flowers_1100") / photo_paths(bench.photos("flowers_1100"), 1)[0]
-    theirs = best_seconds(lambda: command(bench, "python", "-c", rival.LABEL_IMAGE, graph, photo, labels, 128), again)
+    graph, photo, theirs = _label_by_the_rival(bench, side=128, times=again)
     lite = best_seconds(lambda: command(bench, "label_image", photo), again)
     format_table.path_of(graph, "tflite").unlink()
     frozen = best_seconds(lambda: command(bench, "label_image", photo), again)
@@ -54,6 +50,15 @@ def commands(bench: Bench) -> list[Row]:
         seconds = best_seconds(lambda w=word: command(bench, "retrain", w, check=False), again)
         rows.append(Row("answers", name, seconds, "s", 0.3, 0.15))
     return rows
+
+
+def _label_by_the_rival(bench: Bench, *, side: int, times: int) -> tuple[Path, Path, float]:
+    """Return the graph of the last run, a photo, and the seconds in which the rival labels that with it."""
+    graph, labels = bench.folder / "tf_files/retrained_graph.pb", bench.folder / "tf_files/retrained_labels.txt"
+    photos = bench.photos("flowers_1100")
+    photo = photos / photo_paths(photos, 1)[0]
+    words = ("python", "-c", rival.LABEL_IMAGE, graph, photo, labels, side)
+    return graph, photo, best_seconds(lambda: command(bench, *words), times)
 
 
 def _second_run(bench: Bench, again: int) -> tuple[list[Row], float]:

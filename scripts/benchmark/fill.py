@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from scripts import rival
-from scripts.benchmark.bench import Bench, Row, engine_of, photo_paths, seconds_of
+from scripts.benchmark.bench import LITE, Bench, Row, engine_of, photo_paths, seconds_of
 
 from retrain.backbones.loading import Backbone
 from retrain.backbones.runner import BackboneRunner
@@ -30,7 +30,7 @@ def fill(bench: Bench) -> list[Row]:
         rate = len(paths) / ours
         rows.append(Row("fill, over the rival", name, rate * theirs / len(sample), "x", 3, 4, f"{rate:.0f} images/s"))
         rows.append(Row("fill, share of the limit", name, limit / ours, "", 0.90, 0.97))
-    others = ("efficientnet_lite0", "keras:MobileNet")
+    others = (LITE, "keras:MobileNet")
     for name in others if bench.quick else (*others, "keras:InceptionV3"):
         paths = photo_paths(bench.photos("flowers_1100"), 40 if bench.quick else 200)
         extractor = FeatureExtractor(bench.photos("flowers_1100"), engine_of(bench.backbone(name)))
