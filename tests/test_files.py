@@ -17,7 +17,7 @@ def test_a_result_that_cannot_be_written_is_said_before_the_work(tmp_path):
             files.check_writable(path)
 
 
-def test_two_processes_of_one_number_write_to_two_drafts(tmp_path):
+def test_two_processes_of_one_number_write_to_two_drafts():
     """Process 1 of two containers, say, on one volume."""
     code = "import os; os.getpid = lambda: 1\nfrom retrain import files\nprint(files.aside(files.Path('g.pb')))"
     names = {subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout for _ in range(2)}

@@ -247,7 +247,7 @@ def test_the_runtimes_themselves_keep_quiet(tmp_path, pictures, name):
     assert (done.stdout, len(done.stderr.splitlines())) == ("", 1)
 
 
-def test_a_size_or_a_name_that_a_model_does_not_take_is_said(tmp_path, pictures, labels):
+def test_a_size_or_a_name_that_a_model_does_not_take_is_said(tmp_path, labels):
     network(rescaling=True).save(tmp_path / "m.keras")
     tflite(network(rescaling=True), tmp_path / "m.tflite")
     network(rescaling=True).export(tmp_path / "saved", verbose=False)

@@ -84,7 +84,7 @@ def test_an_engine_that_gives_other_features_is_refused():
 
 
 @pytest.mark.slow
-def test_the_8_bit_form_is_made_once_and_resembles_the_network(backbone, tmp_path):
+def test_the_8_bit_form_is_made_once_and_resembles_the_network(backbone):
     spec = catalogue.find("mobilenet_bundled")
     source = BackboneSource(spec, "weights", "0" * 64)
     told, pictures = [], quantized.drawn_images(3, *backbone.input.size)

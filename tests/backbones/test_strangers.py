@@ -42,7 +42,7 @@ def test_backbones_are_tried_once_before_they_are_frozen(tmp_path, mean_colour_b
         strangers.judge(located(mean_colour_backbone, "other"))
 
 
-def test_weights_of_the_users_are_tried_and_ours_are_not(tmp_path, located, monkeypatch):
+def test_weights_of_the_users_are_tried_and_ours_are_not(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.executable", "")
     small_keras(rescaling=True).save(tmp_path / "m.weights.h5")
     own = families.locate(catalogue.find("mobilenet_bundled"), WeightsRequest(tmp_path))

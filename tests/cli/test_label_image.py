@@ -80,7 +80,7 @@ def test_a_list_may_come_from_find_and_hold_names_of_any_encoding(graph, photos,
 
 
 @pytest.mark.slow
-def test_a_closed_standard_input_is_an_empty_list(graph, tmp_path):
+def test_a_closed_standard_input_is_an_empty_list(graph):
     script = Path(sys.executable).with_name("label_image")
     done = subprocess.run(f"{script} --graph {graph} - <&-", shell=True, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
