@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from retrain.backbones import catalogue
+from retrain.backbones import catalogue, devices, engines
 from retrain.cli import flags
 from retrain.cli.console import DONE
 from retrain.formats.table import EXPORTS
@@ -13,6 +13,9 @@ from retrain.training import recipe
 SHELLS = ("bash", "zsh", "fish", "powershell")
 _VALUES = {
     "architecture": catalogue.names(),
+    "distribution": devices.DISTRIBUTIONS,
+    "engine": engines.ENGINES,
+    "precision": engines.PRECISIONS,
     "export": list(EXPORTS),
     "optimizer": recipe.OPTIMIZERS,
     "learning_rate_schedule": recipe.SCHEDULES,
@@ -43,6 +46,6 @@ def _describe_values(parser: argparse.ArgumentParser) -> None:
     for action in parser._actions:
         if action.dest in _VALUES:
             action.choices = _VALUES[action.dest]
-        elif action.type is Path or action.dest in ("images", "image", "weights"):
-            kind = shtab.DIRECTORY if action.dest.endswith("_dir") else shtab.FILE
+        elif action.type is Path or action.dest in ("folder", "images", "image", "weights"):
+            kind = shtab.DIRECTORY if action.dest.endswith(("_dir", "folder")) else shtab.FILE
             action.complete = kind  # type: ignore[attr-defined]
