@@ -143,6 +143,14 @@ def test_the_refusal_of_a_large_file_names_the_flag_that_raises_the_bound(tmp_pa
         LARGE[reader](path)
 
 
+@pytest.mark.parametrize("reader", LARGE)
+def test_the_flag_bounds_files_of_every_kind_and_lowers_what_a_kind_may_have(tmp_path, reader):
+    files.bound_reading(10)
+    (tmp_path / "x").write_bytes(b"x" * 11)
+    with pytest.raises((RetrainError, OSError), match="11 bytes, and at most 10 are read: --max_file_size raises that"):
+        LARGE[reader](tmp_path / "x")
+
+
 def test_a_photo_above_the_bound_is_a_rejection_that_is_not_remembered(tmp_path):
     image = photo(tmp_path / "1.png", (1, 2, 3))
     files.bound_reading(50)

@@ -247,7 +247,8 @@ class RetrainConfig:
 
     max_file_size: int | None = _setting(
         None,
-        "largest file that is read, 2G say, instead of 1G for an image, 4G for one of a model, and 64M for labels",
+        "largest file of any kind that is read, 8G say "
+        "(default: 1G for an image, 4G for one of a model, 64M for labels)",
         "BYTES",
         _at_least(1, 2**62),
     )
