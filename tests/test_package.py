@@ -9,6 +9,7 @@ import tomllib
 import pytest
 from builders import exported
 from conftest import ROOT, command, photo
+from packaging.requirements import Requirement
 
 import retrain
 
@@ -50,6 +51,15 @@ def test_the_module_is_the_command(tmp_path):
         == command("retrain", "--help", cwd=tmp_path, env=env).stdout
     )
     assert command("python", "-m", "retrain", cwd=tmp_path, code=2).stderr.startswith("retrain: --image_dir is missing")
+
+
+@pytest.mark.parametrize(
+    ("machine", "there"), [("x86_64", True), ("AMD64", True), ("aarch64", False), ("arm64", False)]
+)
+def test_openvino_comes_with_the_package_on_x86_64_as_each_system_calls_it(machine, there):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (needed,) = [each for each in map(Requirement, project["dependencies"]) if each.name == "openvino"]
+    assert needed.marker.evaluate({"platform_machine": machine}) is there
 
 
 def test_each_command_is_the_module_of_its_name():
