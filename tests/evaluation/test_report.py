@@ -1,5 +1,6 @@
 import json
 import math
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from conftest import colour_folder
 from retrain.data.dataset import scan
 from retrain.data.split import DEFAULT_SPLIT
 from retrain.evaluation import report as reports
+from retrain.evaluation.keeping import RunOrigin, make_record
 from retrain.evaluation.metrics import ClassFigures, Interval, Misclassified, wilson_interval
 from retrain.evaluation.report import Report, misclassified_lines, report_paths, result_line, write_report
 from retrain.history import Evaluation
@@ -55,6 +57,14 @@ def test_the_page_holds_the_figures_and_escapes_names(tmp_path):
     assert "random_crop 10, hidden_units 512 256, fine_tune_from &lt;block&gt;" in page
     assert figures["test_accuracy"] == 0.5
     assert figures["class_figures"][1]["recall"] is None
+
+
+def test_runs_that_start_in_one_second_keep_their_order():
+    def started(moment):
+        origin = RunOrigin(moment, ["retrain"], Path("photos"), {}, None)
+        return datetime.fromisoformat(make_record(report(), origin, seconds=1.0).started)
+
+    assert started(1_700_000_000.125) < started(1_700_000_000.25)
 
 
 def test_a_page_is_replaced_whole(tmp_path):

@@ -79,7 +79,7 @@ def make_record(report: Report, origin: RunOrigin, *, seconds: float) -> RunReco
     versions = {"retrain": __version__, "python": platform.python_version()}
     versions |= {"tensorflow": origin.tensorflow or "", "numpy": np.__version__, "pillow": PIL.__version__}
     return RunRecord(
-        started=datetime.fromtimestamp(origin.started).astimezone().isoformat(timespec="seconds"),
+        started=datetime.fromtimestamp(origin.started).astimezone().isoformat(timespec="milliseconds"),
         seconds=round(seconds, 2),
         command=origin.command,
         image_dir=str(origin.image_dir.absolute()),

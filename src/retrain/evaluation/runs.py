@@ -30,7 +30,8 @@ _RECORD_AT_MOST, _PREDICTIONS_AT_MOST = 2**24, 2**30  # bytes
 class RunRecord:
     """What a run was: its command, settings and versions, and how good its model is.
 
-    `started` is local time, ISO 8601 with its offset; `seconds` counts from there until everything was written.
+    `started` is local time to the millisecond, ISO 8601 with its offset: the order of runs, two of which may begin in
+    one second. `seconds` counts from there until everything was written.
     `settings` are those that were not left at their defaults. `photos` counts all images, `test_count` those of the
     test, of which `test_accuracy` is the share that the written graph got right, None without any.
     """
