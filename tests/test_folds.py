@@ -32,6 +32,7 @@ def figures(folder):
     return json.loads((folder / "tf_files" / "retrained_graph.report.json").read_text())["cross_validation"]
 
 
+@pytest.mark.slow
 def test_mean_and_spread_are_printed_reported_and_kept(photos, mean_colour_backbone):
     done = run(photos, mean_colour_backbone, "--folds", "3", "--run_name=folds")
     found = figures(photos)

@@ -30,9 +30,8 @@ def alone(count):
 def gaussians(count, dimension=8, classes=3):
     rng = np.random.default_rng(0)
     labels = np.arange(count) % classes
-    return (rng.normal(size=(classes, dimension))[labels] * 6 + rng.normal(size=(count, dimension))).astype(
-        np.float32
-    ), labels
+    vectors = rng.normal(size=(classes, dimension))[labels] * 6 + rng.normal(size=(count, dimension))
+    return vectors.astype(np.float32), labels
 
 
 labelled = st.lists(st.integers(0, 4), min_size=2, max_size=60)
@@ -100,10 +99,8 @@ def test_random_labels_that_a_head_can_learn_by_heart_give_chance():
 def test_duplicates_with_random_labels_are_found_out_only_where_they_are_apart():
     """A photo that trains on its own copy knows its label."""
     rng = np.random.default_rng(4)
-    vectors, labels = (
-        np.repeat(rng.normal(size=(150, 400)).astype(np.float32), 2, axis=0),
-        np.repeat(rng.permutation(150) % 2, 2),
-    )
+    vectors = np.repeat(rng.normal(size=(150, 400)).astype(np.float32), 2, axis=0)
+    labels = np.repeat(rng.permutation(150) % 2, 2)
 
     def accuracy(groups):
         fold = cross_validation.assign_folds(labels, groups, folds=5, seed=0)
@@ -124,6 +121,16 @@ def test_distorted_copies_are_trained_on_and_never_scored():
     turned = replace(photos, scored=rows[1])
     assert (cross_validation.out_of_fold(turned, fold, RECIPE, PLAN).argmax(axis=1) == labels).mean() > 0.95
     assert (found.argmax(axis=1) == labels).mean() < 0.3
+
+
+@pytest.mark.slow
+def test_heads_that_keras_trains_are_cross_validated_and_repeat():
+    vectors, labels = gaussians(60)
+    fold = cross_validation.assign_folds(labels, alone(60), folds=2, seed=0)
+    recipe = HeadRecipe(learning_rate=0.01, hidden_units=(8,), dropout=0.1, optimizer="adam")
+    one, again = (cross_validation.out_of_fold(photos_of(vectors, labels), fold, recipe, PLAN) for _ in range(2))
+    assert np.array_equal(one, again)
+    assert (one.argmax(axis=1) == labels).mean() > 0.9
 
 
 def test_patience_and_intermediate_heads_change_nothing():
