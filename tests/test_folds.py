@@ -2,11 +2,25 @@
 
 import json
 import re
+from contextlib import ExitStack
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from builders import terminal
 from conftest import COLOURS, colour_folder, command, photo
 
+from retrain.backbones import catalogue, families
+from retrain.backbones.sources import WeightsRequest
+from retrain.bottlenecks.preparation import PreparationSettings, prepare
+from retrain.candidates import Candidate
+from retrain.config import RetrainConfig
+from retrain.data.dataset import scan
+from retrain.data.distortions import Distortions
+from retrain.data.variants import Distorter
 from retrain.evaluation import runs
+from retrain.folds import cross_validate
+from retrain.head import linear
 
 
 @pytest.fixture
@@ -140,6 +154,26 @@ def test_a_class_that_is_in_one_fold_alone_is_named(photos, mean_colour_backbone
     done = run(photos, mean_colour_backbone, "--folds=2")
     assert figures(photos)["unseen"] == ["alone"]
     assert said(done)[1].endswith("so that no head that scored them had seen one: class 'alone'.")
+
+
+@pytest.mark.slow
+def test_a_training_that_diverges_in_a_fold_costs_the_run_nothing(photos, mean_colour_backbone):
+    folder = photos / "photos"
+    config = RetrainConfig(folder, folds=2, learning_rate=1e38, how_many_training_steps=20)
+    spec = replace(catalogue.find(str(mean_colour_backbone)), target="mean_colour")
+    source = families.locate(spec, WeightsRequest(photos))
+    settings = PreparationSettings(photos / "bottlenecks", Distorter(Distortions(), 0))
+    shown, _, warned = terminal()
+    with ExitStack() as opened:
+        prepared = prepare(scan(folder), source, settings, None, terminal=shown, opened=opened)
+        head = linear(np.zeros((3, 3), np.float32), np.zeros(3, np.float32))
+        read = prepared.read
+        chosen = Candidate(
+            config, prepared, None, head, read, read, [], steps=20, step=19, summaries_dir=photos, curves={}
+        )
+        assert cross_validate(chosen, shown) is None
+    (line,) = [line for line in warned.getvalue().splitlines() if "cross-validation" in line]
+    assert line.startswith("No cross-validation: in one of the folds, the training diverged before step ")
 
 
 @pytest.mark.parametrize(

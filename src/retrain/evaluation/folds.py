@@ -1,6 +1,5 @@
 """The figures of a cross-validation, and how they are said."""
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,14 +44,14 @@ def summarise(
     """Return the figures of out-of-fold probabilities float32 [N, C] of photos with `labels` and `fold` int64 [N]."""
     right = probabilities.argmax(axis=1) == labels
     counts = np.bincount(fold)
-    accuracies = (np.bincount(fold, right) / counts).tolist()
+    accuracies = np.bincount(fold, right) / counts
     pairs = np.unique(np.stack([labels, fold]), axis=1)
     folds_of_class = np.bincount(pairs[0], minlength=len(names))
     return CrossValidation(
-        accuracies,
+        accuracies.tolist(),
         counts.tolist(),
-        statistics.fmean(accuracies),
-        statistics.stdev(accuracies),
+        float(accuracies.mean()),
+        float(accuracies.std(ddof=1)),
         metrics.accuracy(probabilities, labels),
         metrics.wilson_interval(int(right.sum()), len(labels)),
         metrics.cross_entropy(probabilities, labels),
@@ -66,13 +65,8 @@ def result_line(result: CrossValidation) -> str:
     """Return the mean and the spread of the folds in a sentence."""
     alone = " of the last layer alone, without the fine-tuning" if result.last_layer_only else ""
     folds, low, high = len(result.accuracies), min(result.accuracies), max(result.accuracies)
-    mean = short(result.mean, result.standard_deviation)
+    mean = f"{result.mean:.1%} +- {100 * result.standard_deviation:.1f}"  # in points
     return f"{folds}-fold cross-validation{alone}: {mean} (folds {low:.1%} to {high:.1%}), N={result.photos}"
-
-
-def short(mean: float, standard_deviation: float) -> str:
-    """Return the mean of the folds' accuracies, 0 to 1, with their standard deviation in points."""
-    return f"{mean:.1%} +- {100 * standard_deviation:.1f}"
 
 
 def notes(result: CrossValidation) -> list[str]:
