@@ -9,7 +9,9 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "retrain"
-KNOW_THE_CONFIG = {"config", "candidates", "results", "pipeline", "cli/flags", "cli/retrain", "cli/tensorboard"}
+KNOW_THE_CONFIG = {
+    *("config", "candidates", "folds", "results", "pipeline", "cli/flags", "cli/retrain", "cli/tensorboard"),
+}
 HEAVY = {
     *("tensorflow", "tensorflow_hub", "keras", "ai_edge_litert", "openvino", "tensorboard"),
     *("rich", "shtab", "pillow_heif"),

@@ -183,7 +183,7 @@ def checkpoint_files(config: RetrainConfig) -> CheckpointFiles:
 
 def _needs_tensorflow(config: RetrainConfig, prepared: PreparedDataset) -> bool:
     weights = prepared.backbone.dimension * len(prepared.dataset.class_names)
-    return config.fine_tune_from is not None or not head_training.needs_no_tensorflow(_recipe(config), weights)
+    return config.fine_tune_from is not None or not head_training.needs_no_tensorflow(recipe_of(config), weights)
 
 
 @functools.cache
@@ -257,7 +257,7 @@ def _train(
 ) -> TrainedHead:
     """Return the trained head, with graphs and a checkpoint of the intermediate steps written."""
     variants = prepared.variants
-    training, plan = variants.members[Split.TRAINING], _training_plan(config, prepared)
+    training, plan = variants.members[Split.TRAINING], training_plan(config, prepared)
     samples = sampling.sample_training(variants.labels, training, variants.members[Split.VALIDATION], plan)
     checkpoint_steps = set(samples.checkpoint_steps.tolist())
 
@@ -272,7 +272,7 @@ def _train(
     gather, labels, samples = _fresh(config, prepared, samples)
     data = TrainingData(gather, labels, training, len(prepared.dataset.class_names))
     with display.head(plan.steps) as show:
-        trained = head_training.train(data, samples, _recipe(config), plan, report=report)
+        trained = head_training.train(data, samples, recipe_of(config), plan, report=report)
     if plan.patience is not None:
         _say_which_was_kept(trained, plan.steps, display.terminal)
     return trained
@@ -358,7 +358,7 @@ def _later(row: Evaluation, steps: int) -> Evaluation:
     return replace(row, step=steps + row.step)
 
 
-def _training_plan(config: RetrainConfig, prepared: PreparedDataset) -> TrainingPlan:
+def training_plan(config: RetrainConfig, prepared: PreparedDataset) -> TrainingPlan:
     """Return the length of the head's training and its evaluations."""
     return TrainingPlan(
         steps=steps_of(config, prepared.dataset),
@@ -375,7 +375,7 @@ def fine_tuning_plan(config: RetrainConfig, own: IntermediateFiles, strategy: An
     """Return how the network is fine-tuned."""
     return FineTuningPlan(
         start=config.fine_tune_from or "",
-        recipe=replace(_recipe(config), learning_rate=config.fine_tune_learning_rate),
+        recipe=replace(recipe_of(config), learning_rate=config.fine_tune_learning_rate),
         steps=config.fine_tune_steps,
         batch_size=config.fine_tune_batch_size,
         eval_step_interval=max(1, config.fine_tune_steps // _FINE_TUNING_EVALUATIONS),
@@ -387,7 +387,8 @@ def fine_tuning_plan(config: RetrainConfig, own: IntermediateFiles, strategy: An
     )
 
 
-def _recipe(config: RetrainConfig) -> HeadRecipe:
+def recipe_of(config: RetrainConfig) -> HeadRecipe:
+    """Return the head and its optimizer."""
     return HeadRecipe(
         learning_rate=config.learning_rate,
         hidden_units=config.hidden_units,

@@ -130,6 +130,13 @@ class RetrainConfig:
     )
     eval_step_interval: int = _setting(10, "steps between two evaluations", "STEPS", _at_least(1))
     random_seed: int = _setting(0, "the same seed and photos give the same graph", "SEED", _up_to(2**31 - 1))
+    folds: int | None = _setting(
+        None,
+        "also cross-validate the last layer: divide all photos into so many folds, and score each by a last layer that "
+        "was trained on the others; 5 or 10 are usual, and train 5 or 10 times",
+        "COUNT",
+        _at_least(2, 100),
+    )
 
     hidden_units: tuple[int, ...] = _setting(
         (),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from retrain import files, results, sweep
+from retrain import files, folds, results, sweep
 from retrain.backbones import catalogue, devices, families, quantized, strangers
 from retrain.backbones.catalogue import BackboneSpec
 from retrain.backbones.engines import FLOAT32, INT8, EngineRequest
@@ -51,7 +51,7 @@ from retrain.training import sampling, trainable_layers
 __all__ = ["RetrainConfig", "retrain"]
 
 # Settings that the report has in another place, or not at all.
-_ELSEWHERE = ("architecture", "learning_rate", "random_seed", "export", "max_accuracy_drop", "run_name")
+_ELSEWHERE = ("architecture", "learning_rate", "random_seed", "export", "max_accuracy_drop", "run_name", "folds")
 _SAMPLE_IMAGES = 200  # training images that show 8-bit arithmetic the range of activations
 
 
@@ -111,6 +111,7 @@ def _checked_dataset(config: RetrainConfig, configs: Sequence[RetrainConfig]) ->
     dataset = scan(config.image_dir, config.split_rule)
     for each in configs:
         check_length(each, dataset)
+        folds.check(each, dataset)
     _check_validation(config, dataset, several=len(configs) > 1)
     results.check(config)
     return dataset
@@ -217,6 +218,7 @@ def _without_results(config: RetrainConfig, folder: Path) -> RetrainConfig:
         checkpoint_path=checkpoint_files(config).prefix,
         saved_model_dir=None,
         export=(),
+        folds=None,
     )
 
 
@@ -234,6 +236,7 @@ def _finish(chosen: Candidate, start: _Start, terminal: Terminal) -> Report:
     rows = _sample(chosen, Split.TESTING, config.test_batch_size)
     test = chosen.labelled(rows, chosen.read_exactly)
     paths = [prepared.variants.rows[row].path for row in test.rows.tolist()]
+    cross_validated = folds.cross_validate(chosen, terminal) if config.folds else None
     chosen.artefacts.write_checkpoint(checkpoint_files(config), chosen.head, chosen.step + 1)
     with files.draft_folder(config.output_graph) as folder:
         draft = folder / config.output_graph.name
@@ -254,6 +257,7 @@ def _finish(chosen: Candidate, start: _Start, terminal: Terminal) -> Report:
         history=chosen.history,
         exports=exported.results if exported else [],
     )
+    report = replace(report, cross_validation=cross_validated)
     figures = reports.write_report(report, config.output_graph, prepared.dataset.image_dir)
     folder, origin = runs.folder_of(config.output_graph), _origin(chosen, start, written)
     keeping.keep_run(folder, config.run_name, (report, figures), scores, curves=chosen.curves, origin=origin)
@@ -357,7 +361,10 @@ def _closing(chosen: Candidate, report: Report) -> Closing:
     written += [row.path for row in report.exports]
     return Closing(
         reports.result_line(report),
-        reports.misclassified_lines(report) if config.print_misclassified_test_images else [],
+        [
+            *reports.cross_validation_lines(report),
+            *(reports.misclassified_lines(report) if config.print_misclassified_test_images else []),
+        ],
         list(dict.fromkeys(written)),
         page,
         config.output_graph,

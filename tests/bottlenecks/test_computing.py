@@ -371,6 +371,30 @@ def test_a_photo_that_goes_away_before_its_copy_is_drawn_is_one_clear_error(fold
         read(np.array([12]))
 
 
+def test_other_variants_are_computed_and_stored_where_they_are_missing(folder, store):
+    distorter, wanted = copies(folder, count=2)
+    wanted = sorted([*wanted, *photos(folder)])
+    runner, calls = MeanColour(), []
+    plain, _ = reader(folder, store, runner, distorter)
+    read = plain.of(wanted, lambda *numbers: calls.append(numbers))
+    assert runner.count == 24
+    assert calls[-1] == (24, 24)
+    found = read(np.arange(36))
+    assert found[0::3] == pytest.approx(expected(folder), abs=1e-4)
+    assert np.array_equal(found, compute_now(wanted, FeatureExtractor(folder, MeanColour(), distorter)))
+    assert np.array_equal(plain.of(wanted, lambda *numbers: None)(np.arange(36)), found)
+    assert runner.count == 24
+
+
+def test_of_a_photo_that_went_away_there_are_no_other_variants(folder, store):
+    distorter, wanted = copies(folder)
+    plain, _ = reader(folder, store, MeanColour(), distorter)
+    victim = names(folder)[3]
+    (folder / victim).unlink()
+    with pytest.raises(StoreError, match=f"{victim} cannot be read any more"):
+        plain.of(wanted, lambda *numbers: None)
+
+
 def test_vectors_of_an_older_cache_are_not_computed(folder, store):
     runner = MeanColour()
     extractor = FeatureExtractor(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from argparse import Namespace
 
 import pytest
 from builders import exported
@@ -126,7 +127,7 @@ def test_many_classes_give_the_worst_confusions_and_no_matrix(tmp_path):
     probabilities = np.eye(count, dtype=np.float32)[np.where(labels == 3, 4, labels)]
     names = tuple(f"class {number}" for number in range(count))
     found = FolderEvaluation(names, tuple(map(str, range(2 * count))), probabilities, labels, {}, ())
-    lines = cli_evaluate._lines(found, split="all")
+    lines = cli_evaluate._lines(found, Namespace(split="all", views=1))
     assert lines[lines.index("Most often confused:") + 1] == "class 3 predicted as class 4: 2"
 
 

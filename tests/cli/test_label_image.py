@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from builders import exported
-from conftest import COLOURS, command, photo
+from builders import exported, quarters
+from conftest import COLOURS, command, photo, write_graph
+from PIL import Image
 
 COUNT = 30
 
@@ -114,6 +115,42 @@ def test_images_are_sorted_into_folders_of_their_classes_and_again_without_chang
         assert done.stderr.splitlines()[-1] == f"label_image: {COUNT} images sorted into sorted"
     originals = {path.read_bytes() for path in photos.rglob("*.png")}
     assert {path.read_bytes() for path in (tmp_path / "sorted").rglob("*.png")} == originals
+
+
+def test_views_are_one_or_two(graph, tmp_path):
+    done = command("label_image", "--graph", graph, "--views", "3", "photo.png", cwd=tmp_path, code=2)
+    assert len(done.stderr.splitlines()) == 1
+    assert "--views: invalid choice: 3 (choose from 1, 2)" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_folder_of_mirror_images_gets_the_scores_of_the_photos(tmp_path):
+    """The model looks at the left half alone."""
+    graph = write_graph(
+        tmp_path / "g.pb", lambda tf, image: tf.nn.softmax(tf.reduce_mean(image[:, :, :8], [1, 2]), name="final_result")
+    )
+    (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
+    for folder in ("as_taken", "mirrored"):
+        (tmp_path / folder).mkdir()
+    for number, last in enumerate(("white", "black", "navy", "olive")):
+        picture = quarters((16, 16), last)
+        picture.save(tmp_path / "as_taken" / f"{number}.png")
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "mirrored" / f"{number}.png")
+    words = ["--graph", graph, "--labels", "labels.txt", "--input_mean=0", "--input_std=255", "--json"]
+
+    answers = []
+    for folder in ("as_taken", "mirrored"):
+        done = command("label_image", *words, "--views", "2", folder, cwd=tmp_path)
+        answers.append([json.loads(line)["labels"] for line in done.stdout.splitlines()])
+    assert answers[0] == answers[1]
+    assert len(answers[0]) == 4
+    for name in ("red", "blue"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        quarters((16, 16)).save(tmp_path / "photos" / name / "1.png")
+    more = ["--image_dir=photos", "--split=all", "--views=2", "--predictions=said.csv"]
+    assert json.loads(command("evaluate", *words, *more, cwd=tmp_path).stdout)["views"] == 2
+    for row in csv.DictReader((tmp_path / "said.csv").read_text().splitlines()):
+        assert all(float(row[each["label"]]) == each["score"] for each in answers[0][0])
 
 
 @pytest.mark.slow

@@ -38,6 +38,17 @@ def test_runs_are_a_table(tmp_path):
     assert [(row["name"], row["test_accuracy"]) for row in listed] == [("first", 0.5), ("second", None)]
 
 
+def test_cross_validation_has_a_column_where_a_run_has_it(tmp_path):
+    keep(tmp_path, "first", "ab")
+    keep(tmp_path, "second", "aa", started="2026-11-26T10:00:00+01:00", cross_validation=(0.885, 0.0149))
+    lines = command("retrain", "runs", cwd=tmp_path).stdout.splitlines()
+    assert lines[0].endswith("test accuracy  cross-validation")
+    assert lines[1].endswith("50.0% (N=2)    -")
+    assert lines[2].endswith("50.0% (N=2)    88.5% +- 1.5")
+    table = command("retrain", "compare", "first", "second", cwd=tmp_path).stdout.splitlines()[2:5]
+    assert [line.split("  ")[-1].strip() for line in table] == ["cross-validation", "-", "88.5% +- 1.5"]
+
+
 def test_a_run_that_cannot_be_read_is_named_beside_the_table(tmp_path):
     keep(tmp_path, "good", "ab")
     (keep(tmp_path, "bad", "ab") / "run.json").write_text("{")

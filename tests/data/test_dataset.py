@@ -6,7 +6,7 @@ from conftest import photo
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrain.data.dataset import scan, without
+from retrain.data.dataset import groups_of, scan, without
 from retrain.data.split import Split, SplitRule, hash_percentage
 from retrain.errors import DatasetError, UsageError
 
@@ -48,6 +48,15 @@ def test_any_name_hashes_into_0_to_100(name):
 
 def test_composed_and_decomposed_names_share_a_split():
     assert hash_percentage("caf\u00e9/1.jpg") == hash_percentage("cafe\u0301/1.jpg")
+
+
+def test_near_duplicates_are_a_group_in_whichever_folder_of_a_split(tmp_path):
+    names = ["leaf_nohash_1.jpg", "leaf_nohash_2.jpg", "leaf.jpg"]
+    plain = scan(touch(tmp_path / "plain", *[f"{each}/{name}" for each in ("a", "b") for name in names]))
+    assert groups_of(plain) == ["a/leaf.jpg", "a/leaf", "a/leaf", "b/leaf.jpg", "b/leaf", "b/leaf"]
+    split = [f"{folder}/a/leaf_nohash_{folder}.jpg" for folder in ("train", "test")]
+    made = scan(touch(tmp_path / "made", *split, "train/b/1.jpg", "test/b/2.jpg"))
+    assert sorted(groups_of(made)) == ["a/leaf", "a/leaf", "b/1.jpg", "b/2.jpg"]
 
 
 def test_adding_images_never_moves_an_old_one():

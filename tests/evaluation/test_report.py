@@ -4,11 +4,13 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import pytest
 from builders import terminal
 from conftest import colour_folder
 
 from retrain.data.dataset import scan
 from retrain.data.split import DEFAULT_SPLIT
+from retrain.evaluation import folds
 from retrain.evaluation import report as reports
 from retrain.evaluation.keeping import RunOrigin, make_record
 from retrain.evaluation.metrics import ClassFigures, Interval, Misclassified, wilson_interval
@@ -57,6 +59,28 @@ def test_the_page_holds_the_figures_and_escapes_names(tmp_path):
     assert "random_crop 10, hidden_units 512 256, fine_tune_from &lt;block&gt;" in page
     assert figures["test_accuracy"] == 0.5
     assert figures["class_figures"][1]["recall"] is None
+
+
+def test_the_page_shows_folds_and_what_they_cannot_say(tmp_path):
+    fold, labels = np.arange(20) % 2, np.arange(20) // 2 % 2
+    labels[0] = 2  # alone in its class
+    scores = np.eye(3, dtype=np.float32)[labels]
+    scores[[1, 3]] = [0.3, 0.3, 0.4]
+    names = ["<b>daisy</b>", "rose", "<i>"]
+    found = folds.summarise(scores, labels, fold, names, last_layer_only=True)
+    assert (found.accuracies, found.counts) == ([1.0, 0.8], [10, 10])
+    assert (found.mean, found.accuracy, found.photos) == (pytest.approx(0.9), pytest.approx(0.9), 20)
+    assert found.standard_deviation == pytest.approx(math.sqrt(0.02))
+    page, figures = written(tmp_path, cross_validation=found)
+    line = "2-fold cross-validation of the last layer alone, without the fine-tuning: 90.0% +- 14.1"
+    assert f"<p>{line} (folds 80.0% to 100.0%), N=20.</p>" in page
+    assert "seen one: class &#x27;&lt;i&gt;&#x27;." in page
+    assert "<tr><td>2<td>10<td>80.0%" in page
+    assert figures["cross_validation"]["accuracies"] == [1.0, 0.8]
+    assert figures["cross_validation"]["unseen"] == ["<i>"]
+    page, figures = written(tmp_path)
+    assert "ross-validation" not in page
+    assert figures["cross_validation"] is None
 
 
 def test_runs_that_start_in_one_second_keep_their_order():

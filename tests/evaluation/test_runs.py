@@ -126,7 +126,8 @@ DAMAGED = [
     "", "{}", "[1]", "null", "[" * 10_000, '{"format": "other"}', '{"format": "retrain run 1"}',
     RECORD.replace('"2026-11', '"soon 2026-11'), RECORD.replace("90", '"ninety"'),
     RECORD.replace('"mobilenet_bundled"', "3"), RECORD.replace("0.5,", '"half",'), RECORD.replace("500", "null"),
-    json.dumps({**json.loads(RECORD), "classes": None}),
+    json.dumps({**json.loads(RECORD), "classes": None}), json.dumps({**json.loads(RECORD), "cross_validation": 0.9}),
+    json.dumps({**json.loads(RECORD), "cross_validation": [0.9]}),
 ]  # fmt: skip
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import NAMES, SIZE, graph_model, pixels_of, rows_of
+from builders import NAMES, SIZE, graph_model, pixels_of, quarters, rows_of
 from conftest import command
+from PIL import Image
 
 from retrain import files
 from retrain.errors import ExportError
@@ -53,6 +54,20 @@ def test_every_format_names_each_colour_and_says_what_it_is(graph, pictures, nam
     assert model.metadata.split.contents
     for result in prediction.label(model, pictures.values()):
         assert result.ranked[0].label == result.path.stem
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPORTS)
+def test_two_views_of_a_photo_and_of_its_mirror_image_have_the_same_scores(graph, tmp_path, name):
+    picture = quarters((SIZE, SIZE))
+    paths = [tmp_path / "photo.png", tmp_path / "mirrored.png"]
+    picture.save(paths[0])
+    picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(paths[1])
+    model = model_loading.load(format_table.path_of(graph, name))
+    one, mirrored = (row.probabilities for row in prediction.predict_probabilities(model, paths))
+    assert (one != mirrored).any()
+    for row in prediction.predict_probabilities(model, paths, views=2):
+        assert np.array_equal(row.probabilities, (one + mirrored) / 2)
 
 
 @pytest.mark.slow

@@ -3,10 +3,11 @@ import os
 
 import numpy as np
 import pytest
-from builders import graph_model
+from builders import LABELS, graph_model
 from conftest import command, photo, write_graph
+from PIL import Image
 
-from retrain.errors import GraphError
+from retrain.errors import GraphError, UsageError
 from retrain.formats.litert import model as litert_model
 from retrain.inference import loading as model_loading
 from retrain.inference import prediction
@@ -25,6 +26,37 @@ def test_each_photo_gets_its_colour(graph, tmp_path):
     results = list(prediction.label(model_loading.load(graph), paths))
     assert [r.ranked[0].label for r in results] == ["red", "green", "blue"]
     assert all(sum(ranked.score for ranked in r.ranked) == pytest.approx(1, abs=1e-5) for r in results)
+
+
+def lopsided(path):
+    """Write a graph that looks at the left half of an image alone."""
+    return write_graph(
+        path, lambda tf, image: tf.nn.softmax(9 * tf.reduce_mean(image[:, :, :8], [1, 2]), name="final_result")
+    )
+
+
+def test_two_views_of_many_photos_are_averaged_in_their_order(tmp_path):
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (20, 16, 16, 3), np.uint8) // np.array([[[1, 1, 3]]], np.uint8)
+    paths = []
+    for number, pixels in enumerate(pictures):
+        for kind, image in (("", pixels), ("mirrored", pixels[:, ::-1])):
+            paths.append(tmp_path / f"{number}{kind}.png")
+            Image.fromarray(image).save(paths[-1])
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS))
+    spec = Metadata(input=InputSpec(mean=0.0, std=255.0))
+    model = model_loading.load(lopsided(tmp_path / "g.pb"), labels=tmp_path / "labels.txt", overrides=spec)
+    single = np.stack([row.probabilities for row in prediction.predict_probabilities(model, paths)])
+    double = np.stack([row.probabilities for row in prediction.predict_probabilities(model, paths, views=2)])
+    assert (single[0::2] != single[1::2]).any(axis=1).all()
+    assert np.array_equal(double, np.repeat((single[0::2] + single[1::2]) / 2, 2, axis=0))
+    ranked = list(prediction.label(model, paths, views=2))
+    assert [[r.score for r in row.ranked] for row in ranked] == np.sort(double)[:, ::-1].tolist()
+
+
+def test_there_are_no_other_views(graph, tmp_path):
+    with pytest.raises(UsageError, match="views is 3; it must be 1 or 2"):
+        list(prediction.label(model_loading.load(graph), [photo(tmp_path / "x.png", (1, 2, 3))], views=3))
 
 
 def test_an_unreadable_image_costs_only_itself(graph, tmp_path):

@@ -41,6 +41,21 @@ class BottleneckReader:
         rows = np.concatenate([self._rows, np.full(len(indices), NO_ROW, np.int64)])
         return type(self)(variants, rows, extractor=self._extractor, store=self._store)
 
+    def of(self, variants: Sequence[Variant], advance: Callable[[int, int], None]) -> Self:
+        """Return a reader of other variants of these photos, computed and stored where the store lacks them.
+
+        The variants of one photo must be side by side. `advance` is called with those computed and those to compute.
+
+        Raises:
+            StoreError: A photo cannot be read any more.
+        """
+        extractor, store = self._extractor, self._store
+        known, todo = computing.missing(variants, extractor=extractor, store=store)
+        result = computing.compute(variants, todo, extractor=extractor, store=store, advance=advance)
+        for path, reason in (known.rejected | result.rejected).items():
+            raise StoreError(f"{path} cannot be read any more: {reason}. Run again.")
+        return type(self)(variants, np.maximum(known.rows, result.rows), extractor=extractor, store=store)
+
     def keys(self, indices: np.ndarray) -> list[bytes]:
         """Return the store's keys of variants, int64 [n] indices, in no order."""
         rows = self._rows[indices]

@@ -4,9 +4,9 @@ import csv
 import io
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrain.cli import flags, lean_tensorflow
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str]) -> int:
             args.image_dir,
             split=None if args.split == flags.ALL else Split(args.split),
             rule=rule_of(model.metadata, *percentages),
+            views=args.views,
             advance=terminal.progress("Evaluating", "image"),
         )
     for note in result.notes:
@@ -55,24 +56,26 @@ def main(arguments: Sequence[str]) -> int:
     if args.predictions:
         files.write_result(args.predictions, _predictions(result).encode())
     if args.json:
-        print(json.dumps(_as_json(result, graph=graph, image_dir=args.image_dir, split=args.split)))
+        print(json.dumps({"model": str(graph), "image_dir": str(args.image_dir), **_as_json(result, args)}))
     else:
-        print("\n".join(printable(line) for line in _lines(result, split=args.split)))
+        print("\n".join(printable(line) for line in _lines(result, args)))
     return DONE
 
 
 command = partial(run, "evaluate", main)
 
 
-def _lines(result: "FolderEvaluation", *, split: str) -> list[str]:
+def _lines(result: "FolderEvaluation", args: Namespace) -> list[str]:
     figures = result.figures
     low, high = figures.interval.low, figures.interval.high
     rows = [
         f"Accuracy: {figures.accuracy:g} (N={len(result.labels)}, 95% interval {low:.1%} to {high:.1%})",
         f"Cross Entropy: {figures.cross_entropy:g}",
     ]
-    if split != flags.ALL:
-        rows.append(f"These are the {split} images of the folder; --split all takes every image.")
+    if args.views > 1:
+        rows.append("Each score is the mean of those of an image and of its mirror image.")
+    if args.split != flags.ALL:
+        rows.append(f"These are the {args.split} images of the folder; --split all takes every image.")
     used = [i for i, scores in enumerate(figures.classes) if scores.count or figures.confusion[:, i].any()]
     names = [result.names[i] for i in used]
     width = max(len(name) for name in [*names, "class"])
@@ -113,7 +116,7 @@ def _confusion(result: "FolderEvaluation", class_ids: Sequence[int]) -> list[str
     return rows
 
 
-def _as_json(result: "FolderEvaluation", *, graph: Path, image_dir: Path, split: str) -> Any:
+def _as_json(result: "FolderEvaluation", args: Namespace) -> Any:
     from dataclasses import asdict
 
     from retrain.evaluation.report import without_nan
@@ -121,9 +124,8 @@ def _as_json(result: "FolderEvaluation", *, graph: Path, image_dir: Path, split:
     figures = result.figures
     return without_nan(
         {
-            "model": str(graph),
-            "image_dir": str(image_dir),
-            "split": split,
+            "split": args.split,
+            "views": args.views,
             "images": len(result.labels),
             "accuracy": figures.accuracy,
             "interval": asdict(figures.interval),

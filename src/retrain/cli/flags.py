@@ -113,6 +113,7 @@ def label_image_parser() -> argparse.ArgumentParser:
         help="copy each image to a sub-folder of this one, named by its class",
         metavar="FOLDER",
     )
+    _add_views(parser)
     add("--link", action="store_true", help="make symbolic links there instead of copies")
     add("--describe", action="store_true", help="print what the model is and exit")
     add_file_size(parser)
@@ -139,6 +140,7 @@ def evaluate_parser() -> argparse.ArgumentParser:
     for name in ("testing_percentage", "validation_percentage"):
         text = f"as in training (default: what the model says, else {getattr(RetrainConfig, name)})"
         add(f"--{name}", type=float, help=text, metavar="PERCENT")
+    _add_views(parser)
     add("--json", action="store_true", help="print one JSON object with all figures")
     add("--predictions", type=Path, help="write the prediction for each image as CSV", metavar="FILE")
     add_file_size(parser)
@@ -199,6 +201,11 @@ def _add_graph(parser: argparse._ActionsContainer) -> None:
         help="the model: .pb, .tflite, .keras, .onnx or a SavedModel's folder (default: %(default)s)",
     )  # fmt: skip
     add_graph_flags(parser)
+
+
+def _add_views(parser: argparse._ActionsContainer) -> None:
+    text = "views of each image, whose scores are averaged: 2 are it and its mirror image, and take twice the time"
+    parser.add_argument("--views", type=int, choices=(1, 2), default=1, help=f"{text} (default: %(default)s)")
 
 
 def add_graph_flags(parser: argparse._ActionsContainer) -> None:

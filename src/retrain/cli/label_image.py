@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     model = model_loading.load(args.graph, labels=args.labels, overrides=overrides)
     if args.verbose:
         print(printable(f"label_image: {args.graph}: {model.metadata.summary()}"), file=sys.stderr)
-    results = prediction.label(model, inputs.paths, k=args.top_k, min_score=args.min_score)
+    results = prediction.label(model, inputs.paths, k=args.top_k, min_score=args.min_score, views=args.views)
     return _print_results(results, args, inputs, model.metadata.labels)
 
 

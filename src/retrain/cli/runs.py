@@ -36,11 +36,8 @@ def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> i
     if args.json:
         print(json.dumps([{"name": run.name, "folder": str(run.folder), **asdict(run.record)} for run in kept]))
     elif kept:
-        print(
-            "\n".join(
-                _columns([("run", "when", "architecture", "photos", "classes", "test accuracy"), *map(_row, kept)])
-            )
-        )
+        head = ("run", "when", "architecture", "photos", "classes", "test accuracy")
+        print("\n".join(_columns(_with_folds([head, *map(_row, kept)], kept))))
     else:
         print(printable(f"no runs in {folder} so far: retrain my_photos makes one"))
     return DONE if len(kept) == len(entries) else FAILED
@@ -51,6 +48,15 @@ def _row(run: "Run") -> tuple[str, ...]:
     when = datetime.fromisoformat(record.started).strftime("%Y-%m-%d %H:%M")
     accuracy = "-" if record.test_accuracy is None else f"{record.test_accuracy:.1%} (N={record.test_count})"
     return run.name, when, record.architecture, str(record.photos), str(len(record.classes)), accuracy
+
+
+def _with_folds(rows: Sequence[tuple[str, ...]], shown: "Sequence[Run]") -> list[tuple[str, ...]]:
+    """Return a head and the rows of some runs with a column for cross-validation, if one of them has it."""
+    folds = [run.record.cross_validation for run in shown]
+    if not any(folds):
+        return list(rows)
+    column = ["cross-validation", *("-" if not pair else f"{pair[0]:.1%} +- {100 * pair[1]:.1f}" for pair in folds)]
+    return [(*row, cell) for row, cell in zip(rows, column, strict=True)]
 
 
 def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -83,7 +89,8 @@ def _lines(first: "Run", second: "Run", result: "PairedComparison") -> list[str]
     head = ("run", "architecture", "steps", "accuracy on these photos")
     pairs = zip((first, second), result.accuracies, strict=True)
     rows = [(run.name, run.record.architecture, str(run.record.steps), f"{share:.1%}") for run, share in pairs]
-    lines = [f"Both runs tested {plural(result.photos, 'photo')}:", "", *_columns([head, *rows]), ""]
+    table = _columns(_with_folds([head, *rows], [first, second]))
+    lines = [f"Both runs tested {plural(result.photos, 'photo')}:", "", *table, ""]
     if first.record.image_dir != second.record.image_dir:
         lines.append(
             f"Their folders differ, {first.record.image_dir} and {second.record.image_dir}: photos of the same name "

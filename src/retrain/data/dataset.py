@@ -11,7 +11,7 @@ from pathlib import Path
 
 from retrain.data import layout, mistakes
 from retrain.data.layout import ClassLister, quoted
-from retrain.data.split import DEFAULT_SPLIT, Split, SplitRule, nearest_to_training
+from retrain.data.split import DEFAULT_SPLIT, Split, SplitRule, group_of, is_ready_made, nearest_to_training
 from retrain.errors import DatasetError, plural
 
 FEW_IMAGES = 20  # the original's threshold for its warning
@@ -90,6 +90,14 @@ def without(dataset: Dataset, rejected: Sequence[str]) -> Dataset:
             f"folder away."
         )
     return _with_notes(_with_training_images(replace(dataset, examples=readable, notes=dataset.layout_notes)))
+
+
+def groups_of(dataset: Dataset) -> list[str]:
+    """Return a name for each example, the same for near-duplicates, whichever of the folders of a split they lie in."""
+    paths = [example.path for example in dataset.examples]
+    if is_ready_made(dataset):
+        paths = [path.partition("/")[2] for path in paths]
+    return [group_of(path) for path in paths]
 
 
 def _scan_class_folders(image_dir: Path, rule: SplitRule, least_classes: int) -> Dataset:

@@ -67,11 +67,15 @@ class SplitRule:
 DEFAULT_SPLIT = SplitRule()
 
 
+def group_of(key: str) -> str:
+    """Return what near-duplicates have in common, which stay in one split: a key up to "_nohash_"."""
+    # macOS lists file names decomposed and Linux composed: the same photo must hash alike on both.
+    return unicodedata.normalize("NFC", re.sub(r"_nohash_.*$", "", key, flags=re.DOTALL))
+
+
 def hash_percentage(key: str) -> float:
     """Return where `key` falls between 0 and 100: its SHA-1, as the original `retrain.py` computes it."""
-    grouped = re.sub(r"_nohash_.*$", "", key, flags=re.DOTALL)
-    # macOS lists file names decomposed and Linux composed: the same photo must hash alike on both.
-    text = unicodedata.normalize("NFC", grouped).encode("utf-8", "surrogateescape")
+    text = group_of(key).encode("utf-8", "surrogateescape")
     return int(hashlib.sha1(text).hexdigest(), 16) % _HASH_BUCKETS * (100.0 / (_HASH_BUCKETS - 1))
 
 

@@ -72,6 +72,13 @@ class Distorter:
         return self._prefix + copy if copy else ""
 
 
+def list_with_copies(dataset: Dataset, *, copies: int) -> VariantColumns:
+    """Return every photo of a data set, whatever its split, and behind each so many distorted copies of it."""
+    numbers = ["", *map(str, range(copies))]
+    paths = [example.path for example in dataset.examples for _ in numbers]
+    return VariantColumns(paths, numbers * len(dataset.examples))
+
+
 def list_variants(dataset: Dataset, *, copies: int) -> Variants:
     """Return the variants of a data set: `copies` of each training photo and all other photos, or with 0 all photos."""
     numbers = [str(number) for number in range(copies)]

@@ -19,6 +19,7 @@ from retrain.evaluation.metrics import Figures, Misclassified, misclassified
 from retrain.files import sha256_of
 from retrain.formats.classifier import Classifier
 from retrain.inference import prediction
+from retrain.inference.prediction import ImagePrediction
 from retrain.metadata import Metadata, TrainingSplit
 
 Key = TypeVar("Key")
@@ -60,6 +61,7 @@ def evaluate(
     *,
     split: Split | None = Split.TESTING,
     rule: SplitRule | None = None,
+    views: int = 1,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> FolderEvaluation:
     """Return the scores of a model on a folder of class folders; of held-out images, those it was not trained on.
@@ -69,6 +71,7 @@ def evaluate(
         image_dir: The image folder, split as for training.
         split: The part to evaluate on, None for all.
         rule: How the folder is split; by default as for the training of the model, from `rule_of`.
+        views: Of each image, as for `inference.prediction.predict_probabilities`.
         advance: Called with the images done and the images in all.
 
     Raises:
@@ -81,7 +84,9 @@ def evaluate(
     unknown = tuple(name for name in dataset.class_names if name not in ids)
     wanted, notes = _choose(dataset, ids, split, model.metadata, rule)
     notes = [*(_left_out(name, names) for name in unknown), *notes]
-    scores, rejected = _scores(model, dataset.image_dir, list(wanted), advance)
+    paths = [dataset.image_dir / path for path in wanted]
+    predictions = prediction.predict_probabilities(model, paths, views=views)
+    scores, rejected = _scores(predictions, list(wanted), advance)
     if not scores:
         raise DatasetError(
             f"{image_dir} has no readable {split or ''} images of the model's classes to evaluate on"
@@ -95,12 +100,11 @@ def evaluate(
 
 
 def _scores(
-    model: Classifier, image_dir: Path, paths: Sequence[str], advance: Callable[[int, int], None]
+    predictions: Iterable[ImagePrediction], paths: Sequence[str], advance: Callable[[int, int], None]
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Return path -> probabilities float32 [C] of the images that can be read, and path -> reason of the others."""
     scores: dict[str, np.ndarray] = {}
     rejected: dict[str, str] = {}
-    predictions = prediction.predict_probabilities(model, [image_dir / path for path in paths])
     for done, (path, image) in enumerate(zip(paths, predictions, strict=True), 1):
         if image.probabilities is None:
             rejected[path] = image.error or ""

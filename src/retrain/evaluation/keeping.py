@@ -78,6 +78,7 @@ def make_record(report: Report, origin: RunOrigin, *, seconds: float) -> RunReco
     """Return the record of a run that took some seconds."""
     versions = {"retrain": __version__, "python": platform.python_version()}
     versions |= {"tensorflow": origin.tensorflow or "", "numpy": np.__version__, "pillow": PIL.__version__}
+    folds = report.cross_validation
     return RunRecord(
         started=datetime.fromtimestamp(origin.started).astimezone().isoformat(timespec="milliseconds"),
         seconds=round(seconds, 2),
@@ -94,4 +95,5 @@ def make_record(report: Report, origin: RunOrigin, *, seconds: float) -> RunReco
         graph_sha256=report.graph_sha256,
         settings=origin.settings,
         versions=versions,
+        cross_validation=(folds.mean, folds.standard_deviation) if folds else (),
     )

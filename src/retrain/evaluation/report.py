@@ -14,8 +14,9 @@ import numpy as np
 from retrain.data.dataset import Dataset
 from retrain.data.split import Split
 from retrain.errors import printable
-from retrain.evaluation import metrics
+from retrain.evaluation import folds, metrics
 from retrain.evaluation.comparison import FormatResult
+from retrain.evaluation.folds import CrossValidation
 from retrain.evaluation.metrics import ClassFigures, Interval, Misclassified
 from retrain.files import beside, write_result
 from retrain.history import Evaluation
@@ -32,7 +33,7 @@ class Report:
     testing images for each class. `test_accuracy` is that of the written graph, None without test images.
     `test_count` counts the test images, a repeated one as often as it was sampled, and `test_photos` each once, from
     which `test_interval` follows. `confusion[i][j]` counts images of class i that were predicted as class j.
-    `graph_sha256` is the hash of the graph.
+    `graph_sha256` is the hash of the graph. `cross_validation` is None where none was asked for.
     """
 
     architecture: str
@@ -55,6 +56,7 @@ class Report:
     measured: Sequence[Evaluation] = field(default_factory=list)
     exports: Sequence[FormatResult] = ()
     graph_sha256: str | None = None
+    cross_validation: CrossValidation | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,12 @@ def result_line(report: Report) -> str:
     )
 
 
+def cross_validation_lines(report: Report) -> list[str]:
+    """Return the result of the cross-validation and what to know about it; nothing without one."""
+    result = report.cross_validation
+    return [folds.result_line(result), *folds.notes(result)] if result else []
+
+
 def misclassified_lines(report: Report) -> list[str]:
     """Return a heading and the test images that were wrong; nothing without test images."""
     if report.test_accuracy is None:
@@ -194,6 +202,7 @@ def _page(report: Report, image_dir: Path, folder: Path) -> str:
         f"<p>{html.escape(report.architecture)}, {report.steps} steps at learning rate {report.learning_rate:g}, "
         f"seed {report.random_seed}.{_settings(report.settings)}</p>",
         *[f"<p class=note>{_text(note)}</p>" for note in report.notes],
+        _folds(report),
         _curve(report.measured),
         _class_table(report),
         _confusion_table(report),
@@ -228,6 +237,22 @@ img { width: 9rem; height: 9rem; object-fit: cover; background: #eee } figcaptio
 
 def _text(text: str) -> str:
     return html.escape(printable(text))
+
+
+def _folds(report: Report) -> str:
+    result = report.cross_validation
+    if result is None:
+        return ""
+    notes = "".join(f"<p class=note>{_text(note)}</p>" for note in folds.notes(result))
+    rows = "".join(
+        f"<tr><td>{number}<td>{count}<td>{_percent(accuracy)}"
+        for number, (count, accuracy) in enumerate(zip(result.counts, result.accuracies, strict=True), 1)
+    )
+    low, high = result.interval.low, result.interval.high
+    total = f"<tr><td>all<td>{result.photos}<td>{_percent(result.accuracy)}, 95 % interval {low:.1%} to {high:.1%}"
+    table = f"<table><tr><th>fold<th>photos<th>accuracy{rows}{total}</table>"
+    text = f"<p>{_text(folds.result_line(result))}.</p><p>{_text(folds.EXPLANATION)}</p>"
+    return f"<h2>Cross-validation</h2>{text}{notes}{table}"
 
 
 def _curve(measured: Sequence[Evaluation]) -> str:

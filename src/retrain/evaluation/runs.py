@@ -33,7 +33,8 @@ class RunRecord:
     `started` is local time to the millisecond, ISO 8601 with its offset: the order of runs, two of which may begin in
     one second. `seconds` counts from there until everything was written.
     `settings` are those that were not left at their defaults. `photos` counts all images, `test_count` those of the
-    test, of which `test_accuracy` is the share that the written graph got right, None without any.
+    test, of which `test_accuracy` is the share that the written graph got right, None without any. `cross_validation`
+    is the mean of the folds' accuracies and their standard deviation, empty without folds.
     """
 
     started: str
@@ -51,6 +52,7 @@ class RunRecord:
     graph_sha256: str | None
     settings: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    cross_validation: Sequence[float] = ()
 
     def to_json(self) -> str:
         """Return the record as JSON that people can read, too."""
@@ -81,8 +83,9 @@ class RunRecord:
         """Refuse values of other types than those that are shown."""
         texts = (self.started, self.image_dir, self.architecture, *self.classes)
         counts = (self.photos, self.steps, self.test_count)
-        accuracy = self.test_accuracy is None or isinstance(self.test_accuracy, int | float)
-        if not (all(isinstance(t, str) for t in texts) and all(isinstance(n, int) for n in counts) and accuracy):
+        shares = [*([] if self.test_accuracy is None else [self.test_accuracy]), *self.cross_validation]
+        numbers = all(isinstance(share, int | float) for share in shares) and len(self.cross_validation) in (0, 2)
+        if not (all(isinstance(t, str) for t in texts) and all(isinstance(n, int) for n in counts) and numbers):
             raise ValueError("a field has another type")
 
 

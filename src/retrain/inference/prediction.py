@@ -9,9 +9,10 @@ import numpy as np
 from retrain import workers
 from retrain.data import image_files
 from retrain.data.decoding import decode
-from retrain.errors import ImageError
+from retrain.errors import ImageError, UsageError
 from retrain.formats.classifier import Classifier
 
+VIEWS = (1, 2)  # of an image: itself, and its mirror image too
 _AHEAD = 1024  # images whose answers may wait for that of an earlier one
 
 
@@ -46,30 +47,40 @@ def top_k(probabilities: np.ndarray, k: int) -> list[int]:
     return np.argsort(-probabilities, kind="stable")[:k].tolist()  # type: ignore[no-any-return]
 
 
-def predict_probabilities(model: Classifier, paths: Iterable[Path]) -> Iterator[ImagePrediction]:
+def predict_probabilities(model: Classifier, paths: Iterable[Path], *, views: int = 1) -> Iterator[ImagePrediction]:
     """Yield the probabilities of each image, in the order of the paths, as they come; on every core.
 
     Args:
         model: From `load`.
         paths: Read one by one, so that they may come from a pipe, and be a million.
+        views: One of `VIEWS`. Of two, the probabilities are averaged, which takes twice the time ("ImageNet
+            Classification with Deep Convolutional Neural Networks", Krizhevsky et al., 2012, averages ten).
 
     Raises:
+        UsageError: No such number of views.
         GraphError: The model does not take images of the size in its metadata, or has another number of classes.
     """
+    if views not in VIEWS:
+        raise UsageError(f"views is {views}; it must be {' or '.join(map(str, VIEWS))}.")
     threads = min(workers.cores(), len(paths)) if isinstance(paths, Sized) else workers.cores()
     waiting = [model]  # the first thread runs the model itself
 
     def open_worker() -> Callable[[Path], ImagePrediction]:
         classifier = waiting.pop() if waiting else model.for_thread()
-        return lambda path: _predict(classifier, path)
+        return lambda path: _predict(classifier, path, views)
 
     yield from workers.map_in_order(open_worker, paths, threads=threads, waiting=_AHEAD)
 
 
-def label(model: Classifier, paths: Iterable[Path], *, k: int = 5, min_score: float = 0.0) -> Iterator[Prediction]:
-    """Yield the `k` best classes of each image, without those below `min_score` (0 to 1), in the order of the paths."""
+def label(
+    model: Classifier, paths: Iterable[Path], *, k: int = 5, min_score: float = 0.0, views: int = 1
+) -> Iterator[Prediction]:
+    """Yield the `k` best classes of each image, without those below `min_score` (0 to 1), in the order of the paths.
+
+    `views` is as for `predict_probabilities`.
+    """
     names = model.metadata.labels
-    for image in predict_probabilities(model, paths):
+    for image in predict_probabilities(model, paths, views=views):
         if image.probabilities is None:
             yield Prediction(image.path, error=image.error)
             continue
@@ -88,14 +99,25 @@ def pixels(model: Classifier, path: Path) -> np.ndarray:
     return decode(image_files.read_image(path), height=height, width=width)
 
 
-def _predict(model: Classifier, path: Path) -> ImagePrediction:
+def mean_of_views(model: Classifier, image: np.ndarray, views: int) -> np.ndarray:
+    """Return the probabilities float32 [C] of an image uint8 [H, W, 3], averaged over so many of its views.
+
+    Of two views, those of a mirrored image are the same, bit by bit.
+    """
+    # One by one: a model may take no more than one image at once, or round otherwise where it takes two.
+    rows = [model(view[None])[0] for view in (image, np.ascontiguousarray(image[:, ::-1]))[:views]]
+    mean: np.ndarray = np.mean(rows, axis=0)  # of one row that row itself
+    return mean
+
+
+def _predict(model: Classifier, path: Path, views: int) -> ImagePrediction:
     try:
         image = pixels(model, path)
     except OSError as error:
         return ImagePrediction(path, error=image_files.unreadable_reason(path, error))
     except ImageError as error:
         return ImagePrediction(path, error=str(error))
-    probabilities = model(image[None])[0]
+    probabilities = mean_of_views(model, image, views)
     if not np.isfinite(probabilities).all():
         return ImagePrediction(path, error="the model gives NaN for it, which is no score")
     return ImagePrediction(path, probabilities)
