@@ -1,5 +1,6 @@
 """Builds the small graphs, modules and files that several tests look at."""
 
+import functools
 import io
 import re
 
@@ -8,7 +9,7 @@ from conftest import COLOURS, write_graph
 from PIL import Image
 
 from retrain import files
-from retrain.data import decoding
+from retrain.data import decoding, decoding_in_graph
 from retrain.formats import frozen_graph
 from retrain.formats.classifier import ExportSource, TrainedClassifier
 from retrain.graphs import nodes, reading
@@ -121,6 +122,20 @@ def encoded(picture, kind, **options):
 
 def pixels_of(path):
     return decoding.decode(path.read_bytes(), height=SIZE, width=SIZE)
+
+
+@functools.cache
+def graph_decoder(height, width, keep_aspect_ratio=None):
+    """Return a function of whole image files, which TensorFlow decodes to float32 [N, height, width, 3]."""
+    import tensorflow as tf
+
+    decode = functools.partial(
+        decoding_in_graph.decode, height=height, width=width, keep_aspect_ratio=keep_aspect_ratio
+    )
+    return tf.function(
+        lambda files: tf.map_fn(decode, files, fn_output_signature=tf.TensorSpec([height, width, 3])),
+        input_signature=[tf.TensorSpec([None], tf.string)],
+    )
 
 
 def rows_of(done):
