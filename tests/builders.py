@@ -23,17 +23,18 @@ NAMES, SIZE = sorted(COLOURS), 64  # of the classifier that every format is made
 RNG = np.random.default_rng(0)
 
 
-def exported(backbone, path, output="final_result", **fields):
+def exported(backbone, path, output="final_result", keep_aspect_ratio=None, **fields):
     weights = np.eye(3, dtype=np.float32) * 9
     metadata = Metadata(**{"labels": LABELS, "architecture": "mean", **fields})
     head = linear(weights, np.zeros(3, np.float32))
-    files.write_result(path, frozen_graph.join(mean_classifier(backbone, head, output=output), metadata))
+    classifier = mean_classifier(backbone, head, output=output, keep_aspect_ratio=keep_aspect_ratio)
+    files.write_result(path, frozen_graph.join(classifier, metadata))
     return path
 
 
-def mean_classifier(backbone, head, output="final_result", litert=None):
+def mean_classifier(backbone, head, output="final_result", litert=None, keep_aspect_ratio=None):
     """Return a head on `mean_colour_backbone`."""
-    spec = InputSpec("Placeholder", 16, 16, 0.0, 255.0)
+    spec = InputSpec("Placeholder", 16, 16, 0.0, 255.0, keep_aspect_ratio)
     return TrainedClassifier(backbone, litert, spec, "mean_colour", head, output, frozen_graph.HEAD_SCOPE)
 
 

@@ -84,8 +84,9 @@ def pixels(model: Classifier, path: Path) -> np.ndarray:
         OSError: The file cannot be read.
         ImageError: It is no image.
     """
-    height, width = model.metadata.input.size
-    return decode(image_files.read_image(path), height=height, width=width)
+    spec = model.metadata.input
+    height, width = spec.size
+    return decode(image_files.read_image(path), height=height, width=width, keep_aspect_ratio=spec.keep_aspect_ratio)
 
 
 def _predict(model: Classifier, path: Path) -> ImagePrediction:
