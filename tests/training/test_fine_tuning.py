@@ -19,6 +19,7 @@ from conftest import colour_folder, command
 from retrain import head
 from retrain.backbones import devices
 from retrain.config import RetrainConfig
+from retrain.data.split import Split
 from retrain.errors import ExportError, TrainingError, UsageError
 from retrain.evaluation import folder
 from retrain.graphs import nodes, reading
@@ -389,6 +390,9 @@ def test_photos_keep_their_aspect_ratio_in_all_of_it(stripes, tmp_path):
     assert model.metadata.input.keep_aspect_ratio == "letterbox"
     measured = folder.evaluate(model, tmp_path / "photos").figures
     assert measured.cross_entropy == pytest.approx(found.test_cross_entropy, abs=1e-3)
+    validated = folder.evaluate(model, tmp_path / "photos", split=Split.VALIDATION).figures.cross_entropy
+    shown_meanwhile = [row.validation_cross_entropy for row in found.measured]
+    assert min(abs(value - validated) for value in shown_meanwhile) < 1e-3  # the photos that tuned it went in so, too
     squashing = folder.evaluate(with_squashed_photos(model), tmp_path / "photos").figures
     assert abs(squashing.cross_entropy - found.test_cross_entropy) > 0.01
 
