@@ -1,4 +1,4 @@
-"""How a picture goes into a size of another aspect ratio: squashed, letterboxed or cropped. `decoding_in_graph` too."""
+"""Fits a picture into a size of another aspect ratio: squashed, letterboxed or cropped; `decoding_in_graph` does so, too."""
 
 from PIL import Image
 

@@ -71,7 +71,7 @@ def decode(data: bytes, *, height: int, width: int, keep_aspect_ratio: str | Non
     """
     try:
         image = _open(data)
-        whole = None
+        whole = None  # the size of a JPEG before it is drawn smaller, which rounds its sides
         if isinstance(image, JpegImagePlugin.JpegImageFile):
             whole = image.size
             if not _is_one_scan(image, data):
