@@ -1,5 +1,6 @@
 """Builds the small graphs, modules and files that several tests look at."""
 
+import functools
 import io
 import re
 
@@ -8,7 +9,7 @@ from conftest import COLOURS, write_graph
 from PIL import Image
 
 from retrain import files
-from retrain.data import decoding
+from retrain.data import decoding, decoding_in_graph
 from retrain.formats import frozen_graph
 from retrain.formats.classifier import ExportSource, TrainedClassifier
 from retrain.graphs import nodes, reading
@@ -22,17 +23,18 @@ NAMES, SIZE = sorted(COLOURS), 64  # of the classifier that every format is made
 RNG = np.random.default_rng(0)
 
 
-def exported(backbone, path, output="final_result", **fields):
+def exported(backbone, path, output="final_result", keep_aspect_ratio=None, **fields):
     weights = np.eye(3, dtype=np.float32) * 9
     metadata = Metadata(**{"labels": LABELS, "architecture": "mean", **fields})
     head = linear(weights, np.zeros(3, np.float32))
-    files.write_result(path, frozen_graph.join(mean_classifier(backbone, head, output=output), metadata))
+    classifier = mean_classifier(backbone, head, output=output, keep_aspect_ratio=keep_aspect_ratio)
+    files.write_result(path, frozen_graph.join(classifier, metadata))
     return path
 
 
-def mean_classifier(backbone, head, output="final_result", litert=None):
+def mean_classifier(backbone, head, output="final_result", litert=None, keep_aspect_ratio=None):
     """Return a head on `mean_colour_backbone`."""
-    spec = InputSpec("Placeholder", 16, 16, 0.0, 255.0)
+    spec = InputSpec("Placeholder", 16, 16, 0.0, 255.0, keep_aspect_ratio)
     return TrainedClassifier(backbone, litert, spec, "mean_colour", head, output, frozen_graph.HEAD_SCOPE)
 
 
@@ -121,6 +123,20 @@ def encoded(picture, kind, **options):
 
 def pixels_of(path):
     return decoding.decode(path.read_bytes(), height=SIZE, width=SIZE)
+
+
+@functools.cache
+def graph_decoder(height, width, keep_aspect_ratio=None):
+    """Return a function of whole image files, which TensorFlow decodes to float32 [N, height, width, 3]."""
+    import tensorflow as tf
+
+    decode = functools.partial(
+        decoding_in_graph.decode, height=height, width=width, keep_aspect_ratio=keep_aspect_ratio
+    )
+    return tf.function(
+        lambda files: tf.map_fn(decode, files, fn_output_signature=tf.TensorSpec([height, width, 3])),
+        input_signature=[tf.TensorSpec([None], tf.string)],
+    )
 
 
 def rows_of(done):

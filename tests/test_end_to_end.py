@@ -77,6 +77,27 @@ def test_the_second_run_computes_and_reads_nothing_and_writes_the_same_bytes(tmp
 
 
 @pytest.mark.slow
+def test_wide_and_tall_photos_are_told_apart_where_the_aspect_ratio_is_kept(tmp_path):
+    """Of one colour, squashed they are the same; the grey bars of a letterbox show which is which."""
+    backbone = write_graph(
+        tmp_path / "thumbnail.pb",
+        lambda tf, image: tf.reshape(tf.nn.avg_pool2d(image, 4, 4, "VALID"), [-1, 48], name="mean_colour"),
+    )
+    for number in range(40):
+        for name, size in (("wide", (30, 10)), ("tall", (10, 30))):
+            photo(tmp_path / "photos" / name / f"{number}.png", (200, 30, 30), size, seed=number)
+    assert final(colour_run(tmp_path, backbone)) < 80
+    letterbox = ["--keep_aspect_ratio=letterbox", "--flip_left_right"]  # the copies are letterboxed, too
+    done = colour_run(tmp_path, backbone, *letterbox)
+    assert final(done) == 100.0
+    assert computed(done) > 80  # the features of squashed photos are others
+    assert computed(colour_run(tmp_path, backbone, *letterbox)) == 0
+    report = json.loads((tmp_path / "tf_files" / "retrained_graph.report.json").read_text())
+    assert report["settings"]["keep_aspect_ratio"] == "letterbox"
+    assert "Accuracy: 1 (N=" in command("evaluate", "--image_dir=photos", cwd=tmp_path).stdout
+
+
+@pytest.mark.slow
 def test_8_bit_features_make_an_8_bit_classifier_and_all_files_are_measured(tmp_path):
     colour_folder(tmp_path / "photos")
     arguments = ["--image_dir", "photos", "--image_size", "64", "--architecture", "mobilenet_bundled", *FAST]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from retrain import metadata
 from retrain.errors import GraphError
 from retrain.metadata import Metadata, TrainingSplit
+from retrain.preprocessing import ASPECT_MODES, InputSpec
 
 
 def test_what_a_later_version_wrote_is_read():
@@ -17,6 +18,23 @@ def test_what_a_later_version_wrote_is_read():
     for text in ("[]", "{}", '{"labels": 3}'):
         with pytest.raises(ValueError, match="no metadata of retrain"):
             Metadata.from_json(text)
+
+
+@pytest.mark.parametrize("mode", ASPECT_MODES)
+def test_how_photos_keep_their_aspect_ratio_is_said_only_where_they_do(mode):
+    told = Metadata(("a",), InputSpec("input", 8, 8, 0.0, 1.0, mode))
+    assert Metadata.from_json(told.to_json()) == told
+    assert told.with_io("x", "y", mean=1.0, std=2.0).input.keep_aspect_ratio == mode
+    assert "keep_aspect_ratio" not in Metadata(("a",)).to_json()
+    assert Metadata(("a",)).filled_from(told).input.keep_aspect_ratio == mode
+
+
+@pytest.mark.parametrize("value", ["tile", "", 1, ["crop"], "x" * 10_000])
+def test_a_model_whose_photos_are_prepared_in_a_way_of_tomorrow_is_refused(value):
+    text = json.dumps({"labels": ["a"], "keep_aspect_ratio": value})
+    with pytest.raises(GraphError, match="^the model says keep_aspect_ratio .* knows letterbox and crop only") as found:
+        Metadata.from_json(text)
+    assert len(str(found.value)) < 200
 
 
 def test_labels_come_back_one_a_line(tmp_path):

@@ -18,6 +18,7 @@ def test_what_is_missing_is_filled_from_another_and_zero_is_not_missing():
 
 def test_a_spec_reads_as_one_line():
     assert str(InputSpec("input", 224, 160, 127.5, None)) == "input, 160 x 224 px, (pixel - 127.5) / ?"
+    assert str(InputSpec(None, 8, 8, 0.0, 1.0, "crop")) == "?, 8 x 8 px crop, (pixel - 0) / 1"
 
 
 def test_each_channel_may_have_its_own_mean_and_deviation():
@@ -36,11 +37,12 @@ def test_each_channel_may_have_its_own_mean_and_deviation():
         *(("input_mean", value) for value in (float("nan"), (1.0, 2.0), [1], "1", 10**400)),
         *(("input_height", value) for value in (0, "128", 10**9)),
         ("input", 7),
+        *(("keep_aspect_ratio", value) for value in ("stretch", "", ["crop"], 1)),
     ],
 )
 def test_values_that_make_no_sense_are_refused(name, value):
     with pytest.raises(ValueError, match=f"^{name} is "):
-        InputSpec(**{name.partition("_")[2] or "node": value})
+        InputSpec(**{{"input": "node"}.get(name, name.removeprefix("input_")): value})
 
 
 @pytest.mark.parametrize(

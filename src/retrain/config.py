@@ -12,7 +12,7 @@ from retrain.data.split import DEFAULT_SPLIT, SplitRule
 from retrain.errors import UsageError
 from retrain.evaluation import runs
 from retrain.formats.table import EXPORTS
-from retrain.preprocessing import LARGEST_SIDE, Scaling, scaling_problem
+from retrain.preprocessing import ASPECT_MODES, LARGEST_SIDE, Scaling, scaling_problem
 from retrain.training import recipe
 
 
@@ -250,6 +250,14 @@ class RetrainConfig:
         "divides pixels after that",
         "STD",
         Rule(lambda std: not scaling_problem(std, divides=True), "pixels are divided by it; 1 leaves them as they are"),
+    )
+
+    keep_aspect_ratio: str | None = _setting(
+        None,
+        "letterbox: fit all of each photo in, between grey bars; crop: take its middle (default: squash it, as the "
+        "original did)",
+        "HOW",
+        _one_of(ASPECT_MODES),
     )
 
     max_file_size: int | None = _setting(

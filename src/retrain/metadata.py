@@ -14,12 +14,13 @@ from typing import Any
 
 from retrain.errors import GraphError
 from retrain.files import read_regular, write_result
-from retrain.preprocessing import InputSpec, Scaling
+from retrain.preprocessing import ASPECT_MODES, InputSpec, Scaling
 
 METADATA_NODE = "retrain_metadata"  # the constant node of a graph that holds its metadata
 METADATA_NOTE = "RETRAIN_METADATA"  # the same in a LiteRT model and in an ONNX model
 METADATA_FILE = "retrain.json"  # the same in a SavedModel's folder and in a .keras file
 LABELS_BYTES = 2**26  # that a labels file may have
+_SHOWN_AT_MOST = 40  # characters of what is not understood
 _KEY_BYTES = 5  # of a photo's hash: one of a million others has the same as one of a million
 _NUMBERED = re.compile(r"(\d+)(?:\s*([:,\t])\s*|\s+)(\S.*)")
 
@@ -103,8 +104,11 @@ class Metadata:
         """Return the fields as one line of JSON, those of the input among them: `input` is its node."""
         row = asdict(self)
         spec = row.pop("input")
-        if self.split is None:  # as it was written before there was one
+        # What was added later stands there only where it says something: other files stay as they were written.
+        if self.split is None:
             del row["split"]
+        if self.input.keep_aspect_ratio is None:
+            del spec["keep_aspect_ratio"]
         return json.dumps({**row, "input": spec.pop("node"), **spec}, sort_keys=True)
 
     def summary(self) -> str:
@@ -117,6 +121,7 @@ class Metadata:
 
         Raises:
             ValueError: Not such JSON.
+            GraphError: Its photos are prepared in a way that a later version added.
         """
         try:
             content = json.loads(text)
@@ -125,7 +130,9 @@ class Metadata:
         labels = content.get("labels") if isinstance(content, dict) else None
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise ValueError("no metadata of retrain")
-        spec = InputSpec(content.get("input"), *(content.get(name) for name in ("height", "width", "mean", "std")))
+        _check_aspect(content)
+        rest = (content.get(name) for name in ("height", "width", "mean", "std", "keep_aspect_ratio"))
+        spec = InputSpec(content.get("input"), *rest)
         names = {field.name for field in fields(cls)} - {"labels", "input", "split"}
         row = {name: value for name, value in content.items() if name in names}
         for name, value in row.items():
@@ -134,6 +141,16 @@ class Metadata:
         if content.get("split") is not None:
             row["split"] = TrainingSplit.from_row(content["split"])
         return cls(tuple(labels), spec, **row)
+
+
+def _check_aspect(content: dict[str, Any]) -> None:
+    """Refuse a model for which photos must be prepared in a way that is not known here: its answers would be wrong."""
+    kept = content.get("keep_aspect_ratio")
+    if kept not in (None, *ASPECT_MODES):
+        raise GraphError(
+            f"the model says keep_aspect_ratio {repr(kept)[:_SHOWN_AT_MOST]}, and this version of retrain knows "
+            f"{' and '.join(ASPECT_MODES)} only. Install the one that wrote it."
+        )
 
 
 def encode_labels(labels: Sequence[str]) -> bytes:

@@ -402,7 +402,12 @@ def _spec(config: RetrainConfig) -> BackboneSpec:
         tfhub_module=config.tfhub_module,
         image_size=config.image_size,
         network_input=InputSpec(
-            config.input_layer, config.input_height, config.input_width, config.input_mean, config.input_std
+            config.input_layer,
+            config.input_height,
+            config.input_width,
+            config.input_mean,
+            config.input_std,
+            config.keep_aspect_ratio,
         ),
         target=config.bottleneck_tensor,
     )

@@ -8,6 +8,9 @@ if TYPE_CHECKING:  # the flags read the table of backbones, and need not wait fo
 
 Scaling = float | tuple[float, ...]  # one number for all channels, or three: for red, green and blue
 LARGEST_SIDE = 10_000  # px
+LETTERBOX, CROP = "letterbox", "crop"  # how photos may keep their aspect ratio
+ASPECT_MODES = (LETTERBOX, CROP)
+PADDING = 127  # the pixel of a letterbox's bars: mid grey, about 0 once scaled
 _FAR = 1e9  # what float32 computes with, squared and as a reciprocal
 
 
@@ -15,8 +18,9 @@ _FAR = 1e9  # what float32 computes with, squared and as a reciprocal
 class InputSpec:
     """The input of a network: float32 [N, height, width, 3] of `(pixel - mean) / std`, RGB pixels 0 to 255.
 
-    `node` is the graph node, layer or signature argument that takes it. None stands for what is not known. A value
-    that makes no sense is a ValueError, wherever it comes from.
+    `node` is the graph node, layer or signature argument that takes it. None stands for what is not known. Photos are
+    squashed to height and width, as the original did, unless `keep_aspect_ratio` is `letterbox` (all of the photo, grey
+    bars at two sides) or `crop` (its middle). A value that makes no sense is a ValueError, wherever it comes from.
     """
 
     node: str | None = None
@@ -24,6 +28,7 @@ class InputSpec:
     width: int | None = None
     mean: Scaling | None = None
     std: Scaling | None = None
+    keep_aspect_ratio: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -37,6 +42,8 @@ class InputSpec:
                 raise ValueError(f"input_{name} is {side!r}; it must be 1 to {LARGEST_SIDE} px")
         if not isinstance(self.node, str | None):
             raise ValueError(f"input is {self.node!r}; it must be a name")
+        if self.keep_aspect_ratio not in (None, *ASPECT_MODES):
+            raise ValueError(f"keep_aspect_ratio is {self.keep_aspect_ratio!r}; it must be {' or '.join(ASPECT_MODES)}")
 
     def filled_from(self, other: "InputSpec") -> "InputSpec":
         """Return this spec, with the other's value wherever this one has none."""
@@ -71,7 +78,9 @@ class InputSpec:
             return "?" if value is None else str(value)
 
         mean, std = ("?" if value is None else scaling_text(value) for value in (self.mean, self.std))
-        return f"{known(self.node)}, {known(self.width)} x {known(self.height)} px, (pixel - {mean}) / {std}"
+        size = f"{known(self.width)} x {known(self.height)} px"
+        kept = f" {self.keep_aspect_ratio}" if self.keep_aspect_ratio else ""
+        return f"{known(self.node)}, {size}{kept}, (pixel - {mean}) / {std}"
 
 
 def scaling_problem(value: Any, *, divides: bool) -> str | None:

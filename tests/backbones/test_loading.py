@@ -9,7 +9,7 @@ from retrain.backbones import catalogue, families, loading
 from retrain.backbones.runner import BackboneRunner
 from retrain.backbones.sources import WeightsRequest
 from retrain.errors import BackboneError
-from retrain.preprocessing import InputSpec
+from retrain.preprocessing import ASPECT_MODES, InputSpec
 
 
 def test_the_bundled_backbone_needs_nothing(tmp_path):
@@ -49,6 +49,18 @@ def test_a_second_load_reads_what_the_first_one_froze(mean_colour_backbone, tmp_
     first = loading.load_backbone(located, tmp_path / "store")
     source.write_bytes(b"nothing that could be frozen again")
     assert loading.load_backbone(located, tmp_path / "store") == first
+
+
+@pytest.mark.parametrize("mode", [None, *ASPECT_MODES])
+def test_how_photos_keep_their_aspect_ratio_is_loaded_again(mean_colour_backbone, tmp_path, mode):
+    spec = replace(
+        catalogue.find(str(mean_colour_backbone)), target="mean_colour", input=InputSpec(keep_aspect_ratio=mode)
+    )
+    located = families.locate(spec, WeightsRequest(tmp_path))
+    first = loading.load_backbone(located, tmp_path / "store")
+    assert first.input.keep_aspect_ratio == mode
+    assert loading.load_backbone(located, tmp_path / "store") == first
+    assert ("keep_aspect_ratio" in (tmp_path / "store" / "backbone.json").read_text()) == (mode is not None)
 
 
 @pytest.mark.parametrize("changed", ["backbone.pb", "backbone.tflite", "backbone.verified"])

@@ -1,6 +1,7 @@
 from retrain.backbones import catalogue, families
 from retrain.backbones.sources import BackboneSource, WeightsRequest
 from retrain.data import decoding
+from retrain.preprocessing import ASPECT_MODES, InputSpec
 
 
 def test_anything_that_changes_a_bottleneck_changes_the_folder(tmp_path, codelab_data):
@@ -22,6 +23,18 @@ def test_anything_that_changes_a_bottleneck_changes_the_folder(tmp_path, codelab
     ]
     assert len(set(names)) == len(names)
     assert name("mobilenet_bundled") == names[0]
+
+
+def test_each_way_to_keep_the_aspect_ratio_has_a_folder_and_that_of_before_stays():
+    def fingerprint(mode):
+        spec = catalogue.select(
+            "mobilenet_0.25_128", tfhub_module=None, image_size=None, target=None,
+            network_input=InputSpec(keep_aspect_ratio=mode),
+        )  # fmt: skip
+        return BackboneSource(spec, "weights", "content").fingerprint
+
+    assert fingerprint(None) == "c15c3508a5ee89bc"  # as it lies on users' disks
+    assert len({fingerprint(mode) for mode in (None, *ASPECT_MODES)}) == 3
 
 
 def test_a_copy_of_the_same_weights_shares_the_folder(tmp_path, codelab_data):

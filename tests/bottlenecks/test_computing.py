@@ -22,7 +22,7 @@ from retrain.data.decoding import decode
 from retrain.data.distortions import Distortions
 from retrain.data.variants import Distorter, Variant
 from retrain.errors import StoreError
-from retrain.preprocessing import InputSpec
+from retrain.preprocessing import ASPECT_MODES, LETTERBOX, InputSpec
 
 WAYS = [(False, 1), (False, 5), (True, 1)]  # batched or not, and how many photos a thread runs at once
 
@@ -94,6 +94,19 @@ def test_every_image_gets_its_own_vector(folder, store, batched, at_once):
     rows, rejected, found = fill(folder, store, MeanColour(batched, at_once=at_once))
     assert store.read(rows) == pytest.approx(expected(folder), abs=1e-4)
     assert (found.computed, found.read, rejected) == (12, 12, {})
+
+
+@pytest.mark.parametrize("mode", ASPECT_MODES)
+def test_photos_keep_their_aspect_ratio_distorted_or_not(tmp_path, mode):
+    photo(tmp_path / "a" / "wide.png", (255, 0, 0), (60, 20))
+    backbone = Backbone("mean colour", Path("unused"), InputSpec("input", 30, 30, 0, 1, mode), "mean", 3)
+    distorter = Distorter(Distortions(flip_left_right=True, random_brightness=1), 0)
+    extractor = FeatureExtractor(tmp_path, MeanColour(backbone=backbone), distorter)
+    plain, copy = extractor.pixels([Variant("a/wide.png"), Variant("a/wide.png", "0")])
+    data = (tmp_path / "a" / "wide.png").read_bytes()
+    assert np.array_equal(plain, decode(data, height=30, width=30, keep_aspect_ratio=mode))
+    is_grey = np.ptp(copy.astype(int), axis=2) < 5
+    assert is_grey.all(axis=1).sum() == (20 if mode == LETTERBOX else 0)
 
 
 def test_a_second_run_computes_nothing_and_opens_no_image(folder, store):

@@ -118,6 +118,7 @@ def test_a_photo_or_a_file_that_went_away_is_no_vector(tmp_path, photos):
         ({"architecture": "mobilenet_0.25_128", "bottleneck_tensor": "MobilenetV1/Logits/SpatialSqueeze"}, False),
         ({"architecture": "keras:MobileNet", "weights": "imagenet"}, True),
         ({"architecture": "keras:MobileNet", "weights": "random"}, False),
+        ({"keep_aspect_ratio": "crop"}, False),
         ({"tfhub_module": "https://tfhub.dev/x"}, True),
         ({"tfhub_module": "https://tfhub.dev/x", "input_std": 1.0}, False),
     ],

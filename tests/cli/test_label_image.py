@@ -180,6 +180,7 @@ def test_classes_below_the_least_score_are_left_out(graph, tmp_path):
         (["*.nothing"], "no image files in *.nothing."),
         (["--input_std", "0", "a.png"], "--input_std is 0; pixels are divided by it"),
         (["--input_mean", "nan", "a.png"], "--input_mean is nan; it must be"),
+        (["--keep_aspect_ratio", "tile", "a.png"], "--keep_aspect_ratio is 'tile'; it must be one of letterbox, crop."),
         (["--input_height", "0", "a.png"], "--input_height is 0; it must be at least 1"),
         (["--min_score", "nan", "a.png"], "--min_score is nan; it must be 0 to 1."),
         ([], "no image given."),

@@ -1,6 +1,5 @@
 """One table of odd images: both decoders must give Pillow's own answers, upright and on white."""
 
-import functools
 import io
 import resource
 import struct
@@ -12,12 +11,12 @@ import builders
 import numpy as np
 import pillow_heif
 import pytest
-from builders import encoded
+from builders import encoded, graph_decoder
 from PIL import Image, ImageOps
 
 from retrain.data.decoding import decode
-from retrain.data.decoding_in_graph import decode as decode_in_graph
 from retrain.errors import ImageError
+from retrain.preprocessing import ASPECT_MODES
 
 pillow_heif.register_heif_opener()  # makes Pillow write HEIC, and read it for the right answers
 SIZE = (20, 12)
@@ -208,19 +207,6 @@ def data_of(name):
     return READ[name] if name in READ else (BY_HAND | REFUSED_IN_GRAPH)[name][0]
 
 
-@functools.cache
-def graph_decoder(height, width):
-    import tensorflow as tf
-
-    def serve(files):
-        result = tf.TensorSpec([height, width, 3])
-        return tf.map_fn(
-            lambda data: decode_in_graph(data, height=height, width=width), files, fn_output_signature=result
-        )
-
-    return tf.function(serve, input_signature=[tf.TensorSpec([None], tf.string)])
-
-
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", [*READ, *REFUSED_IN_GRAPH, *BY_HAND])
 def test_pillows_answer_is_ours(name):
@@ -235,6 +221,14 @@ def test_pillows_answer_is_the_graphs(name):
     right = expected(name)
     found = graph_decoder(*right.shape[:2])([data_of(name)]).numpy()[0]
     assert np.abs(found - right).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ASPECT_MODES)
+@pytest.mark.slow
+def test_both_keep_the_aspect_ratio_alike(mode):
+    for name, data in READ.items():
+        ours = decode(data, height=13, width=15, keep_aspect_ratio=mode)
+        assert np.abs(graph_decoder(13, 15, mode)([data]).numpy()[0] - ours).max() <= 2, name
 
 
 @pytest.mark.parametrize("name", REFUSED_IN_GRAPH)

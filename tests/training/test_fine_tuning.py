@@ -4,6 +4,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -18,8 +19,11 @@ from conftest import colour_folder, command
 from retrain import head
 from retrain.backbones import devices
 from retrain.config import RetrainConfig
+from retrain.data.split import Split
 from retrain.errors import ExportError, TrainingError, UsageError
+from retrain.evaluation import folder
 from retrain.graphs import nodes, reading
+from retrain.inference import loading
 from retrain.pipeline import retrain
 from retrain.terminal import Terminal
 from retrain.training import trainable_layers
@@ -368,6 +372,35 @@ def test_distorted_photos_are_tuned_on(stripes, tmp_path, copies):
     found, shown = here(stripes, tmp_path, random_brightness=20, distortion_copies=copies)
     assert "Fine-tuning took the validation accuracy from" in shown
     assert found.test_accuracy >= 0.9
+
+
+@pytest.mark.slow
+def test_photos_keep_their_aspect_ratio_in_all_of_it(stripes, tmp_path):
+    """What the exported file gives for letterboxed photos is what was measured on the fine-tuned features."""
+    from PIL import Image
+
+    shutil.copy(stripes / "network.keras", tmp_path)
+    for path in (stripes / "photos").rglob("*.png"):
+        wide = tmp_path / path.relative_to(stripes)
+        wide.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).resize((SIZE, SIZE // 2)).save(wide)
+    found, shown = here(tmp_path, tmp_path, keep_aspect_ratio="letterbox")
+    assert "whose weights are kept" in shown
+    model = loading.load(tmp_path / "g.pb")
+    assert model.metadata.input.keep_aspect_ratio == "letterbox"
+    measured = folder.evaluate(model, tmp_path / "photos").figures
+    assert measured.cross_entropy == pytest.approx(found.test_cross_entropy, abs=1e-3)
+    validated = folder.evaluate(model, tmp_path / "photos", split=Split.VALIDATION).figures.cross_entropy
+    shown_meanwhile = [row.validation_cross_entropy for row in found.measured]
+    assert min(abs(value - validated) for value in shown_meanwhile) < 1e-3  # the photos that tuned it went in so, too
+    squashing = folder.evaluate(with_squashed_photos(model), tmp_path / "photos").figures
+    assert abs(squashing.cross_entropy - found.test_cross_entropy) > 0.01
+
+
+def with_squashed_photos(model):
+    told = model.metadata
+    model.metadata = replace(told, input=replace(told.input, keep_aspect_ratio=None))
+    return model
 
 
 @pytest.mark.slow

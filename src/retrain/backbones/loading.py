@@ -160,6 +160,8 @@ def _to_json(backbone: Backbone) -> str:
         "std": spec.std,
         "dimension": backbone.dimension,
     }
+    if spec.keep_aspect_ratio:
+        row["keep_aspect_ratio"] = spec.keep_aspect_ratio
     return json.dumps(row, indent=1)
 
 
@@ -168,8 +170,9 @@ def _read(folder: Path) -> Backbone | None:
     if not is_whole(folder / _DESCRIPTION):
         return None
     try:
-        row = json.loads(read_regular(folder / _DESCRIPTION, _TEXT_BYTES))
-        spec = InputSpec(*(row[name] for name in ("source", "height", "width", "mean", "std")))
+        row = {"keep_aspect_ratio": None, **json.loads(read_regular(folder / _DESCRIPTION, _TEXT_BYTES))}
+        names = ("source", "height", "width", "mean", "std", "keep_aspect_ratio")
+        spec = InputSpec(*(row[name] for name in names))
         backbone = Backbone(row["architecture"], folder / row["graph"], spec, row["target"], row["dimension"])
     except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -61,6 +61,8 @@ class BackboneSource:
         parts = {"format": FORMAT, "spec": row, "content": self.content}
         if decoding.RESIZE_RECIPE != _FIRST_RESIZE_RECIPE:
             parts["resize"] = decoding.RESIZE_RECIPE
+        if spec.input.keep_aspect_ratio:
+            parts["keep_aspect_ratio"] = spec.input.keep_aspect_ratio
         if self.engine == engines.OPENVINO:
             parts["engine"] = self.engine
         if self.precision != engines.FLOAT32:

@@ -146,8 +146,12 @@ class FeatureExtractor:
         """
         if photo.reason is not None:
             raise ImageError(photo.reason)
-        height, width = self.runner.backbone.input.size
-        decode_to = functools.cache(lambda size: decoding.decode(photo.data, height=size[0], width=size[1]))
+        spec = self.runner.backbone.input
+        height, width = spec.size
+
+        @functools.cache
+        def decode_to(size: tuple[int, int]) -> np.ndarray:
+            return decoding.decode(photo.data, height=size[0], width=size[1], keep_aspect_ratio=spec.keep_aspect_ratio)
 
         def make_pixels(copy: str) -> np.ndarray:
             if not copy:

@@ -8,6 +8,7 @@ from retrain.backbones import catalogue, devices, engines
 from retrain.cli import flags
 from retrain.cli.console import DONE
 from retrain.formats.table import EXPORTS
+from retrain.preprocessing import ASPECT_MODES
 from retrain.training import recipe
 
 SHELLS = ("bash", "zsh", "fish", "powershell")
@@ -16,6 +17,7 @@ _VALUES = {
     "distribution": devices.DISTRIBUTIONS,
     "engine": engines.ENGINES,
     "precision": engines.PRECISIONS,
+    "keep_aspect_ratio": ASPECT_MODES,
     "export": list(EXPORTS),
     "optimizer": recipe.OPTIMIZERS,
     "learning_rate_schedule": recipe.SCHEDULES,

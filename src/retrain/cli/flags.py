@@ -15,6 +15,7 @@ from retrain.cli.help_format import HelpFormatter
 from retrain.config import RetrainConfig, check_value
 from retrain.data.split import Split
 from retrain.errors import UsageError
+from retrain.preprocessing import ASPECT_MODES
 from retrain.sweep import SWEEPABLE
 
 if TYPE_CHECKING:
@@ -185,10 +186,12 @@ def metadata_overrides(args: argparse.Namespace) -> "Metadata":
     from retrain.metadata import Metadata
     from retrain.preprocessing import InputSpec
 
-    for name in ("input_height", "input_width", "input_mean", "input_std"):
-        check_value(name, getattr(args, name))
+    names = ("input_height", "input_width", "input_mean", "input_std", "keep_aspect_ratio")
+    values = [getattr(args, name) for name in names]
+    for name, value in zip(names, values, strict=True):
+        check_value(name, value)
     try:
-        spec = InputSpec(args.input_layer, args.input_height, args.input_width, args.input_mean, args.input_std)
+        spec = InputSpec(args.input_layer, *values)
     except ValueError as error:
         raise UsageError(f"--{error}.") from error
     return Metadata(input=spec, output=args.output_layer)
@@ -217,6 +220,8 @@ def add_graph_flags(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--input_width", type=int, help="width of the image", metavar="PIXELS")
     parser.add_argument("--input_mean", type=numbers, help=f"subtracted from pixels 0 to 255{_THREE}", metavar="MEAN")
     parser.add_argument("--input_std", type=numbers, help=f"divides pixels after that{_THREE}", metavar="STD")
+    kept = f"how photos go in, if not squashed: {' or '.join(ASPECT_MODES)}"
+    parser.add_argument("--keep_aspect_ratio", help=kept, metavar="HOW")
 
 
 def add_file_size(parser: argparse._ActionsContainer) -> None:

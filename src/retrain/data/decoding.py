@@ -10,6 +10,7 @@ import numpy as np
 import PIL
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
+from retrain.data import aspect
 from retrain.data.image_files import (
     JPEG_MAGIC,
     MAGIC_BYTES,
@@ -58,18 +59,21 @@ def decoder() -> str:
     return f"{_VERSION}, Pillow {PIL.__version__}, {_HEIF_PACKAGE} {heif}"
 
 
-def decode(data: bytes, *, height: int, width: int) -> np.ndarray:
+def decode(data: bytes, *, height: int, width: int, keep_aspect_ratio: str | None = None) -> np.ndarray:
     """Return the pixels of a whole image file as uint8 [height, width, 3], RGB, 0 to 255.
 
     Reads JPEG, PNG, GIF (first frame), BMP, WebP, TIFF, HEIC and AVIF, recognised by content. The aspect ratio is not
-    kept, as in the original. Training, evaluation and labelling all call this function.
+    kept, as in the original, unless `keep_aspect_ratio` says how, as in `InputSpec`. Training, evaluation and labelling
+    all call this function.
 
     Raises:
         ImageError: Not an image, damaged, or larger than `MAX_PIXELS`.
     """
     try:
         image = _open(data)
+        whole = None  # the size of a JPEG before it is drawn smaller, which rounds its sides
         if isinstance(image, JpegImagePlugin.JpegImageFile):
+            whole = image.size
             if not _is_one_scan(image, data):
                 _check_size(image)  # the decoder keeps all coefficients, however small it draws the picture
             # The decoder's own DCT scaling: the smallest eighth that still covers the size asked for, turned or not.
@@ -78,7 +82,8 @@ def decode(data: bytes, *, height: int, width: int) -> np.ndarray:
         # Pillow turns a TIFF itself when it loads it.
         orientation = 1 if image.format == "TIFF" else image.getexif().get(ExifTags.Base.Orientation, 1)
         size = (height, width) if orientation in _SIDEWAYS else (width, height)
-        small = _as_rgb(image).resize(size, Image.Resampling.BILINEAR)
+        rgb = _as_rgb(image)
+        small = aspect.resize(rgb, size, keep_aspect_ratio, whole or rgb.size)
     except Image.DecompressionBombError as error:
         raise ImageError(_too_large("too many")) from error
     except ImageError:
@@ -89,7 +94,7 @@ def decode(data: bytes, *, height: int, width: int) -> np.ndarray:
         raise ImageError(f"damaged or unsupported image ({first_line(error)})") from error
     if orientation in _UPRIGHT:
         small = small.transpose(_UPRIGHT[orientation])
-    return np.asarray(small)
+    return np.asarray(aspect.pad(small, (width, height)))
 
 
 def is_decoded_otherwise(data: bytes) -> bool:

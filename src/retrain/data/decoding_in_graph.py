@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from retrain.data.image_files import BRANDS, JPEG_MAGIC, MAX_PIXELS
+from retrain.preprocessing import CROP, LETTERBOX, PADDING
 
 _HEAD_BYTES = 2**16  # a JPEG's EXIF segment is no longer, and comes first
 _ORIENTATION_TAG = 0x0112
@@ -21,10 +22,10 @@ _BLUE_GREEN_RED = (0xFF0000, 0xFF00, 0xFF)  # masks
 _GIF_BLOCK, _GIF_CONTROL, _GIF_PICTURE = 0x21, 0xF9, 0x2C
 
 
-def decode(data: Any, *, height: int, width: int) -> Any:
+def decode(data: Any, *, height: int, width: int, keep_aspect_ratio: str | None = None) -> Any:
     """Return the pixels of a whole image file, float32 [height, width, 3], RGB, whole numbers 0 to 255.
 
-    `data` is a string [], of any format that TensorFlow decodes.
+    `data` is a string [], of any format that TensorFlow decodes; `keep_aspect_ratio` is as in `InputSpec`.
     """
     import tensorflow as tf
 
@@ -41,8 +42,53 @@ def decode(data: Any, *, height: int, width: int) -> Any:
     ]
     image, orientation = tf.case(kinds, default=lambda: (_refuse_all(file), 1))
     upright = _turn_upright(tf.ensure_shape(image, [None, None, 3]), orientation)
-    small = tf.image.resize(upright, [height, width], antialias=True)
-    return tf.clip_by_value(tf.round(small), 0, 255)
+    fit = {None: _squashed, LETTERBOX: _letterboxed, CROP: _cropped}[keep_aspect_ratio]
+    return tf.clip_by_value(tf.round(fit(upright, height, width)), 0, 255)
+
+
+def _squashed(image: Any, height: int, width: int) -> Any:
+    """Return an image [h, w, 3] resized as `aspect.resize` does, float32 [height, width, 3]."""
+    import tensorflow as tf
+
+    return tf.image.resize(image, [height, width], antialias=True)
+
+
+def _letterboxed(image: Any, height: int, width: int) -> Any:
+    """Return the same with the aspect ratio kept and grey bars at two sides, as `aspect.pad` adds them."""
+    import tensorflow as tf
+
+    # As Python computes, in float64 and with halves rounded to even numbers, so that no side differs by a pixel.
+    rows, columns = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float64))
+    wide = columns / rows > width / height
+    down = tf.where(wide, tf.round(rows / columns * width), height)
+    across = tf.where(wide, tf.cast(width, tf.float64), tf.round(columns / rows * height))
+    inside = [tf.maximum(1, tf.cast(side, tf.int32)) for side in (down, across)]
+    rest = [side - inner for side, inner in zip((height, width), inside, strict=True)]
+    before = [tf.cast(tf.round(tf.cast(bars, tf.float64) / 2), tf.int32) for bars in rest]
+    margins = [[first, bars - first] for first, bars in zip(before, rest, strict=True)]
+    small = tf.image.resize(image, inside, antialias=True)
+    return tf.ensure_shape(tf.pad(small, [*margins, [0, 0]], constant_values=PADDING), [height, width, 3])
+
+
+def _cropped(image: Any, height: int, width: int) -> Any:
+    """Return the same of the middle of the image, which may begin between two pixels."""
+    import tensorflow as tf
+
+    size = tf.constant([height, width], tf.float32)
+    sides = tf.cast(tf.shape(image)[:2], tf.float32)
+    scale = tf.reduce_max(size / sides)
+    (small,) = tf.unstack(
+        tf.raw_ops.ScaleAndTranslate(
+            images=image[None],
+            size=[height, width],
+            scale=tf.stack([scale, scale]),
+            translation=(size - sides * scale) / 2,
+            kernel_type="triangle",
+            antialias=True,
+        ),
+        num=1,
+    )
+    return tf.ensure_shape(small, [height, width, 3])
 
 
 class _File:

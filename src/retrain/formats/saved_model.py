@@ -4,6 +4,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -241,9 +242,8 @@ def _save_for_serving(folder: Path, graph_def: GraphDef, metadata: Metadata) -> 
 
     def serve(image_bytes: Any) -> dict[str, Any]:
         result = tf.TensorSpec([height, width, 3])
-        return ranked(
-            tf.map_fn(lambda data: decode(data, height=height, width=width), image_bytes, fn_output_signature=result)
-        )
+        decoded = partial(decode, height=height, width=width, keep_aspect_ratio=spec.keep_aspect_ratio)
+        return ranked(tf.map_fn(decoded, image_bytes, fn_output_signature=result))
 
     module = tf.Module()
     signatures = {

@@ -7,9 +7,14 @@ from retrain.files import size_of
 from retrain.formats.table import format_of, judge_reading
 from retrain.inference.loading import describe
 from retrain.metadata import Metadata
-from retrain.preprocessing import InputSpec, scaling_text
+from retrain.preprocessing import CROP, LETTERBOX, InputSpec, scaling_text
 
 _MAX_LABELS = 20  # that are listed
+_KEPT = {
+    None: "squashed to that size",
+    LETTERBOX: "letterbox: scaled to fit in, between grey bars",
+    CROP: "crop: their middle, scaled to fill it",
+}
 
 
 def describe_model(path: Path, *, labels: Path | None = None, overrides: Metadata | None = None) -> list[str]:
@@ -26,6 +31,8 @@ def _rows(path: Path, metadata: Metadata) -> Iterator[tuple[str, str]]:
     yield "input", spec.node or _missing("--input_layer")
     size = f"{spec.width} x {spec.height} px" if all(spec.size) else _missing("--input_height and --input_width")
     yield "size", size
+    unknown = metadata.retrain_version is None and spec.keep_aspect_ratio is None
+    yield "photos", _KEPT[spec.keep_aspect_ratio] + (", unless --keep_aspect_ratio is given" if unknown else "")
     yield "range", _range(spec)
     yield "output", metadata.output or _missing("--output_layer")
     listed = ", ".join(names[:_MAX_LABELS]) + (", ..." if len(names) > _MAX_LABELS else "")

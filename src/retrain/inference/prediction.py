@@ -95,8 +95,9 @@ def pixels(model: Classifier, path: Path) -> np.ndarray:
         OSError: The file cannot be read.
         ImageError: It is no image.
     """
-    height, width = model.metadata.input.size
-    return decode(image_files.read_image(path), height=height, width=width)
+    spec = model.metadata.input
+    height, width = spec.size
+    return decode(image_files.read_image(path), height=height, width=width, keep_aspect_ratio=spec.keep_aspect_ratio)
 
 
 def mean_of_views(model: Classifier, image: np.ndarray, views: int) -> np.ndarray:

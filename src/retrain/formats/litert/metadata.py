@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from retrain.metadata import decode_labels, encode_labels
-from retrain.preprocessing import Scaling
+from retrain.preprocessing import CROP, LETTERBOX, PADDING, Scaling
 
 NOTE = "TFLITE_METADATA"
 LABELS_FILE = "labels.txt"
@@ -26,6 +26,12 @@ _SUBGRAPHS = 3
 _INPUTS, _OUTPUTS = 2, 3
 _PROCESS_UNITS, _RANGE, _FILES = 4, 5, 6
 _NAME, _TYPE = 0, 2
+# What a description in words says: the schema has no place for it.
+_KEPT = {
+    None: "the aspect ratio is not kept",
+    LETTERBOX: f"the aspect ratio is kept: scaled to fit in, between bars of the grey {PADDING}",
+    CROP: "the aspect ratio is kept: its middle, scaled to fill the tensor",
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class ClassifierMetadata:
     """The metadata of an image classifier: pixels go in as `(pixel - mean) / std`, quantised or not.
 
     `labels` are () and `mean` and `std` None where the metadata have none. `integer` tells that the input is
-    whole numbers, 0 to 255, and `integer_scores` the same of the scores.
+    whole numbers, 0 to 255, and `integer_scores` the same of the scores; `keep_aspect_ratio` is as in `InputSpec`.
     """
 
     labels: tuple[str, ...] = ()
@@ -43,6 +49,7 @@ class ClassifierMetadata:
     output: str = ""
     integer: bool = False
     integer_scores: bool = False
+    keep_aspect_ratio: str | None = None
 
 
 def pack(metadata: ClassifierMetadata) -> bytes:
@@ -62,7 +69,7 @@ def pack(metadata: ClassifierMetadata) -> bytes:
     unit = _table(builder, 2, {0: ("uint8", _NORMALIZATION), 1: ("offset", normalization)})
     units, limits = _offsets(builder, [unit]), _range(builder, *input_range)
     image = {3: ("offset", content), _PROCESS_UNITS: ("offset", units), _RANGE: ("offset", limits)}
-    input_tensor = _named(builder, 7, "image", "The photo: RGB, the aspect ratio is not kept.", image)
+    input_tensor = _named(builder, 7, "image", f"The photo: RGB, {_KEPT[metadata.keep_aspect_ratio]}.", image)
     description = "Class names, one a line, in the order of the scores."
     labels = _named(builder, 5, LABELS_FILE, description, {_TYPE: ("int8", _AXIS_LABELS)})
     limits, files = _range(builder, *output_range), _offsets(builder, [labels])

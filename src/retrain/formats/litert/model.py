@@ -288,5 +288,6 @@ def _notes(
         std=metadata.input.std,
         integer=bool(image.scale),
         integer_scores=integer_scores,
+        keep_aspect_ratio=metadata.input.keep_aspect_ratio,
     )
     return {METADATA_NOTE: note.to_json().encode(), standard.NOTE: standard.pack(described)}
