@@ -36,7 +36,7 @@ def _of_keras(locate: Locate, network: Callable[[BackboneSource], Network], *, t
 
 
 def _of_graphs(locate: Locate, freeze: Callable[[BackboneSource], FrozenGraph], *, has_nodes: bool = False) -> Family:
-    return Family(locate, freeze, lambda source: graph_networks.trainable(source, freeze(source)), has_nodes=has_nodes)
+    return Family(locate, freeze, lambda source: graph_networks.trainable(source, freeze), has_nodes=has_nodes)
 
 
 FAMILIES = {

@@ -1,6 +1,8 @@
 """Frozen graphs as Keras networks that can be trained: archives, graph files, SavedModels and TF-Hub modules."""
 
 import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from retrain.backbones.keras_networks import Network
 from retrain.backbones.sources import BackboneSource
@@ -10,17 +12,24 @@ from retrain.graphs import editing, folding
 from retrain.graphs.freezing import FrozenGraph
 
 
-def trainable(source: BackboneSource, frozen: FrozenGraph) -> Network:
+def trainable(source: BackboneSource, freeze: Callable[[BackboneSource], FrozenGraph]) -> Network:
     """Return a frozen backbone as a Keras network: image and bottleneck are as they were, the constants are weights.
 
     Batch normalisation is part of the convolutions by then. 8-bit weights are trained as the float32 ones that they
     stand for.
 
+    Args:
+        source: Where the backbone is.
+        freeze: What makes a frozen graph of it.
+
     Raises:
-        BackboneError: It has an operation that there is no layer for.
+        RetrainError: It cannot be read, or has an operation that there is no layer for.
     """
     import keras
 
+    # The scope of a tf.distribute.Strategy ends with its thread: what a SavedModel restores is not for its replicas.
+    with ThreadPoolExecutor(1) as alone:
+        frozen = alone.submit(freeze, source).result()
     spec, name = frozen.input, source.spec.architecture
     node = spec.node or ""
     # 8-bit weights have become constants, into which what multiplies their convolution can be folded now.

@@ -20,6 +20,7 @@ _BINARY = {
     **{"SquaredDifference": "subtract", "Sub": "subtract", "Mul": "multiply"},
     **{"Maximum": "maximum", "Minimum": "minimum", "Pow": "power"},
 }
+_MERGING = {"Add": "Add", "AddV2": "Add", "Mul": "Multiply"}
 _REDUCING = {"Mean": "mean", "Sum": "sum", "Max": "max", "Min": "min"}
 _PASSING = ("Identity", "StopGradient", "CheckNumerics", "PreventGradient", "Snapshot")
 _POOLS = {"MaxPool": "MaxPooling2D", "AvgPool": "AveragePooling2D"}
@@ -177,6 +178,9 @@ class LayerBuilder:
 
         sides = [self._constant(node, index) for index in (0, 1)]
         values = [self._input(node, i) if side is None else _as_number(side) for i, side in enumerate(sides)]
+        merged = all(side is None for side in sides) and len(values[0].shape) == len(values[1].shape)
+        if node.op in _MERGING and merged:
+            return getattr(keras.layers, _MERGING[node.op])(name=self._layer_names[node.name])(values)
         if node.op == "SquaredDifference":
             return keras.ops.square(keras.ops.subtract(*values))
         return getattr(keras.ops, _BINARY[node.op])(*values)
