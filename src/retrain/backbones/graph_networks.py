@@ -37,11 +37,14 @@ def trainable(source: BackboneSource, freeze: Callable[[BackboneSource], FrozenG
     image = keras.Input((spec.height, spec.width, 3), name="image")
     try:
         builder = LayerBuilder(plain, image, source=node, output=frozen.target)
+        model = keras.Model(image, builder.result, name=_scope(name))
+        if not model.trainable_variables:
+            raise GraphError("none of its operations is a layer with weights")
     except GraphError as error:
         raise BackboneError(
             f"{name} cannot be fine-tuned: {error}. Leave out --fine_tune_from, or choose another --architecture."
         ) from error
-    return Network(keras.Model(image, builder.result, name=_scope(name)), None, spec)
+    return Network(model, None, spec)
 
 
 def _scope(name: str) -> str:

@@ -267,11 +267,12 @@ class LayerBuilder:
         import keras
 
         bits, narrow = nodes.attribute(node, "num_bits").i, int(nodes.attribute(node, "narrow_range").b)
-        low, high = float(self._weights(node, 1)), float(self._weights(node, 2))
-        levels = 2**bits - 1 - narrow
-        scale = (high - low) / levels
-        zero = min(max(round(-low / scale), 0), levels)
-        low, high = -zero * scale, (levels - zero) * scale
+        # In float32 as there: of a picture's pixels, each may lie half-way between two values.
+        smallest, largest = (np.float32(self._weights(node, index)) for index in (1, 2))
+        levels = np.float32(2**bits - 1 - narrow)
+        step = (largest - smallest) / levels
+        zero = np.clip(np.floor(-smallest / step + np.float32(0.5)), 0, levels)
+        low, high, scale = float(-zero * step), float((levels - zero) * step), float(step)
         clipped = keras.ops.clip(self._input(node), low, high)
         rounded = keras.ops.floor((clipped - low) / scale + 0.5) * scale + low
         return clipped + keras.ops.stop_gradient(rounded - clipped)
