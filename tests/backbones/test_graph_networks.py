@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from backbone_checks import in_tensorflow
-from builders import built, normal
+from builders import built, normal, write_tf1_hub_module
 from conftest import write_graph
 
 from retrain.backbones import catalogue, families, keras_networks
+from retrain.backbones.catalogue import BackboneSpec
 from retrain.backbones.loading import write_backbone
 from retrain.backbones.sources import WeightsRequest
 from retrain.errors import BackboneError
@@ -18,7 +19,7 @@ from retrain.training import trainable_layers
 
 def network_of(architecture, model_dir=".", **changes):
     """Return a backbone as a frozen graph, and as a network that can be trained."""
-    spec = catalogue.find(str(architecture))
+    spec = architecture if isinstance(architecture, BackboneSpec) else catalogue.find(str(architecture))
     spec = replace(spec, input=replace(spec.input, **changes.pop("input", {})), **changes)
     source = families.locate(spec, WeightsRequest(model_dir))
     return families.freeze(source), families.trainable_network(source)
@@ -201,22 +202,48 @@ def test_a_part_of_a_network_whose_sums_are_no_layers_takes_what_is_below_it_and
         assert {w.path for w in layers.model.weights} == {w.path for each in above for w in each.weights}
 
 
+def unknown(tf, image):
+    tf.reduce_mean(tf.nn.lrn(image, name="node"), [1, 2], name="out")
+
+
+def weightless(tf, image):
+    tf.reduce_mean(tf.nn.relu(image), [1, 2], name="out")
+
+
+def of_images(tf, image):
+    kernel = tf.reshape(tf.reduce_mean(image, [0, 1, 2]), [1, 1, 3, 1])
+    tf.reduce_mean(tf.nn.conv2d(image, kernel, 1, "SAME", name="node"), [1, 2], name="out")
+
+
+def channels_first(tf, image):
+    x = tf.nn.conv2d(tf.transpose(image, [0, 3, 1, 2]), normal(1, 1, 3, 4), 1, "SAME", "NCHW", name="node")
+    tf.reduce_mean(x, [2, 3], name="out")
+
+
+def of_batches(tf, image):
+    x = tf.raw_ops.FusedBatchNormV3(
+        x=image, scale=normal(3), offset=normal(3), mean=[], variance=[], is_training=True, name="node"
+    )[0]
+    tf.reduce_mean(x, [1, 2], name="out")
+
+
 @pytest.mark.parametrize(
-    ("operation", "reason"),
+    ("build", "reason"),
     [
-        ("lrn", "Keras has no layer for its operation LRN (node node)"),
-        ("relu", "none of its operations is a layer with"),
+        (unknown, "Keras has no layer for its operation LRN (node node)"),
+        (weightless, "none of its operations is a layer with weights"),
+        (of_images, "its operation Conv2D (node node) computes the weights that it works with"),
+        (channels_first, "its operation Conv2D (node node) has the channels in front of height and width"),
+        (of_batches, "its operation FusedBatchNormV3 (node node) normalises by each batch, as in training"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_by_name(tmp_path, operation, reason):
-    graph = write_graph(
-        tmp_path / "g.pb",
-        lambda tf, image: tf.reduce_mean(getattr(tf.nn, operation)(image, name="node"), [1, 2], name="out"),
-    )
+def test_what_cannot_be_trained_is_refused_by_name(tmp_path, build, reason):
+    graph = write_graph(tmp_path / "g.pb", build)
     with pytest.raises(BackboneError) as caught:
         network_of(graph, target="out")
-    assert str(caught.value).startswith(f"g.pb cannot be fine-tuned: {reason}")
-    assert str(caught.value).endswith("Leave out --fine_tune_from, or choose another --architecture.")
+    assert str(caught.value) == (
+        f"g.pb cannot be fine-tuned: {reason}. Leave out --fine_tune_from, or choose another --architecture."
+    )
 
 
 def saved_model(folder):
@@ -242,3 +269,10 @@ def test_a_saved_model_can_be_trained(tmp_path):
     assert frozen.input.node == "Placeholder"
     assert_all_layers_learn(network, 2)
     assert any("block1_conv" in layer.name for layer in network.model.layers)
+
+
+def test_a_hub_module_of_tensorflow_1_can_be_trained(tmp_path):
+    module = write_tf1_hub_module(tmp_path / "module", kernel=normal(3, 3, 3, 3))
+    frozen, network = network_of(catalogue.from_hub(str(module)))
+    assert_the_same(frozen, network, tmp_path)
+    assert_all_layers_learn(network, 1)

@@ -77,7 +77,16 @@ def test_a_residual_connection_over_the_cut_is_taken_along():
     assert sorted(layers.shapes) == [(8, 8, 8), (8, 8, 8)]
 
 
-@pytest.mark.parametrize(("start", "words"), [("blok1", "Similar ones: block1"), ("0", "layers"), ("99", "layers")])
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        ("blok1", "Similar ones: block1"),
+        ("Conv2", r"Similar ones: block1_conv2\. --list_layers lists them; all is the whole network"),
+        ("block1/con", "Similar ones: block1_conv1, block1_conv2"),
+        ("0", "layers"),
+        ("99", "layers"),
+    ],
+)
 def test_a_layer_that_is_not_there_is_said_with_similar_ones(start, words):
     with pytest.raises(UsageError, match=words):
         trainable_layers.split_network(small_network(), start)

@@ -72,6 +72,10 @@ class LayerBuilder:
         }
         if node.op not in build:
             raise GraphError(f"Keras has no layer for its operation {node.op} (node {node.name})")
+        if nodes.attribute(node, "data_format").s == b"NCHW":
+            raise GraphError(
+                f"its operation {node.op} (node {node.name}) has the channels in front of height and width"
+            )
         return build[node.op](node)
 
     def _input(self, node: Any, index: int = 0) -> Any:
@@ -148,6 +152,8 @@ class LayerBuilder:
     def _normalised(self, node: Any) -> Any:
         import keras
 
+        if nodes.attribute(node, "is_training").b:
+            raise GraphError(f"its operation {node.op} (node {node.name}) normalises by each batch, as in training")
         layer = keras.layers.BatchNormalization(
             epsilon=nodes.attribute(node, "epsilon").f, name=self._layer_names[node.name]
         )

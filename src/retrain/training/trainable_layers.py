@@ -11,6 +11,7 @@ import numpy as np
 from retrain.errors import UsageError
 
 ALL = "all"  # in place of a layer: the whole network
+_OFFERED = 3  # names for one that is unknown
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,10 @@ def _index(model: Any, start: str) -> int:
     for number, name in enumerate(names):
         if number and (name == start or name.startswith(f"{start}_")):
             return number
-    near = difflib.get_close_matches(start, names, n=3)
+    word = start.lower().replace("/", "_")
+    near = [name for name in names if word in name.lower()][:_OFFERED] or difflib.get_close_matches(
+        start, names, n=_OFFERED
+    )
     hint = f" Similar ones: {', '.join(near)}." if near else ""
     raise UsageError(
         f"the network has no layer or block {start!r} for --fine_tune_from.{hint} --list_layers lists them; {ALL} is "
