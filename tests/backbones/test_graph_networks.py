@@ -276,3 +276,14 @@ def test_a_hub_module_of_tensorflow_1_can_be_trained(tmp_path):
     frozen, network = network_of(catalogue.from_hub(str(module)))
     assert_the_same(frozen, network, tmp_path)
     assert_all_layers_learn(network, 1)
+
+
+def test_a_network_is_frozen_to_the_same_bytes_each_time(tmp_path):
+    (tmp_path / "g.pb").write_bytes(built(residual).SerializeToString())
+    graphs = [
+        keras_networks.freeze(network_of(tmp_path / "g.pb", target="out")[1]).graph_def.SerializeToString(
+            deterministic=True
+        )
+        for _ in range(2)
+    ]
+    assert graphs[0] == graphs[1]
