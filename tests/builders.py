@@ -145,15 +145,21 @@ def rows_of(done):
     return [re.split(r"\s{2,}", line) for line in lines[head + 1 :]]
 
 
-def write_tf1_hub_module(folder, size=24, initialiser=None):
-    """Write what tensorflow_hub's exporter of TensorFlow 1 wrote: a signature "default" and no tags."""
+def write_tf1_hub_module(folder, size=24, initialiser=None, kernel=None):
+    """Write what tensorflow_hub's exporter of TensorFlow 1 wrote: a signature "default" and no tags.
+
+    `kernel` is that of a convolution in front, if any.
+    """
     import tensorflow as tf
 
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:
         images = v1.placeholder(tf.float32, [None, size, size, 3], name="images")
         scale = v1.get_variable("scale", initializer=[1.0, 2.0, 3.0], use_resource=False)
-        features = tf.reduce_mean(images, [1, 2]) * scale
+        maps = images
+        if kernel is not None:
+            maps = tf.nn.conv2d(images, v1.get_variable("kernel", initializer=kernel, use_resource=False), 1, "SAME")
+        features = tf.reduce_mean(maps, [1, 2]) * scale
         session.run(v1.global_variables_initializer())
         signature = v1.saved_model.build_signature_def(
             {"images": v1.saved_model.build_tensor_info(images)},

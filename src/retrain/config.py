@@ -165,7 +165,7 @@ class RetrainConfig:
 
     fine_tune_from: str | None = _setting(
         None,
-        "first layer to train: the name of a layer or block, or a number of layers from the top",
+        "first layer to train: the name of a layer or block, a number of layers from the top, or all",
         "LAYER",
         group="fine-tuning",
     )

@@ -156,25 +156,23 @@ def layers(config: RetrainConfig) -> list[str]:
     """Return what `--list_layers` prints: the layers of the network that can be trained.
 
     Raises:
-        RetrainError: No such network, or one that is frozen.
+        RetrainError: No such network, or one that cannot be trained.
     """
     check(config)
     files.bound_reading(config.max_file_size)
-    families.check_trainable(_spec(config))  # before anything is downloaded
     source = families.locate(_spec(config), WeightsRequest(config.model_dir, config.weights, config.random_seed))
     strangers.judge(source)
     return trainable_layers.list_layers(families.trainable_network(source).model)
 
 
 def _check_settings(config: RetrainConfig) -> None:
-    """Refuse settings that make no sense, and a fine-tuning of a network that is frozen."""
+    """Refuse settings that make no sense, and a network that is not known."""
     check(config)
     frozen_graph.check_output(config.final_tensor_name, scope=scope_of(config), layers=len(config.hidden_units) + 1)
-    spec, request = _spec(config), EngineRequest(config.engine, config.precision)
-    if config.fine_tune_from:
-        if request.precision != FLOAT32:
-            raise UsageError(f"--fine_tune_from trains in float32, not in {request.precision}. Leave --precision out.")
-        families.check_trainable(spec)
+    _spec(config)
+    precision = EngineRequest(config.engine, config.precision).precision
+    if config.fine_tune_from and precision != FLOAT32:
+        raise UsageError(f"--fine_tune_from trains in float32, not in {precision}. Leave --precision out.")
 
 
 def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened: ExitStack) -> PreparedDataset:

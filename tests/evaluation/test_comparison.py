@@ -127,5 +127,7 @@ def test_a_format_that_cannot_be_written_costs_only_itself(tmp_path):
     assert "Final test accuracy" in done.stdout
     assert (tmp_path / "tf_files" / "retrained_graph.report.html").exists()
     said = done.stderr.splitlines()[-1]
-    assert said.startswith("retrain: --export keras has no layer for the operation LRN")
+    assert said.startswith(
+        "retrain: --export keras does not go with this network: Keras has no layer for its operation LRN"
+    )
     assert said.endswith("All other results are written, and files are kept.")

@@ -108,5 +108,5 @@ def test_a_network_that_keras_has_no_layers_for_is_one_clear_error(tmp_path):
         tmp_path / "g.pb",
         lambda tf, picture: tf.nn.softmax(tf.reduce_mean(tf.nn.lrn(picture), [1, 2]), name="final_result"),
     )
-    with pytest.raises(ExportError, match="no layer for the operation LRN"):
+    with pytest.raises(ExportError, match="no layer for its operation LRN"):
         keras_format.write(export_source(path), tmp_path / "m.keras")

@@ -67,7 +67,7 @@ def pictures(count, seed=0):
     return (images[..., None] + rng.normal(size=(count, SIZE, SIZE, 3)) * 30).astype(np.float32), labels
 
 
-@pytest.mark.parametrize("start", ["1", "3", "stem", "block1", "block1_conv2", "block1_add", "scale"])
+@pytest.mark.parametrize("start", ["1", "3", "stem", "block1", "block1_conv2", "block1_add", "scale", "all"])
 def test_the_two_parts_of_a_network_do_what_the_whole_does(start):
     model = small_network()
     layers = trainable_layers.split_network(model, start)
@@ -81,7 +81,16 @@ def test_a_residual_connection_over_the_cut_is_taken_along():
     assert sorted(layers.shapes) == [(8, 8, 8), (8, 8, 8)]
 
 
-@pytest.mark.parametrize(("start", "words"), [("blok1", "Similar ones: block1"), ("0", "layers"), ("99", "layers")])
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        ("blok1", "Similar ones: block1"),
+        ("Conv2", r"Similar ones: block1_conv2\. --list_layers lists them; all is the whole network"),
+        ("block1/con", "Similar ones: block1_conv1, block1_conv2"),
+        ("0", "layers"),
+        ("99", "layers"),
+    ],
+)
 def test_a_layer_that_is_not_there_is_said_with_similar_ones(start, words):
     with pytest.raises(UsageError, match=words):
         trainable_layers.split_network(small_network(), start)
@@ -89,7 +98,8 @@ def test_a_layer_that_is_not_there_is_said_with_similar_ones(start, words):
 
 def test_layers_are_listed_from_the_top_with_their_sizes():
     lines = trainable_layers.list_layers(small_network())
-    assert len(lines) == 1 + 11
+    assert len(lines) == 2 + 11
+    assert lines[0].endswith("or all for the whole network.")
     assert lines[-1].split() == ["1", "pool", "GlobalAveragePooling2D", "8", "0"]
     assert "584" in next(line for line in lines if "block1_conv1" in line)
 

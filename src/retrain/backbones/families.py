@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from retrain.backbones import efficientnet_lite, graph_files, hub, keras_networks
+from retrain.backbones import efficientnet_lite, graph_files, graph_networks, hub, keras_networks
 from retrain.backbones.catalogue import BackboneSpec, Kind
 from retrain.backbones.keras_networks import Network
 from retrain.backbones.sources import BackboneSource, WeightsRequest
@@ -19,14 +19,14 @@ Locate = Callable[[BackboneSpec, WeightsRequest], BackboneSource]
 class Family:
     """The functions for backbones of one kind.
 
-    `locate` finds the weights, after downloading them where needed; `freeze` makes them a graph; `trainable` makes
-    them a Keras network, None where they are frozen. They raise what the functions below say. `takes_weights` and
-    `has_nodes` say whether --weights and --input_layer go with them.
+    `locate` finds the weights, after downloading them where needed; `freeze` makes them a graph, `trainable` a Keras
+    network. They raise what the functions below say. `takes_weights` and `has_nodes` say whether --weights and
+    --input_layer go with them.
     """
 
     locate: Locate
     freeze: Callable[[BackboneSource], FrozenGraph]
-    trainable: Callable[[BackboneSource], Network] | None = None
+    trainable: Callable[[BackboneSource], Network]
     takes_weights: bool = False
     has_nodes: bool = False
 
@@ -35,15 +35,19 @@ def _of_keras(locate: Locate, network: Callable[[BackboneSource], Network], *, t
     return Family(locate, lambda source: keras_networks.freeze(network(source)), network, takes_weights)
 
 
+def _of_graphs(locate: Locate, freeze: Callable[[BackboneSource], FrozenGraph], *, has_nodes: bool = False) -> Family:
+    return Family(locate, freeze, lambda source: graph_networks.trainable(source, freeze), has_nodes=has_nodes)
+
+
 FAMILIES = {
     Kind.PACKAGE: _of_keras(efficientnet_lite.locate, efficientnet_lite.network),
     Kind.BUNDLED: _of_keras(keras_networks.locate_bundled, keras_networks.bundled_network, takes_weights=True),
     Kind.KERAS: _of_keras(keras_networks.locate_application, keras_networks.application_network, takes_weights=True),
     Kind.KERAS_FILE: _of_keras(graph_files.locate_file, keras_networks.file_network),
-    Kind.ARCHIVE: Family(graph_files.locate_archive, graph_files.freeze_archive, has_nodes=True),
-    Kind.GRAPH_FILE: Family(graph_files.locate_file, graph_files.freeze_file, has_nodes=True),
-    Kind.SAVED_MODEL: Family(graph_files.locate_file, hub.freeze),
-    Kind.HUB: Family(hub.locate, hub.freeze),
+    Kind.ARCHIVE: _of_graphs(graph_files.locate_archive, graph_files.freeze_archive, has_nodes=True),
+    Kind.GRAPH_FILE: _of_graphs(graph_files.locate_file, graph_files.freeze_file, has_nodes=True),
+    Kind.SAVED_MODEL: _of_graphs(graph_files.locate_file, hub.freeze),
+    Kind.HUB: _of_graphs(hub.locate, hub.freeze),
 }
 
 
@@ -71,28 +75,13 @@ def freeze(source: BackboneSource) -> FrozenGraph:
     return _guarded(FAMILIES[source.spec.kind].freeze, source)
 
 
-def check_trainable(spec: BackboneSpec) -> None:
-    """Refuse a backbone that is no Keras network.
-
-    Raises:
-        BackboneError: Says which are.
-    """
-    if FAMILIES[spec.kind].trainable is None:
-        raise BackboneError(
-            f"{spec.architecture} is frozen and cannot be fine-tuned. These can: efficientnet_lite0 to 2, "
-            f"mobilenet_bundled, keras: architectures, and .keras files."
-        )
-
-
 def trainable_network(source: BackboneSource) -> Network:
-    """Return a backbone as a Keras model up to its bottleneck.
+    """Return a backbone as a Keras model up to its bottleneck, whose weights can be trained.
 
     Raises:
-        BackboneError: It is no Keras network, or cannot be built or read.
+        RetrainError: It cannot be built or read, or has an operation that cannot be trained.
     """
-    check_trainable(source.spec)
-    trainable = FAMILIES[source.spec.kind].trainable
-    return _guarded(trainable, source)  # type: ignore[arg-type]  # check_trainable has seen it
+    return _guarded(FAMILIES[source.spec.kind].trainable, source)
 
 
 def _guarded(function: Callable[[BackboneSource], T], source: BackboneSource) -> T:

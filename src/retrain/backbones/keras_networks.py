@@ -14,7 +14,7 @@ from retrain.backbones.sources import BackboneSource, WeightsRequest, from_path,
 from retrain.errors import BackboneError, RetrainError, did_you_mean, first_line
 from retrain.formats import limits
 from retrain.formats.keras import open_model, pixel_range
-from retrain.graphs import freezing
+from retrain.graphs import editing, freezing
 from retrain.graphs.freezing import FrozenGraph
 from retrain.preprocessing import InputSpec
 
@@ -29,7 +29,8 @@ _WIDEST_STEM = 4 * _MOBILENET_STEM
 class Network:
     """A backbone as a Keras model up to its bottleneck, which can be trained; `preprocess` comes in front of it.
 
-    `input` holds the range of the pixels that go in.
+    `input` holds the range of the pixels that go in, and the name of the node that takes them in a frozen graph, None
+    for `freezing.INPUT`.
     """
 
     model: Any
@@ -40,6 +41,10 @@ class Network:
 def freeze(network: Network) -> FrozenGraph:
     """Return a network as a frozen graph, batch normalisation in inference mode."""
     frozen = freezing.from_keras(network.model, preprocess=network.preprocess)
+    graph, node = frozen.graph_def, network.input.node or freezing.INPUT
+    if not any(each.name == node for each in graph.node):
+        graph = editing.rename_node(graph, freezing.INPUT, node)
+        frozen = replace(frozen, graph_def=graph, input=replace(frozen.input, node=node))
     return replace(frozen, input=frozen.input.filled_from(network.input))
 
 

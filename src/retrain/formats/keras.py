@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from retrain.errors import GraphError, RetrainError, first_line
+from retrain.errors import ExportError, GraphError, RetrainError, first_line
 from retrain.files import write_result
 from retrain.formats import limits
 from retrain.formats.classifier import (
@@ -61,7 +61,13 @@ def build_model(graph_def: GraphDef, metadata: Metadata) -> Any:
     image = keras.Input((spec.height, spec.width, 3), name=INPUT)
     mean, std = np.asarray(spec.mean or 0.0), np.asarray(spec.std or 1.0)
     scaled = keras.layers.Rescaling((1 / std).tolist(), (-mean / std).tolist(), name="scale")(image)
-    builder = LayerBuilder(to_portable(graph_def), scaled, source=spec.node or "", output=metadata.output or "")
+    try:
+        builder = LayerBuilder(to_portable(graph_def), scaled, source=spec.node or "", output=metadata.output or "")
+    except GraphError as error:
+        raise ExportError(
+            f"--export keras does not go with this network: {error}. "
+            f"Leave keras out of --export, or choose another --architecture."
+        ) from error
     return keras.Model(image, builder.result, name="retrain")
 
 

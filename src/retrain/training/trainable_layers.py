@@ -3,19 +3,24 @@
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
 from retrain.errors import UsageError
 
+ALL = "all"  # in place of a layer: the whole network
+_OFFERED = 3  # names for one that is unknown
+
 
 @dataclass(frozen=True)
 class TrainableLayers:
     """The upper part of a network.
 
-    `name` is that of its first layer. `inputs` are the tensors that it takes from the frozen part, and `model` computes
-    the bottleneck from them. The store keeps them flattened and concatenated; `sizes` are their lengths.
+    `name` is that of its first layer, `all` for the whole network. `inputs` are the tensors that it takes from the
+    frozen part, and `model` computes the bottleneck from them. The store keeps them flattened and concatenated; `sizes`
+    are their lengths.
     """
 
     name: str
@@ -45,25 +50,27 @@ def split_network(model: Any, start: str) -> TrainableLayers:
 
     Args:
         model: A Keras model of one image and one vector.
-        start: A layer's name, the beginning of a block's layers' names, or a number of layers from the top.
+        start: A layer's name, the beginning of a block's layers' names, a number of layers from the top, or `all`.
 
     Raises:
         UsageError: No such layer; names similar ones.
     """
     import keras
 
-    first = _index(model, start)
-    inside = {id(layer) for layer in model.layers[first:]}
+    # Sorted so that each comes after those whose results it takes; not all are layers, as a sum of two tensors.
+    operations = model.operations
+    name = ALL if start == ALL else model.layers[_index(model, start)].name
+    first = 1 if start == ALL else next(n for n, each in enumerate(operations) if each.name == name)
+    inside = {id(operation) for operation in operations[first:]}
     inputs: dict[int, Any] = {}
-    for layer in model.layers[first:]:
-        for node in layer._inbound_nodes:
-            for tensor in node.input_tensors:
-                if id(tensor._keras_history.operation) not in inside:
-                    inputs[id(tensor)] = tensor
-    tensors = list(inputs.values())
+    for node in chain.from_iterable(model._nodes_by_depth.values()):
+        if id(node.operation) in inside:
+            outside = [each for each in node.input_tensors if id(each._keras_history.operation) not in inside]
+            inputs |= {id(tensor): tensor for tensor in outside}
+    tensors = sorted(inputs.values(), key=lambda tensor: operations.index(tensor._keras_history.operation))
     shapes = [tuple(int(size) for size in tensor.shape[1:]) for tensor in tensors]
     upper = keras.Model(tensors[0] if len(tensors) == 1 else tensors, model.outputs[0])
-    return TrainableLayers(model.layers[first].name, tensors, upper, shapes)
+    return TrainableLayers(name, tensors, upper, shapes)
 
 
 def frozen_part(model: Any, layers: TrainableLayers) -> Any:
@@ -74,10 +81,17 @@ def frozen_part(model: Any, layers: TrainableLayers) -> Any:
 
 
 def list_layers(model: Any) -> list[str]:
-    """Return a line for each layer of a network: its number from the top, name, kind, output and parameters."""
+    """Return a line for each layer of a network: its number from the top, name, kind, output and parameters.
+
+    The first lines say what can be made of them.
+    """
     count = len(model.layers)
     width = max(len(layer.name) for layer in model.layers)
-    rows = [f"{'from top':>8}  {'layer':<{width}}  {'kind':<22}  {'output':<18}  parameters"]
+    rows = [
+        "--fine_tune_from takes a layer, the first words of the names of a block's layers, a number from the top, or "
+        f"{ALL} for the whole network.",
+        f"{'from top':>8}  {'layer':<{width}}  {'kind':<22}  {'output':<18}  parameters",
+    ]
     for number, layer in enumerate(model.layers):
         shape = " x ".join(str(size) for size in layer.output.shape[1:])
         kind = type(layer).__name__
@@ -94,8 +108,12 @@ def _index(model: Any, start: str) -> int:
     for number, name in enumerate(names):
         if number and (name == start or name.startswith(f"{start}_")):
             return number
-    near = difflib.get_close_matches(start, names, n=3)
+    word = start.lower().replace("/", "_")
+    near = [name for name in names if word in name.lower()][:_OFFERED] or difflib.get_close_matches(
+        start, names, n=_OFFERED
+    )
     hint = f" Similar ones: {', '.join(near)}." if near else ""
     raise UsageError(
-        f"the network has no layer or block {start!r} for --fine_tune_from.{hint} --list_layers lists all."
+        f"the network has no layer or block {start!r} for --fine_tune_from.{hint} --list_layers lists them; {ALL} is "
+        f"the whole network."
     )
