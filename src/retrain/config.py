@@ -162,8 +162,12 @@ class RetrainConfig:
         "LAYER",
         group="fine-tuning",
     )
-    fine_tune_steps: int = _setting(500, "steps of fine-tuning, after those of the last layer", "STEPS", _at_least(1))
-    fine_tune_learning_rate: float = _setting(0.003, "step size of fine-tuning", "RATE", _POSITIVE)
+    fine_tune_steps: int | None = _setting(
+        None, "steps of fine-tuning, after those of the last layer (default: 10 epochs)", "STEPS", _at_least(1)
+    )
+    fine_tune_learning_rate: float = _setting(
+        0.0003, "largest step size of fine-tuning, which warms up to it and falls to 0", "RATE", _POSITIVE
+    )
     fine_tune_batch_size: int = _setting(32, "photos per step of fine-tuning", "PHOTOS", _at_least(1, _PHOTOS))
     distribution: str = _setting(
         "mirrored",

@@ -58,18 +58,17 @@ class TrainingPlan:
 class FineTuningPlan:
     """How to fine-tune a network.
 
-    `start` names the first layer to train, as in `trainable_layers.split_network`; `recipe` holds for all layers
-    alike. `copies` are the distorted copies of each photo to sample from, 0 for a new one each time. `patience` is
-    that of `TrainingPlan`. `checkpoint` is a file that an interrupted run resumes from. `strategy` is a
-    tf.distribute.Strategy, from `devices.strategy`.
+    `start` names the first layer to train, as in `trainable_layers.split_network`; `recipe` has the loss and the
+    largest step size. `steps` are those of a training that no deadline ends, `steps_per_evaluation` those from one
+    evaluation to the next. `patience` is that of `TrainingPlan`. `checkpoint` is a file that an interrupted run resumes
+    from. `strategy` is a tf.distribute.Strategy, from `devices.strategy`.
     """
 
     start: str
     recipe: HeadRecipe
     steps: int
     batch_size: int
-    eval_step_interval: int
-    copies: int
+    steps_per_evaluation: int
     seed: int
     patience: int | None
     checkpoint: Path
