@@ -40,11 +40,17 @@ from retrain.terminal import Terminal
 from retrain.training import head_training, sampling
 from retrain.training.fine_tuning import FineTunedBackbone, FineTuningResult, fine_tune
 from retrain.training.head_training import TrainedHead, TrainingData
-from retrain.training.recipe import FineTuningPlan, HeadRecipe, TrainingPlan, divergence
+from retrain.training.recipe import (
+    LARGEST_FINE_TUNING_RATE,
+    FineTuningPlan,
+    HeadRecipe,
+    TrainingPlan,
+    divergence,
+    fine_tuning_defaults,
+)
 from retrain.training.sampling import SamplingPlan
 
-_FINE_TUNING_EPOCHS = 10  # by default
-_LARGEST_RATE = 1e-3  # of AdamW, above which fine-tuning destroys
+_PARAMETER_BYTES = 4  # of a frozen graph, which is little else
 _FINE_TUNING_EVALUATIONS = 20  # at least
 _SUMMARIES_OF_THE_HEAD = 25  # in a training, about
 _MOST_SAMPLES = 2**28  # of a training, 8 bytes each
@@ -108,8 +114,8 @@ def train_candidate(
             curves=summaries.paths,
         )
         if config.fine_tune_from is not None:
-            _warn_of_rate(config.fine_tune_learning_rate, terminal)
             plan = _fine_tuning_plan(config, prepared, own, strategy)
+            _warn_of_rate(plan.recipe.learning_rate, terminal)
             candidate = _fine_tuned(candidate, trained, plan, display, opened)
         if not trial.name:
             return candidate
@@ -314,6 +320,8 @@ def _fine_tuned(
     with display.fine_tuning(plan.steps, steps) as report:
         result = fine_tune(prepared, trained, plan, terminal=display.terminal, opened=opened, report=report)
     display.terminal.say(_outcome(result, steps))
+    config = replace(candidate.config, fine_tune_learning_rate=plan.recipe.learning_rate)
+    candidate = replace(candidate, config=config)
     history = [*candidate.history, *(_later(row, steps) for row in result.history)]
     if result.network is None:
         return replace(candidate, history=history)
@@ -377,10 +385,10 @@ def _training_plan(config: RetrainConfig, prepared: PreparedDataset) -> Training
 
 def _warn_of_rate(rate: float, terminal: Terminal) -> None:
     """Warn of a step size that earlier versions, which trained by plain gradient descent, were given."""
-    if rate > _LARGEST_RATE:
+    if rate > LARGEST_FINE_TUNING_RATE:
         terminal.warn(
             f"--fine_tune_learning_rate {rate:g} suits plain gradient descent; with AdamW, which fine-tunes now, it "
-            f"destroys what the network has learnt. Try {RetrainConfig.fine_tune_learning_rate:g}, the default."
+            f"destroys what the network has learnt. Leave it out, or give at most {LARGEST_FINE_TUNING_RATE:g}."
         )
 
 
@@ -390,10 +398,11 @@ def _fine_tuning_plan(
     """Return how the network is fine-tuned."""
     photos, batch_size = sum(prepared.dataset.counts(Split.TRAINING)), config.fine_tune_batch_size
     epoch = max(1, round(photos / batch_size))
-    steps = config.fine_tune_steps or _FINE_TUNING_EPOCHS * epoch
+    defaults = fine_tuning_defaults(prepared.backbone.graph.stat().st_size // _PARAMETER_BYTES)
+    steps = config.fine_tune_steps or defaults.epochs * epoch
     return FineTuningPlan(
         start=config.fine_tune_from or "",
-        recipe=replace(_recipe(config), learning_rate=config.fine_tune_learning_rate),
+        recipe=replace(_recipe(config), learning_rate=config.fine_tune_learning_rate or defaults.learning_rate),
         steps=steps,
         batch_size=batch_size,
         steps_per_evaluation=max(1, min(epoch, steps // _FINE_TUNING_EVALUATIONS)),

@@ -18,15 +18,6 @@ class EpochBatches:
     size: int
     seed: int
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Return after how many steps every photo has come at least once."""
-        return -(-self.count // self.size)
-
-    def steps(self, epochs: float) -> int:
-        """Return how many steps a number of epochs takes."""
-        return max(1, round(epochs * self.count / self.size))
-
     def __call__(self, step: int) -> np.ndarray:
         """Return the photos of a step, int64 [size], numbers below `count`."""
         first = step * self.size

@@ -76,7 +76,8 @@ def fine_tune(  # noqa: PLR0913
         network = trainable_network(prepared.backbone_source)
         layers = trainable_layers.split_network(network.model, plan.start)
         augmented = _augmentation(prepared, network, layers)
-        below = inputs.on_stored(layers) if augmented is None else inputs.on_pixels(prepared, network, layers)
+        takes = prepared.backbone.input
+        below = inputs.on_stored(layers) if augmented is None else inputs.on_pixels(network, takes, layers)
         training = JointTraining(below, trained.head, trained.scale, plan, warn=terminal.warn)
     if augmented is None:
         data = inputs.stored_data(prepared, network, layers, plan, terminal=terminal, opened=opened)

@@ -21,6 +21,7 @@ from retrain.data.split import Split
 from retrain.data.variants import Variant
 from retrain.errors import StoreError
 from retrain.graphs import freezing
+from retrain.preprocessing import InputSpec
 from retrain.terminal import Terminal
 from retrain.training import schedule, trainable_layers
 from retrain.training.epochs import EpochBatches
@@ -63,14 +64,12 @@ def on_stored(layers: TrainableLayers) -> TrainedLayers:
     return TrainedLayers(layers.bottlenecks, held_out, variables, schedule.layer_rates(len(variables)))
 
 
-def on_pixels(prepared: PreparedDataset, network: Any, layers: TrainableLayers) -> TrainedLayers:
-    """Return a network that takes photos, of which some layers are trained.
+def on_pixels(network: Any, spec: InputSpec, layers: TrainableLayers) -> TrainedLayers:
+    """Return a network that takes photos, as `spec` says, of which some layers are trained.
 
     Validation images are uint8 [N, height, width, 3]. Training takes photos with `Augmentation.draw` behind them.
     """
     import tensorflow as tf
-
-    spec = prepared.backbone.input
 
     def bottlenecks(pixels: Any, *draws: Any) -> Any:
         images = augmentation.in_graph(pixels, *draws, size=spec.size) if draws else tf.cast(pixels, tf.float32)

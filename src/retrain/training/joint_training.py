@@ -181,8 +181,9 @@ class JointTraining:
             return tape.gradient(loss, [variable.value for variable in self._trained]), sums_of(predicted, labels)
 
         def update(sums: Any) -> None:
-            context = tf.distribute.get_replica_context()
-            total = context.all_reduce(tf.distribute.ReduceOp.SUM, list(sums))
+            # What replicas add up must say which device it is on.
+            own = [tf.identity(gradient) for gradient in sums]
+            total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, own)
             clipped, _ = tf.clip_by_global_norm(total, schedule.LARGEST_NORM)
             # The optimizer adds up those of all replicas, which are the same by now.
             self._optimizer.apply([gradient / strategy.num_replicas_in_sync for gradient in clipped], self._trained)

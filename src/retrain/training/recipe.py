@@ -8,6 +8,8 @@ from retrain.errors import TrainingError
 
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam")
 SCHEDULES = ("constant", "cosine")
+LARGEST_FINE_TUNING_RATE = 1e-3  # of AdamW, above which it destroys
+_FEW_PARAMETERS = 10**6
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,19 @@ class FineTuningPlan:
     patience: int | None
     checkpoint: Path
     strategy: Any
+
+
+@dataclass(frozen=True)
+class FineTuningDefaults:
+    """How long to fine-tune, in passes over the training photos, and the largest step size."""
+
+    epochs: int
+    learning_rate: float
+
+
+def fine_tuning_defaults(parameters: int) -> FineTuningDefaults:
+    """Return what suits a network with so many parameters: small ones change more, for longer, and take less time."""
+    return FineTuningDefaults(20, 5e-4) if parameters < _FEW_PARAMETERS else FineTuningDefaults(10, 3e-4)
 
 
 def keras_optimizer(recipe: HeadRecipe, steps: int) -> Any:
