@@ -60,7 +60,7 @@ def test_values_that_no_run_could_use_are_refused(name, value, words):
         ({"validation_batch_size": -1, "eval_step_interval": 1}, None),
         ({"validation_batch_size": 10**6, "intermediate_store_frequency": 1}, "samples 4,401,000,000 photos"),
         ({"fine_tune_steps": 10**9}, None),
-        ({"fine_tune_steps": 10**9, "fine_tune_from": "3"}, "--fine_tune_steps with this --fine_tune_batch_size"),
+        ({"fine_tune_steps": 10**9, "fine_tune_from": "3"}, None),
     ],
 )
 def test_a_training_may_not_sample_more_than_memory_holds(values, words):

@@ -61,12 +61,12 @@ def test_distorted_copies_keep_their_tag():
 def test_an_interrupted_fine_tuning_is_recognised_again():
     examples = (Example("a/1.jpg", 0, Split.TRAINING), Example("b/2.jpg", 1, Split.VALIDATION))
     plan = FineTuningPlan(
-        start="block_13", recipe=HeadRecipe(learning_rate=0.003), steps=500, batch_size=32, eval_step_interval=25,
-        copies=8, seed=0, patience=None, checkpoint=Path("c.npz"), strategy=None,
+        start="block_13", recipe=HeadRecipe(learning_rate=0.003), steps=500, batch_size=32, steps_per_evaluation=25,
+        seed=0, patience=None, checkpoint=Path("c.npz"), strategy=None,
     )  # fmt: skip
     head = Head((Layer(np.array([[0.0, 1.0]], np.float32), np.array([2.0, 3.0], np.float32)),))
     identity = identity_of("f" * 16, "block_13", plan, tag=Distortions().tag, examples=examples, head=head)
-    assert identity == "a3b11fc82f49a953474539eb295ff5ccbc36ca3bdd2be7e2da9415bc4b81a21c"
+    assert identity == "7b69c89c63f4d6c4c3b4bb8889239b1d8ce6ec9469bb4e73de1d116eefd51801"
 
 
 def test_metadata_keep_their_flat_keys():

@@ -18,6 +18,7 @@ from scripts.benchmark.bench import Bench, Row
 from scripts.benchmark.commands import commands, first_run, labelling
 from scripts.benchmark.engines import choice, engines, precisions
 from scripts.benchmark.fill import fill
+from scripts.benchmark.fine_tuning import fine_tuning
 from scripts.benchmark.growth import growth, million
 from scripts.benchmark.training import heads, train
 
@@ -81,7 +82,7 @@ def _check_photos(data: Path, names: Sequence[str]) -> None:
 MEASURES: dict[str, Callable[[Bench], list[Row]]] = {
     measure.__name__: measure
     for measure in (
-        fill, engines, precisions, choice, first_run, train, heads, commands, growth, million, labelling,
+        fill, engines, precisions, choice, first_run, train, heads, fine_tuning, commands, growth, million, labelling,
     )
 }  # fmt: skip
 

@@ -40,9 +40,17 @@ from retrain.terminal import Terminal
 from retrain.training import head_training, sampling
 from retrain.training.fine_tuning import FineTunedBackbone, FineTuningResult, fine_tune
 from retrain.training.head_training import TrainedHead, TrainingData
-from retrain.training.recipe import FineTuningPlan, HeadRecipe, TrainingPlan, divergence
+from retrain.training.recipe import (
+    LARGEST_FINE_TUNING_RATE,
+    FineTuningPlan,
+    HeadRecipe,
+    TrainingPlan,
+    divergence,
+    fine_tuning_defaults,
+)
 from retrain.training.sampling import SamplingPlan
 
+_PARAMETER_BYTES = 4  # of a frozen graph, which is little else
 _FINE_TUNING_EVALUATIONS = 20  # at least
 _SUMMARIES_OF_THE_HEAD = 25  # in a training, about
 _MOST_SAMPLES = 2**28  # of a training, 8 bytes each
@@ -106,7 +114,9 @@ def train_candidate(
             curves=summaries.paths,
         )
         if config.fine_tune_from is not None:
-            candidate = _fine_tuned(candidate, trained, fine_tuning_plan(config, own, strategy), display, opened)
+            plan = _fine_tuning_plan(config, prepared, own, strategy)
+            _warn_of_rate(plan.recipe.learning_rate, terminal)
+            candidate = _fine_tuned(candidate, trained, plan, display, opened)
         if not trial.name:
             return candidate
         result = _result(candidate, trial, time.perf_counter() - started)
@@ -310,6 +320,8 @@ def _fine_tuned(
     with display.fine_tuning(plan.steps, steps) as report:
         result = fine_tune(prepared, trained, plan, terminal=display.terminal, opened=opened, report=report)
     display.terminal.say(_outcome(result, steps))
+    config = replace(candidate.config, fine_tune_learning_rate=plan.recipe.learning_rate)
+    candidate = replace(candidate, config=config)
     history = [*candidate.history, *(_later(row, steps) for row in result.history)]
     if result.network is None:
         return replace(candidate, history=history)
@@ -371,15 +383,29 @@ def training_plan(config: RetrainConfig, prepared: PreparedDataset) -> TrainingP
     )
 
 
-def fine_tuning_plan(config: RetrainConfig, own: IntermediateFiles, strategy: Any) -> FineTuningPlan:
+def _warn_of_rate(rate: float, terminal: Terminal) -> None:
+    """Warn of a step size that earlier versions, which trained by plain gradient descent, were given."""
+    if rate > LARGEST_FINE_TUNING_RATE:
+        terminal.warn(
+            f"--fine_tune_learning_rate {rate:g} suits plain gradient descent; with AdamW, which fine-tunes now, it "
+            f"destroys what the network has learnt. Leave it out, or give at most {LARGEST_FINE_TUNING_RATE:g}."
+        )
+
+
+def _fine_tuning_plan(
+    config: RetrainConfig, prepared: PreparedDataset, own: IntermediateFiles, strategy: Any
+) -> FineTuningPlan:
     """Return how the network is fine-tuned."""
+    photos, batch_size = sum(prepared.dataset.counts(Split.TRAINING)), config.fine_tune_batch_size
+    epoch = max(1, round(photos / batch_size))
+    defaults = fine_tuning_defaults(prepared.backbone.graph.stat().st_size // _PARAMETER_BYTES)
+    steps = config.fine_tune_steps or defaults.epochs * epoch
     return FineTuningPlan(
         start=config.fine_tune_from or "",
-        recipe=replace(recipe_of(config), learning_rate=config.fine_tune_learning_rate),
-        steps=config.fine_tune_steps,
-        batch_size=config.fine_tune_batch_size,
-        eval_step_interval=max(1, config.fine_tune_steps // _FINE_TUNING_EVALUATIONS),
-        copies=config.distortion_copies,
+        recipe=replace(recipe_of(config), learning_rate=config.fine_tune_learning_rate or defaults.learning_rate),
+        steps=steps,
+        batch_size=batch_size,
+        steps_per_evaluation=max(1, min(epoch, steps // _FINE_TUNING_EVALUATIONS)),
         seed=config.random_seed,
         patience=config.early_stopping_patience,
         checkpoint=own.fine_tuning(devices.worker_suffix(strategy)),
@@ -431,10 +457,6 @@ def check_length(config: RetrainConfig, dataset: Dataset) -> None:
         f"--{length} with this --train_batch_size": steps * config.train_batch_size,
         "--validation_batch_size with this --eval_step_interval": evaluations * config.validation_batch_size,
     }
-    if config.fine_tune_from:
-        samples["--fine_tune_steps with this --fine_tune_batch_size"] = (
-            config.fine_tune_steps * config.fine_tune_batch_size
-        )
     for flags, count in samples.items():
         if count > _MOST_SAMPLES:
             raise UsageError(f"{flags} samples {count:,} photos; it may be {_MOST_SAMPLES:,}. Give less of either.")

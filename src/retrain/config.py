@@ -154,10 +154,16 @@ class RetrainConfig:
     )
     label_smoothing: float = _setting(0, "share of each label that is spread over all classes", "SHARE", _BELOW_1)
     optimizer: str = _setting(
-        "sgd", f"{', '.join(recipe.OPTIMIZERS[:-1])} or {recipe.OPTIMIZERS[-1]}", "NAME", _one_of(recipe.OPTIMIZERS)
+        "sgd",
+        f"{', '.join(recipe.OPTIMIZERS[:-1])} or {recipe.OPTIMIZERS[-1]}; fine-tuning has its own",
+        "NAME",
+        _one_of(recipe.OPTIMIZERS),
     )
     learning_rate_schedule: str = _setting(
-        "constant", "constant, or cosine, which falls to 0 at the last step", "SCHEDULE", _one_of(recipe.SCHEDULES)
+        "constant",
+        "constant, or cosine, which falls to 0 at the last step; fine-tuning has its own",
+        "SCHEDULE",
+        _one_of(recipe.SCHEDULES),
     )
     early_stopping_patience: int | None = _setting(
         None, "stop after this many evaluations without improvement, and keep the best weights", "COUNT", _at_least(1)
@@ -169,8 +175,20 @@ class RetrainConfig:
         "LAYER",
         group="fine-tuning",
     )
-    fine_tune_steps: int = _setting(500, "steps of fine-tuning, after those of the last layer", "STEPS", _at_least(1))
-    fine_tune_learning_rate: float = _setting(0.003, "step size of fine-tuning", "RATE", _POSITIVE)
+    fine_tune_steps: int | None = _setting(
+        None,
+        "steps of fine-tuning, after those of the last layer (default: 20 epochs for a network of less than a million "
+        "parameters, else 10)",
+        "STEPS",
+        _at_least(1),
+    )
+    fine_tune_learning_rate: float | None = _setting(
+        None,
+        "largest step size of fine-tuning, by AdamW: warms up to it, then falls to 0 (default: 0.0005 for a network "
+        "of less than a million parameters, else 0.0003)",
+        "RATE",
+        _POSITIVE,
+    )
     fine_tune_batch_size: int = _setting(32, "photos per step of fine-tuning", "PHOTOS", _at_least(1, _PHOTOS))
     distribution: str = _setting(
         "mirrored",

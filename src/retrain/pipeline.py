@@ -22,7 +22,6 @@ from retrain.candidates import (
     check_length,
     checkpoint_files,
     distortions_of,
-    fine_tuning_plan,
     intermediate_files,
     scope_of,
     train_candidate,
@@ -95,8 +94,8 @@ def retrain(
         # Kept until everything is written: a run that failed meanwhile fine-tunes nothing again.
         for trial, each in zip(trials, configs, strict=True):
             if each.fine_tune_from:
-                plan = fine_tuning_plan(each, intermediate_files(each, trial), strategy)
-                plan.checkpoint.unlink(missing_ok=True)
+                suffix = devices.worker_suffix(strategy)
+                intermediate_files(each, trial).fine_tuning(suffix).unlink(missing_ok=True)
         return report
 
 

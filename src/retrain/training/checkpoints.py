@@ -15,6 +15,7 @@ from retrain.errors import first_line
 from retrain.files import open_regular, write_result
 from retrain.head import Head
 from retrain.history import FIGURES, Evaluation
+from retrain.training import schedule
 from retrain.training.recipe import FineTuningPlan
 
 
@@ -102,18 +103,18 @@ def identity_of(
         fingerprint: Of the backbone's source.
         layer: The first layer that is trained.
         plan: How it is trained.
-        tag: Of the distortions.
+        tag: Of the augmentation.
         examples: All photos, in order.
         head: What the training starts with.
     """
     recipe = plan.recipe
     text = [
+        schedule.RECIPE,
         repr(fingerprint),
         repr(layer),
-        f"HeadRecipe(learning_rate={recipe.learning_rate!r}, hidden_units={recipe.hidden_units!r}, "
-        f"dropout={recipe.dropout!r}, l2={recipe.l2!r}, label_smoothing={recipe.label_smoothing!r}, "
-        f"optimizer={recipe.optimizer!r}, schedule={recipe.schedule!r})",
-        *map(repr, (plan.steps, plan.batch_size, plan.copies, plan.seed, tag)),
+        f"learning_rate={recipe.learning_rate!r}, hidden_units={recipe.hidden_units!r}, "
+        f"dropout={recipe.dropout!r}, l2={recipe.l2!r}, label_smoothing={recipe.label_smoothing!r}",
+        *map(repr, (plan.steps, plan.batch_size, plan.steps_per_evaluation, plan.seed, tag)),
         f"({', '.join(map(_spelt, examples))})",
         repr([array.tobytes() for dense in head.layers for array in (dense.weights, dense.biases)]),
     ]

@@ -1,5 +1,6 @@
-"""Fine-tuning: the upper layers of a network trained together with the head, step by step."""
+"""Fine-tuning: layers of a network trained together with the head, step by step."""
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -8,40 +9,60 @@ from typing import Any
 import numpy as np
 
 from retrain.backbones import devices
-from retrain.bottlenecks.reading import Gather
 from retrain.errors import TrainingError
 from retrain.head import Head, Layer, Standardisation
 from retrain.history import Evaluation, History
+from retrain.stopping import Stopping
+from retrain.training import schedule
 from retrain.training.checkpoints import FineTuningState, TrainingCheckpoint
 from retrain.training.optimizers import logits_of, loss_of, sums_of
-from retrain.training.recipe import FineTuningPlan, divergence, keras_optimizer
-from retrain.training.trainable_layers import TrainableLayers
+from retrain.training.recipe import FineTuningPlan, divergence
 
-_AT_ONCE = 256  # validation images that go through the layers together
+_AT_ONCE = 64  # validation images that go through the layers together
+
+
+@dataclass(frozen=True)
+class TrainedLayers:
+    """What is trained below the head.
+
+    `bottlenecks` gives float32 [N, D] for arrays of N rows each: those of `Batch.inputs`, or the one array that
+    `FineTuningData.held_out` gives and `held_out` describes. `variables` are trained, with the step sizes `rates` over
+    that of the head.
+    """
+
+    bottlenecks: Callable[..., Any]
+    held_out: Any
+    variables: Sequence[Any]
+    rates: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step trains on: arrays of B rows, and class ids int64 [B]."""
+
+    inputs: Sequence[np.ndarray]
+    labels: np.ndarray
 
 
 @dataclass(frozen=True)
 class FineTuningData:
-    """What a fine-tuning trains on.
+    """What a fine-tuning trains on, and is evaluated on.
 
-    `gather` gives the output of the frozen layers, float32 [n, sum of sizes]. `batches` int64 [S, B] are the examples
-    of each step and `labels` int64 [S, B] their class ids, `validation` int64 [V] and `validation_labels` int64 [V]
-    those of every evaluation.
+    `batch` gives the batch of a step, the same whenever it is asked. `held_out` gives the input of validation images,
+    int64 [n] positions below V, whose class ids are `validation_labels` int64 [V].
     """
 
-    gather: Gather
-    batches: np.ndarray
-    labels: np.ndarray
-    validation: np.ndarray
+    batch: Callable[[int], Batch]
+    held_out: Callable[[np.ndarray], np.ndarray]
     validation_labels: np.ndarray
 
 
 class JointTraining:
-    """The variables of the upper layers and the head while they are trained."""
+    """The variables of the layers and the head while they are trained."""
 
     def __init__(
         self,
-        layers: TrainableLayers,
+        layers: TrainedLayers,
         head: Head,
         scale: Standardisation,
         plan: FineTuningPlan,
@@ -57,8 +78,9 @@ class JointTraining:
         self._layers, self._scale, self._plan = layers, scale, plan
         dense = scale.unfold(head)
         self._head = [keras.Variable(array) for layer in dense for array in (layer.weights, layer.biases)]
-        self._trained = [*layers.model.trainable_variables, *self._head]
-        self._optimizer = keras_optimizer(plan.recipe, plan.steps)
+        self._trained = [*layers.variables, *self._head]
+        self._optimizer = schedule.adamw([*layers.rates, *(1.0 for _ in self._head)])
+        self._optimizer.exclude_from_weight_decay(var_list=[each for each in self._trained if len(each.shape) < 2])
         self._optimizer.build(self._trained)
         gradients, self._update, self._sums = self._compiled()
         self._accumulator = GradientAccumulator(gradients, plan.strategy, warn)
@@ -69,31 +91,38 @@ class JointTraining:
         return self._scale.fold(tuple(Layer(w, b) for w, b in zip(values[::2], values[1::2], strict=True)))
 
     def run(
-        self, data: FineTuningData, checkpoint: TrainingCheckpoint, report: Callable[[Evaluation], None]
+        self,
+        data: FineTuningData,
+        checkpoint: TrainingCheckpoint,
+        report: Callable[[Evaluation], None],
+        stopping: Stopping | None = None,
     ) -> History:
         """Train, leave the best weights in place, and return all evaluations; the first, step -1, is before training.
 
         The checkpoint stays, so that a training that is complete is not repeated. `report` gets every evaluation, those
-        of an interrupted run first.
+        of an interrupted run first. `stopping` says what may end the training before its last step, or after it.
 
         Raises:
             TrainingError: The weights are no longer finite.
         """
-        plan, batches = self._plan, data.batches
-        state = checkpoint.restore(plan.strategy, len(data.validation)) or self._start(data)
+        plan, count, stopping = self._plan, len(data.validation_labels), stopping or Stopping()
+        state = checkpoint.restore(plan.strategy, count) or self._start(data)
         history, step, best, sums = History(plan.patience, state.evaluations), state.steps_done, state.best, np.zeros(3)
         _assign(self._trained, state.weights)
         _assign(self._optimizer.variables, state.optimizer)
         for row in history.evaluations:
             report(row)
-        with ThreadPoolExecutor(1) as pool:
-            pending = pool.submit(data.gather, batches[step]) if step < len(batches) else None
-            while pending is not None and not history.should_stop:
-                flat = pending.result()
-                pending = pool.submit(data.gather, batches[step + 1]) if step + 1 < len(batches) else None
-                sums += self._step(flat, data.labels[step], step)
+        began = time.monotonic()
+        progress = stopping.progress(began, step, plan.steps)
+        with ThreadPoolExecutor(1) as pool:  # the next batch is prepared while a step runs
+            pending = pool.submit(data.batch, step)
+            while progress < 1 and not history.should_stop:
+                batch = pending.result()
+                pending = pool.submit(data.batch, step + 1)
+                sums += self._step(batch, step, progress)
                 step += 1
-                if pending is None or step % plan.eval_step_interval == 0:
+                progress = stopping.progress(began, step, plan.steps)
+                if progress >= 1 or step % plan.steps_per_evaluation == 0:
                     if history.add(self._evaluate(data, step - 1, sums)):
                         best = _values(self._trained)
                     checkpoint.save(self._state(step, history.evaluations, best))
@@ -110,9 +139,10 @@ class JointTraining:
         weights, optimizer = _values(self._trained), _values(self._optimizer.variables)
         return FineTuningState(steps_done, evaluations, best, weights, optimizer)
 
-    def _step(self, flat: np.ndarray, labels: np.ndarray, step: int) -> np.ndarray:
-        """Take one step, and return `sums_of` its batch before it."""
-        gradients, sums = self._accumulator.add_up(flat, labels, [self._plan.seed, step])
+    def _step(self, batch: Batch, step: int, progress: float) -> np.ndarray:
+        """Take one step at a progress of 0 to 1, and return `sums_of` its batch before it."""
+        self._optimizer.learning_rate = self._plan.recipe.learning_rate * schedule.rate_at(progress)
+        gradients, sums = self._accumulator.add_up(batch, [self._plan.seed, step])
         self._update(gradients)
         return sums
 
@@ -126,12 +156,12 @@ class JointTraining:
 
         if train is not None and not np.isfinite(train).all():
             raise divergence("fine-tuning", step, "--fine_tune_learning_rate", self._plan.recipe.learning_rate)
-        sums = np.zeros(3)
-        for start in range(0, len(data.validation), _AT_ONCE):
-            rows = slice(start, start + _AT_ONCE)
-            flat = tf.constant(data.gather(data.validation[rows]))
-            sums += self._sums(flat, tf.constant(data.validation_labels[rows])).numpy()
-        return Evaluation(step, *_means(train), *_means(sums), validation_count=len(data.validation))
+        sums, count = np.zeros(3), len(data.validation_labels)
+        for start in range(0, count, _AT_ONCE):
+            rows = np.arange(start, min(start + _AT_ONCE, count))
+            images = tf.constant(data.held_out(rows))
+            sums += self._sums(images, tf.constant(data.validation_labels[rows])).numpy()
+        return Evaluation(step, *_means(train), *_means(sums), validation_count=count)
 
     def _compiled(self) -> tuple[Any, Any, Any]:
         import tensorflow as tf
@@ -139,26 +169,30 @@ class JointTraining:
         mean, factor = tf.constant(self._scale.mean), tf.constant(1 / self._scale.deviation)
         recipe, strategy = self._plan.recipe, self._plan.strategy
 
-        def logits(flat: Any, seed: Any = None) -> Any:
-            bottlenecks = (self._layers.bottlenecks(flat) - mean) * factor
+        def logits(inputs: Sequence[Any], seed: Any = None) -> Any:
+            bottlenecks = (self._layers.bottlenecks(*inputs) - mean) * factor
             return logits_of(self._head, bottlenecks, dropout=recipe.dropout, seed=seed)
 
         def gradients(share: Any, batch_size: Any, seed: Any) -> Any:
-            flat, labels = share
+            *inputs, labels = share
             with tf.GradientTape() as tape:
-                predicted = logits(flat, seed)
+                predicted = logits(inputs, seed)
                 loss = loss_of(self._head, predicted, labels, recipe, batch_size)
             return tape.gradient(loss, [variable.value for variable in self._trained]), sums_of(predicted, labels)
 
         def update(sums: Any) -> None:
-            # The optimizer adds up those of all replicas first; what it adds must say which device it is on.
-            self._optimizer.apply([tf.identity(gradient) for gradient in sums], self._trained)
+            # What replicas add up must say which device it is on.
+            own = [tf.identity(gradient) for gradient in sums]
+            total = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, own)
+            clipped, _ = tf.clip_by_global_norm(total, schedule.LARGEST_NORM)
+            # The optimizer adds up those of all replicas, which are the same by now.
+            self._optimizer.apply([gradient / strategy.num_replicas_in_sync for gradient in clipped], self._trained)
 
-        inputs = [tf.TensorSpec([None, sum(self._layers.sizes)], tf.float32), tf.TensorSpec([None], tf.int64)]
+        evaluated = [self._layers.held_out, tf.TensorSpec([None], tf.int64)]
         return (
             tf.function(lambda *args: strategy.run(gradients, args), reduce_retracing=True),
             tf.function(lambda sums: strategy.run(update, (sums,))),
-            tf.function(lambda flat, labels: sums_of(logits(flat), labels), input_signature=inputs),
+            tf.function(lambda images, labels: sums_of(logits([images]), labels), input_signature=evaluated),
         )
 
 
@@ -168,11 +202,11 @@ class GradientAccumulator:
     def __init__(self, gradients: Callable[..., Any], strategy: Any, warn: Callable[[str], None]) -> None:
         """Take whole batches at first; `warn` gets a line whenever slices are halved.
 
-        `gradients` gives, for (flat, labels), the size of the whole batch and a seed, the gradients and `sums_of`.
+        `gradients` gives, for inputs and labels, the size of the whole batch and a seed, the gradients and `sums_of`.
         """
         self._gradients, self._strategy, self._warn, self._slices = gradients, strategy, warn, 1
 
-    def add_up(self, flat: np.ndarray, labels: np.ndarray, seed: Sequence[int]) -> tuple[Any, np.ndarray]:
+    def add_up(self, batch: Batch, seed: Sequence[int]) -> tuple[Any, np.ndarray]:
         """Return the gradients of a batch and its `sums_of`.
 
         Raises:
@@ -180,28 +214,29 @@ class GradientAccumulator:
         """
         import tensorflow as tf
 
+        count = len(batch.labels)
         while True:
             try:
-                return self._add_up(flat, labels, tf.constant(seed, tf.int32))
+                return self._add_up(batch, tf.constant(seed, tf.int32))
             except tf.errors.ResourceExhaustedError:
-                if self._slices >= len(labels):
+                if self._slices >= count:
                     raise TrainingError(
                         "one image alone does not fit into the memory. Fine-tune from a higher layer, or choose a "
                         "smaller network."
                     ) from None
                 self._slices *= 2
-                size = -(-len(labels) // self._slices)
-                self._warn(f"A batch of {len(labels)} images does not fit into the memory: taking {size} at a time.")
+                size = -(-count // self._slices)
+                self._warn(f"A batch of {count} images does not fit into the memory: taking {size} at a time.")
 
-    def _add_up(self, flat: np.ndarray, labels: np.ndarray, seed: Any) -> tuple[Any, np.ndarray]:
+    def _add_up(self, batch: Batch, seed: Any) -> tuple[Any, np.ndarray]:
         import tensorflow as tf
 
-        total, sums = None, np.zeros(3)
-        batch_size = tf.constant(len(labels), tf.float32)
-        for rows in np.array_split(np.arange(len(labels)), self._slices):
+        total, sums, count = None, np.zeros(3), len(batch.labels)
+        batch_size = tf.constant(count, tf.float32)
+        for rows in np.array_split(np.arange(count), self._slices):
 
-            def share(part: slice, rows: np.ndarray = rows) -> tuple[Any, Any]:
-                return tf.constant(flat[rows[part]]), tf.constant(labels[rows[part]])
+            def share(part: slice, rows: np.ndarray = rows) -> tuple[Any, ...]:
+                return tuple(tf.constant(array[rows[part]]) for array in (*batch.inputs, batch.labels))
 
             shares = devices.split_across_replicas(self._strategy, len(rows), share)
             gradients, measured = self._gradients(shares, batch_size, seed)

@@ -8,6 +8,8 @@ from retrain.errors import TrainingError
 
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam")
 SCHEDULES = ("constant", "cosine")
+LARGEST_FINE_TUNING_RATE = 1e-3  # of AdamW, above which it destroys
+_FEW_PARAMETERS = 10**6
 
 
 @dataclass(frozen=True)
@@ -58,22 +60,34 @@ class TrainingPlan:
 class FineTuningPlan:
     """How to fine-tune a network.
 
-    `start` names the first layer to train, as in `trainable_layers.split_network`; `recipe` holds for all layers
-    alike. `copies` are the distorted copies of each photo to sample from, 0 for a new one each time. `patience` is
-    that of `TrainingPlan`. `checkpoint` is a file that an interrupted run resumes from. `strategy` is a
-    tf.distribute.Strategy, from `devices.strategy`.
+    `start` names the first layer to train, as in `trainable_layers.split_network`; `recipe` has the loss and the
+    largest step size. `steps` are those of a training that no deadline ends, `steps_per_evaluation` those from one
+    evaluation to the next. `patience` is that of `TrainingPlan`. `checkpoint` is a file that an interrupted run resumes
+    from. `strategy` is a tf.distribute.Strategy, from `devices.strategy`.
     """
 
     start: str
     recipe: HeadRecipe
     steps: int
     batch_size: int
-    eval_step_interval: int
-    copies: int
+    steps_per_evaluation: int
     seed: int
     patience: int | None
     checkpoint: Path
     strategy: Any
+
+
+@dataclass(frozen=True)
+class FineTuningDefaults:
+    """How long to fine-tune, in passes over the training photos, and the largest step size."""
+
+    epochs: int
+    learning_rate: float
+
+
+def fine_tuning_defaults(parameters: int) -> FineTuningDefaults:
+    """Return what suits a network with so many parameters: small ones change more, for longer, and take less time."""
+    return FineTuningDefaults(20, 5e-4) if parameters < _FEW_PARAMETERS else FineTuningDefaults(10, 3e-4)
 
 
 def keras_optimizer(recipe: HeadRecipe, steps: int) -> Any:

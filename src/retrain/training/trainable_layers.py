@@ -73,6 +73,11 @@ def split_network(model: Any, start: str) -> TrainableLayers:
     return TrainableLayers(name, tensors, upper, shapes)
 
 
+def is_whole(model: Any, layers: TrainableLayers) -> bool:
+    """Return whether layers are all of a network: nothing of it is frozen."""
+    return [id(tensor) for tensor in layers.inputs] == [id(tensor) for tensor in model.inputs]
+
+
 def frozen_part(model: Any, layers: TrainableLayers) -> Any:
     """Return the Keras model of the frozen layers, from the image to what the trainable ones take."""
     import keras

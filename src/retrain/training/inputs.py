@@ -1,0 +1,190 @@
+"""What fine-tuned layers take: the stored output of the frozen layers below them, or photos, augmented as they go."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from retrain.backbones.loading import load_backbone
+from retrain.backbones.runner import BackboneRunner
+from retrain.bottlenecks import computing
+from retrain.bottlenecks.decoded import decode_all
+from retrain.bottlenecks.preparation import PreparedDataset
+from retrain.bottlenecks.reading import BottleneckReader
+from retrain.bottlenecks.store import Store
+from retrain.data import augmentation
+from retrain.data.augmentation import Augmentation
+from retrain.data.split import Split
+from retrain.data.variants import Variant
+from retrain.errors import StoreError
+from retrain.graphs import freezing
+from retrain.preprocessing import InputSpec
+from retrain.terminal import Terminal
+from retrain.training import schedule, trainable_layers
+from retrain.training.epochs import EpochBatches
+from retrain.training.joint_training import Batch, FineTuningData, TrainedLayers
+from retrain.training.recipe import FineTuningPlan
+from retrain.training.trainable_layers import TrainableLayers
+
+_DRAWS = 1  # beside the seed, so that augmentation and order are drawn apart
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The photos of a fine-tuning: positions in the examples of each split, int64 [n], and all class ids, int64 [N]."""
+
+    training: np.ndarray
+    validation: np.ndarray
+    labels: np.ndarray
+
+    @classmethod
+    def of(cls, prepared: PreparedDataset) -> "Photos":
+        """Return those of a data set."""
+        examples = prepared.dataset.examples
+        training, validation = (
+            np.array([n for n, example in enumerate(examples) if example.split is split], np.int64)
+            for split in (Split.TRAINING, Split.VALIDATION)
+        )
+        return cls(training, validation, np.array([example.class_id for example in examples], np.int64))
+
+    def batches(self, plan: FineTuningPlan) -> EpochBatches:
+        """Return the training photos of each step, as positions in `training`."""
+        return EpochBatches(len(self.training), plan.batch_size, plan.seed)
+
+
+def on_stored(layers: TrainableLayers) -> TrainedLayers:
+    """Return layers that take the stored output of what is below them, float32 [N, sum of sizes]."""
+    import tensorflow as tf
+
+    variables = layers.model.trainable_variables
+    held_out = tf.TensorSpec([None, sum(layers.sizes)], tf.float32)
+    return TrainedLayers(layers.bottlenecks, held_out, variables, schedule.layer_rates(len(variables)))
+
+
+def on_pixels(network: Any, spec: InputSpec, layers: TrainableLayers) -> TrainedLayers:
+    """Return a network that takes photos, as `spec` says, of which some layers are trained.
+
+    Validation images are uint8 [N, height, width, 3]. Training takes photos with `Augmentation.draw` behind them.
+    """
+    import tensorflow as tf
+
+    def bottlenecks(pixels: Any, *draws: Any) -> Any:
+        images = augmentation.in_graph(pixels, *draws, size=spec.size) if draws else tf.cast(pixels, tf.float32)
+        scaled = (images - spec.mean) / spec.std
+        return network.model(network.preprocess(scaled) if network.preprocess else scaled, training=False)
+
+    variables = layers.model.trainable_variables
+    held_out = tf.TensorSpec([None, *spec.size, 3], tf.uint8)
+    return TrainedLayers(bottlenecks, held_out, variables, schedule.layer_rates(len(variables)))
+
+
+def pixel_data(
+    prepared: PreparedDataset,
+    augmented: Augmentation,
+    plan: FineTuningPlan,
+    folder: Path,
+    *,
+    terminal: Terminal,
+    opened: ExitStack,
+) -> FineTuningData:
+    """Return photos as a training takes them, decoded once into a folder; those for validation are as they are."""
+    photos, size = Photos.of(prepared), prepared.backbone.input.size
+    paths = [example.path for example in prepared.dataset.examples]
+    total = len(photos.training) + len(photos.validation)
+    advance = terminal.progress("Decoding", "image")
+
+    def decoded(rows: np.ndarray, size: tuple[int, int], name: str, before: int) -> Callable[[np.ndarray], np.ndarray]:
+        return decode_all(
+            prepared.extractor.image_dir,
+            [paths[row] for row in rows.tolist()],
+            size,
+            folder / name,
+            opened=opened,
+            advance=lambda done, _: advance(before + done, total),
+        )
+
+    read = decoded(photos.training, augmented.canvas(size), "training", 0)
+    held_out = decoded(photos.validation, size, "validation", len(photos.training))
+    batches, labels = photos.batches(plan), photos.labels[photos.training]
+
+    def batch(step: int) -> Batch:
+        rows = batches(step)
+        draws = augmented.draw(np.random.default_rng([plan.seed, _DRAWS, step]), len(rows), size)
+        return Batch((read(rows), *draws), labels[rows])
+
+    return FineTuningData(batch, held_out, photos.labels[photos.validation])
+
+
+def stored_data(
+    prepared: PreparedDataset,
+    network: Any,
+    layers: TrainableLayers,
+    plan: FineTuningPlan,
+    *,
+    terminal: Terminal,
+    opened: ExitStack,
+) -> FineTuningData:
+    """Return what the trained layers take of each photo, computed where it is not stored yet."""
+    photos = Photos.of(prepared)
+    stored = np.sort(np.concatenate([photos.training, photos.validation]))
+    gather = _photo_reader(prepared, network, layers, stored, terminal=terminal, opened=opened)
+    batches = photos.batches(plan)
+
+    def batch(step: int) -> Batch:
+        rows = photos.training[batches(step)]
+        return Batch((gather(rows),), photos.labels[rows])
+
+    def held_out(rows: np.ndarray) -> np.ndarray:
+        return gather(photos.validation[rows])
+
+    return FineTuningData(batch, held_out, photos.labels[photos.validation])
+
+
+def _photo_reader(
+    prepared: PreparedDataset,
+    network: Any,
+    layers: TrainableLayers,
+    stored: np.ndarray,
+    *,
+    terminal: Terminal,
+    opened: ExitStack,
+) -> BottleneckReader:
+    """Return a reader of the frozen part's output for photos; those `stored` int64 [n] are computed now and kept."""
+    folder = prepared.backbone.graph.parent / f"below_{layers.name}"
+    backbone = load_backbone(
+        prepared.backbone_source, folder, build=lambda source: _freeze_lower_layers(network, layers)
+    )
+    runner = BackboneRunner(backbone, terminal.warn, distribution=prepared.extractor.runner.distribution)
+    extractor = replace(prepared.extractor, runner=runner, legacy_vector=lambda path: None)
+    store = opened.enter_context(Store(folder, dimension=backbone.dimension))
+    photos = [Variant(example.path) for example in prepared.dataset.examples]
+    wanted = [photos[n] for n in stored]
+    known, todo = computing.missing(wanted, extractor=extractor, store=store)
+    advance = terminal.progress("Frozen layers", "image")
+    result = computing.compute(wanted, todo, extractor=extractor, store=store, advance=advance)
+    if result.rejected:
+        path, reason = next(iter(result.rejected.items()))
+        raise StoreError(f"{path} cannot be read any more: {reason}. Run again.")
+    rows = np.full(len(photos), computing.NO_ROW, np.int64)
+    rows[stored] = np.maximum(known.rows, result.rows)
+    return BottleneckReader(photos, rows, extractor=extractor, store=store)
+
+
+def _freeze_lower_layers(network: Any, layers: TrainableLayers) -> freezing.FrozenGraph:
+    """Return the frozen part as a graph from pixels to all inputs of the trainable layers, flat and concatenated."""
+    frozen_layers = trainable_layers.frozen_part(network.model, layers)
+    _, height, width, _ = network.model.input_shape
+
+    def flat(pixels: Any) -> Any:
+        import tensorflow as tf
+
+        outputs = frozen_layers(network.preprocess(pixels) if network.preprocess else pixels, training=False)
+        tensors = outputs if isinstance(outputs, list) else [outputs]
+        pairs = zip(tensors, layers.sizes, strict=True)
+        return tf.concat([tf.reshape(tensor, [-1, size]) for tensor, size in pairs], axis=1)
+
+    frozen = freezing.from_function(flat, height, width)
+    return replace(frozen, input=frozen.input.filled_from(network.input))
