@@ -1,4 +1,4 @@
-"""Fits a picture into a size of another aspect ratio: squashed, letterboxed or cropped, as `decoding_in_graph` does."""
+"""Fits a picture into another aspect ratio: squashed, letterboxed or cropped; `decoding_in_graph` does the same."""
 
 from PIL import Image
 
