@@ -10,6 +10,7 @@ from PIL import Image
 from retrain.bottlenecks.decoded import decode_all
 from retrain.data.decoding import decode
 from retrain.errors import StoreError
+from retrain.preprocessing import InputSpec
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ def test_photos_are_as_they_are_decoded_alone(folder):
         photos = decode_all(
             folder,
             PATHS,
-            (12, 16),
+            InputSpec(None, 12, 16),
             folder / "flat",
             opened=opened,
             advance=lambda done, total: seen.append((done, total)),
@@ -43,7 +44,7 @@ def test_photos_are_as_they_are_decoded_alone(folder):
 
 def test_no_photos_are_no_file(folder):
     with ExitStack() as opened:
-        photos = decode_all(folder, [], (12, 16), folder / "flat", opened=opened)
+        photos = decode_all(folder, [], InputSpec(None, 12, 16), folder / "flat", opened=opened)
         assert photos(np.zeros(0, np.int64)).shape == (0, 12, 16, 3)
 
 
@@ -54,7 +55,7 @@ def test_a_photo_that_can_no_longer_be_read_is_named(folder, content):
     else:
         (folder / "4.png").write_bytes(content)
     with ExitStack() as opened, pytest.raises(StoreError, match=r"4\.png cannot be read any more"):
-        decode_all(folder, PATHS, (12, 16), folder / "flat", opened=opened)
+        decode_all(folder, PATHS, InputSpec(None, 12, 16), folder / "flat", opened=opened)
 
 
 def test_a_disk_that_is_full_is_one_line(folder):
@@ -62,6 +63,6 @@ def test_a_disk_that_is_full_is_one_line(folder):
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # a full disk, as far as a process can tell
     try:
         with ExitStack() as opened, pytest.raises(StoreError, match="of decoded photos to .*: File too large"):
-            decode_all(folder, PATHS, (12, 16), folder / "flat", opened=opened)
+            decode_all(folder, PATHS, InputSpec(None, 12, 16), folder / "flat", opened=opened)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

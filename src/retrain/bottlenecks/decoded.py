@@ -11,6 +11,7 @@ from retrain import workers
 from retrain.bottlenecks.computing import read_photo
 from retrain.data import decoding
 from retrain.errors import ImageError, StoreError
+from retrain.preprocessing import InputSpec
 
 _WAITING = 64  # decoded photos that may wait to be written
 
@@ -32,18 +33,18 @@ class DecodedPhotos:
 def decode_all(
     image_dir: Path,
     paths: Sequence[str],
-    size: tuple[int, int],
+    spec: InputSpec,
     file: Path,
     *,
     opened: ExitStack,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> DecodedPhotos:
-    """Return photos decoded to rows x columns.
+    """Return photos decoded as a network takes them.
 
     Args:
         image_dir: Where the photos are.
         paths: Of the photos, below that.
-        size: Rows and columns.
+        spec: Their size, and what becomes of their aspect ratio.
         file: Where they are written, now.
         opened: Closes the file.
         advance: Called with the photos done and those in all.
@@ -51,14 +52,14 @@ def decode_all(
     Raises:
         StoreError: A photo cannot be read, or the file cannot be written.
     """
-    height, width = size
+    height, width = spec.size
 
     def decode(path: str) -> np.ndarray:
         photo = read_photo(image_dir, path)
         try:
             if photo.reason is not None:
                 raise ImageError(photo.reason)
-            return decoding.decode(photo.data, height=height, width=width)
+            return decoding.decode(photo.data, height=height, width=width, keep_aspect_ratio=spec.keep_aspect_ratio)
         except ImageError as error:
             raise StoreError(f"{path} cannot be read any more: {error}. Run again.") from error
 

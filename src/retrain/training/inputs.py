@@ -91,28 +91,29 @@ def pixel_data(
     opened: ExitStack,
 ) -> FineTuningData:
     """Return photos as a training takes them, decoded once into a folder; those for validation are as they are."""
-    photos, size = Photos.of(prepared), prepared.backbone.input.size
+    photos, spec = Photos.of(prepared), prepared.backbone.input
     paths = [example.path for example in prepared.dataset.examples]
     total = len(photos.training) + len(photos.validation)
     advance = terminal.progress("Decoding", "image")
 
     def decoded(rows: np.ndarray, size: tuple[int, int], name: str, before: int) -> Callable[[np.ndarray], np.ndarray]:
+        height, width = size
         return decode_all(
             prepared.extractor.image_dir,
             [paths[row] for row in rows.tolist()],
-            size,
+            replace(spec, height=height, width=width),
             folder / name,
             opened=opened,
             advance=lambda done, _: advance(before + done, total),
         )
 
-    read = decoded(photos.training, augmented.canvas(size), "training", 0)
-    held_out = decoded(photos.validation, size, "validation", len(photos.training))
+    read = decoded(photos.training, augmented.canvas(spec.size), "training", 0)
+    held_out = decoded(photos.validation, spec.size, "validation", len(photos.training))
     batches, labels = photos.batches(plan), photos.labels[photos.training]
 
     def batch(step: int) -> Batch:
         rows = batches(step)
-        draws = augmented.draw(np.random.default_rng([plan.seed, _DRAWS, step]), len(rows), size)
+        draws = augmented.draw(np.random.default_rng([plan.seed, _DRAWS, step]), len(rows), spec.size)
         return Batch((read(rows), *draws), labels[rows])
 
     return FineTuningData(batch, held_out, photos.labels[photos.validation])
