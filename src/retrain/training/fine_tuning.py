@@ -25,6 +25,7 @@ from retrain.errors import StoreError
 from retrain.graphs import freezing
 from retrain.head import Head
 from retrain.history import Evaluation
+from retrain.stopping import Stopping
 from retrain.terminal import Terminal
 from retrain.training import sampling, trainable_layers
 from retrain.training.checkpoints import TrainingCheckpoint, identity_of
@@ -55,7 +56,7 @@ class FineTuningResult:
     network: FineTunedBackbone | None
 
 
-def fine_tune(
+def fine_tune(  # noqa: PLR0913
     prepared: PreparedDataset,
     trained: TrainedHead,
     plan: FineTuningPlan,
@@ -63,6 +64,7 @@ def fine_tune(
     terminal: Terminal,
     opened: ExitStack,
     report: Callable[[Evaluation], None],
+    stopping: Stopping | None = None,
 ) -> FineTuningResult:
     """Return how the network does fine-tuned from a layer on, together with its head.
 
@@ -84,7 +86,7 @@ def fine_tune(
     fingerprint, tag = prepared.backbone_source.fingerprint, prepared.extractor.distorter.distortions.tag
     examples = prepared.dataset.examples
     identity = identity_of(fingerprint, layers.name, plan, tag=tag, examples=examples, head=trained.head)
-    history = training.run(data, TrainingCheckpoint(plan.checkpoint, identity, terminal.warn), report)
+    history = training.run(data, TrainingCheckpoint(plan.checkpoint, identity, terminal.warn), report, stopping)
     improved = history.best is not history.evaluations[0]
     frozen = _freeze(prepared, network, training.head(), terminal, opened) if improved else None
     return FineTuningResult(history.evaluations, history.best, frozen)

@@ -1,5 +1,6 @@
 """Fine-tuning: the upper layers of a network trained together with the head, step by step."""
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from retrain.bottlenecks.reading import Gather
 from retrain.errors import TrainingError
 from retrain.head import Head, Layer, Standardisation
 from retrain.history import Evaluation, History
+from retrain.stopping import Stopping
 from retrain.training.checkpoints import FineTuningState, TrainingCheckpoint
 from retrain.training.optimizers import logits_of, loss_of, sums_of
 from retrain.training.recipe import FineTuningPlan, divergence, keras_optimizer
@@ -69,7 +71,11 @@ class JointTraining:
         return self._scale.fold(tuple(Layer(w, b) for w, b in zip(values[::2], values[1::2], strict=True)))
 
     def run(
-        self, data: FineTuningData, checkpoint: TrainingCheckpoint, report: Callable[[Evaluation], None]
+        self,
+        data: FineTuningData,
+        checkpoint: TrainingCheckpoint,
+        report: Callable[[Evaluation], None],
+        stopping: Stopping | None = None,
     ) -> History:
         """Train, leave the best weights in place, and return all evaluations; the first, step -1, is before training.
 
@@ -79,21 +85,23 @@ class JointTraining:
         Raises:
             TrainingError: The weights are no longer finite.
         """
-        plan, batches = self._plan, data.batches
+        plan, batches, stopping = self._plan, data.batches, stopping or Stopping()
         state = checkpoint.restore(plan.strategy, len(data.validation)) or self._start(data)
         history, step, best, sums = History(plan.patience, state.evaluations), state.steps_done, state.best, np.zeros(3)
         _assign(self._trained, state.weights)
         _assign(self._optimizer.variables, state.optimizer)
         for row in history.evaluations:
             report(row)
+        began = time.monotonic()
         with ThreadPoolExecutor(1) as pool:
-            pending = pool.submit(data.gather, batches[step]) if step < len(batches) else None
-            while pending is not None and not history.should_stop:
+            pending, done = pool.submit(data.gather, batches[step % len(batches)]), self._done(stopping, began, step)
+            while done < 1 and not history.should_stop:
                 flat = pending.result()
-                pending = pool.submit(data.gather, batches[step + 1]) if step + 1 < len(batches) else None
-                sums += self._step(flat, data.labels[step], step)
+                pending = pool.submit(data.gather, batches[(step + 1) % len(batches)])
+                sums += self._step(flat, data.labels[step % len(batches)], step)
                 step += 1
-                if pending is None or step % plan.eval_step_interval == 0:
+                done = self._done(stopping, began, step)
+                if done >= 1 or step % plan.eval_step_interval == 0:
                     if history.add(self._evaluate(data, step - 1, sums)):
                         best = _values(self._trained)
                     checkpoint.save(self._state(step, history.evaluations, best))
@@ -101,6 +109,9 @@ class JointTraining:
                     sums = np.zeros(3)
         _assign(self._trained, best)
         return history
+
+    def _done(self, stopping: Stopping, began: float, step: int) -> float:
+        return stopping.progress(began, step, self._plan.steps)
 
     def _start(self, data: FineTuningData) -> FineTuningState:
         """Return the state before the first step, evaluated."""
