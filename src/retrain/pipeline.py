@@ -66,6 +66,7 @@ def retrain(
     choices: Mapping[str, Sequence[Any]] | None = None,
     command: Sequence[str] = (),
     heed: Heed = heed_nothing,
+    began: float | None = None,
 ) -> Report:
     """Train on a folder of photos, export a graph, read it back, and return the report of its accuracy.
 
@@ -76,11 +77,12 @@ def retrain(
             that is best on the validation images is exported and measured on the test images.
         command: The words that started the run, for its record.
         heed: Makes a first Ctrl-C during fine-tuning end that alone, while it is open; by default all is interrupted.
+        began: When the command started, by `time.monotonic()`, for its time limit; by default now.
 
     Raises:
         RetrainError: The user can fix it and run again; nothing that was finished is lost.
     """
-    terminal, started, limit = terminal or Terminal(quiet=True), time.time(), TimeLimit.of(config.time_limit)
+    terminal, started, limit = terminal or Terminal(quiet=True), time.time(), TimeLimit.of(config.time_limit, began)
     files.bound_reading(config.max_file_size)
     if config.tfhub_module and choices and "architecture" in choices:
         raise UsageError("--tfhub_module takes the place of --architecture, which has several values. Leave one out.")

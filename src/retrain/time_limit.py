@@ -20,8 +20,8 @@ _TENSORFLOW = 4.0  # seconds of its start, at least
 _PROBES, _LONG = (4, 32), 1.0  # photos of a short measurement, and of another one where that took less than a second
 _CLOSING = 2.0  # seconds for report, records and the end of the process
 
-# In starts of TensorFlow: to freeze a network, to compare the written graph with it, to convert and start a format.
-_FREEZING, _COMPARING, _EXPORTING = 0.6, 0.5, 2.5
+# In starts of TensorFlow: to freeze a network, to check the written graph and end, to convert and start a format.
+_FREEZING, _COMPARING, _EXPORTING = 0.6, 0.75, 2.5
 _BATCH, _PASSES = 100, 2.5  # photos of the last step, which is slower; times that test photos go through the network
 _CALIBRATING = 1400  # 200 photos go through all layers of a network that 8-bit numbers are chosen for
 
@@ -45,9 +45,9 @@ class TimeLimit:
     tensorflow: float = 0.0
 
     @classmethod
-    def of(cls, seconds: float | None) -> "TimeLimit":
-        """Return a limit that begins now, None for none."""
-        return cls() if seconds is None else cls(time.monotonic() + seconds)
+    def of(cls, seconds: float | None, began: float | None) -> "TimeLimit":
+        """Return the limit of a command that began at a moment, None for now; no seconds are no limit."""
+        return cls() if seconds is None else cls((time.monotonic() if began is None else began) + seconds)
 
     @property
     def is_set(self) -> bool:
