@@ -1,6 +1,5 @@
 """A run that is asked to end, by Ctrl-C, by SIGTERM or by its time limit, in processes of its own."""
 
-import os
 import re
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from conftest import colour_folder, command
 
 pytestmark = pytest.mark.slow
 
-STEPS = 100_000  # of fine-tuning: more than anybody waits for
+STEPS = 20_000  # of fine-tuning: more than are taken before a signal arrives
 BEGUN = "Fine-tuning: step "
 STOPPING = "Ctrl-C: fine-tuning ends here"
 GRAPH = Path("tf_files", "retrained_graph.pb")
@@ -43,24 +42,26 @@ def words(network, folder, *more):
 
 
 def signalled(arguments, folder, *signals):
-    """Run a command, send it each signal when it has written a line that starts with the text, and return how it ended.
+    """Run a command, and send it each signal (None for none) at the next line that starts with the text beside it.
 
     Returns:
         Its exit code, standard output and standard error.
     """
     script, pending = Path(sys.executable).with_name("retrain"), list(signals)
-    started = subprocess.Popen(
+    with subprocess.Popen(
         [script, *arguments[1:]], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         # What is started in the background ignores Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )  # fmt: skip
-    said = []
-    for line in started.stderr:
-        said.append(line)
-        if pending and line.startswith(pending[0][0]):
-            started.send_signal(pending.pop(0)[1])
-    out = started.stdout.read()
-    return started.wait(), out, "".join(said)
+    ) as started:  # fmt: skip
+        said = []
+        for line in started.stderr:
+            said.append(line)
+            if pending and line.startswith(pending[0][0]):
+                number = pending.pop(0)[1]
+                if number is not None:
+                    started.send_signal(number)
+        out = started.stdout.read()
+    return started.returncode, out, "".join(said)
 
 
 def step_of(pattern, text):
@@ -87,9 +88,9 @@ def test_a_first_ctrl_c_exports_the_best_so_far_and_a_second_ends_at_once(networ
 
 
 def test_sigterm_keeps_the_checkpoint(network, tmp_path):
-    arguments = words(network, tmp_path, "--eval_step_interval=20")
-    # The second line: the first is the evaluation before any step, of which there is nothing to keep.
-    code, out, err = signalled(arguments, tmp_path, (f"{BEGUN}{30 + STEPS // 20}/", signal.SIGTERM))
+    arguments = words(network, tmp_path, "--fine_tune_steps=2000")
+    # The first line is that of the evaluation before any step, of which there is nothing to keep.
+    code, out, err = signalled(arguments, tmp_path, (BEGUN, None), (BEGUN, signal.SIGTERM))
     assert code == 143, out + err
     assert "retrain: terminated." in err
     assert not (tmp_path / GRAPH).exists()
