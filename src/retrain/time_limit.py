@@ -1,7 +1,7 @@
 """`--time_limit`: when trainings must end so that the command, all that comes after them included, ends in time.
 
 How long that takes is estimated from what this very run measured: the time that TensorFlow took to start, and the time
-of a photo in the network. The factors were measured on networks of 0.5 to 5 million parameters, and rounded up.
+of a photo in the network. The factors were measured on networks of 0.8 to 24 million parameters, and rounded up.
 """
 
 import math
@@ -22,6 +22,7 @@ _CLOSING = 2.0  # seconds for report, records and the end of the process
 
 # In starts of TensorFlow: to freeze a network, to check the written graph and end, to convert and start a format.
 _FREEZING, _COMPARING, _EXPORTING = 0.6, 0.75, 2.5
+_PER_MEGABYTE = 0.02  # starts of TensorFlow more to freeze or to export one
 _BATCH, _PASSES = 100, 2.5  # photos of the last step, which is slower; times that test photos go through the network
 _CALIBRATING = 1400  # 200 photos go through all layers of a network that 8-bit numbers are chosen for
 
@@ -70,11 +71,12 @@ class TimeLimit:
             return reserve
         for each in prepared:
             photo, own = seconds_per_photo(each), 0.0
-            end = _CLOSING + sum(
-                _exporting(name, tests, start=start, photo=photo) for name in ("", *exports) if exports
-            )
+            larger = _PER_MEGABYTE * each.backbone.graph.stat().st_size / 1e6
+            once = (_EXPORTING + larger) * start
+            end = _CLOSING + sum(_exporting(name, tests, once, photo) for name in ("", *exports) if exports)
             if is_tuned:
-                own = _FREEZING * start + (2 * len(each.variants.members[Split.VALIDATION]) + _BATCH) * photo
+                passes = 2 * len(each.variants.members[Split.VALIDATION]) + _BATCH
+                own = (_FREEZING + larger) * start + passes * photo
                 end += _COMPARING * start + _PASSES * tests * photo
             reserve = Reserve(max(reserve.each, own), max(reserve.end, end))
         return reserve
@@ -121,7 +123,14 @@ def seconds_per_photo(prepared: PreparedDataset) -> float:
     return seconds / count
 
 
-def _exporting(name: str, tests: int, *, start: float, photo: float) -> float:
-    """Return the seconds to write a format and score the test photos with it in a fresh process; "" is the graph."""
-    runs = 3 if name and EXPORTS[name].decodes else 1  # such a model is larger, and is scored twice
-    return runs * (_EXPORTING * start + 2 * tests * photo) + ("int8" in name) * _CALIBRATING * photo
+def _exporting(name: str, tests: int, once: float, photo: float) -> float:
+    """Return the seconds to write a format and score test photos with it in a fresh process; "" is the graph.
+
+    Args:
+        name: Of the format.
+        tests: Test photos.
+        once: Seconds to write and start a model, whatever its format.
+        photo: Seconds of a photo.
+    """
+    runs = 3 if name and EXPORTS[name].decodes else 1  # such a model is slower to write, and is scored twice
+    return runs * (once + 2 * tests * photo) + ("int8" in name) * _CALIBRATING * photo
