@@ -3,11 +3,18 @@
 import math
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import pytest
 from conftest import colour_folder
 
+from retrain.backbones import catalogue, families
+from retrain.backbones.sources import WeightsRequest
+from retrain.bottlenecks.preparation import PreparationSettings, prepare
 from retrain.config import RetrainConfig
+from retrain.data.dataset import scan
+from retrain.data.distortions import Distortions
+from retrain.data.variants import Distorter
 from retrain.history import Evaluation
 from retrain.pipeline import retrain
 from retrain.session import Session
@@ -65,6 +72,29 @@ def test_the_last_layer_gets_half_of_the_time_before_a_fine_tuning_and_never_non
     assert of_the_head(now + 1000, is_tuned=True) - now == pytest.approx(500, abs=1)
     assert of_the_head(now + 1000, is_tuned=False) - now == pytest.approx(1000, abs=1)
     assert of_the_head(now - 1000, is_tuned=True) >= now + LEAST_SECONDS
+
+
+def test_more_to_do_afterwards_keeps_more_time(tmp_path, mean_colour_backbone):
+    photos = scan(colour_folder(tmp_path / "photos", per_class=2))
+    spec = replace(catalogue.find(str(mean_colour_backbone)), target="mean_colour")
+    source, settings = (
+        families.locate(spec, WeightsRequest(tmp_path)),
+        PreparationSettings(tmp_path / "b", Distorter(Distortions(), 0)),
+    )
+    slow = TimeLimit(time.monotonic() + 1000, tensorflow=100)  # its start takes longer than all photos
+    with ExitStack() as opened:
+        prepared = prepare(photos, source, settings, None, terminal=Terminal(quiet=True), opened=opened)
+
+        def kept(limit, is_tuned, *exports):
+            return limit.reserve([prepared], is_tuned=is_tuned, exports=exports, tests=3)
+
+        nothing, tuned, exported = kept(slow, False), kept(slow, True), kept(slow, False, "onnx")
+        assert nothing.each == exported.each == 0
+        assert tuned.each > 50
+        assert nothing.end < 10 < tuned.end < exported.end < kept(slow, True, "onnx").end
+        assert exported.end < kept(slow, False, "onnx", "keras").end < kept(slow, False, "onnx", "saved_model").end
+        assert kept(replace(slow, tensorflow=200), True, "onnx").end > 1.5 * kept(slow, True, "onnx").end
+        assert kept(TimeLimit(), True, "onnx") == nothing
 
 
 ROW = Evaluation(-1, math.nan, math.nan, 0.5, 1.0, 10)

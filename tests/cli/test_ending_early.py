@@ -122,9 +122,10 @@ def test_a_limit_that_is_too_short_leaves_a_graph_all_the_same(network, tmp_path
 
 
 def test_an_interrupted_fine_tuning_outlives_a_run_that_has_no_time_for_it(network, tmp_path):
-    assert signalled(words(network, tmp_path), tmp_path, (BEGUN, signal.SIGINT))[0] == 0
+    arguments = words(network, tmp_path, "--fine_tune_steps=2000")
+    assert signalled(arguments, tmp_path, (BEGUN, None), (BEGUN, signal.SIGINT))[0] == 0
     kept = (tmp_path / CHECKPOINT).read_bytes()
-    command(*words(network, tmp_path, "--time_limit=1s"), cwd=tmp_path)
+    command(*arguments, "--time_limit=1s", cwd=tmp_path)
     assert (tmp_path / CHECKPOINT).read_bytes() == kept
 
 
