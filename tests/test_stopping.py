@@ -33,6 +33,7 @@ def test_without_a_deadline_the_steps_are_the_progress():
 def test_with_a_deadline_the_time_is_the_progress_however_many_steps():
     now = time.monotonic()
     assert Stopping(deadline=now).progress(now - 10, 1, 10**9) == 1
+    assert Stopping(deadline=now - 10).progress(now + 10, 0, 10**9) == 1  # it was over before the first step
     assert Stopping(deadline=now + 1000).progress(now - 1000, 10**9, 1) == pytest.approx(0.5, abs=0.05)
 
 

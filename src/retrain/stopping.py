@@ -33,11 +33,12 @@ class Stopping:
         """
         if self.asked.is_set():
             return 1.0
-        done = step / steps if self.deadline is None else share_of_time(began, self.deadline)
-        self.watch(step, min(1.0, done))
-        return min(1.0, done)
+        done = min(1.0, step / steps) if self.deadline is None else share_of_time(began, self.deadline)
+        self.watch(step, done)
+        return done
 
 
 def share_of_time(began: float, deadline: float) -> float:
-    """Return how much of the time between two moments of `time.monotonic()` is over: 0, and 1 or more at its end."""
-    return (time.monotonic() - began) / max(deadline - began, 1e-9)
+    """Return how much of the time between two moments of `time.monotonic()` is over, 0 to 1."""
+    now = time.monotonic()
+    return 1.0 if now >= deadline else (now - began) / (deadline - began)

@@ -347,3 +347,16 @@ def test_a_rate_that_falls_has_fallen_when_the_time_is_over():
     recipe = HeadRecipe(optimizer="adam", schedule="cosine")
     late = head_training.train(data, sampled(labels, plan), recipe, plan, deadline=time.monotonic() - 1)
     assert np.abs(late.head.last.weights).max() == 0  # a rate of 0 leaves it where it began
+
+
+def test_a_training_whose_time_is_over_ends_with_an_evaluation_of_what_it_has(monkeypatch):
+    """Not between two evaluations, where a chunk ends because no more bottlenecks fit into the memory."""
+    monkeypatch.setattr(chunks, "SHARED_BYTES", 0)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)  # a chunk for every step
+    vectors, labels = gaussians(60)
+    plan = planned(eval_step_interval=50)
+    data = TrainingData(lambda rows: vectors[rows].copy(), labels, np.arange(60), 3)
+    for seconds in np.linspace(0, 0.05, 20):  # whenever that is, on whatever machine
+        deadline = time.monotonic() + float(seconds)
+        late = head_training.train(data, sampled(labels, plan), HeadRecipe(), plan, deadline=deadline)
+        assert late.step == late.history[-1].step

@@ -85,7 +85,7 @@ def train(
     kept, began = TrainedHead(trainer.head(), 0, scale), time.monotonic()
     for chunk, vectors, held_out in with_bottlenecks(chunks, data.gather, scale, trainer.convert):
         if deadline is not None:
-            trainer.skip_to(int(min(1.0, share_of_time(began, deadline)) * plan.steps))
+            trainer.skip_to(int(share_of_time(began, deadline) * plan.steps))
         per_step, per_evaluation = trainer.run(chunk, vectors, held_out, data.labels)
         head = trainer.head()
         if not (head.is_finite() and _are_finite(per_step, per_evaluation, validated=bool(chunk.validation.size))):
@@ -96,7 +96,8 @@ def train(
         is_best = any([history.add(row) for row in result.evaluations][-1:])
         if is_best or plan.patience is None:
             kept = TrainedHead(head, chunk.last_step, scale)
-        if history.should_stop or (deadline is not None and time.monotonic() >= deadline):
+        is_late = deadline is not None and time.monotonic() >= deadline
+        if history.should_stop or (is_late and result.evaluations):
             break
     return replace(kept, history=history.evaluations)
 
