@@ -350,8 +350,8 @@ def test_a_fine_tuning_into_a_pipe_says_accuracy_and_time_at_evaluations(steps, 
 def test_the_time_that_is_left_follows_from_the_progress():
     err = io.StringIO()
     with Terminal(out=io.StringIO(), err=err).fine_tuning(0) as line:
-        line.step(0, 0.0)
-        line.step(1, 1e-9)  # so little that hours are left, however slow this machine is
+        for step in range(3):
+            line.step(step, step * 1e-9)  # so little that hours are left, however slow this machine is
         line.evaluation(ROWS[0])
     assert re.search(r", \d+ h left$", err.getvalue().rstrip())
 

@@ -237,14 +237,15 @@ class FineTuningLine:
         self._terminal, self._steps, self._listed = terminal, steps, listed
         is_shown = terminal._level <= logging.INFO
         self._screen = terminal._screen(terminal._out if terminal._results else terminal._err) if is_shown else None
-        self._pace, self._done, self._progress = _Pace(), 0, 0.0
+        self._pace, self._done, self._progress, self._looks = _Pace(), 0, 0.0, 0
         self._latest: Evaluation | None = None
         self._best = 0.0
 
     def step(self, done: int, progress: float) -> None:
         """Show that some steps are done, which are so much of the training, 0 to 1."""
-        self._done, self._progress = done, progress
-        if self._pace.is_due(progress):
+        self._done, self._progress, self._looks = done, progress, self._looks + 1
+        # The first step of a process compiles what the others run: the time that is left follows from those.
+        if self._looks > 1 and self._pace.is_due(progress):
             self._draw()
 
     def evaluation(self, row: "Evaluation") -> None:

@@ -130,7 +130,7 @@ HEEDING = (
     f"    {HEEDED}; stack = ExitStack(); stack.enter_context(console.heed_first_interrupt(asked))\n"
     "    os.kill(os.getpid(), signal.SIGINT); asked.wait()\n    "
 )
-SAID = "Ctrl-C: fine-tuning ends here, and the best so far is exported. A second Ctrl-C ends everything at once."
+SAID = "Ctrl-C: fine-tuning ends here and exports its best. A second one ends at once."
 AGAIN = "os.kill(os.getpid(), signal.SIGINT); signal.pause()"
 
 

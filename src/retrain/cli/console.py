@@ -16,7 +16,7 @@ from typing import NoReturn, TextIO
 from retrain.errors import RetrainError, UsageError, printable
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
-_STOPPING = "Ctrl-C: fine-tuning ends here, and the best so far is exported. A second Ctrl-C ends everything at once."
+_STOPPING = "Ctrl-C: fine-tuning ends here and exports its best. A second one ends at once."
 _KEPT_BYTES, _KEPT_LINES = 65536, 40  # of what libraries write; a pipe holds no more bytes at once
 
 
