@@ -25,6 +25,9 @@ def best_candidate(jobs: Sequence[Job], session: Session, limit: TimeLimit, rese
     Raises:
         TrainingError: All failed.
     """
+    if limit.is_set:
+        seconds = reserve.end + reserve.each
+        session.terminal.detail(f"Of --time_limit, {seconds:.0f} s are kept for what comes after a training.")
     if limit.is_over(reserve):
         session.terminal.warn(
             f"--time_limit is used up before the training, and what was computed is kept: the last layer gets "
