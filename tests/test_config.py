@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from retrain.candidates import check_length
+from retrain.cli import flags
 from retrain.config import RetrainConfig, check
 from retrain.data.dataset import Dataset, Example
 from retrain.data.split import Split
@@ -72,3 +73,11 @@ def test_a_training_may_not_sample_more_than_memory_holds(values, words):
     else:
         with pytest.raises(UsageError, match=words):
             check_length(config, dataset)
+
+
+@pytest.mark.parametrize(
+    ("word", "found"),
+    [("10m", 600), ("90s", 90), ("1h30m", 5400), ("600", 600), ("1.5h", 5400), ("2min", 120), ("1H0M1S", 3601)],
+)
+def test_times_are_read_as_people_write_them(word, found):
+    assert flags.seconds(word) == found

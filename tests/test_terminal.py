@@ -1,6 +1,8 @@
 import io
 import logging
+import math
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -317,3 +319,55 @@ def test_quiet_says_nothing():
     shown.progress("x", "image")(1, 1)
     run(shown)
     assert out.getvalue() + err.getvalue() == ""
+
+
+TUNED = [Evaluation(-1, math.nan, math.nan, 0.5, 1.5, 100), *ROWS[1:3]]
+
+
+def tune(shown, steps):
+    """Show a fine-tuning of which nobody knows how fast it is: two evaluations, and what comes before."""
+    with shown.fine_tuning(steps) as line:
+        line.evaluation(TUNED[0])
+        line.step(0, 0.0)
+        for row in TUNED[1:]:
+            line.step(row.step + 1, (row.step + 1) / 100)
+            line.evaluation(row)
+
+
+@pytest.mark.parametrize(("steps", "of"), [(100, "/100"), (0, "")])
+def test_a_fine_tuning_into_a_pipe_says_accuracy_and_time_at_evaluations(steps, of):
+    out, err = io.StringIO(), io.StringIO()
+    tune(Terminal(out=out, err=err), steps)
+    assert out.getvalue().splitlines() == [line for row in TUNED[1:] for line in row.lines()]
+    lines = [re.sub(r", \d+ (s|min|h) left$", "", line) for line in err.getvalue().splitlines()]
+    assert lines == [
+        f"Fine-tuning: step 0{of}, validation accuracy 50.0%, best 50.0%",
+        f"Fine-tuning: step 11{of}, validation accuracy 41.0%, best 50.0%",
+        f"Fine-tuning: step 21{of}, validation accuracy 42.0%, best 50.0%",
+    ]
+
+
+def test_the_time_that_is_left_follows_from_the_progress():
+    err = io.StringIO()
+    with Terminal(out=io.StringIO(), err=err).fine_tuning(0) as line:
+        for step in range(3):
+            line.step(step, step * 1e-9)  # so little that hours are left, however slow this machine is
+        line.evaluation(ROWS[0])
+    assert re.search(r", \d+ h left$", err.getvalue().rstrip())
+
+
+@pytest.mark.parametrize("columns", [30, 50, 120])
+def test_a_fine_tuning_on_a_terminal_is_one_line_that_fits(tty, columns):
+    shown, file = tty(columns)
+    tune(shown, 100)
+    (line,) = file.lines(columns)
+    assert line.startswith("Step 21/100")
+    assert "42.0%" in line
+    assert ("best 50.0%" in line) == (columns >= 50)
+
+
+@pytest.mark.parametrize("options", [{"quiet": True}, {"level": logging.ERROR}])
+def test_a_quiet_fine_tuning_shows_nothing(options):
+    out, err = io.StringIO(), io.StringIO()
+    tune(Terminal(out=out, err=err, **options), 100)
+    assert (out.getvalue(), err.getvalue()) == ("", "")

@@ -3,15 +3,14 @@
 import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from retrain import sweep
+from retrain import sweep, time_limit
 from retrain.backbones import devices
 from retrain.bottlenecks import preparation
 from retrain.bottlenecks.preparation import PreparedDataset
@@ -21,20 +20,15 @@ from retrain.data import distortions
 from retrain.data.dataset import Dataset
 from retrain.data.distortions import Distortions
 from retrain.data.split import Split
-from retrain.errors import UsageError
-from retrain.evaluation.tensorboard import (
-    TRAIN,
-    VALIDATION,
-    Summaries,
-    summarise,
-    summarise_evaluations,
-    write_trial,
-)
+from retrain.display import Display, later
+from retrain.errors import UsageError, plural
+from retrain.evaluation.tensorboard import VALIDATION, Summaries, write_trial
 from retrain.export import ClassifierWriter, LabelledBottlenecks
 from retrain.formats import frozen_graph
 from retrain.formats.checkpoint import CheckpointFiles
 from retrain.head import Head
 from retrain.history import ChunkResult, Evaluation
+from retrain.session import Session
 from retrain.sweep import Trial, TrialResult
 from retrain.terminal import Terminal
 from retrain.training import head_training, sampling
@@ -63,7 +57,7 @@ class Candidate:
     `read` gives bottlenecks of the backbone that the head sits on, and `read_exactly` those of test photos in float32,
     as exported files compute them. `steps` are those of the head's training that were taken, `step` the one whose
     weights it has. `curves` are the event files of the training, by their runs. `result` is that of a sweep's trial,
-    None for a single training.
+    None for a single training. `is_cut_short` says that the same command would fine-tune further.
     """
 
     config: RetrainConfig
@@ -78,28 +72,28 @@ class Candidate:
     summaries_dir: Path
     curves: Mapping[str, Path]
     result: TrialResult | None = None
+    is_cut_short: bool = False
 
     def labelled(self, rows: np.ndarray, read: Gather) -> LabelledBottlenecks:
         """Return the bottlenecks, from one of the readers, and the class ids of some variants, int64 [n]."""
         return LabelledBottlenecks(read, rows, self.prepared.variants.labels[rows])
 
 
-def train_candidate(
-    config: RetrainConfig, trial: Trial, prepared: PreparedDataset, strategy: Any, terminal: Terminal, opened: ExitStack
-) -> Candidate:
+def train_candidate(config: RetrainConfig, trial: Trial, prepared: PreparedDataset, session: Session) -> Candidate:
     """Return one combination of settings, trained.
 
     Raises:
         TrainingError: The training diverged, or needs more memory than there is.
     """
-    artefacts = _writer(config, prepared, strategy)
+    artefacts = _writer(config, prepared, session.strategy)
     folder, own = config.summaries_dir / trial.name, intermediate_files(config, trial)
     steps = steps_of(config, prepared.dataset)
     with Summaries(folder, head_every=steps // _SUMMARIES_OF_THE_HEAD, scope=artefacts.scope) as summaries:
-        _introduce(config, trial, prepared, summaries, terminal)
+        _introduce(config, trial, prepared, summaries, session.terminal)
         started = time.perf_counter()
-        display = _Display(summaries, terminal, listed=not trial.name)
-        trained = _train(config, prepared, artefacts, own, display)
+        display = Display(summaries, session.terminal, listed=not trial.name)
+        deadline = time_limit.of_the_head(session.stopping.deadline, is_tuned=config.fine_tune_from is not None)
+        trained = _train(config, prepared, artefacts, own, display, deadline)
         candidate = Candidate(
             config,
             prepared,
@@ -114,9 +108,9 @@ def train_candidate(
             curves=summaries.paths,
         )
         if config.fine_tune_from is not None:
-            plan = _fine_tuning_plan(config, prepared, own, strategy)
-            _warn_of_rate(plan.recipe.learning_rate, terminal)
-            candidate = _fine_tuned(candidate, trained, plan, display, opened)
+            plan = _fine_tuning_plan(config, prepared, own, session.strategy)
+            _warn_of_rate(plan.recipe.learning_rate, session.terminal)
+            candidate = _fine_tuned(candidate, trained, plan, display, session)
         if not trial.name:
             return candidate
         result = _result(candidate, trial, time.perf_counter() - started)
@@ -220,50 +214,13 @@ def _result(candidate: Candidate, trial: Trial, seconds: float) -> TrialResult:
     return result
 
 
-@dataclass(frozen=True)
-class _Display:
-    """Shows a training while it runs, on TensorBoard and on the terminal.
-
-    `listed` says whether its evaluations are lines where there is no terminal: those of one of many trials are not.
-    """
-
-    summaries: Summaries
-    terminal: Terminal
-    listed: bool
-
-    @contextmanager
-    def head(self, steps: int) -> Iterator[Callable[[ChunkResult], None]]:
-        """Give a function that shows each chunk of the head's training of so many steps."""
-        with self.terminal.training(steps, listed=self.listed) as show:
-
-            def chunk(result: ChunkResult) -> None:
-                summarise(self.summaries, result)
-                for row in result.evaluations:
-                    show(row)
-
-            yield chunk
-
-    @contextmanager
-    def fine_tuning(self, steps: int, after: int) -> Iterator[Callable[[Evaluation], None]]:
-        """Give a function that shows each evaluation of a fine-tuning that follows `after` steps of the head's."""
-        with self.terminal.training(after + steps, listed=self.listed) as show:
-
-            def evaluation(row: Evaluation) -> None:
-                row = _later(row, after)
-                summarise_evaluations(self.summaries, TRAIN, [row])
-                summarise_evaluations(self.summaries, VALIDATION, [row])
-                if not math.isnan(row.train_accuracy):  # the first one is the head's own, which was shown
-                    show(row)
-
-            yield evaluation
-
-
 def _train(
     config: RetrainConfig,
     prepared: PreparedDataset,
     artefacts: ClassifierWriter,
     own: IntermediateFiles,
-    display: _Display,
+    display: Display,
+    deadline: float | None,
 ) -> TrainedHead:
     """Return the trained head, with graphs and a checkpoint of the intermediate steps written."""
     variants = prepared.variants
@@ -282,7 +239,10 @@ def _train(
     gather, labels, samples = _fresh(config, prepared, samples)
     data = TrainingData(gather, labels, training, len(prepared.dataset.class_names))
     with display.head(plan.steps) as show:
-        trained = head_training.train(data, samples, recipe_of(config), plan, report=report)
+        trained = head_training.train(data, samples, recipe_of(config), plan, report=report, deadline=deadline)
+    last = trained.history[-1].step
+    if last < plan.steps - 1 and time_limit.is_over(deadline):
+        display.terminal.say(f"--time_limit ended the training of the last layer after step {last} of {plan.steps}.")
     if plan.patience is not None:
         _say_which_was_kept(trained, plan.steps, display.terminal)
     return trained
@@ -313,16 +273,28 @@ def _say_which_was_kept(trained: TrainedHead, steps: int, terminal: Terminal) ->
 
 
 def _fine_tuned(
-    candidate: Candidate, trained: TrainedHead, plan: FineTuningPlan, display: _Display, opened: ExitStack
+    candidate: Candidate, trained: TrainedHead, plan: FineTuningPlan, display: Display, session: Session
 ) -> Candidate:
     """Return the candidate with its network fine-tuned, or as it is where that was no improvement."""
-    prepared, steps = candidate.prepared, candidate.steps
-    with display.fine_tuning(plan.steps, steps) as report:
-        result = fine_tune(prepared, trained, plan, terminal=display.terminal, opened=opened, report=report)
-    display.terminal.say(_outcome(result, steps))
+    prepared, steps, stopping, say = candidate.prepared, candidate.steps, session.stopping, session.terminal.say
+    if time_limit.is_over(stopping.deadline):
+        say("--time_limit leaves no time for fine-tuning: the network is exported without it.")
+        return replace(candidate, is_cut_short=True)
+    with (
+        display.fine_tuning(plan.steps if stopping.deadline is None else 0, steps) as shown,
+        session.stoppable(shown.evaluation) as report,
+    ):
+        watched = replace(stopping, watch=shown.step)
+        result = fine_tune(
+            prepared, trained, plan, terminal=session.terminal, opened=session.opened, report=report, stopping=watched
+        )
+    if stopping.asked.is_set():
+        done = result.history[-1].step + 1
+        say(f"Ctrl-C ended the fine-tuning after {plural(done, 'step')}: the same command goes on from there.")
+    say(_outcome(result, steps))
     config = replace(candidate.config, fine_tune_learning_rate=plan.recipe.learning_rate)
-    candidate = replace(candidate, config=config)
-    history = [*candidate.history, *(_later(row, steps) for row in result.history)]
+    candidate = replace(candidate, config=config, is_cut_short=stopping.asked.is_set())
+    history = [*candidate.history, *(later(row, steps) for row in result.history)]
     if result.network is None:
         return replace(candidate, history=history)
     read = _by_photo(prepared, result.network)
@@ -340,6 +312,8 @@ def _fine_tuned(
 def _outcome(result: FineTuningResult, steps: int) -> str:
     """Return the sentence about a fine-tuning after `steps` steps of the head's training."""
     before, best = result.history[0], result.best
+    if len(result.history) == 1:
+        return "There was no time for a step of fine-tuning: the network is exported without it."
     if result.network is None:
         return (
             f"Fine-tuning did not improve the validation accuracy of {before.validation_accuracy:.1%} (cross entropy "
@@ -363,11 +337,6 @@ def _by_photo(prepared: PreparedDataset, network: FineTunedBackbone) -> Gather:
         )
 
     return read
-
-
-def _later(row: Evaluation, steps: int) -> Evaluation:
-    """Return an evaluation of the fine-tuning with its step counted from the start of the head's training."""
-    return replace(row, step=steps + row.step)
 
 
 def training_plan(config: RetrainConfig, prepared: PreparedDataset) -> TrainingPlan:

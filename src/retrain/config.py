@@ -53,6 +53,7 @@ def _one_of(allowed: Sequence[str]) -> Rule:
 
 
 _LAYOUT = "folder of class folders, or of train/, validation/ and test/ with class folders each"
+_LONGEST = 10_000 * 3600  # seconds
 _PHOTOS = 10**6  # at most so many at once
 _POSITIVE = Rule(lambda value: 0 < value < math.inf, "it must be above 0")
 _BELOW_1 = Rule(lambda value: 0 <= value < 1, "it must be at least 0 and below 1")
@@ -121,6 +122,13 @@ class RetrainConfig:
         "length of the training in passes over the training photos, instead of steps",
         "EPOCHS",
         Rule(lambda epochs: 0 < epochs <= 10**9, "it must be above 0 and at most 1,000,000,000"),
+    )
+    time_limit: float | None = _setting(
+        None,
+        "time for the whole command, 10m, 90s or 1h30m say: the last layer gets as many steps as fit, and fine-tuning "
+        "goes on until what comes after it must begin",
+        "TIME",
+        Rule(lambda seconds: 1 <= seconds <= _LONGEST, "it must be 1s to 10000h"),
     )
     learning_rate: float = _setting(0.01, "step size of gradient descent", "RATE", _POSITIVE)
     train_batch_size: int = _setting(100, "photos per training step", "PHOTOS", _at_least(1, _PHOTOS))

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -31,7 +32,7 @@ from retrain.config import RetrainConfig, check
 from retrain.data.dataset import Dataset, scan
 from retrain.data.split import Split
 from retrain.data.variants import Distorter, Variant
-from retrain.errors import ExportError, TrainingError, UsageError
+from retrain.errors import ExportError, UsageError
 from retrain.evaluation import comparison, keeping, runs, tensorboard
 from retrain.evaluation import report as reports
 from retrain.evaluation.comparison import Comparison, ExportReport, export_and_compare
@@ -43,9 +44,12 @@ from retrain.formats import frozen_graph
 from retrain.formats import table as formats
 from retrain.formats.classifier import ExportSource
 from retrain.preprocessing import InputSpec
+from retrain.session import Heed, Session, heed_nothing
 from retrain.sweep import Trial
 from retrain.terminal import Terminal
+from retrain.time_limit import Reserve, TimeLimit
 from retrain.training import sampling, trainable_layers
+from retrain.trials import Job, best_candidate
 
 __all__ = ["RetrainConfig", "retrain"]
 
@@ -60,6 +64,8 @@ def retrain(
     *,
     choices: Mapping[str, Sequence[Any]] | None = None,
     command: Sequence[str] = (),
+    heed: Heed = heed_nothing,
+    began: float | None = None,
 ) -> Report:
     """Train on a folder of photos, export a graph, read it back, and return the report of its accuracy.
 
@@ -69,11 +75,13 @@ def retrain(
         choices: Values to try of some settings (those of `sweep.SWEEPABLE`): every combination is trained, and the one
             that is best on the validation images is exported and measured on the test images.
         command: The words that started the run, for its record.
+        heed: Makes a first Ctrl-C during fine-tuning end that alone, while it is open; by default all is interrupted.
+        began: When the command started, by `time.monotonic()`, for its time limit; by default now.
 
     Raises:
         RetrainError: The user can fix it and run again; nothing that was finished is lost.
     """
-    terminal, started = terminal or Terminal(quiet=True), time.time()
+    terminal, started, limit = terminal or Terminal(quiet=True), time.time(), TimeLimit.of(config.time_limit, began)
     files.bound_reading(config.max_file_size)
     if config.tfhub_module and choices and "architecture" in choices:
         raise UsageError("--tfhub_module takes the place of --architecture, which has several values. Leave one out.")
@@ -82,18 +90,23 @@ def retrain(
     dataset = _checked_dataset(config, configs)
     _introduce(dataset, terminal)
     # Workers must find each other before TensorFlow does anything else.
+    began = time.monotonic()
     strategy = devices.strategy(config.distribution) if config.fine_tune_from else None
+    limit = replace(limit, tensorflow=time.monotonic() - began)
     with ExitStack() as opened:
         if strategy is not None and not devices.is_chief(strategy):
             terminal.say("The results are written by the worker that is chief.")
             terminal = Terminal(quiet=True)
             nowhere = Path(opened.enter_context(TemporaryDirectory()))
             configs = [_without_results(each, nowhere) for each in configs]
-        chosen = _best_candidate(trials, configs, dataset, strategy, terminal, opened)
-        report = _finish(chosen, _Start(started, command), terminal)
+        if strategy is not None and devices.worker_suffix(strategy):
+            heed = heed_nothing  # one worker that ends alone leaves the others waiting
+        session = Session(terminal, opened, strategy, heed=heed)
+        chosen = _best_of(trials, configs, dataset, session, limit)
+        report = _finish(chosen, _Start(started, command, limit), terminal)
         # Kept until everything is written: a run that failed meanwhile fine-tunes nothing again.
         for trial, each in zip(trials, configs, strict=True):
-            if each.fine_tune_from:
+            if each.fine_tune_from and not chosen.is_cut_short:
                 suffix = devices.worker_suffix(strategy)
                 intermediate_files(each, trial).fine_tuning(suffix).unlink(missing_ok=True)
         return report
@@ -116,39 +129,38 @@ def _checked_dataset(config: RetrainConfig, configs: Sequence[RetrainConfig]) ->
     return dataset
 
 
-def _best_candidate(
-    trials: Sequence[Trial],
-    configs: Sequence[RetrainConfig],
-    dataset: Dataset,
-    strategy: Any,
-    terminal: Terminal,
-    opened: ExitStack,
+def _best_of(
+    trials: Sequence[Trial], configs: Sequence[RetrainConfig], dataset: Dataset, session: Session, limit: TimeLimit
 ) -> Candidate:
-    """Train every combination of settings, and return the best; of several, some may fail.
+    """Prepare the photos for every combination of settings, train all, and return the best.
 
     Raises:
-        TrainingError: All failed.
+        RetrainError: Something that the user can fix.
     """
+    # What all of them need comes first: it takes the time of none.
     prepared: dict[tuple[str, int], PreparedDataset] = {}
-    candidates: dict[str, Candidate] = {}
-    for trial, each in zip(trials, configs, strict=True):
-        key = (each.architecture, _seed_of_features(each))
-        if key not in prepared:
-            prepared[key] = _prepare(each, dataset, terminal, opened)
-        if trial.name and trial is trials[0]:
-            write_hparams(each.summaries_dir, list(trial.values))
-        try:
-            candidates[trial.name] = train_candidate(each, trial, prepared[key], strategy, terminal, opened)
-        except TrainingError as error:
-            if trial is trials[-1] and not candidates:
-                raise
-            terminal.warn(f"{trial.name} failed: {error}")
-    if len(trials) == 1:
-        return candidates[""]
-    measured = {name: candidate.result for name, candidate in candidates.items() if candidate.result}
-    results = [measured.get(trial.name) or sweep.failed_result(trial) for trial in trials]
-    terminal.say_all(sweep.table(results))
-    return candidates[results[sweep.ranking(results)[0]].name]
+    for each in configs:
+        if _key(each) not in prepared:
+            prepared[_key(each)] = _prepare(each, dataset, session.terminal, session.opened)
+    if trials[0].name:
+        write_hparams(configs[0].summaries_dir, list(trials[0].values))
+    jobs = [
+        Job(trial, partial(train_candidate, each, trial, prepared[_key(each)]))
+        for trial, each in zip(trials, configs, strict=True)
+    ]
+    return best_candidate(jobs, session, limit, _reserve(configs[0], prepared, limit))
+
+
+def _reserve(config: RetrainConfig, prepared: Mapping[Any, PreparedDataset], limit: TimeLimit) -> Reserve:
+    """Return the time that a limit keeps for all that comes after the trainings."""
+    tests = max((len(each.variants.members[Split.TESTING]) for each in prepared.values()), default=0) or _SAMPLE_IMAGES
+    tests = tests if config.test_batch_size < 0 else min(tests, config.test_batch_size)
+    return limit.reserve(prepared.values(), is_tuned=bool(config.fine_tune_from), exports=config.export, tests=tests)
+
+
+def _key(config: RetrainConfig) -> tuple[str, int]:
+    """Return what the bottlenecks of a combination of settings follow from."""
+    return config.architecture, _seed_of_features(config)
 
 
 def layers(config: RetrainConfig) -> list[str]:
@@ -172,6 +184,9 @@ def _check_settings(config: RetrainConfig) -> None:
     precision = EngineRequest(config.engine, config.precision).precision
     if config.fine_tune_from and precision != FLOAT32:
         raise UsageError(f"--fine_tune_from trains in float32, not in {precision}. Leave --precision out.")
+    if config.fine_tune_from and config.time_limit is not None and config.distribution == "multi_worker":
+        # Their clocks differ, and a worker that takes a step alone waits for ever.
+        raise UsageError("--time_limit cannot end several workers at the same step. Give --fine_tune_steps instead.")
 
 
 def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened: ExitStack) -> PreparedDataset:
@@ -221,10 +236,11 @@ def _without_results(config: RetrainConfig, folder: Path) -> RetrainConfig:
 
 @dataclass(frozen=True)
 class _Start:
-    """When a run started, in seconds since 1970, and by which words."""
+    """When a run started, in seconds since 1970, by which words, and when it should end."""
 
     time: float
     command: Sequence[str]
+    limit: TimeLimit
 
 
 def _finish(chosen: Candidate, start: _Start, terminal: Terminal) -> Report:
@@ -260,6 +276,8 @@ def _finish(chosen: Candidate, start: _Start, terminal: Terminal) -> Report:
     keeping.keep_run(folder, config.run_name, (report, figures), scores, curves=chosen.curves, origin=origin)
     with terminal.closing(_closing(chosen, report)):
         _say_what_does_not_belong(chosen, report, written, terminal)
+        if (seconds := start.limit.exceeded()) >= 1:
+            terminal.warn(f"All this took {seconds:.0f} s more than --time_limit.")
         if exported:
             terminal.say_all(comparison.table(exported.results))
             if exported.problems:

@@ -2,7 +2,12 @@
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+
+def _watch_nothing(step: int, progress: float) -> None:
+    """Show a training to nobody."""
 
 
 @dataclass(frozen=True)
@@ -10,11 +15,13 @@ class Stopping:
     """What may end a training besides its last step.
 
     `deadline` is a moment of `time.monotonic()`, None for none: a training that has one goes on until then, however
-    many steps that takes. Setting `asked` ends it after the step that it is at.
+    many steps that takes. Setting `asked` ends it after the step that it is at. `watch` gets the steps that are done
+    and how much of the training that is, whenever the training looks, so that a display moves between evaluations.
     """
 
     deadline: float | None = None
     asked: threading.Event = field(default_factory=threading.Event)
+    watch: Callable[[int, float], None] = _watch_nothing
 
     def progress(self, began: float, step: int, steps: int) -> float:
         """Return how much of a training is done, 0 to 1, for its schedule and its end.
@@ -26,6 +33,12 @@ class Stopping:
         """
         if self.asked.is_set():
             return 1.0
-        if self.deadline is None:
-            return min(1.0, step / steps)
-        return min(1.0, (time.monotonic() - began) / max(self.deadline - began, 1e-9))
+        done = min(1.0, step / steps) if self.deadline is None else share_of_time(began, self.deadline)
+        self.watch(step, done)
+        return done
+
+
+def share_of_time(began: float, deadline: float) -> float:
+    """Return how much of the time between two moments of `time.monotonic()` is over, 0 to 1."""
+    now = time.monotonic()
+    return 1.0 if now >= deadline else (now - began) / (deadline - began)

@@ -5,6 +5,7 @@ scripts parse.
 """
 
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # values know no other leaf
 _PLAIN_SECONDS = 5.0  # between two progress lines without a terminal
 _DRAWN_SECONDS = 0.1  # between two drawings of a live line
 _SHOWN_SECONDS = 2.0  # of time that is left, at least
+_WHOLE = 1000  # parts of a training whose number of steps is unknown
 _UNITS = (("h", 3600), ("min", 60), ("s", 1))
 
 
@@ -134,6 +136,19 @@ class Terminal:
             self._keep()
 
     @contextmanager
+    def fine_tuning(self, steps: int, *, listed: bool = True) -> Iterator["FineTuningLine"]:
+        """Give what shows a fine-tuning of so many steps, 0 for an unknown number.
+
+        It has a live line on a terminal; elsewhere its evaluations are the original's lines, unless they are not
+        `listed`, each followed by one of the progress.
+        """
+        shown = FineTuningLine(self, steps, listed=listed)
+        try:
+            yield shown
+        finally:
+            shown.end()
+
+    @contextmanager
     def closing(self, closing: Closing) -> Iterator[None]:
         """Print the end of a run; a terminal gets it as a panel, below all that is printed meanwhile."""
         screen = self._screen(self._out) if self._results and self._level <= logging.INFO else None
@@ -214,14 +229,62 @@ class Terminal:
         return advance
 
 
+class FineTuningLine:
+    """Shows a fine-tuning: what its evaluations say so far, how far it is at each step, and the time that is left."""
+
+    def __init__(self, terminal: Terminal, steps: int, *, listed: bool) -> None:
+        """Show one of so many steps, 0 for an unknown number, whose evaluations are lines if they are `listed`."""
+        self._terminal, self._steps, self._listed = terminal, steps, listed
+        is_shown = terminal._level <= logging.INFO
+        self._screen = terminal._screen(terminal._out if terminal._results else terminal._err) if is_shown else None
+        self._pace, self._done, self._progress, self._looks = _Pace(), 0, 0.0, 0
+        self._latest: Evaluation | None = None
+        self._best = 0.0
+
+    def step(self, done: int, progress: float) -> None:
+        """Show that some steps are done, which are so much of the training, 0 to 1."""
+        self._done, self._progress, self._looks = done, progress, self._looks + 1
+        # The first step of a process compiles what the others run: the time that is left follows from those.
+        if self._looks > 1 and self._pace.is_due(progress):
+            self._draw()
+
+    def evaluation(self, row: "Evaluation") -> None:
+        """Show an evaluation; the first one, before any step, knows validation photos only."""
+        self._latest, self._best, self._done = row, max(row.validation_accuracy, self._best), row.step + 1
+        if self._screen or self._terminal._level > logging.INFO:
+            self._draw()
+            return
+        if self._listed and not math.isnan(row.train_accuracy):
+            self._terminal.say_all(row.lines())
+        left = self._pace.left(self._progress, 1).strip()
+        accuracy = f"validation accuracy {row.validation_accuracy:.1%}, best {self._best:.1%}"
+        self._terminal.warn(f"Fine-tuning: {self._count()}, {accuracy}{left and f', {left}'}")
+
+    def end(self) -> None:
+        """Leave the line as it is at the end."""
+        self._draw()
+        if self._screen:
+            self._terminal._keep()
+
+    def _count(self) -> str:
+        return f"step {self._done}/{self._steps}" if self._steps else f"step {self._done}"
+
+    def _draw(self) -> None:
+        if not self._screen or not self._latest:
+            return
+        forms = _so_far(self._latest, self._best, self._pace.left(self._progress, 1))
+        line = LiveLine(self._count().capitalize(), round(self._progress * _WHOLE), _WHOLE, forms)
+        self._terminal._show(self._screen, self._pace, line)
+
+
 class _Pace:
     """How fast some work goes, and whether its live line is due to be drawn again."""
 
     def __init__(self) -> None:
         self._started: float | None = None
-        self._drawn, self._first = 0.0, 0
+        self._drawn, self._first = 0.0, 0.0
 
-    def is_due(self, done: int) -> bool:
+    def is_due(self, done: float) -> bool:
         """Return whether to draw the line, which is so at the first call; that starts the clock."""
         now = time.monotonic()
         if self._started is None:
@@ -231,11 +294,11 @@ class _Pace:
         self._drawn = now
         return True
 
-    def rate(self, done: int) -> float:
+    def rate(self, done: float) -> float:
         """Return how much is done in a second, 0 where nothing was since the first call."""
         return (done - self._first) / max(time.monotonic() - (self._started or 0.0), 1e-9)
 
-    def left(self, done: int, total: int) -> str:
+    def left(self, done: float, total: float) -> str:
         """Return the time that is left in words, "" where it is unknown or no time at all."""
         rate = self.rate(done)
         seconds = (total - done) / rate if rate > 0 else 0.0
@@ -275,6 +338,16 @@ def _evaluation(row: "Evaluation", steps: int, pace: _Pace) -> LiveLine:
         held_out or [accuracy],
     ]
     return LiveLine(f"Step {done}/{steps}", done, steps, forms)
+
+
+def _so_far(row: "Evaluation", best: float, left: str) -> list[Spans]:
+    """Return what a fine-tuning says at an evaluation in several lengths: its time counts more than its loss."""
+    accuracy, loss = (f"{row.train_accuracy:.1%}", "green"), (f"{row.train_cross_entropy:.4f}", "magenta")
+    trained = [("accuracy ", ""), accuracy, ("  cross entropy ", ""), loss, ("  ", "")]
+    held_out = [("validation ", ""), (f"{row.validation_accuracy:.1%}", "bold cyan")]
+    full = [*held_out, ("  best ", ""), (f"{best:.1%}", "bold cyan"), (left, "dim")]
+    first = math.isnan(row.train_accuracy)  # before the first step
+    return [*([] if first else [[*trained, *full]]), full, full[:-1], held_out[1:]]
 
 
 def _labelled(label: str, spans: Spans) -> Spans:

@@ -123,3 +123,35 @@ def test_a_signal_while_python_ends_shows_no_traceback():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+
+
+HEEDING = (
+    "import threading; from contextlib import ExitStack; asked = threading.Event()\n"
+    f"    {HEEDED}; stack = ExitStack(); stack.enter_context(console.heed_first_interrupt(asked))\n"
+    "    os.kill(os.getpid(), signal.SIGINT); asked.wait()\n    "
+)
+SAID = "Ctrl-C: fine-tuning ends here and exports its best. A second one ends at once."
+AGAIN = "os.kill(os.getpid(), signal.SIGINT); signal.pause()"
+
+
+@pytest.mark.parametrize(
+    ("last", "code", "said"),
+    [
+        (f"{HEEDING}stack.close()", 0, [SAID]),
+        (f"{HEEDING}{AGAIN}", 130, [SAID, "", f"program: {INTERRUPTED}"]),
+        (f"{HEEDING}stack.close(); {AGAIN}", 130, [SAID, "", f"program: {INTERRUPTED}"]),
+        (f"{HEEDING}{AGAIN.replace('INT', 'TERM')}", 143, [SAID, "", f"program: {TERMINATED}"]),
+    ],
+)
+def test_a_first_interrupt_asks_and_a_second_one_interrupts(tmp_path, last, code, said):
+    done = ended(tmp_path, last)
+    assert done.returncode == code
+    assert done.stderr.splitlines() == ["said by Python", *said]
+
+
+def test_who_ignores_ctrl_c_goes_on_to_do_so(tmp_path):
+    """A shell starts what runs in the background so."""
+    ignored = HEEDING.replace(HEEDED, "signal.signal(signal.SIGINT, signal.SIG_IGN)").replace("asked.wait()", "pass")
+    done = ended(tmp_path, f"{ignored}assert not asked.is_set()")
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == ["said by Python"]

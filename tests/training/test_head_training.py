@@ -1,5 +1,6 @@
 import itertools
 import math
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -321,3 +322,41 @@ def test_early_stopping_keeps_the_best_weights_and_says_which():
 def test_early_stopping_without_validation_images_is_one_clear_error():
     with pytest.raises(TrainingError, match="needs validation images"):
         trained(*gaussians(30), patience=2)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_training_whose_time_is_over_ends_at_the_next_evaluation(optimizer):
+    vectors, labels = gaussians(60)
+    plan = planned()
+    data = TrainingData(lambda rows: vectors[rows].copy(), labels, np.arange(60), 3)
+    recipe, samples = HeadRecipe(optimizer=optimizer), sampled(labels, plan)
+    late = head_training.train(data, samples, recipe, plan, deadline=time.monotonic() - 1)
+    assert [row.step for row in late.history] == [0]
+    assert late.step == 0
+    assert np.abs(late.head.last.weights).max() > 0
+    in_time = head_training.train(data, samples, recipe, plan, deadline=time.monotonic() + 3600)
+    whole = head_training.train(data, samples, recipe, plan)
+    assert in_time.step == whole.step == 199
+    assert np.array_equal(in_time.head.last.weights, whole.head.last.weights)
+
+
+def test_a_rate_that_falls_has_fallen_when_the_time_is_over():
+    vectors, labels = gaussians(60)
+    plan = planned()
+    data = TrainingData(lambda rows: vectors[rows].copy(), labels, np.arange(60), 3)
+    recipe = HeadRecipe(optimizer="adam", schedule="cosine")
+    late = head_training.train(data, sampled(labels, plan), recipe, plan, deadline=time.monotonic() - 1)
+    assert np.abs(late.head.last.weights).max() == 0  # a rate of 0 leaves it where it began
+
+
+def test_a_training_whose_time_is_over_ends_with_an_evaluation_of_what_it_has(monkeypatch):
+    """Not between two evaluations, where a chunk ends because no more bottlenecks fit into the memory."""
+    monkeypatch.setattr(chunks, "SHARED_BYTES", 0)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1)  # a chunk for every step
+    vectors, labels = gaussians(60)
+    plan = planned(eval_step_interval=50)
+    data = TrainingData(lambda rows: vectors[rows].copy(), labels, np.arange(60), 3)
+    for seconds in np.linspace(0, 0.05, 20):  # whenever that is, on whatever machine
+        deadline = time.monotonic() + float(seconds)
+        late = head_training.train(data, sampled(labels, plan), HeadRecipe(), plan, deadline=deadline)
+        assert late.step == late.history[-1].step

@@ -6,15 +6,17 @@ import os
 import select
 import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn, TextIO
 
 from retrain.errors import RetrainError, UsageError, printable
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+_STOPPING = "Ctrl-C: fine-tuning ends here and exports its best. A second one ends at once."
 _KEPT_BYTES, _KEPT_LINES = 65536, 40  # of what libraries write; a pipe holds no more bytes at once
 
 
@@ -46,6 +48,30 @@ def run(name: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
     if signal.getsignal(signal.SIGTERM) is _terminate:  # nothing is left to tidy, nor to catch what would be raised
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sys.exit(code)
+
+
+@contextmanager
+def heed_first_interrupt(asked: threading.Event) -> Iterator[None]:
+    """Set `asked` at a first Ctrl-C, and say so; a second one, or one after this context, interrupts the process.
+
+    Who started it may have it ignore Ctrl-C, as a shell does in the background: that stays.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        asked.set()
+        # Past all buffers, in the midst of whose writing a signal may come; below a live line, which is not ended.
+        with suppress(OSError):
+            os.write(sys.stderr.fileno(), f"{chr(10) if sys.stderr.isatty() else ''}{_STOPPING}\n".encode())
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def quieten(*, verbose: bool = False) -> None:

@@ -293,6 +293,8 @@ def _add_setting(group: argparse._ActionsContainer, field: "Field[Any]", default
         group.add_argument(flag, type=numbers, default=default, metavar=setting.metavar, help=text + _THREE)
     elif field.name == "max_file_size":
         group.add_argument(flag, type=byte_count, default=default, metavar=setting.metavar, help=text)
+    elif field.name == "time_limit":
+        group.add_argument(flag, type=seconds, default=default, metavar=setting.metavar, help=text)
     elif field.name == "export":
         group.add_argument(flag, type=_names, default=default, metavar=setting.metavar, help=text)
     else:
@@ -339,6 +341,16 @@ def byte_count(word: str) -> int:
     if not match:
         raise argparse.ArgumentTypeError(f"{word!r} is no number of bytes; give 500k, 64M or 2G, say")
     return int(match[1]) << 10 * " kmg".index(match[2].lower() or " ")
+
+
+def seconds(word: str) -> float:
+    """Return the seconds that a flag's value says: 10m, 90s, 1h30m, or a number of seconds."""
+    number = r"(\d{1,9}(?:\.\d{1,9})?)"
+    match = re.fullmatch(rf"{number}|(?=\d)(?:{number}h)?(?:{number}m(?:in)?)?(?:{number}s)?", word.lower())
+    if not match:
+        raise argparse.ArgumentTypeError(f"{word!r} is no time; give 10m, 90s, 1h30m or a number of seconds")
+    plain, hours, minutes, rest = (float(part or 0) for part in match.groups())
+    return plain + 3600 * hours + 60 * minutes + rest
 
 
 def numbers(word: str) -> float | tuple[float, ...]:

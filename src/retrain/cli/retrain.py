@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from retrain.cli import flags
-from retrain.cli.console import DONE, quieten, run
+from retrain.cli.console import DONE, heed_first_interrupt, quieten, run
 from retrain.config import ORIGINAL_PATHS, RetrainConfig
 from retrain.errors import UsageError, did_you_mean, shell_quoted
 from retrain.sweep import SWEEPABLE
+
+_BEGAN = time.monotonic()  # of the command, before it imports what takes time
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> i
     # The Makefile says so, whose targets are then what to type next.
     by_make = os.environ.get("RETRAIN_CALLED_BY") == "make"
     with Terminal(level=logging.getLevelName(parsed.level), by_make=by_make) as terminal:
-        retrain(parsed.config, terminal, choices=parsed.choices, command=("retrain", *arguments))
+        words, heed = ("retrain", *arguments), heed_first_interrupt
+        retrain(parsed.config, terminal, choices=parsed.choices, command=words, heed=heed, began=_BEGAN)
     return DONE
 
 

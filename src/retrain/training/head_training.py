@@ -1,5 +1,6 @@
 """Trains a head on bottlenecks `float32 [N, D]` for N steps; arrays in, arrays out."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ from retrain.bottlenecks.reading import Gather
 from retrain.errors import TrainingError
 from retrain.head import Head, Standardisation
 from retrain.history import FIGURES, ChunkResult, Evaluation, History
+from retrain.stopping import share_of_time
 from retrain.training.chunks import Chunk, into_chunks, with_bottlenecks
 from retrain.training.gradient_descent import SgdTrainer
 from retrain.training.optimizers import OptimizerTrainer
@@ -52,6 +54,7 @@ def train(
     plan: TrainingPlan,
     *,
     report: Callable[[ChunkResult], None] = lambda result: None,
+    deadline: float | None = None,
 ) -> TrainedHead:
     """Return the trained head.
 
@@ -64,21 +67,25 @@ def train(
         plan: Seed and patience. The seed also decides hidden layers and dropout, and the examples for the
             standardisation where there are more than `STATISTICS_EXAMPLES`.
         report: Called after each chunk of steps.
+        deadline: A moment of `time.monotonic()`: the first evaluation after it is the last, and a learning rate that
+            falls does so by then. None for as long as all steps take.
 
     Raises:
         TrainingError: The weights are no longer finite, or there is nothing to validate on for `patience`.
     """
-    if plan.patience is not None:
-        if not samples.validation.size:
-            raise TrainingError("--early_stopping_patience needs validation images, and there are none.")
-        samples = replace(samples, checkpoint_steps=samples.evaluation_steps)  # weights are kept where a chunk ends
+    if plan.patience is not None and not samples.validation.size:
+        raise TrainingError("--early_stopping_patience needs validation images, and there are none.")
+    if plan.patience is not None or deadline is not None:  # weights are kept, and trainings end, where a chunk ends
+        samples = replace(samples, checkpoint_steps=samples.evaluation_steps)
     scale = _standardisation(data.gather, data.training, plan.seed)
     chunks = into_chunks(samples, row_bytes=4 * len(scale.mean))
     shared = chunks[0].examples is not None
     trainer = _trainer(scale, recipe, plan, class_count=data.class_count, shared=shared)
     history = History(plan.patience)
-    kept = TrainedHead(trainer.head(), 0, scale)
+    kept, began = TrainedHead(trainer.head(), 0, scale), time.monotonic()
     for chunk, vectors, held_out in with_bottlenecks(chunks, data.gather, scale, trainer.convert):
+        if deadline is not None:
+            trainer.skip_to(int(share_of_time(began, deadline) * plan.steps))
         per_step, per_evaluation = trainer.run(chunk, vectors, held_out, data.labels)
         head = trainer.head()
         if not (head.is_finite() and _are_finite(per_step, per_evaluation, validated=bool(chunk.validation.size))):
@@ -89,7 +96,8 @@ def train(
         is_best = any([history.add(row) for row in result.evaluations][-1:])
         if is_best or plan.patience is None:
             kept = TrainedHead(head, chunk.last_step, scale)
-        if history.should_stop:
+        is_late = deadline is not None and time.monotonic() >= deadline
+        if history.should_stop or (is_late and result.evaluations):
             break
     return replace(kept, history=history.evaluations)
 

@@ -100,6 +100,10 @@ class OptimizerTrainer:
 
         return tf.constant(vectors)
 
+    def skip_to(self, step: int) -> None:
+        """Take the rate that a schedule has at a later step: there is no time for those before it."""
+        self._optimizer.iterations.assign(max(step, int(self._optimizer.iterations.numpy())))
+
     def run(self, chunk: Chunk, vectors: Any, held_out: Any, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Train the steps of one chunk, and return what was measured, as `SgdTrainer.run` does."""
         import tensorflow as tf
