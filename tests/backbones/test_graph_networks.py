@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from backbone_checks import in_tensorflow
 from builders import built, normal, write_tf1_hub_module
-from conftest import write_graph
+from conftest import command, write_graph
 
 from retrain.backbones import catalogue, families, keras_networks
 from retrain.backbones.catalogue import BackboneSpec
@@ -180,9 +180,9 @@ def rounding(tf, image):
 @pytest.mark.parametrize(("build", "count"), [(scaling, 1), (residual, 3), (rounding, 1)])
 def test_a_graph_of_ones_own_can_be_trained(tmp_path, build, count):
     graph_def = built(build)
-    (tmp_path / "g.pb").write_bytes(graph_def.SerializeToString())
+    (tmp_path / "größe 2.pb").write_bytes(graph_def.SerializeToString())
     mean, std = (0.0, 1.0) if build is scaling else (127.5, 127.5)
-    frozen, network = network_of(tmp_path / "g.pb", target="out", input={"mean": mean, "std": std})
+    frozen, network = network_of(tmp_path / "größe 2.pb", target="out", input={"mean": mean, "std": std})
     assert_the_same(frozen, network, tmp_path)
     assert_all_layers_learn(network, count)
 
@@ -287,3 +287,26 @@ def test_a_network_is_frozen_to_the_same_bytes_each_time(tmp_path):
         for _ in range(2)
     ]
     assert graphs[0] == graphs[1]
+
+
+ON_TWO_DEVICES = """
+from pathlib import Path
+import tensorflow as tf
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from retrain.backbones import catalogue, devices, families, keras_networks
+from retrain.backbones.sources import WeightsRequest
+with devices.strategy("mirrored").scope():
+    source = families.locate(catalogue.find("model"), WeightsRequest(Path()))
+    network = families.trainable_network(source)
+kinds = {type(variable.value).__name__ for variable in network.model.trainable_variables}
+frozen = keras_networks.freeze(network)
+print(kinds, [node.op for node in frozen.graph_def.node].count("Conv2D"))
+"""
+
+
+@pytest.mark.slow
+def test_a_saved_model_can_be_trained_on_several_devices(tmp_path):
+    saved_model(tmp_path / "model")
+    done = command("python", "-c", ON_TWO_DEVICES, cwd=tmp_path)
+    assert done.stdout.split() == ["{'MirroredVariable'}", "2"]

@@ -49,4 +49,4 @@ def trainable(source: BackboneSource, freeze: Callable[[BackboneSource], FrozenG
 
 def _scope(name: str) -> str:
     """Return a name as it can be the first part of nodes' names."""
-    return re.sub(r"[^\w.-]+", "_", name).strip("_.-") or "network"
+    return re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII).strip("_.-") or "network"
