@@ -139,9 +139,10 @@ class RetrainConfig:
         group="last layer",
     )
     dropout: float = _setting(0, "dropout rate", "RATE", _BELOW_1)
-    l2: float = _setting(
-        0,
-        "factor of L2 regularisation, which adds the sum of squared weights to the loss",
+    l2: float | None = _setting(
+        None,
+        "factor of L2 regularisation, which adds the sum of squared weights to the loss "
+        "(default: by the numbers of photos and features; 0 with hidden layers)",
         "FACTOR",
         Rule(lambda value: 0 <= value < math.inf, "it must be at least 0"),
     )
