@@ -131,10 +131,12 @@ def _probe_accuracies(
     """Return the accuracy of logistic regression on standardised vectors for each C."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
 
     scaler = StandardScaler().fit(data.vectors[training])
     known, new = scaler.transform(data.vectors[training]), scaler.transform(data.vectors[testing])
-    probes = [LogisticRegression(C=c, max_iter=1000).fit(known, data.labels[training]) for c in cs]
+    with threadpool_limits(1):  # on products so small, threads cost more than they gain
+        probes = [LogisticRegression(C=c, max_iter=1000).fit(known, data.labels[training]) for c in cs]
     return [float(probe.score(new, data.labels[testing])) for probe in probes]
 
 

@@ -27,10 +27,11 @@ def test_the_head_is_as_good_as_the_best_linear_probe_on_few_noisy_features():
 @pytest.mark.slow
 def test_the_head_is_as_good_as_the_best_linear_probe_on_the_originals_features(data):
     vectors = linear_probe.inception(data / linear_probe.INCEPTION)
-    result = linear_probe.compare(vectors, seeds=(0,), cs=(3e-3, 3e-2, 1.0))
+    result = linear_probe.compare(vectors, seeds=(0,), cs=(3e-3, 3e-2))
     assert result.head > result.probe - MOST
 
 
+@pytest.mark.slow
 def test_c_is_the_one_that_is_best_on_the_test_folds():
     vectors = correlated(60, 3, 8)
     results = [linear_probe.compare(vectors, seeds=(0,), cs=cs) for cs in ((1e-6,), (1.0,), (1e-6, 1.0))]
