@@ -37,10 +37,10 @@ from retrain.head import Head
 from retrain.history import ChunkResult, Evaluation
 from retrain.sweep import Trial, TrialResult
 from retrain.terminal import Terminal
-from retrain.training import head_training, sampling
+from retrain.training import head_training, learning_rate, sampling
 from retrain.training.fine_tuning import FineTunedBackbone, FineTuningResult, fine_tune
 from retrain.training.head_training import TrainedHead, TrainingData
-from retrain.training.recipe import FineTuningPlan, HeadRecipe, TrainingPlan, divergence
+from retrain.training.recipe import AUTO, FineTuningPlan, HeadRecipe, TrainingPlan, divergence
 from retrain.training.sampling import SamplingPlan
 
 _FINE_TUNING_EVALUATIONS = 20  # at least
@@ -91,6 +91,8 @@ def train_candidate(
         _introduce(config, trial, prepared, summaries, terminal)
         started = time.perf_counter()
         display = _Display(summaries, terminal, listed=not trial.name)
+        if config.learning_rate == AUTO:
+            config = replace(config, learning_rate=_best_rate(config, prepared, terminal))
         trained = _train(config, prepared, artefacts, own, display)
         candidate = Candidate(
             config,
@@ -206,7 +208,7 @@ def _result(candidate: Candidate, trial: Trial, seconds: float) -> TrialResult:
     probabilities = validation.score(candidate.head.probabilities, class_count=count)
     result = sweep.result_of(trial, probabilities, validation.labels, seconds=seconds, size=size)
     if result.failed:
-        raise divergence("training", candidate.steps - 1, "--learning_rate", candidate.config.learning_rate)
+        raise divergence("training", candidate.steps - 1, "--learning_rate", float(candidate.config.learning_rate))
     return result
 
 
@@ -276,6 +278,17 @@ def _train(
     if plan.patience is not None:
         _say_which_was_kept(trained, plan.steps, display.terminal)
     return trained
+
+
+def _best_rate(config: RetrainConfig, prepared: PreparedDataset, terminal: Terminal) -> float:
+    """Return the learning rate that is best on the validation photos, and say what the others gave."""
+    variants, classes = prepared.variants, len(prepared.dataset.class_names)
+    validation, plan = variants.members[Split.VALIDATION], _training_plan(config, prepared)
+    data = TrainingData(prepared.read, variants.labels, variants.members[Split.TRAINING], classes)
+    with terminal.waiting("Finding the learning rate"):
+        attempts = learning_rate.find(data, validation, _recipe(config), plan)
+    terminal.say(learning_rate.describe(attempts))
+    return attempts[0].rate
 
 
 def _fresh(
@@ -388,8 +401,8 @@ def fine_tuning_plan(config: RetrainConfig, own: IntermediateFiles, strategy: An
 
 
 def _recipe(config: RetrainConfig) -> HeadRecipe:
-    return HeadRecipe(
-        learning_rate=config.learning_rate,
+    return HeadRecipe(  # a rate that is to be found is the default one until then
+        learning_rate=HeadRecipe.learning_rate if config.learning_rate == AUTO else float(config.learning_rate),
         hidden_units=config.hidden_units,
         dropout=config.dropout,
         l2=config.l2,

@@ -55,6 +55,10 @@ def _one_of(allowed: Sequence[str]) -> Rule:
 _LAYOUT = "folder of class folders, or of train/, validation/ and test/ with class folders each"
 _PHOTOS = 10**6  # at most so many at once
 _POSITIVE = Rule(lambda value: 0 < value < math.inf, "it must be above 0")
+_RATE = Rule(
+    lambda rate: rate == recipe.AUTO if isinstance(rate, str) else 0 < rate < math.inf,
+    f"it must be above 0, or {recipe.AUTO}",
+)
 _BELOW_1 = Rule(lambda value: 0 <= value < 1, "it must be at least 0 and below 1")
 _ALL_OR_SOME = Rule(
     lambda count: 1 <= count <= _PHOTOS or count == -1, f"give -1 for all, or at least 1 and at most {_PHOTOS:,}"
@@ -122,7 +126,12 @@ class RetrainConfig:
         "EPOCHS",
         Rule(lambda epochs: 0 < epochs <= 10**9, "it must be above 0 and at most 1,000,000,000"),
     )
-    learning_rate: float = _setting(0.01, "step size of gradient descent", "RATE", _POSITIVE)
+    learning_rate: float | str = _setting(
+        0.01,
+        f"step size of gradient descent; {recipe.AUTO} tries rates first, and takes the best on the validation photos",
+        "RATE",
+        _RATE,
+    )
     train_batch_size: int = _setting(100, "photos per training step", "PHOTOS", _at_least(1, _PHOTOS))
     validation_batch_size: int = _setting(100, "photos per validation, -1 for all", "PHOTOS", _ALL_OR_SOME)
     test_batch_size: int = _setting(

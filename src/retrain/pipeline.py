@@ -47,6 +47,7 @@ from retrain.preprocessing import InputSpec
 from retrain.sweep import Trial
 from retrain.terminal import Terminal
 from retrain.training import sampling, trainable_layers
+from retrain.training.recipe import AUTO
 
 __all__ = ["RetrainConfig", "retrain"]
 
@@ -76,8 +77,7 @@ def retrain(
     """
     terminal, started = terminal or Terminal(quiet=True), time.time()
     files.bound_reading(config.max_file_size)
-    if config.tfhub_module and choices and "architecture" in choices:
-        raise UsageError("--tfhub_module takes the place of --architecture, which has several values. Leave one out.")
+    _check_choices(config, choices or {})
     trials = sweep.trials(choices or {})
     configs = [replace(config, **trial.values) for trial in trials]
     dataset = _checked_dataset(config, configs)
@@ -98,6 +98,14 @@ def retrain(
                 plan = fine_tuning_plan(each, intermediate_files(each, trial), strategy)
                 plan.checkpoint.unlink(missing_ok=True)
         return report
+
+
+def _check_choices(config: RetrainConfig, choices: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse several values of a flag beside what they contradict."""
+    if config.tfhub_module and "architecture" in choices:
+        raise UsageError("--tfhub_module takes the place of --architecture, which has several values. Leave one out.")
+    if AUTO in choices.get("learning_rate", ()):
+        raise UsageError(f"--learning_rate {AUTO} tries several rates by itself. Give it alone, or numbers only.")
 
 
 def _checked_dataset(config: RetrainConfig, configs: Sequence[RetrainConfig]) -> Dataset:
@@ -329,12 +337,13 @@ def _run_settings(chosen: Candidate) -> RunSettings:
     if config.fine_tune_from:
         changed["fine_tune_steps"] = chosen.history[-1].step + 1 - chosen.steps
     architecture = config.tfhub_module or config.architecture
-    return RunSettings(architecture, chosen.steps, config.learning_rate, config.random_seed, changed)
+    return RunSettings(architecture, chosen.steps, float(config.learning_rate), config.random_seed, changed)
 
 
 def _check_validation(config: RetrainConfig, dataset: Dataset, *, several: bool) -> None:
     """Refuse what chooses by validation images where there are none."""
     choosing = {
+        f"--learning_rate {AUTO}": config.learning_rate == AUTO,
         "--early_stopping_patience": config.early_stopping_patience is not None,
         "--fine_tune_from": config.fine_tune_from is not None,
         "a flag with several values": several,

@@ -8,6 +8,7 @@ from retrain.errors import TrainingError
 
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam")
 SCHEDULES = ("constant", "cosine")
+AUTO = "auto"  # the learning rate that `learning_rate.find` finds
 
 
 @dataclass(frozen=True)
