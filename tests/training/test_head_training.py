@@ -288,7 +288,7 @@ def test_regularisation_keeps_weights_small_and_smoothing_keeps_scores_modest():
     vectors, labels = gaussians(200)
     plain = fit(vectors, labels)
     decayed = fit(vectors, labels, recipe=HeadRecipe(l2=1.0))
-    smoothed = fit(vectors, labels, recipe=HeadRecipe(label_smoothing=0.3), steps=2000, learning_rate=0.5)
+    smoothed = fit(vectors, labels, recipe=HeadRecipe(l2=0.0, label_smoothing=0.3), steps=2000, learning_rate=0.5)
     assert np.abs(decayed.last.weights).sum() < np.abs(plain.last.weights).sum() / 2
     # Two thirds of 0.3 go to the other two classes: the best score is 0.8.
     assert smoothed.probabilities(vectors).max(1).mean() == pytest.approx(0.8, abs=0.03)
