@@ -1,5 +1,6 @@
 """From the second run on: no TensorFlow in any process, and the same bytes as the run that imported it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -115,6 +116,22 @@ def test_another_head_on_a_filled_store_imports_no_tensorflow_either(runs, mean_
     assert "Save intermediate result to" in said
     assert "3-fold cross-validation: 100.0% +- 0.0 (folds 100.0% to 100.0%), N=60" in said
     assert "Wrote other/g.pb, other/g.tflite" in said
+
+
+@pytest.mark.slow
+def test_a_rate_that_is_found_is_recorded_as_if_it_were_given_and_imports_no_tensorflow(runs, mean_colour_backbone):
+    graphs, words = [], [*FLAGS, f"--architecture={mean_colour_backbone}", "--output_labels=rate/l.txt"]
+    rate, rates, lines = "auto", [], []
+    for name in ("found", "given"):
+        flags = [f"--learning_rate={rate}", f"--output_graph=rate/{name}.pb", "--summaries_dir=rate/s"]
+        said = retrain(runs[0], *words, *flags, blocked=True)
+        lines += [line for line in said.splitlines() if line.startswith("Learning rate ")]
+        graphs.append((runs[0] / f"rate/{name}.pb").read_bytes())
+        rate = json.loads((runs[0] / f"rate/{name}.report.json").read_text())["learning_rate"]
+        rates.append(rate)
+    assert rates[0] == rates[1]
+    assert [line.split(":")[0] for line in lines] == [f"Learning rate {rate:g}"]
+    assert graphs[0] == graphs[1]
 
 
 @pytest.mark.slow

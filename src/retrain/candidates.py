@@ -31,10 +31,11 @@ from retrain.history import ChunkResult, Evaluation
 from retrain.session import Session
 from retrain.sweep import Trial, TrialResult
 from retrain.terminal import Terminal
-from retrain.training import head_training, sampling
+from retrain.training import head_training, learning_rate, sampling
 from retrain.training.fine_tuning import FineTunedBackbone, FineTuningResult, fine_tune
 from retrain.training.head_training import TrainedHead, TrainingData
 from retrain.training.recipe import (
+    AUTO,
     LARGEST_FINE_TUNING_RATE,
     FineTuningPlan,
     HeadRecipe,
@@ -93,6 +94,8 @@ def train_candidate(config: RetrainConfig, trial: Trial, prepared: PreparedDatas
         started = time.perf_counter()
         display = Display(summaries, session.terminal, listed=not trial.name)
         deadline = time_limit.of_the_head(session.stopping.deadline, is_tuned=config.fine_tune_from is not None)
+        if config.learning_rate == AUTO:
+            config = replace(config, learning_rate=_best_rate(config, prepared, session.terminal))
         trained = _train(config, prepared, artefacts, own, display, deadline)
         candidate = Candidate(
             config,
@@ -210,7 +213,7 @@ def _result(candidate: Candidate, trial: Trial, seconds: float) -> TrialResult:
     probabilities = validation.score(candidate.head.probabilities, class_count=count)
     result = sweep.result_of(trial, probabilities, validation.labels, seconds=seconds, size=size)
     if result.failed:
-        raise divergence("training", candidate.steps - 1, "--learning_rate", candidate.config.learning_rate)
+        raise divergence("training", candidate.steps - 1, "--learning_rate", float(candidate.config.learning_rate))
     return result
 
 
@@ -246,6 +249,17 @@ def _train(
     if plan.patience is not None:
         _say_which_was_kept(trained, plan.steps, display.terminal)
     return trained
+
+
+def _best_rate(config: RetrainConfig, prepared: PreparedDataset, terminal: Terminal) -> float:
+    """Return the learning rate that is best on the validation photos, and say what the others gave."""
+    variants, classes = prepared.variants, len(prepared.dataset.class_names)
+    validation, plan = variants.members[Split.VALIDATION], training_plan(config, prepared)
+    data = TrainingData(prepared.read, variants.labels, variants.members[Split.TRAINING], classes)
+    with terminal.waiting("Finding the learning rate"):
+        attempts = learning_rate.find(data, validation, recipe_of(config), plan)
+    terminal.say(learning_rate.describe(attempts))
+    return attempts[0].rate
 
 
 def _fresh(
@@ -384,8 +398,8 @@ def _fine_tuning_plan(
 
 def recipe_of(config: RetrainConfig) -> HeadRecipe:
     """Return the head and its optimizer."""
-    return HeadRecipe(
-        learning_rate=config.learning_rate,
+    return HeadRecipe(  # a rate that is to be found is the default one until then
+        learning_rate=HeadRecipe.learning_rate if config.learning_rate == AUTO else float(config.learning_rate),
         hidden_units=config.hidden_units,
         dropout=config.dropout,
         l2=config.l2,

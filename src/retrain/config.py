@@ -56,6 +56,10 @@ _LAYOUT = "folder of class folders, or of train/, validation/ and test/ with cla
 _LONGEST = 10_000 * 3600  # seconds
 _PHOTOS = 10**6  # at most so many at once
 _POSITIVE = Rule(lambda value: 0 < value < math.inf, "it must be above 0")
+_RATE = Rule(
+    lambda rate: rate == recipe.AUTO if isinstance(rate, str) else 0 < rate < math.inf,
+    f"it must be above 0, or {recipe.AUTO}",
+)
 _BELOW_1 = Rule(lambda value: 0 <= value < 1, "it must be at least 0 and below 1")
 _ALL_OR_SOME = Rule(
     lambda count: 1 <= count <= _PHOTOS or count == -1, f"give -1 for all, or at least 1 and at most {_PHOTOS:,}"
@@ -130,7 +134,12 @@ class RetrainConfig:
         "TIME",
         Rule(lambda seconds: 1 <= seconds <= _LONGEST, "it must be 1s to 10000h"),
     )
-    learning_rate: float = _setting(0.01, "step size of gradient descent", "RATE", _POSITIVE)
+    learning_rate: float | str = _setting(
+        0.01,
+        f"step size of gradient descent; {recipe.AUTO} tries rates first, and takes the best on the validation photos",
+        "RATE",
+        _RATE,
+    )
     train_batch_size: int = _setting(100, "photos per training step", "PHOTOS", _at_least(1, _PHOTOS))
     validation_batch_size: int = _setting(100, "photos per validation, -1 for all", "PHOTOS", _ALL_OR_SOME)
     test_batch_size: int = _setting(
@@ -154,9 +163,10 @@ class RetrainConfig:
         group="last layer",
     )
     dropout: float = _setting(0, "dropout rate", "RATE", _BELOW_1)
-    l2: float = _setting(
-        0,
-        "factor of L2 regularisation, which adds the sum of squared weights to the loss",
+    l2: float | None = _setting(
+        None,
+        "factor of L2 regularisation, which adds the sum of squared weights to the loss "
+        "(default: by the numbers of photos and features; 0 with hidden layers)",
         "FACTOR",
         Rule(lambda value: 0 <= value < math.inf, "it must be at least 0"),
     )

@@ -49,6 +49,7 @@ from retrain.sweep import Trial
 from retrain.terminal import Terminal
 from retrain.time_limit import Reserve, TimeLimit
 from retrain.training import sampling, trainable_layers
+from retrain.training.recipe import AUTO
 from retrain.trials import Job, best_candidate
 
 __all__ = ["RetrainConfig", "retrain"]
@@ -83,8 +84,7 @@ def retrain(
     """
     terminal, started, limit = terminal or Terminal(quiet=True), time.time(), TimeLimit.of(config.time_limit, began)
     files.bound_reading(config.max_file_size)
-    if config.tfhub_module and choices and "architecture" in choices:
-        raise UsageError("--tfhub_module takes the place of --architecture, which has several values. Leave one out.")
+    _check_choices(config, choices or {})
     trials = sweep.trials(choices or {})
     configs = [replace(config, **trial.values) for trial in trials]
     dataset = _checked_dataset(config, configs)
@@ -110,6 +110,14 @@ def retrain(
                 suffix = devices.worker_suffix(strategy)
                 intermediate_files(each, trial).fine_tuning(suffix).unlink(missing_ok=True)
         return report
+
+
+def _check_choices(config: RetrainConfig, choices: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse several values of a flag beside what they contradict."""
+    if config.tfhub_module and "architecture" in choices:
+        raise UsageError("--tfhub_module takes the place of --architecture, which has several values. Leave one out.")
+    if AUTO in choices.get("learning_rate", ()):
+        raise UsageError(f"--learning_rate {AUTO} tries several rates by itself. Give it alone, or numbers only.")
 
 
 def _checked_dataset(config: RetrainConfig, configs: Sequence[RetrainConfig]) -> Dataset:
@@ -348,12 +356,13 @@ def _run_settings(chosen: Candidate) -> RunSettings:
     if config.fine_tune_from:
         changed["fine_tune_steps"] = chosen.history[-1].step + 1 - chosen.steps
     architecture = config.tfhub_module or config.architecture
-    return RunSettings(architecture, chosen.steps, config.learning_rate, config.random_seed, changed)
+    return RunSettings(architecture, chosen.steps, float(config.learning_rate), config.random_seed, changed)
 
 
 def _check_validation(config: RetrainConfig, dataset: Dataset, *, several: bool) -> None:
     """Refuse what chooses by validation images where there are none."""
     choosing = {
+        f"--learning_rate {AUTO}": config.learning_rate == AUTO,
         "--early_stopping_patience": config.early_stopping_patience is not None,
         "--fine_tune_from": config.fine_tune_from is not None,
         "a flag with several values": several,

@@ -65,7 +65,8 @@ def test_help_fits_the_terminal(tmp_path, columns):
             "--steps=10. Did you mean --how_many_training_steps? `retrain --help` lists all.",
         ),
         (["photos", "--model", "x"], 2, "Did you mean --architecture?"),
-        (["photos", "--learning_rate", "fast"], 2, "--learning_rate: invalid float value: 'fast'. `retrain --help` l"),
+        (["photos", "--learning_rate", "fast"], 2, "--learning_rate: 'fast' is neither a number nor auto. `retrain"),
+        (["photos", "--learning_rate", "auto,0.1"], 2, "auto tries several rates by itself. Give it alone, or numbers"),
         (["photos", "--output", "x"], 2, "--output could match --output_graph, --output_labels. `retrain --help`"),
         (["photos", "--architecture", "mobilenet_v2"], 1, "Did you mean: keras:MobileNetV2?"),
         (["with", "space"], 2, "the folder 'with space' has a space in its name. Quote it: 'with space'"),
@@ -208,7 +209,8 @@ def test_label_image_answers_a_mistake_in_one_line(tmp_path, arguments, code, wo
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words", [["--early_stopping_patience=2"], ["--fine_tune_from=3"], ["--learning_rate=0.1,0.2"]]
+    "words",
+    [["--early_stopping_patience=2"], ["--fine_tune_from=3"], ["--learning_rate=0.1,0.2"], ["--learning_rate=auto"]],
 )
 def test_what_chooses_by_validation_images_needs_some(tmp_path, words):
     colour_folder(tmp_path / "photos", per_class=3)

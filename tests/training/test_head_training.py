@@ -83,18 +83,28 @@ def test_features_that_differ_by_rounding_alone_get_no_giant_weights():
     assert np.abs(head.last.weights).max() < 1e7
 
 
-def test_a_step_is_plain_gradient_descent_on_the_mean_cross_entropy():
+@pytest.mark.parametrize("l2", [None, 0.0, 0.5])
+def test_a_step_is_plain_gradient_descent_on_the_mean_cross_entropy_and_the_penalty_of_weights(l2):
     vectors, labels = gaussians(40)
+    factor = math.sqrt(8) / (2 * 0.2 * 40) if l2 is None else l2
     options = {"steps": 3, "batch_size": 16, "eval_step_interval": 1, "seed": 5}
     variance = vectors.var(0)
     scaled = (vectors - vectors.mean(0)) / np.sqrt(variance + 1e-3 * variance.mean())
     weights, biases = np.zeros((8, 3)), np.zeros(3)
     for batch in sampled(labels, planned(**options)).batches:
         surplus = softmax(scaled[batch] @ weights + biases) - np.eye(3)[labels[batch]]
-        weights -= 0.1 * scaled[batch].T @ surplus / 16
+        weights -= 0.1 * (scaled[batch].T @ surplus / 16 + 2 * factor * weights)
         biases -= 0.1 * surplus.mean(0)
-    head = fit(vectors, labels, learning_rate=0.1, **options)
+    head = fit(vectors, labels, learning_rate=0.1, recipe=HeadRecipe(l2=l2), **options)
     assert head.probabilities(vectors) == pytest.approx(softmax(scaled @ weights + biases), abs=1e-4)
+
+
+def test_the_shrinkage_is_one_prior_for_any_number_of_photos_and_no_step_overshoots():
+    few, many = (head_training.shrinkage(HeadRecipe(), 1000, examples) for examples in (1000, 4000))
+    assert few == 4 * many > 0  # the sum over all photos weighs it alike
+    assert 2 * 100.0 * head_training.shrinkage(HeadRecipe(learning_rate=100.0), 1000, 10) <= 0.5
+    assert head_training.shrinkage(HeadRecipe(hidden_units=(8,)), 1000, 1000) == 0
+    assert head_training.shrinkage(HeadRecipe(l2=0.0), 1000, 1000) == 0
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not():
@@ -184,7 +194,8 @@ def test_a_hidden_layer_learns_what_a_plane_cannot_part(optimizer):
 
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_the_compiled_loop_trains_and_measures_as_numpy_does(monkeypatch, shared):
+@pytest.mark.parametrize("l2", [None, 0.2])
+def test_the_compiled_loop_trains_and_measures_as_numpy_does(monkeypatch, shared, l2):
     vectors, labels = gaussians(200, spread=4.0)
     if not shared:
         monkeypatch.setattr(chunks, "SHARED_BYTES", 0)
@@ -192,7 +203,8 @@ def test_the_compiled_loop_trains_and_measures_as_numpy_does(monkeypatch, shared
     for limit in (head_training.NUMPY_WEIGHTS, 0):
         monkeypatch.setattr(head_training, "NUMPY_WEIGHTS", limit)
         results = []
-        outcomes.append(trained(vectors, labels, validation=np.arange(50), report=results.append))
+        recipe = HeadRecipe(l2=l2)
+        outcomes.append(trained(vectors, labels, recipe=recipe, validation=np.arange(50), report=results.append))
         curves.append([np.concatenate([r.series[name] for r in results]) for name in ("accuracy", "cross_entropy")])
     fast, compiled = outcomes
     assert compiled.head.probabilities(vectors) == pytest.approx(fast.head.probabilities(vectors), abs=1e-4)
@@ -277,7 +289,7 @@ def test_regularisation_keeps_weights_small_and_smoothing_keeps_scores_modest():
     vectors, labels = gaussians(200)
     plain = fit(vectors, labels)
     decayed = fit(vectors, labels, recipe=HeadRecipe(l2=1.0))
-    smoothed = fit(vectors, labels, recipe=HeadRecipe(label_smoothing=0.3), steps=2000, learning_rate=0.5)
+    smoothed = fit(vectors, labels, recipe=HeadRecipe(l2=0.0, label_smoothing=0.3), steps=2000, learning_rate=0.5)
     assert np.abs(decayed.last.weights).sum() < np.abs(plain.last.weights).sum() / 2
     # Two thirds of 0.3 go to the other two classes: the best score is 0.8.
     assert smoothed.probabilities(vectors).max(1).mean() == pytest.approx(0.8, abs=0.03)

@@ -17,6 +17,7 @@ from retrain.data.split import Split
 from retrain.errors import UsageError
 from retrain.preprocessing import ASPECT_MODES
 from retrain.sweep import SWEEPABLE
+from retrain.training import recipe
 
 if TYPE_CHECKING:
     from retrain.metadata import Metadata
@@ -301,8 +302,19 @@ def _add_setting(group: argparse._ActionsContainer, field: "Field[Any]", default
         kind = next(kind for kind in (*get_args(field.type), field.type) if kind is not NoneType)
         suffix = "" if default is None else f" (default: {default})"
         if field.name in SWEEPABLE:
+            kind = _rate if field.name == "learning_rate" else kind
             text, kind, default = f"{text}; several, separated by commas, are all tried", _several(kind), (default,)
         group.add_argument(flag, type=kind, default=default, metavar=setting.metavar, help=text + suffix)
+
+
+def _rate(word: str) -> float | str:
+    """Return a learning rate, or the word for one that is to be found."""
+    if word.lower() == recipe.AUTO:
+        return recipe.AUTO
+    try:
+        return float(word)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{word!r} is neither a number nor {recipe.AUTO}") from error
 
 
 def _several(kind: Callable[[str], object]) -> Callable[[str], object]:

@@ -113,7 +113,7 @@ def identity_of(
         repr(fingerprint),
         repr(layer),
         f"learning_rate={recipe.learning_rate!r}, hidden_units={recipe.hidden_units!r}, "
-        f"dropout={recipe.dropout!r}, l2={recipe.l2!r}, label_smoothing={recipe.label_smoothing!r}",
+        f"dropout={recipe.dropout!r}, l2={recipe.l2 or 0.0!r}, label_smoothing={recipe.label_smoothing!r}",
         *map(repr, (plan.steps, plan.batch_size, plan.steps_per_evaluation, plan.seed, tag)),
         f"({', '.join(map(_spelt, examples))})",
         repr([array.tobytes() for dense in head.layers for array in (dense.weights, dense.biases)]),

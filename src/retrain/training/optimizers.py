@@ -53,7 +53,7 @@ def loss_of(variables: Sequence[Any], logits: Any, labels: Any, recipe: HeadReci
     loss = tf.reduce_sum(losses) / batch_size
     if recipe.l2:
         share = tf.cast(tf.shape(labels)[0], tf.float32) / batch_size
-        loss += share * recipe.l2 * tf.add_n([tf.reduce_sum(weights.value**2) for weights in variables[::2]])
+        loss += share * 2 * recipe.l2 * tf.add_n([tf.nn.l2_loss(weights.value) for weights in variables[::2]])  # halves
     return loss
 
 

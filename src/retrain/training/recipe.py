@@ -10,6 +10,7 @@ OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam")
 SCHEDULES = ("constant", "cosine")
 LARGEST_FINE_TUNING_RATE = 1e-3  # of AdamW, above which it destroys
 _FEW_PARAMETERS = 10**6
+AUTO = "auto"  # the learning rate that `learning_rate.find` finds
 
 
 @dataclass(frozen=True)
@@ -18,22 +19,23 @@ class HeadRecipe:
 
     `hidden_units` are the widths of dense layers with ReLU in front of the last. `dropout` is the dropout rate on the
     input of the last layer and of every layer after a hidden one. `l2` times the sum of the squared weights is added
-    to the loss. `label_smoothing` is the share of each label that is spread evenly over all classes. The learning
-    rate is constant, or falls to 0 along half a cosine ("SGDR", Loshchilov and Hutter, 2017).
+    to the loss; None leaves the factor to `head_training.shrinkage`. `label_smoothing` is the share of each label that
+    is spread evenly over all classes. The learning rate is constant, or falls to 0 along half a cosine ("SGDR",
+    Loshchilov and Hutter, 2017).
     """
 
     learning_rate: float = 0.01
     hidden_units: tuple[int, ...] = ()
     dropout: float = 0.0
-    l2: float = 0.0
+    l2: float | None = None
     label_smoothing: float = 0.0
     optimizer: str = "sgd"
     schedule: str = "constant"
 
     @property
     def is_plain_sgd(self) -> bool:
-        """Return whether this is the original's: one layer, plain gradient descent, nothing else."""
-        return self == HeadRecipe(learning_rate=self.learning_rate)
+        """Return whether this is one layer, trained by plain gradient descent, as the original's; it may shrink."""
+        return self == HeadRecipe(learning_rate=self.learning_rate, l2=self.l2)
 
 
 @dataclass(frozen=True)

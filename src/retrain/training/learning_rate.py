@@ -1,0 +1,94 @@
+"""Finds a learning rate by the validation photos: successive halving over a grid of rates."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from retrain.errors import TrainingError, plural
+from retrain.history import Evaluation
+from retrain.training import head_training, sampling
+from retrain.training.head_training import TrainingData
+from retrain.training.recipe import HeadRecipe, TrainingPlan
+
+RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+_MOST_STEPS = 4000  # of a round: in longer trainings, the rates differ less
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """The last training with a rate: its steps and its evaluation on all validation photos, None if it diverged."""
+
+    rate: float
+    steps: int
+    evaluation: Evaluation | None
+
+    def __str__(self) -> str:
+        """Return the rate and what it gave."""
+        row = self.evaluation
+        return f"{self.rate:g}: {f'{row.validation_accuracy:.1%}' if row else 'diverged'}"
+
+
+def find(data: TrainingData, validation: np.ndarray, recipe: HeadRecipe, plan: TrainingPlan) -> list[Attempt]:
+    """Return an attempt for each of `RATES`, the best first.
+
+    All are trained for an eighth of the steps, the better half for a quarter, and the better half of those for half of
+    them: a round takes as many steps as one training ("Non-stochastic Best Arm Identification and Hyperparameter
+    Optimization", Jamieson and Talwalkar, 2016). The better one is more accurate on all validation photos, or of equal
+    ones has the smaller cross-entropy, or else the smaller rate.
+
+    Args:
+        data: As in `head_training.train`.
+        validation: int64 [V], indices of the validation examples.
+        recipe: The head and its optimizer; its rate is none of these.
+        plan: Of the training that is to follow.
+
+    Raises:
+        TrainingError: There are no validation examples, or all rates diverged.
+    """
+    if not len(validation):
+        raise TrainingError("--learning_rate auto needs validation images, and there are none.")
+    rates = list(RATES)
+    ranked: list[Attempt] = []
+    longest = min(plan.steps, _MOST_STEPS)
+    while len(rates) > 1:
+        shorter = replace(plan, steps=max(1, longest // len(rates)))
+        attempts = [_attempt(data, validation, replace(recipe, learning_rate=rate), shorter) for rate in rates]
+        attempts.sort(key=_rank)
+        rates = [attempt.rate for attempt in attempts[: len(rates) // 2]]
+        ranked = attempts + ranked[len(attempts) :]
+    if ranked[0].evaluation is None:
+        raise TrainingError(f"the training diverged at every learning rate from {RATES[0]:g} to {RATES[-1]:g}.")
+    return ranked
+
+
+def describe(attempts: list[Attempt]) -> str:
+    """Return the line about a search, whose attempts are the best first."""
+    best, *others = attempts
+    row = best.evaluation
+    measured = f"{row.validation_accuracy:.1%} on all {plural(row.validation_count, 'validation photo')}" if row else ""
+    return f"Learning rate {best.rate:g}: {measured} after {plural(best.steps, 'step')} ({_by_length(others)})."
+
+
+def _by_length(attempts: list[Attempt]) -> str:
+    """Return what attempts gave, those of the same length together."""
+    lengths = dict.fromkeys(attempt.steps for attempt in attempts)
+    parts = ["; ".join(str(attempt) for attempt in attempts if attempt.steps == steps) for steps in lengths]
+    return "; ".join(f"{part} after {steps}" for part, steps in zip(parts, lengths, strict=True))
+
+
+def _attempt(data: TrainingData, validation: np.ndarray, recipe: HeadRecipe, plan: TrainingPlan) -> Attempt:
+    """Return the outcome of a training of the plan's steps."""
+    interval = plan.steps if plan.patience is None else plan.eval_step_interval
+    plan = replace(plan, validation_batch_size=-1, eval_step_interval=interval, checkpoint_every=0)
+    samples = sampling.sample_training(data.labels, data.training, validation, plan)
+    try:
+        trained = head_training.train(data, samples, recipe, plan)
+    except TrainingError:
+        return Attempt(recipe.learning_rate, plan.steps, None)
+    return Attempt(recipe.learning_rate, plan.steps, next(row for row in trained.history if row.step == trained.step))
+
+
+def _rank(attempt: Attempt) -> tuple[float, float]:
+    """Return what a better attempt has less of."""
+    row = attempt.evaluation
+    return (-row.validation_accuracy, row.validation_cross_entropy) if row else (1.0, 0.0)
