@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from retrain.candidates import check_length
 from retrain.cli import flags
 from retrain.config import RetrainConfig, check
 from retrain.data.dataset import Dataset, Example
 from retrain.data.split import Split
 from retrain.errors import UsageError
+from retrain.plans import check_length
 
 CONFIG = RetrainConfig(Path("photos"))
 

@@ -10,7 +10,18 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "retrain"
 KNOW_THE_CONFIG = {
-    *("config", "candidates", "folds", "results", "pipeline", "cli/flags", "cli/retrain", "cli/tensorboard"),
+    *(
+        "config",
+        "plans",
+        "candidates",
+        "folds",
+        "results",
+        "finishing",
+        "pipeline",
+        "cli/flags",
+        "cli/retrain",
+        "cli/tensorboard",
+    ),
 }
 HEAVY = {
     *("tensorflow", "tensorflow_hub", "keras", "ai_edge_litert", "openvino", "tensorboard"),

@@ -1,7 +1,6 @@
 """One combination of settings, trained: its head, on the network as it is or as it was fine-tuned."""
 
 import functools
-import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,18 +15,15 @@ from retrain.bottlenecks import preparation
 from retrain.bottlenecks.preparation import PreparedDataset
 from retrain.bottlenecks.reading import Gather
 from retrain.config import RetrainConfig
-from retrain.data import distortions
-from retrain.data.dataset import Dataset
-from retrain.data.distortions import Distortions
 from retrain.data.split import Split
 from retrain.display import Display, later
-from retrain.errors import UsageError, plural
+from retrain.errors import plural
 from retrain.evaluation.tensorboard import VALIDATION, Summaries, write_trial
 from retrain.export import ClassifierWriter, LabelledBottlenecks
-from retrain.formats import frozen_graph
 from retrain.formats.checkpoint import CheckpointFiles
 from retrain.head import Head
 from retrain.history import ChunkResult, Evaluation
+from retrain.plans import fine_tuning_plan, recipe_of, scope_of, steps_of, training_plan
 from retrain.session import Session
 from retrain.sweep import Trial, TrialResult
 from retrain.terminal import Terminal
@@ -38,17 +34,11 @@ from retrain.training.recipe import (
     AUTO,
     LARGEST_FINE_TUNING_RATE,
     FineTuningPlan,
-    HeadRecipe,
-    TrainingPlan,
     divergence,
-    fine_tuning_defaults,
 )
 from retrain.training.sampling import SamplingPlan
 
-_PARAMETER_BYTES = 4  # of a frozen graph, which is little else
-_FINE_TUNING_EVALUATIONS = 20  # at least
 _SUMMARIES_OF_THE_HEAD = 25  # in a training, about
-_MOST_SAMPLES = 2**28  # of a training, 8 bytes each
 
 
 @dataclass(frozen=True)
@@ -111,7 +101,8 @@ def train_candidate(config: RetrainConfig, trial: Trial, prepared: PreparedDatas
             curves=summaries.paths,
         )
         if config.fine_tune_from is not None:
-            plan = _fine_tuning_plan(config, prepared, own, session.strategy)
+            checkpoint = own.fine_tuning(devices.worker_suffix(session.strategy))
+            plan = fine_tuning_plan(config, prepared, checkpoint, session.strategy)
             _warn_of_rate(plan.recipe.learning_rate, session.terminal)
             candidate = _fine_tuned(candidate, trained, plan, display, session)
         if not trial.name:
@@ -353,19 +344,6 @@ def _by_photo(prepared: PreparedDataset, network: FineTunedBackbone) -> Gather:
     return read
 
 
-def training_plan(config: RetrainConfig, prepared: PreparedDataset) -> TrainingPlan:
-    """Return the length of the head's training and its evaluations."""
-    return TrainingPlan(
-        steps=steps_of(config, prepared.dataset),
-        batch_size=config.train_batch_size,
-        validation_batch_size=config.validation_batch_size,
-        eval_step_interval=config.eval_step_interval,
-        seed=config.random_seed,
-        patience=config.early_stopping_patience,
-        checkpoint_every=config.intermediate_store_frequency,
-    )
-
-
 def _warn_of_rate(rate: float, terminal: Terminal) -> None:
     """Warn of a step size that earlier versions, which trained by plain gradient descent, were given."""
     if rate > LARGEST_FINE_TUNING_RATE:
@@ -373,73 +351,3 @@ def _warn_of_rate(rate: float, terminal: Terminal) -> None:
             f"--fine_tune_learning_rate {rate:g} suits plain gradient descent; with AdamW, which fine-tunes now, it "
             f"destroys what the network has learnt. Leave it out, or give at most {LARGEST_FINE_TUNING_RATE:g}."
         )
-
-
-def _fine_tuning_plan(
-    config: RetrainConfig, prepared: PreparedDataset, own: IntermediateFiles, strategy: Any
-) -> FineTuningPlan:
-    """Return how the network is fine-tuned."""
-    photos, batch_size = sum(prepared.dataset.counts(Split.TRAINING)), config.fine_tune_batch_size
-    epoch = max(1, round(photos / batch_size))
-    defaults = fine_tuning_defaults(prepared.backbone.graph.stat().st_size // _PARAMETER_BYTES)
-    steps = config.fine_tune_steps or defaults.epochs * epoch
-    return FineTuningPlan(
-        start=config.fine_tune_from or "",
-        recipe=replace(recipe_of(config), learning_rate=config.fine_tune_learning_rate or defaults.learning_rate),
-        steps=steps,
-        batch_size=batch_size,
-        steps_per_evaluation=max(1, min(epoch, steps // _FINE_TUNING_EVALUATIONS)),
-        seed=config.random_seed,
-        patience=config.early_stopping_patience,
-        checkpoint=own.fine_tuning(devices.worker_suffix(strategy)),
-        strategy=strategy,
-    )
-
-
-def recipe_of(config: RetrainConfig) -> HeadRecipe:
-    """Return the head and its optimizer."""
-    return HeadRecipe(  # a rate that is to be found is the default one until then
-        learning_rate=HeadRecipe.learning_rate if config.learning_rate == AUTO else float(config.learning_rate),
-        hidden_units=config.hidden_units,
-        dropout=config.dropout,
-        l2=config.l2,
-        label_smoothing=config.label_smoothing,
-        optimizer=config.optimizer,
-        schedule=config.learning_rate_schedule,
-    )
-
-
-def distortions_of(config: RetrainConfig) -> Distortions:
-    """Return what may happen to training images."""
-    return Distortions(**{name: getattr(config, name) for name in distortions.NAMES})
-
-
-def scope_of(config: RetrainConfig) -> str:
-    """Return the first part of the names of the head's nodes."""
-    return frozen_graph.HUB_HEAD_SCOPE if config.tfhub_module else frozen_graph.HEAD_SCOPE
-
-
-def steps_of(config: RetrainConfig, dataset: Dataset) -> int:
-    """Return the steps to train; an epoch is as many photos as there are training photos."""
-    if config.how_many_epochs is None:
-        return config.how_many_training_steps
-    photos = sum(dataset.counts(Split.TRAINING))
-    return max(1, math.ceil(config.how_many_epochs * photos / config.train_batch_size))
-
-
-def check_length(config: RetrainConfig, dataset: Dataset) -> None:
-    """Refuse a training that is too long: all its samples are drawn before the first step.
-
-    Raises:
-        UsageError: Names the flags.
-    """
-    steps = steps_of(config, dataset)
-    evaluations = steps // config.eval_step_interval + steps // (config.intermediate_store_frequency or steps) + 1
-    length = "how_many_training_steps" if config.how_many_epochs is None else "how_many_epochs"
-    samples = {
-        f"--{length} with this --train_batch_size": steps * config.train_batch_size,
-        "--validation_batch_size with this --eval_step_interval": evaluations * config.validation_batch_size,
-    }
-    for flags, count in samples.items():
-        if count > _MOST_SAMPLES:
-            raise UsageError(f"{flags} samples {count:,} photos; it may be {_MOST_SAMPLES:,}. Give less of either.")

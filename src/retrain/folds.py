@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from retrain.candidates import Candidate, distortions_of, recipe_of, training_plan
+from retrain.candidates import Candidate
 from retrain.config import RetrainConfig
 from retrain.data.dataset import Dataset, groups_of
 from retrain.data.variants import list_with_copies
 from retrain.errors import TrainingError, UsageError
 from retrain.evaluation import folds
 from retrain.evaluation.folds import CrossValidation
+from retrain.plans import distortions_of, recipe_of, training_plan
 from retrain.terminal import Terminal
 from retrain.training import cross_validation
 from retrain.training.cross_validation import PhotoBottlenecks

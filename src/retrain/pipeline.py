@@ -3,60 +3,40 @@
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
 from retrain import files, folds, results, sweep
-from retrain.backbones import catalogue, devices, families, quantized, strangers
+from retrain.backbones import catalogue, devices, families, strangers
 from retrain.backbones.catalogue import BackboneSpec
-from retrain.backbones.engines import FLOAT32, INT8, EngineRequest
+from retrain.backbones.engines import FLOAT32, EngineRequest
 from retrain.backbones.sources import WeightsRequest
 from retrain.bottlenecks import legacy_cache
 from retrain.bottlenecks.preparation import PreparationSettings, PreparedDataset, match_legacy_cache, prepare
-from retrain.candidates import (
-    Candidate,
-    check_length,
-    checkpoint_files,
-    distortions_of,
-    intermediate_files,
-    scope_of,
-    train_candidate,
-)
-from retrain.closing import Closing
+from retrain.candidates import Candidate, checkpoint_files, intermediate_files, train_candidate
 from retrain.config import RetrainConfig, check
 from retrain.data.dataset import Dataset, scan
 from retrain.data.split import Split
-from retrain.data.variants import Distorter, Variant
-from retrain.errors import ExportError, UsageError
-from retrain.evaluation import comparison, keeping, runs, tensorboard
-from retrain.evaluation import report as reports
-from retrain.evaluation.comparison import Comparison, ExportReport, export_and_compare
-from retrain.evaluation.keeping import RunOrigin
-from retrain.evaluation.report import Report, RunSettings, TestScores
-from retrain.evaluation.tensorboard import TRAIN, Summaries, write_hparams
-from retrain.export import WrittenGraph
+from retrain.data.variants import Distorter
+from retrain.errors import UsageError
+from retrain.evaluation.report import Report
+from retrain.evaluation.tensorboard import write_hparams
+from retrain.finishing import SAMPLE_IMAGES, Start, finish
 from retrain.formats import frozen_graph
-from retrain.formats import table as formats
-from retrain.formats.classifier import ExportSource
+from retrain.plans import check_length, distortions_of, scope_of
 from retrain.preprocessing import InputSpec
 from retrain.session import Heed, Session, heed_nothing
 from retrain.sweep import Trial
 from retrain.terminal import Terminal
 from retrain.time_limit import Reserve, TimeLimit
-from retrain.training import sampling, trainable_layers
+from retrain.training import trainable_layers
 from retrain.training.recipe import AUTO
 from retrain.trials import Job, best_candidate
 
 __all__ = ["RetrainConfig", "retrain"]
-
-# Settings that the report has in another place, or not at all.
-_ELSEWHERE = ("architecture", "learning_rate", "random_seed", "export", "max_accuracy_drop", "run_name", "folds")
-_SAMPLE_IMAGES = 200  # training images that show 8-bit arithmetic the range of activations
 
 
 def retrain(
@@ -103,7 +83,7 @@ def retrain(
             heed = heed_nothing  # one worker that ends alone leaves the others waiting
         session = Session(terminal, opened, strategy, heed=heed)
         chosen = _best_of(trials, configs, dataset, session, limit)
-        report = _finish(chosen, _Start(started, command, limit), terminal)
+        report = finish(chosen, Start(started, command, limit), terminal)
         # Kept until everything is written: a run that failed meanwhile fine-tunes nothing again.
         for trial, each in zip(trials, configs, strict=True):
             if each.fine_tune_from and not chosen.is_cut_short:
@@ -161,7 +141,7 @@ def _best_of(
 
 def _reserve(config: RetrainConfig, prepared: Mapping[Any, PreparedDataset], limit: TimeLimit) -> Reserve:
     """Return the time that a limit keeps for all that comes after the trainings."""
-    tests = max((len(each.variants.members[Split.TESTING]) for each in prepared.values()), default=0) or _SAMPLE_IMAGES
+    tests = max((len(each.variants.members[Split.TESTING]) for each in prepared.values()), default=0) or SAMPLE_IMAGES
     tests = tests if config.test_batch_size < 0 else min(tests, config.test_batch_size)
     return limit.reserve(prepared.values(), is_tuned=bool(config.fine_tune_from), exports=config.export, tests=tests)
 
@@ -242,123 +222,6 @@ def _without_results(config: RetrainConfig, folder: Path) -> RetrainConfig:
     )
 
 
-@dataclass(frozen=True)
-class _Start:
-    """When a run started, in seconds since 1970, by which words, and when it should end."""
-
-    time: float
-    command: Sequence[str]
-    limit: TimeLimit
-
-
-def _finish(chosen: Candidate, start: _Start, terminal: Terminal) -> Report:
-    """Write everything, measure the written graph on the test images, and report."""
-    config, prepared = chosen.config, chosen.prepared
-    rows = _sample(chosen, Split.TESTING, config.test_batch_size)
-    test = chosen.labelled(rows, chosen.read_exactly)
-    paths = [prepared.variants.rows[row].path for row in test.rows.tolist()]
-    cross_validated = folds.cross_validate(chosen, terminal) if config.folds else None
-    chosen.artefacts.write_checkpoint(checkpoint_files(config), chosen.head, chosen.step + 1)
-    with files.draft_folder(config.output_graph) as folder:
-        draft = folder / config.output_graph.name
-        with terminal.waiting("Writing the graph"):
-            written = chosen.artefacts.write(draft, chosen.head, test)
-        # Only a graph that passed takes the place of the last one.
-        chosen.artefacts.put_in_place(draft, config.output_graph, config.output_labels)
-        _show_graph(chosen, written)
-        if config.saved_model_dir:
-            chosen.artefacts.write_saved_model(config.saved_model_dir, written)
-        scores = TestScores(paths, written.probabilities, test.labels, written.sha256)
-        exported = _export(chosen, draft, written, scores, terminal) if config.export else None
-    report = reports.make_report(
-        _run_settings(chosen),
-        prepared.dataset,
-        scores,
-        rejected=prepared.rejected,
-        history=chosen.history,
-        exports=exported.results if exported else [],
-    )
-    report = replace(report, cross_validation=cross_validated)
-    figures = reports.write_report(report, config.output_graph, prepared.dataset.image_dir)
-    folder, origin = runs.folder_of(config.output_graph), _origin(chosen, start, written)
-    keeping.keep_run(folder, config.run_name, (report, figures), scores, curves=chosen.curves, origin=origin)
-    with terminal.closing(_closing(chosen, report)):
-        _say_what_does_not_belong(chosen, report, written, terminal)
-        if (seconds := start.limit.exceeded()) >= 1:
-            terminal.warn(f"All this took {seconds:.0f} s more than --time_limit.")
-        if exported:
-            terminal.say_all(comparison.table(exported.results))
-            if exported.problems:
-                raise ExportError(f"{'; '.join(exported.problems)}. All other results are written, and files are kept.")
-    return report
-
-
-def _origin(chosen: Candidate, start: _Start, written: WrittenGraph) -> RunOrigin:
-    values = {field: getattr(chosen.config, field.name) for field in fields(chosen.config) if field.name != "image_dir"}
-    changed = {field.name: value for field, value in values.items() if value != field.default}
-    tensorflow = written.metadata.tensorflow_version
-    return RunOrigin(start.time, start.command, chosen.prepared.dataset.image_dir, changed, tensorflow)
-
-
-def _sample(chosen: Candidate, split: Split, size: int) -> np.ndarray:
-    """Return the indices int64 [n] of photos of a split: a sample, or all for -1."""
-    variants = chosen.prepared.variants
-    return sampling.sample(variants.labels, variants.members[split], size=size, seed=chosen.config.random_seed)
-
-
-def _show_graph(chosen: Candidate, written: WrittenGraph) -> None:
-    """Show the graph on TensorBoard."""
-    sketch = tensorboard.sketch(written.graph_def, scope=chosen.artefacts.backbone.architecture)
-    with Summaries(chosen.summaries_dir, runs=(TRAIN,), part=".graph") as summaries:
-        summaries.graph(sketch.SerializeToString(deterministic=True))
-
-
-def _export(
-    chosen: Candidate, draft: Path, written: WrittenGraph, test: TestScores, terminal: Terminal
-) -> ExportReport:
-    """Write the formats of --export beside the draft of the graph, put them in place, and return how they compare."""
-    config, prepared = chosen.config, chosen.prepared
-    in_place = (draft, formats.path_of(draft, "tflite"))
-
-    def put_in_place(path: Path) -> Path:
-        result = config.output_graph.with_name(path.name)
-        return result if path in in_place else formats.put_in_place(path, result)
-
-    rows = _sample(chosen, Split.TRAINING, _SAMPLE_IMAGES).tolist()
-    photos = list(dict.fromkeys(prepared.variants.rows[row].path for row in rows))
-    images = [prepared.dataset.image_dir / path for path in test.paths or photos]
-    samples = [Variant(path) for path in photos]
-    exported = export_and_compare(
-        config.export,
-        ExportSource(
-            written.graph_def,
-            written.metadata,
-            written.sha256,
-            sample_images=lambda: prepared.extractor.pixels(samples),
-            int8=chosen.artefacts.int8_classifier(chosen.head, quantized.path_of(prepared.backbone))
-            if config.precision == INT8
-            else None,
-        ),
-        draft,
-        Comparison(images, test.labels if test.paths else None, config.max_accuracy_drop),
-        put_in_place=put_in_place,
-        advance=terminal.progress("Exporting", "format"),
-    )
-    beside = str(config.output_graph.parent)
-    return replace(exported, problems=[problem.replace(str(draft.parent), beside) for problem in exported.problems])
-
-
-def _run_settings(chosen: Candidate) -> RunSettings:
-    """Return the settings of the run: those without a field of their own only if changed, and no paths."""
-    config = chosen.config
-    others = {field: getattr(config, field.name) for field in fields(config) if field.name not in _ELSEWHERE}
-    changed = {f.name: value for f, value in others.items() if value != f.default and not isinstance(value, Path)}
-    if config.fine_tune_from:
-        changed["fine_tune_steps"] = chosen.history[-1].step + 1 - chosen.steps
-    architecture = config.tfhub_module or config.architecture
-    return RunSettings(architecture, chosen.steps, float(config.learning_rate), config.random_seed, changed)
-
-
 def _check_validation(config: RetrainConfig, dataset: Dataset, *, several: bool) -> None:
     """Refuse what chooses by validation images where there are none."""
     choosing = {
@@ -372,50 +235,6 @@ def _check_validation(config: RetrainConfig, dataset: Dataset, *, several: bool)
         raise UsageError(
             f"{asked[0]} chooses by validation images, and there are none. Give --validation_percentage, or make a "
             f"folder validation/ beside train/."
-        )
-
-
-def _closing(chosen: Candidate, report: Report) -> Closing:
-    """Return what a run says at its end."""
-    config = chosen.config
-    page, _ = reports.report_paths(config.output_graph)
-    litert = [formats.path_of(config.output_graph, "tflite")] if chosen.artefacts.runner.model else []
-    saved_model_dir = [config.saved_model_dir] if config.saved_model_dir else []
-    written = [config.output_graph, *litert, config.output_labels, *saved_model_dir]
-    written += [row.path for row in report.exports]
-    return Closing(
-        reports.result_line(report),
-        [
-            *reports.cross_validation_lines(report),
-            *(reports.misclassified_lines(report) if config.print_misclassified_test_images else []),
-        ],
-        list(dict.fromkeys(written)),
-        page,
-        config.output_graph,
-        config.summaries_dir,
-        _words_of_runs(config),
-    )
-
-
-def _words_of_runs(config: RetrainConfig) -> list[str]:
-    """Return the sub-command that lists this run and those before it."""
-    default = next(each.default for each in fields(config) if each.name == "output_graph")
-    return ["runs"] if config.output_graph == default else ["runs", "--output_graph", str(config.output_graph)]
-
-
-def _say_what_does_not_belong(chosen: Candidate, report: Report, written: WrittenGraph, terminal: Terminal) -> None:
-    """Warn of files beside the graph that are of another training: of one at the same time, or of an earlier one."""
-    graph = chosen.config.output_graph
-    if not graph.is_file() or files.sha256_of(graph) != written.sha256:
-        terminal.warn(
-            f"Another run wrote {graph} meanwhile: what lies beside it may be of either. Run one after another."
-        )
-        return
-    names = {row.name for row in report.exports} | ({"tflite"} if chosen.artefacts.runner.model else set())
-    stale = formats.stale_exports(graph, written.metadata, names)
-    if stale:
-        terminal.warn(
-            f"Of an earlier training, not of {graph}: {', '.join(map(str, stale))}. Delete or export them again."
         )
 
 
