@@ -72,6 +72,13 @@ def test_an_orderly_end_shows_nothing_of_the_libraries(tmp_path, last, code, sai
     assert done.stderr.splitlines() == ["said by Python", *said]
 
 
+def test_a_thread_at_work_does_not_hold_up_an_interrupted_process(tmp_path):
+    thread = "import threading; threading.Thread(target=threading.Event().wait).start(); "
+    done = ended(tmp_path, thread + "raise KeyboardInterrupt")
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1] == f"program: {INTERRUPTED}"
+
+
 def test_a_child_that_lives_on_holds_nobody_up(tmp_path):
     """It inherits descriptor 2, which must keep neither the last messages nor their reader waiting."""
     child = "subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'], stdout=subprocess.DEVNULL)"

@@ -42,12 +42,21 @@ def run(name: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
         word, code = ("interrupted", INTERRUPTED) if interrupted else ("terminated", TERMINATED)
         print(file=sys.stderr)
         _print_error(name, f"{word}. Finished work is kept; run the same command again to resume.")
+        _exit_now(code)
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = FAILED
     if signal.getsignal(signal.SIGTERM) is _terminate:  # nothing is left to tidy, nor to catch what would be raised
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sys.exit(code)
+
+
+def _exit_now(code: int) -> NoReturn:
+    """Exit without taking Python down: threads of libraries that were interrupted at their work may crash it then."""
+    atexit._run_exitfuncs()
+    with suppress(OSError, ValueError):  # a closed pipe
+        sys.stdout.flush()
+    os._exit(code)
 
 
 @contextmanager
