@@ -37,7 +37,7 @@ from retrain.head import Head
 from retrain.history import ChunkResult, Evaluation
 from retrain.sweep import Trial, TrialResult
 from retrain.terminal import Terminal
-from retrain.training import head_training, sampling
+from retrain.training import head_training, sampling, schedule
 from retrain.training.fine_tuning import FineTunedBackbone, FineTuningResult, fine_tune
 from retrain.training.head_training import TrainedHead, TrainingData
 from retrain.training.recipe import (
@@ -402,7 +402,11 @@ def _fine_tuning_plan(
     steps = config.fine_tune_steps or defaults.epochs * epoch
     return FineTuningPlan(
         start=config.fine_tune_from or "",
-        recipe=replace(_recipe(config), learning_rate=config.fine_tune_learning_rate or defaults.learning_rate),
+        recipe=replace(
+            _recipe(config),
+            learning_rate=config.fine_tune_learning_rate or defaults.learning_rate,
+            label_smoothing=config.label_smoothing or schedule.LABEL_SMOOTHING,
+        ),
         steps=steps,
         batch_size=batch_size,
         steps_per_evaluation=max(1, min(epoch, steps // _FINE_TUNING_EVALUATIONS)),
