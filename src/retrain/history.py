@@ -1,5 +1,6 @@
 """The evaluations of a training, the best of them, and the results of one chunk of steps."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -85,6 +86,23 @@ class History:
     def should_stop(self) -> bool:
         """Return whether the last `patience` evaluations were no better than the best before them."""
         return self._patience is not None and len(self.evaluations) - 1 - self._best >= self._patience
+
+
+def to_keep(rows: Sequence[Evaluation]) -> Evaluation:
+    """Return the evaluation of a fine-tuning whose weights are worth keeping; the first is that before it.
+
+    It is the last one whose accuracy is within a standard error of the best so far (Breiman et al., 1984,
+    "Classification and Regression Trees"): of evaluations that differ by chance, early ones are those of large steps,
+    and the best of many is a lucky one. None is kept that is not better than the first.
+    """
+    kept = best = rows[0]
+    for row in rows[1:]:
+        best = max(best, row, key=lambda each: each.rank)
+        share = best.validation_accuracy
+        error = math.sqrt(share * (1 - share) / max(1, best.validation_count))
+        if row.rank > rows[0].rank and row.validation_accuracy >= share - error:
+            kept = row
+    return kept
 
 
 def curves(rows: Sequence[Evaluation], run: str) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from retrain.data.distortions import Distortions
 from retrain.data.split import Split
 from retrain.errors import UsageError
 from retrain.formats import frozen_graph
+from retrain.training import schedule
 from retrain.training.recipe import AUTO, FineTuningPlan, HeadRecipe, TrainingPlan, fine_tuning_defaults
 
 _PARAMETER_BYTES = 4  # of a frozen graph, which is little else
@@ -43,7 +44,11 @@ def fine_tuning_plan(
     steps = config.fine_tune_steps or defaults.epochs * epoch
     return FineTuningPlan(
         start=config.fine_tune_from or "",
-        recipe=replace(recipe_of(config), learning_rate=config.fine_tune_learning_rate or defaults.learning_rate),
+        recipe=replace(
+            recipe_of(config),
+            learning_rate=config.fine_tune_learning_rate or defaults.learning_rate,
+            label_smoothing=config.label_smoothing or schedule.LABEL_SMOOTHING,
+        ),
         steps=steps,
         batch_size=batch_size,
         steps_per_evaluation=max(1, min(epoch, steps // _FINE_TUNING_EVALUATIONS)),

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,12 +26,13 @@ from retrain.evaluation import folder
 from retrain.graphs import nodes, reading
 from retrain.inference import loading
 from retrain.pipeline import retrain
+from retrain.stopping import Stopping
 from retrain.terminal import Terminal
 from retrain.training import inputs, trainable_layers
 from retrain.training.checkpoints import TrainingCheckpoint
 from retrain.training.epochs import EpochBatches
 from retrain.training.joint_training import Batch, FineTuningData, JointTraining
-from retrain.training.recipe import FineTuningPlan, HeadRecipe
+from retrain.training.recipe import LARGEST_FINE_TUNING_RATE, FineTuningPlan, HeadRecipe, fine_tuning_defaults
 
 SIZE = 16
 
@@ -229,6 +231,36 @@ def test_a_checkpoint_for_which_the_disk_has_no_room_is_one_line(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_small_networks_learn_longer_and_faster():
+    small, large = fine_tuning_defaults(210_336), fine_tuning_defaults(3_413_024)
+    assert small.epochs > large.epochs
+    assert large.learning_rate < small.learning_rate < LARGEST_FINE_TUNING_RATE
+
+
+def test_a_training_ends_when_it_is_asked_to_and_goes_on_from_there(tmp_path):
+    made, data, checkpoint = tuning(folder=tmp_path)
+    stopping = Stopping()
+
+    def batch(step):
+        if step == 24:  # prepared while the step before it runs
+            stopping.asked.set()
+        return data.batch(step)
+
+    stopped = made.run(replace(data, batch=batch), checkpoint, ignore, stopping)
+    assert [row.step for row in stopped.evaluations[:-1]] == [-1, 9, 19]
+    assert stopped.evaluations[-1].step in (22, 23)
+    again, data, checkpoint = tuning(folder=tmp_path)
+    history = again.run(data, checkpoint, ignore)
+    assert history.evaluations[-1].step == 59
+
+
+def test_a_training_with_a_deadline_goes_on_until_then(tmp_path):
+    made, data, checkpoint = tuning(steps=1, folder=tmp_path)
+    history = made.run(data, checkpoint, ignore, Stopping(deadline=time.monotonic() + 3))
+    assert history.evaluations[-1].step > 1
+    assert made._optimizer.learning_rate.numpy() < 0.01
+
+
 def test_weights_that_are_not_better_are_not_kept(tmp_path):
     made, data, checkpoint = tuning(folder=tmp_path)
     made.run(data, checkpoint, ignore)
@@ -414,6 +446,42 @@ def with_squashed_photos(model):
     told = model.metadata
     model.metadata = replace(told, input=replace(told.input, keep_aspect_ratio=None))
     return model
+
+
+@pytest.mark.slow
+def test_a_whole_network_is_tuned_on_photos_that_are_decoded_once_and_not_stored(stripes, tmp_path):
+    found, shown = here(stripes, tmp_path, fine_tune_from="all")
+    assert "from layer all on" in shown
+    assert "on augmented photos" in shown
+    assert "--fine_tune_learning_rate 0.01 suits plain gradient descent" in shown
+    assert "Decoding: 149/149" in shown
+    assert "Frozen layers" not in shown
+    assert found.test_accuracy >= 0.9
+    assert not [path for path in (tmp_path / "b").glob("*/*") if path.is_dir()]
+
+
+@pytest.mark.slow
+def test_by_default_the_rate_and_the_steps_follow_from_the_network_and_the_photos(stripes, tmp_path):
+    found, shown = here(stripes, tmp_path, fine_tune_learning_rate=None, fine_tune_steps=None)
+    assert "160 steps of 16 at up to 0.0005, on 512 numbers" in shown  # 20 epochs of 136 photos
+    assert "suits plain gradient descent" not in shown
+    assert found.settings["fine_tune_steps"] == 160
+    assert found.settings["fine_tune_learning_rate"] == 0.0005
+    assert [row.step for row in found.measured[-3:]] == [173, 181, 189]
+
+
+@pytest.mark.slow
+def test_the_first_evaluation_is_hardly_worse_than_that_of_the_head(data, tmp_path):
+    """The warm-up keeps what a real network has learnt."""
+    config = RetrainConfig(
+        image_dir=data / "datasets" / "cifar10_1200", architecture="mobilenet_bundled", image_size=64,
+        how_many_training_steps=500, validation_percentage=40, fine_tune_from="all", fine_tune_steps=40,
+        output_graph=tmp_path / "g.pb", output_labels=tmp_path / "l.txt", summaries_dir=tmp_path / "s",
+        bottleneck_dir=tmp_path / "b", checkpoint_path=tmp_path / "c",
+    )  # fmt: skip
+    before, first = [row for row in retrain(config).measured if row.validation_count > 300][:2]
+    assert (before.step, first.step) == (499, 501)
+    assert first.validation_accuracy >= before.validation_accuracy - 0.02
 
 
 @pytest.mark.slow

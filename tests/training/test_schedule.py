@@ -6,10 +6,10 @@ import pytest
 from retrain.training import schedule
 
 
-def test_the_rate_rises_in_a_line_and_falls_along_a_cosine_to_nothing():
+def test_the_rate_rises_by_a_square_and_falls_along_a_cosine_to_nothing():
     rates = [schedule.rate_at(progress) for progress in np.linspace(0, 1, 101)]
     assert rates[0] == 0
-    assert rates[5] == pytest.approx(0.5)
+    assert rates[5] == pytest.approx(0.25)
     assert rates[10] == pytest.approx(1)
     assert rates[55] == pytest.approx(0.5)
     assert rates[100] == pytest.approx(0, abs=1e-12)

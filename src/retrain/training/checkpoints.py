@@ -23,7 +23,7 @@ from retrain.training.recipe import FineTuningPlan
 class FineTuningState:
     """How far a fine-tuning is: steps done, all evaluations, and the arrays of its variables.
 
-    `best` are the weights at the best evaluation, `weights` those of now, `optimizer` the optimizer's state of now.
+    `best` are the weights to keep, `weights` those of now, `optimizer` the optimizer's state of now.
     """
 
     steps_done: int

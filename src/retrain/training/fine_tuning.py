@@ -22,7 +22,7 @@ from retrain.data.augmentation import Augmentation
 from retrain.data.variants import Variant
 from retrain.errors import StoreError
 from retrain.head import Head
-from retrain.history import Evaluation
+from retrain.history import Evaluation, to_keep
 from retrain.stopping import Stopping
 from retrain.terminal import Terminal
 from retrain.training import inputs, trainable_layers
@@ -44,9 +44,9 @@ class FineTunedBackbone:
 
 @dataclass(frozen=True)
 class FineTuningResult:
-    """All evaluations of a fine-tuning, the first before its first step, and the best of them.
+    """All evaluations of a fine-tuning, the first before its first step, and the one to keep.
 
-    `network` is the fine-tuned one at the best evaluation, None where fine-tuning was no improvement.
+    `network` is the fine-tuned one as it was at that, None where fine-tuning was no improvement.
     """
 
     history: Sequence[Evaluation]
@@ -89,9 +89,10 @@ def fine_tune(  # noqa: PLR0913
     examples = prepared.dataset.examples
     identity = identity_of(fingerprint, layers.name, plan, tag=tag, examples=examples, head=trained.head)
     history = training.run(data, TrainingCheckpoint(plan.checkpoint, identity, terminal.warn), report, stopping)
-    improved = history.best is not history.evaluations[0]
+    best = to_keep(history.evaluations)
+    improved = best is not history.evaluations[0]
     frozen = _freeze(prepared, network, training.head(), terminal, opened) if improved else None
-    return FineTuningResult(history.evaluations, history.best, frozen)
+    return FineTuningResult(history.evaluations, best, frozen)
 
 
 def _augmentation(prepared: PreparedDataset, network: Any, layers: TrainableLayers) -> Augmentation | None:

@@ -23,7 +23,7 @@ from retrain.errors import StoreError
 from retrain.graphs import freezing
 from retrain.preprocessing import InputSpec
 from retrain.terminal import Terminal
-from retrain.training import schedule, trainable_layers
+from retrain.training import pointwise, schedule, trainable_layers
 from retrain.training.epochs import EpochBatches
 from retrain.training.joint_training import Batch, FineTuningData, TrainedLayers
 from retrain.training.recipe import FineTuningPlan
@@ -74,7 +74,7 @@ def on_pixels(network: Any, spec: InputSpec, layers: TrainableLayers) -> Trained
     def bottlenecks(pixels: Any, *draws: Any) -> Any:
         images = augmentation.in_graph(pixels, *draws, size=spec.size) if draws else tf.cast(pixels, tf.float32)
         scaled = (images - spec.mean) / spec.std
-        return network.model(network.preprocess(scaled) if network.preprocess else scaled, training=False)
+        return pointwise.run(network.model, network.preprocess(scaled) if network.preprocess else scaled)
 
     variables = layers.model.trainable_variables
     held_out = tf.TensorSpec([None, *spec.size, 3], tf.uint8)

@@ -11,7 +11,7 @@ import numpy as np
 from retrain.backbones import devices
 from retrain.errors import TrainingError
 from retrain.head import Head, Layer, Standardisation
-from retrain.history import Evaluation, History
+from retrain.history import Evaluation, History, to_keep
 from retrain.stopping import Stopping
 from retrain.training import schedule
 from retrain.training.checkpoints import FineTuningState, TrainingCheckpoint
@@ -97,7 +97,7 @@ class JointTraining:
         report: Callable[[Evaluation], None],
         stopping: Stopping | None = None,
     ) -> History:
-        """Train, leave the best weights in place, and return all evaluations; the first, step -1, is before training.
+        """Train, leave the weights `to_keep` in place, and return all evaluations; the first, step -1, is before it.
 
         The checkpoint stays, so that a training that is complete is not repeated. `report` gets every evaluation, those
         of an interrupted run first. `stopping` says what may end the training before its last step, or after it.
@@ -123,7 +123,8 @@ class JointTraining:
                 step += 1
                 progress = stopping.progress(began, step, plan.steps)
                 if progress >= 1 or step % plan.steps_per_evaluation == 0:
-                    if history.add(self._evaluate(data, step - 1, sums)):
+                    history.add(self._evaluate(data, step - 1, sums))
+                    if to_keep(history.evaluations) is history.evaluations[-1]:
                         best = _values(self._trained)
                     checkpoint.save(self._state(step, history.evaluations, best))
                     report(history.evaluations[-1])
