@@ -1,7 +1,5 @@
 """Frozen graphs become networks that can be trained, and are the same before the first step."""
 
-import re
-import shutil
 from dataclasses import replace
 
 import numpy as np
