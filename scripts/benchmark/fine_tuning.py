@@ -25,7 +25,7 @@ _PHOTOS, _BATCH, _CLASSES, _RATE = 128, 32, 5, 3e-4
 def fine_tuning(bench: Bench) -> list[Row]:
     """Measure photos a second of whole networks, in turns, so that both meet the machine's better and worse moments."""
     rows = []
-    for name, steps in (("mobilenet_0.25_224", 12), (LITE, 4)):
+    for name, steps in (("mobilenet_0.25_224", 32), (LITE, 4)):
         network = families.trainable_network(bench.source(name))
         spec = network.input
         pixels = np.random.default_rng(0).integers(0, 256, (_PHOTOS, *USUAL.canvas(spec.size), 3)).astype(np.uint8)
