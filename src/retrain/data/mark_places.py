@@ -15,6 +15,7 @@ from retrain.data.split import Split, SplitRule
 from retrain.errors import MarksError, did_you_mean, printable
 from retrain.files import aside, remove_stale_drafts, sha256_of
 
+_NAME_BYTES = 255  # of a name on most file systems
 _TRIES = 1000  # of numbers for a name that leaves a photo in its split
 
 
@@ -82,13 +83,16 @@ class Places:
         """Return the path of a photo and the one where it goes, of a line in a list of what was done.
 
         Raises:
-            MarksError: One leads elsewhere.
+            MarksError: One leads elsewhere, or they are the same.
         """
         parts, into = self._parts(mark.path), self._parts(place)
         root = self.removed if mark.action is Action.REMOVE else self.image_dir
         check_plain(self.image_dir, parts[:-1])
         check_plain(root, into[:-1])
-        return self.image_dir.joinpath(*parts), root.joinpath(*into)
+        source, target = self.image_dir.joinpath(*parts), root.joinpath(*into)
+        if source == target:
+            raise _refused(mark.path, "is listed as moved to where it was")
+        return source, target
 
     def below(self, mark: Mark, place: Path) -> str:
         """Return the path of a place as lists hold it."""
@@ -241,10 +245,12 @@ def _numbered(name: str, number: int) -> str:
     if not number:
         return name
     head, mark, rest = name.partition("_nohash_")
-    if mark:
-        return f"{head}-{number + 1}{mark}{rest}"
-    path = Path(name)
-    return f"{path.stem}-{number + 1}{path.suffix}"
+    if not mark:
+        head, rest = Path(name).stem, Path(name).suffix
+    end = f"-{number + 1}{mark}{rest}"
+    while head and len(os.fsencode(head + end)) > _NAME_BYTES:
+        head = head[:-1]
+    return head + end
 
 
 def _refused(path: str, problem: str) -> MarksError:

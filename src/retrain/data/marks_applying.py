@@ -15,6 +15,8 @@ from retrain.data.split import DEFAULT_SPLIT, SplitRule
 from retrain.errors import MarksError, printable
 from retrain.files import lock, sha256_of
 
+_AGAIN = "Those before it were moved; fix this and run the same command again"
+
 
 @dataclass
 class Outcome:
@@ -43,7 +45,8 @@ def apply(image_dir: Path, marks: Marks, rule: SplitRule = DEFAULT_SPLIT) -> Out
         DatasetError: The image folder is none, or cannot be read.
     """
     places = mark_places.places(image_dir, rule)
-    there = [mark for mark in marks.marks if places.check(mark)]
+    with _told(places, "Nothing was moved"):
+        there = [mark for mark in marks.marks if places.check(mark)]
     with ExitStack() as opened, _told(places):
         if not there and not places.lists.is_dir():  # and nothing was ever done
             return Outcome(places.removed, gone=[mark.path for mark in marks.marks])
@@ -76,6 +79,7 @@ class _Applying:
             mark_places.remove_drafts(self._taken)
 
     def carry_out(self, mark: Mark, *, is_listed: bool) -> None:
+        """Do what is left to do for a mark; `is_listed` if its folder listed the photo before."""
         source = self._places.image_dir / mark.path
         done, entry = self._entries.get(mark, (None, None))
         if entry and done and done is not self._own and done.file not in self.outcome.lists:
@@ -120,7 +124,7 @@ def undo(image_dir: Path, file: Path) -> Outcome:
     Where another photo has taken the place of one, or lies where it was moved to, it is left alone.
     """
     places = mark_places.places(image_dir, DEFAULT_SPLIT)
-    if file.resolve().parent != places.lists:
+    if Path(os.path.realpath(file)).parent != places.lists:
         what = f"no list of what was done in {places.image_dir.name}: those lie in {places.lists}"
         raise MarksError(printable(f"{file} is {what}. Nothing was moved."))
     with ExitStack() as opened, _told(places):
@@ -161,10 +165,10 @@ def _take_back(entry: Entry, source: Path, place: Path, outcome: Outcome) -> Non
 
 
 @contextmanager
-def _told(places: Places) -> Iterator[None]:
+def _told(places: Places, advice: str = _AGAIN) -> Iterator[None]:
+    """Say in one line what the system refuses, and what to do about that."""
     try:
         yield
     except OSError as error:
         what = f"cannot move photos of {places.image_dir}: {error.filename or places.lists}: {error.strerror}"
-        advice = "Those before it were moved; fix this and run the same command again"
         raise MarksError(printable(f"{what}. {advice}.")) from error
