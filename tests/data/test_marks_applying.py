@@ -202,6 +202,20 @@ def test_what_another_system_would_take_for_folders_is_a_name_or_not_there(tmp_p
     assert start.keys() - tree(folder).keys() == {"photos/roses/sub\\c.jpg"}
 
 
+def test_photos_that_change_places_are_told_apart_when_marks_are_applied_again(tmp_path):
+    rule = SplitRule(0, 0)  # which numbers no photo for its split
+    folder = write(tmp_path / "photos", {"roses/a.jpg": "same", "tulips/a.jpg": "same"})
+    start = tree(folder)
+    marks = Mark("roses/a.jpg", RELABEL, "tulips"), Mark("tulips/a.jpg", RELABEL, "roses")
+    (file,) = apply(folder, *marks, rule=rule).lists
+    after = tree(folder)
+    assert {"photos/tulips/a-2.jpg", "photos/roses/a-2.jpg"} <= after.keys()
+    assert apply(folder, *marks, rule=rule).before == 2
+    assert tree(folder) == after
+    marks_applying.undo(folder, file)
+    assert tree(folder) == start
+
+
 @pytest.mark.parametrize("name", ["x" * 251 + ".jpg", "ö" * 120 + "_nohash_" + "1" * 7, "x." + "j" * 240])
 def test_the_longest_names_get_numbers_too(tmp_path, name):
     folder = write(tmp_path / "photos", {f"roses/{name}": "1", f"tulips/{name}": "2"})
