@@ -19,6 +19,7 @@ KNOW_THE_CONFIG = {
         "finishing",
         "pipeline",
         "cli/flags",
+        "cli/marks",
         "cli/retrain",
         "cli/tensorboard",
     ),

@@ -22,6 +22,10 @@ class DatasetError(RetrainError):
     """The image folder cannot be trained on as it is."""
 
 
+class MarksError(RetrainError):
+    """Marks on photos cannot be read, or are not carried out on this folder."""
+
+
 class ImageError(RetrainError):
     """One image cannot be decoded; `label_image` and the bottleneck stage go on with the others."""
 

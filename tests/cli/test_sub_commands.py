@@ -57,6 +57,7 @@ def test_tensorboards_own_flags_are_checked_in_one_line(tmp_path):
         (["retrain", "--engine", "o"], ["openvino"]),
         (["retrain", "--distribution", "m"], ["mirrored", "multi_worker"]),
         (["retrain", "--image_dir", "my_"], ["my_photos"]),
+        (["retrain", "--apply_marks", "gra"], ["graph.pb"]),
         (["retrain", "my_"], ["my_photos"]),
         (["label_image", "--graph", "gra"], ["graph.pb"]),
         (["label_image", "gra"], ["graph.pb"]),

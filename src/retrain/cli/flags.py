@@ -80,6 +80,8 @@ def retrain_parser(paths: Mapping[str, Path] | None = None) -> argparse.Argument
             length = group.add_mutually_exclusive_group()
         default = (paths or {}).get(field.name, None if field.default is MISSING else field.default)
         _add_setting(length if field.name in _LENGTHS else group, field, default)
+        if field.name == "validation_percentage":
+            _add_marks(group.add_mutually_exclusive_group())
         if field.name == "fine_tune_from":
             group.add_argument("--list_layers", action="store_true", help="print the layers of the network and exit")
     group.add_argument(
@@ -91,6 +93,16 @@ def retrain_parser(paths: Mapping[str, Path] | None = None) -> argparse.Argument
     )
     _add_common(group)
     return parser
+
+
+def _add_marks(group: argparse._ActionsContainer) -> None:
+    """Add the flags of `retrain` that move marked photos, instead of a training."""
+    text = (
+        "move photos as the marks in this file say, which the report's page writes, and exit; photos that are removed"
+    )
+    group.add_argument("--apply_marks", type=Path, help=f"{text} go beside the folder", metavar="FILE")
+    text = "move photos back: FILE is the list that --apply_marks names; exit"
+    group.add_argument("--undo_marks", type=Path, help=text, metavar="FILE")
 
 
 def label_image_parser() -> argparse.ArgumentParser:

@@ -21,12 +21,16 @@ _BEGAN = time.monotonic()  # of the command, before it imports what takes time
 
 @dataclass(frozen=True)
 class ParsedRetrain:
-    """The arguments of `retrain`: its settings, several values of some of them to try, and what to print."""
+    """The arguments of `retrain`: its settings, several values of some of them to try, and what to print.
+
+    `marks` is `apply_marks` or `undo_marks` with its file, what to do instead of a training.
+    """
 
     config: RetrainConfig
     choices: Mapping[str, Sequence[Any]]
     level: str
     list_layers: bool
+    marks: tuple[str, Path] | None
 
 
 def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> int:
@@ -38,6 +42,11 @@ def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> i
         module, _, function = flags.SUBCOMMANDS[arguments[0]].partition(":")
         return int(getattr(importlib.import_module(f"retrain.cli.{module}"), function)(arguments[1:], paths))
     parsed = parse(arguments, paths)
+    if parsed.marks:
+        from retrain.cli import marks
+
+        act, file = parsed.marks
+        return (marks.apply if act == "apply_marks" else marks.undo)(parsed.config, file)
     quieten(verbose=parsed.level == "DEBUG")
     # Imported late: --help and a mistyped flag need not wait for numpy.
     from retrain.pipeline import layers, retrain
@@ -66,6 +75,7 @@ def parse(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> 
     """
     args = vars(flags.parse(flags.retrain_parser(paths), arguments))
     level, verbose, list_layers = (args.pop(name) for name in ("logging_verbosity", "verbose", "list_layers"))
+    marks = [(name, file) for name in ("apply_marks", "undo_marks") if (file := args.pop(name))]
     args["hidden_units"] = flags.hidden_units(args["hidden_units"])
     args["image_dir"] = _image_dir(args.pop("folder"), args["image_dir"])
     if args["image_dir"] is None and not list_layers:
@@ -74,7 +84,7 @@ def parse(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> 
         )
     choices = {name: args[name] for name in SWEEPABLE if len(args[name]) > 1}
     config = RetrainConfig(**{**args, **{name: args[name][0] for name in SWEEPABLE}})
-    return ParsedRetrain(config, choices, "DEBUG" if verbose else level, list_layers)
+    return ParsedRetrain(config, choices, "DEBUG" if verbose else level, list_layers, marks[0] if marks else None)
 
 
 def _image_dir(words: Sequence[str], flag: Path | None) -> Path | None:

@@ -92,6 +92,15 @@ def without(dataset: Dataset, rejected: Sequence[str]) -> Dataset:
     return _with_notes(_with_training_images(replace(dataset, examples=readable, notes=dataset.layout_notes)))
 
 
+def rule_within(splits: Collection[Split], rule: SplitRule) -> SplitRule:
+    """Return the rule that splits the photos of the training folder, beside the folders of other `splits`.
+
+    Without a folder for validation, it takes validation images from train/; test images only from train/ alone.
+    """
+    alone = all(split is Split.TRAINING for split in splits)
+    return SplitRule(0 if Split.VALIDATION in splits else rule.validation, rule.testing if alone else 0)
+
+
 def groups_of(dataset: Dataset) -> list[str]:
     """Return a name for each example, the same for near-duplicates, whichever of the folders of a split they lie in."""
     paths = [example.path for example in dataset.examples]
@@ -123,9 +132,7 @@ def _scan_split_folders(image_dir: Path, splits: dict[str, Split], rule: SplitRu
                 f"{image_dir / folder} has {plural(len(unknown), 'class folder')} missing in "
                 f"{image_dir / training[0]}: {quoted(unknown)}. Every class needs training photos."
             )
-    # Without a folder for validation, the rule takes validation images from train/; test images only from train/ alone.
-    validation = 0 if Split.VALIDATION in splits.values() else rule.validation
-    train_rule = SplitRule(validation, 0 if len(training) < len(splits) else rule.testing)
+    train_rule = rule_within(splits.values(), rule)
     examples = []
     for class_id, name in enumerate(names):
         for folder, split in splits.items():
