@@ -75,9 +75,10 @@ def _noise(history: Sequence[Evaluation], columns: dict[str, np.ndarray], last: 
     photos = max(1, history[-1].validation_count)
     losses = columns["validation_cross_entropy"]
     spread = float(np.nanstd(losses - smooth(losses)))
-    # The lowest of many averages is low by chance, too; each is one of about 3.5 deviations' worth of values.
-    averaged = 2 * math.sqrt(math.pi) * _deviation(len(losses))
-    by_chance = 3 * spread * math.sqrt(1 / last + 1 / averaged)
+    # The lowest of many averages is low by chance, too. Each is one of about 3.5 deviations' worth of values, at the
+    # ends of half as many. Of 300 series of noise alone, four deviations of the difference called one a rise.
+    averaged = math.sqrt(math.pi) * _deviation(len(losses))
+    by_chance = 4 * spread * math.sqrt(1 / last + 1 / averaged)
     return 2 * math.sqrt(max(share * (1 - share), 1 / photos) / photos), by_chance
 
 

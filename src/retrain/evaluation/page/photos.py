@@ -128,9 +128,10 @@ class Album:
         return list(groups.items())
 
     def listed(self, report: Report) -> list[tuple[Photo, str, float]]:
-        """Return misclassified photos that have no card, at most 60, with the class and the score that were given."""
+        """Return misclassified photos without a card, the surest 60, with the class and the score that were given."""
         shown = {row.path for row in self._evidence.wrong}
-        rows = [row for row in report.misclassified if row.path not in shown][:_LISTED_AT_MOST]
+        rows = [row for row in report.misclassified if row.path not in shown]
+        rows = sorted(rows, key=lambda row: -row.score)[:_LISTED_AT_MOST]
         return [(self.photo(row.path, row.true), row.predicted, row.score) for row in rows]
 
     def cells(self, report: Report) -> dict[tuple[int, int], Cell]:

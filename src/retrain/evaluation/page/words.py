@@ -14,9 +14,10 @@ def accuracy_sentence(report: Report) -> str:
     if report.test_accuracy is None:
         return "How good it is was not measured: there are no test photos."
     low, high = (round(100 * end) for end in (report.test_interval.low, report.test_interval.high))
+    photos = f"{report.test_photos:,} test photo{'' if report.test_photos == 1 else 's'}"
     return (
-        f"Of 100 new photos like these, about {round(100 * report.test_accuracy)} would be right; with "
-        f"{plural(report.test_photos, 'test photo')}, the true share lies between {low} and {high}."
+        f"Of 100 new photos like these, about {round(100 * report.test_accuracy)} would be right; with {photos}, the "
+        f"true share lies between {low} and {high}."
     )
 
 
