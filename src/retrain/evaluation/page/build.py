@@ -1,33 +1,20 @@
-"""Makes the page of a report: one file with its pictures, which asks no network for anything and runs no name."""
+"""Makes the page of a report: one file with its pictures, small enough to mail."""
 
-import functools
-import math
-from base64 import b64encode
-from collections.abc import Mapping
-from datetime import datetime
-from hashlib import sha256
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from retrain.errors import printable, shell_quoted
-from retrain.evaluation import folds
 from retrain.evaluation.evidence import Evidence
-from retrain.evaluation.page import charts, photos, tables, words
+from retrain.evaluation.page import charts, tables
 from retrain.evaluation.page.charts import Chart, Quantity, Series
 from retrain.evaluation.page.facts import RunFacts
 from retrain.evaluation.page.photos import Album, Pictures
+from retrain.evaluation.page.templating import render
 from retrain.evaluation.report import Report, repeated
 from retrain.history import curves
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
 PAGE_BYTES = 5_000_000  # what mail takes
 NOTHING = Evidence((), (), {}, {}, {}, "")
-_TEMPLATES = resources.files("retrain.evaluation.page") / "templates"
 
 
 def page_of(report: Report, evidence: Evidence, *, image_dir: Path, folder: Path, run: RunFacts | None) -> bytes:
@@ -89,62 +76,3 @@ def _curves(report: Report, run: RunFacts | None, quantity: Quantity) -> Chart |
     ]
     bounds = [(report.steps, "fine-tuning")] if len(steps) and steps[-1] >= report.steps else []
     return charts.draw(quantity, series, bounds=bounds)
-
-
-def render(template: str, contents: Mapping[str, object]) -> bytes:
-    """Return a template with its variables filled in, its style and its script allowed by their hashes."""
-    environment = _environment()
-    style, script = _asset("style.css"), _asset("page.js")
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    text = environment.get_template(template).render(contents, policy=policy, style=_safe(style), script=_safe(script))
-    return text.encode("utf-8", "backslashreplace")
-
-
-@functools.cache
-def _environment() -> "Environment":
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_asset),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=_shown,
-    )
-    environment.filters |= {"percent": percent, "day": _day, "duration": words.duration, "value": words.value}
-    environment.globals |= {"words": words, "folds": folds, "quoted": shell_quoted, "tables": tables, "photos": photos}
-    return environment
-
-
-def percent(share: float | None) -> str:
-    """Return a share as per cent, "" where there is none."""
-    return "" if share is None or math.isnan(share) else f"{share:.1%}"
-
-
-def _shown(text: Any) -> Any:
-    """Return what a template prints: of names, no control characters, nor bytes that are no text."""
-    return printable(text) if type(text) is str and not text.isprintable() else text
-
-
-def _day(date: str) -> str:
-    moment = datetime.fromisoformat(date)
-    return f"{moment.day} {moment:%B %Y, %H:%M}"
-
-
-@functools.cache
-def _asset(name: str) -> str:
-    return (_TEMPLATES / name).read_text("utf-8")
-
-
-def _safe(text: str) -> Any:
-    from markupsafe import Markup
-
-    return Markup(text)  # noqa: S704
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"

@@ -83,13 +83,16 @@ ACCURACY = Quantity("accuracy", "Accuracy", ".1%", rises=True)
 CROSS_ENTROPY = Quantity("cross_entropy", "Cross-entropy", ".3f", rises=False)
 
 
-def draw(quantity: Quantity, series: Sequence[Series], *, bounds: Sequence[tuple[int, str]] = ()) -> Chart | None:
-    """Return curves as a chart whose axes fit them, None without two points; the last of `series` has its best marked.
+def draw(
+    quantity: Quantity, series: Sequence[Series], *, bounds: Sequence[tuple[int, str]] = (), marks_best: bool = True
+) -> Chart | None:
+    """Return curves as a chart whose axes fit them, None without two points.
 
     Args:
         quantity: What the curves show.
         series: The curves, each smoothed between bounds; those without values are left out.
         bounds: Steps to mark with words.
+        marks_best: Whether the best point of the last of `series` is marked, if it has values.
     """
     shown = [row for row in series if np.isfinite(row.values).sum() > 1]
     if not shown:
@@ -114,7 +117,7 @@ def draw(quantity: Quantity, series: Sequence[Series], *, bounds: Sequence[tuple
         )
         for row, smooth_values in zip(shown, smoothed, strict=True)
     ]
-    best = _best(shown[-1], smoothed[-1], quantity) if shown[-1] is series[-1] else None
+    best = _best(shown[-1], smoothed[-1], quantity) if marks_best and shown[-1] is series[-1] else None
     ends = ", ".join(f"{line.name} ends at {line.last}" for line in lines)
     return Chart(
         quantity.name,
