@@ -49,6 +49,7 @@ class Candidate:
     as exported files compute them. `steps` are those of the head's training that were taken, `step` the one whose
     weights it has. `curves` are the event files of the training, by their runs. `result` is that of a sweep's trial,
     None for a single training. `is_cut_short` says that the same command would fine-tune further.
+    `ranked` are all trials of the sweep that this candidate won, best first.
     """
 
     config: RetrainConfig
@@ -64,6 +65,7 @@ class Candidate:
     curves: Mapping[str, Path]
     result: TrialResult | None = None
     is_cut_short: bool = False
+    ranked: Sequence[TrialResult] = ()
 
     def labelled(self, rows: np.ndarray, read: Gather) -> LabelledBottlenecks:
         """Return the bottlenecks, from one of the readers, and the class ids of some variants, int64 [n]."""

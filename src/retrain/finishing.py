@@ -1,7 +1,9 @@
 """The end of a run: writes the classifier and its formats, measures them on the test images, and reports."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +20,8 @@ from retrain.errors import ExportError
 from retrain.evaluation import comparison, keeping, runs, tensorboard
 from retrain.evaluation import report as reports
 from retrain.evaluation.comparison import Comparison, ExportReport, export_and_compare
-from retrain.evaluation.keeping import RunOrigin
+from retrain.evaluation.keeping import Results, RunOrigin
+from retrain.evaluation.page.facts import RunFacts, TrialFigures
 from retrain.evaluation.report import Report, RunSettings, TestScores
 from retrain.evaluation.tensorboard import TRAIN, Summaries
 from retrain.export import WrittenGraph
@@ -70,9 +73,10 @@ def finish(chosen: Candidate, start: Start, terminal: Terminal) -> Report:
         exports=exported.results if exported else [],
     )
     report = replace(report, cross_validation=cross_validated)
-    figures = reports.write_report(report, config.output_graph, prepared.dataset.image_dir)
+    results = Results(report, _facts(chosen, start))
+    keeping.write_report(results, config.output_graph, prepared.dataset.image_dir)
     folder, origin = runs.folder_of(config.output_graph), _origin(chosen, start, written)
-    keeping.keep_run(folder, config.run_name, (report, figures), scores, curves=chosen.curves, origin=origin)
+    keeping.keep_run(folder, config.run_name, results, scores, curves=chosen.curves, origin=origin)
     with terminal.closing(_closing(chosen, report)):
         _say_what_does_not_belong(chosen, report, written, terminal)
         if (seconds := start.limit.exceeded()) >= 1:
@@ -82,6 +86,21 @@ def finish(chosen: Candidate, start: Start, terminal: Terminal) -> Report:
             if exported.problems:
                 raise ExportError(f"{'; '.join(exported.problems)}. All other results are written, and files are kept.")
     return report
+
+
+def _facts(chosen: Candidate, start: Start) -> RunFacts:
+    """Return what the page says of the run besides its report."""
+    backbone, taken = chosen.prepared.backbone, chosen.prepared.backbone.input
+    size = files.size_of(backbone.graph) / 1e6
+    last = chosen.history[-1].step if chosen.history else chosen.step
+    return RunFacts(
+        date=datetime.fromtimestamp(start.time).astimezone().isoformat(timespec="seconds"),
+        seconds=time.time() - start.time,
+        command=start.command,
+        network=f"{taken.width} x {taken.height} px, {backbone.dimension:,} features, {size:.1f} MB",
+        kept_step=None if chosen.step == last else chosen.step,
+        trials=[TrialFigures(**vars(result)) for result in chosen.ranked],
+    )
 
 
 def _origin(chosen: Candidate, start: Start, written: WrittenGraph) -> RunOrigin:

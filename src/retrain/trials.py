@@ -62,4 +62,5 @@ def _best(tried: Sequence[Trial], candidates: dict[str, Candidate], session: Ses
     measured = {name: candidate.result for name, candidate in candidates.items() if candidate.result}
     results = [measured.get(trial.name) or sweep.failed_result(trial) for trial in tried]
     session.terminal.say_all(sweep.table(results))
-    return candidates[results[sweep.ranking(results)[0]].name]
+    ranked = [results[index] for index in sweep.ranking(results)]
+    return replace(candidates[ranked[0].name], ranked=ranked)

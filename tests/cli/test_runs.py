@@ -58,6 +58,28 @@ def test_a_run_that_cannot_be_read_is_named_beside_the_table(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_two_runs_are_compared_in_a_page_too(tmp_path):
+    keep(tmp_path, "small & old", "a" * 20 + "b" * 12, settings={"learning_rate": 0.1, "hidden_units": [8, 4]})
+    figures = keep(tmp_path, "large", "a" * 19 + "b" + "a" * 12) / "report.json"
+    said = command("retrain", "compare", "small & old", "large", "--page=out/both.html", cwd=tmp_path).stdout
+    assert said.endswith("Wrote out/both.html.\n")
+    html = (tmp_path / "out" / "both.html").read_text()
+    assert "<h1>small &amp; old or large?</h1>" in html
+    assert "large is very likely better" in html
+    assert "<td>0.1</td><td>default</td>" in html
+    assert html.count("<svg viewBox") == 0  # these runs have no curves
+    row = {"validation_accuracy": 0.5, "validation_cross_entropy": None}
+    for path in (figures, figures.parent.with_name("small & old") / "report.json"):
+        path.write_text(json.dumps({"measured": [{"step": step, **row} for step in range(5)]}))
+    command("retrain", "compare", "small & old", "large", "--page=out/both.html", cwd=tmp_path)
+    assert (tmp_path / "out" / "both.html").read_text().count("<svg viewBox") == 1
+    photos = tmp_path / "photo.jpg"
+    photos.write_bytes(b"mine")
+    done = command("retrain", "compare", "small & old", "large", "--page=photo.jpg", cwd=tmp_path, code=2)
+    assert "Give one that ends in .html" in done.stderr
+    assert photos.read_bytes() == b"mine"
+
+
 def test_without_runs_the_next_step_is_said(tmp_path):
     assert (
         command("retrain", "runs", cwd=tmp_path).stdout

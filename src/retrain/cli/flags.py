@@ -180,6 +180,7 @@ def compare_parser(paths: Mapping[str, Path] | None = None) -> argparse.Argument
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print all figures and photos as one JSON object")
     form.add_argument("--csv", action="store_true", help="print a row for each photo that one run alone got right")
+    form.add_argument("--page", type=Path, metavar="FILE.html", help="write both runs side by side as a page, too")
     return parser
 
 

@@ -9,9 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from retrain import files
 from retrain.cli import flags
 from retrain.cli.console import DONE, FAILED
-from retrain.errors import RetrainError, csv_cell, plural, printable
+from retrain.errors import RetrainError, UsageError, csv_cell, plural, printable
 from retrain.evaluation import paired, runs
 
 if TYPE_CHECKING:
@@ -82,7 +83,38 @@ def compare(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -
         _print_csv(first.name, second.name, result)
     else:
         print("\n".join(printable(line) for line in _lines(first, second, result)))
+    if args.page:
+        _write_page(first, second, result, args.page)
     return DONE
+
+
+def _write_page(first: "Run", second: "Run", result: "PairedComparison", file: Path) -> None:
+    """Write both runs side by side as a page.
+
+    Raises:
+        UsageError: The file is not called like a page, and may be something else.
+        ExportError: It cannot be written.
+    """
+    from retrain.evaluation.page.comparison import comparison_page
+
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--page is {str(file)!r}, which is no name of a page. Give one that ends in .html.")
+    files.check_writable(file)
+    files.write_result(file, comparison_page((first, second), result, _notes(first, second, result), file.parent))
+    print(printable(f"Wrote {file}."))
+
+
+def _notes(first: "Run", second: "Run", result: "PairedComparison") -> list[str]:
+    """Return what to know about a comparison."""
+    notes = []
+    if first.record.image_dir != second.record.image_dir:
+        notes.append(
+            f"Their folders differ, {first.record.image_dir} and {second.record.image_dir}: photos of the same name "
+            f"are taken for the same."
+        )
+    if result.relabelled:
+        notes.append(f"Left out, because they were in another class: {plural(result.relabelled, 'photo')}.")
+    return notes
 
 
 def _lines(first: "Run", second: "Run", result: "PairedComparison") -> list[str]:
@@ -91,13 +123,7 @@ def _lines(first: "Run", second: "Run", result: "PairedComparison") -> list[str]
     rows = [(run.name, run.record.architecture, str(run.record.steps), f"{share:.1%}") for run, share in pairs]
     table = _columns(_with_folds([head, *rows], [first, second]))
     lines = [f"Both runs tested {plural(result.photos, 'photo')}:", "", *table, ""]
-    if first.record.image_dir != second.record.image_dir:
-        lines.append(
-            f"Their folders differ, {first.record.image_dir} and {second.record.image_dir}: photos of the same name "
-            f"are taken for the same."
-        )
-    if result.relabelled:
-        lines.append(f"Left out, because they were in another class: {plural(result.relabelled, 'photo')}.")
+    lines += _notes(first, second, result)
     lines += _flips(first.name, second.name, result.only_first, [flip.second for flip in result.only_first])
     lines += _flips(second.name, first.name, result.only_second, [flip.first for flip in result.only_second])
     return [*lines, paired.verdict(result, first.name, second.name)]

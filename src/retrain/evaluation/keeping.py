@@ -1,5 +1,6 @@
-"""Keeps a run: its record, report, predictions and curves, apart from those of the next run."""
+"""Writes the report of a run, and keeps the run: its record, report, predictions and curves."""
 
+import functools
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -12,9 +13,13 @@ import PIL
 
 from retrain import __version__
 from retrain.evaluation import paired, runs
+from retrain.evaluation.evidence import Evidence
+from retrain.evaluation.page.build import NOTHING, page_of
+from retrain.evaluation.page.facts import RunFacts
 from retrain.evaluation.paired import PhotoPrediction
-from retrain.evaluation.report import Report, TestScores, page_of
+from retrain.evaluation.report import Report, TestScores, as_json, report_paths
 from retrain.evaluation.runs import RunRecord
+from retrain.files import write_result
 
 
 @dataclass(frozen=True)
@@ -31,10 +36,39 @@ class RunOrigin:
     tensorflow: str | None
 
 
+@dataclass(frozen=True)
+class Results:
+    """What a report shows: the figures, when and how the run was made (None where unknown), and single photos."""
+
+    report: Report
+    run: RunFacts | None = None
+    evidence: Evidence = NOTHING
+
+    @functools.cached_property
+    def figures(self) -> bytes:
+        """Return the figures as JSON."""
+        return as_json(self.report)
+
+    def page(self, image_dir: Path, folder: Path) -> bytes:
+        """Return the page for a folder, from where it links to the photos."""
+        return page_of(self.report, self.evidence, image_dir=image_dir, folder=folder, run=self.run)
+
+
+def write_report(results: Results, graph: Path, image_dir: Path) -> None:
+    """Write the report of a graph beside it, as a page and as JSON, each whole.
+
+    Raises:
+        ExportError: A file cannot be written.
+    """
+    page, figures = report_paths(graph)
+    write_result(page, results.page(image_dir, page.parent))
+    write_result(figures, results.figures)
+
+
 def keep_run(
     folder: Path,
     name: str | None,
-    results: tuple[Report, bytes],
+    results: Results,
     test: TestScores,
     *,
     curves: Mapping[str, Path],
@@ -45,7 +79,7 @@ def keep_run(
     Args:
         folder: The folder of all runs.
         name: Its name; by default the time when it started.
-        results: How good it is, and the same as JSON.
+        results: How good it is.
         test: What it says of the test photos.
         curves: The event files of TensorBoard, by what they show.
         origin: Where it comes from.
@@ -53,10 +87,10 @@ def keep_run(
     Raises:
         ExportError: It cannot be written.
     """
-    report, figures = results
+    report = results.report
     contents: dict[str, bytes | Path] = {
-        runs.FIGURES: figures,
-        runs.PAGE: page_of(report, origin.image_dir, folder / "run"),  # as deep as the run's own
+        runs.FIGURES: results.figures,
+        runs.PAGE: results.page(origin.image_dir, folder / "run"),  # as deep as the run's own
         runs.PREDICTIONS: paired.encode(photo_predictions(report.class_names, test)),
         **{f"{part}/{path.name}": path for part, path in curves.items()},
     }

@@ -5,7 +5,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,12 +22,17 @@ class Interval:
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """Precision, recall and F1 of one class in [0, 1], NaN where nothing defines them; `count` true images."""
+    """Precision, recall and F1 of one class in [0, 1], NaN where nothing defines them; `count` true images.
+
+    `interval` is Wilson's of the recall, `precision_interval` that of the precision, 0 to 1 where nothing is known.
+    """
 
     precision: float
     recall: float
     f1: float
     count: int
+    interval: Interval = Interval(0.0, 1.0)
+    precision_interval: Interval = Interval(0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -81,8 +86,20 @@ def class_figures(confusion: np.ndarray) -> list[ClassFigures]:
         hits = float(confusion[class_id, class_id])
         true, predicted = int(confusion[class_id].sum()), int(confusion[:, class_id].sum())
         f1 = _share(2 * hits, true + predicted)
-        figures.append(ClassFigures(_share(hits, predicted), _share(hits, true), f1, true))
+        recalled, precise = wilson_interval(hits, true), wilson_interval(hits, predicted)
+        figures.append(ClassFigures(_share(hits, predicted), _share(hits, true), f1, true, recalled, precise))
     return figures
+
+
+def with_intervals_of(figures: Sequence[ClassFigures], photos: np.ndarray) -> list[ClassFigures]:
+    """Return figures with the intervals of a confusion matrix int64 [C, C] that counts each photo once.
+
+    A photo that was sampled several times is no more evidence than one.
+    """
+    return [
+        replace(row, interval=once.interval, precision_interval=once.precision_interval)
+        for row, once in zip(figures, class_figures(photos), strict=True)
+    ]
 
 
 def wilson_interval(hits: float, total: int, z: float = 1.959964) -> Interval:
@@ -123,3 +140,57 @@ def misclassified(
         Misclassified(paths[i], names[labels[i]], names[predicted[i]], float(probabilities[i, predicted[i]]))
         for i in np.flatnonzero(predicted != labels).tolist()
     ]
+
+
+BINS = 10
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """The photos whose largest score lies in (`low`, `high`]: how many, their mean score, the share that was right.
+
+    `score` and `accuracy` are NaN without photos.
+    """
+
+    low: float
+    high: float
+    count: int
+    score: float
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether a model is as sure as it is right: ten bins of its largest scores, and the mean of all N scores.
+
+    `error` in [0, 1] is the expected calibration error: the difference of score and accuracy, averaged over the bins
+    by their photos. Guo et al., "On calibration of modern neural networks", ICML 2017. NaN without photos.
+    """
+
+    bins: Sequence[ReliabilityBin]
+    score: float
+    accuracy: float
+    error: float
+    count: int
+
+
+def calibration(probabilities: np.ndarray, labels: np.ndarray) -> Calibration:
+    """Return the calibration of a classifier, by the score of the class that it gives each image."""
+    scores = probabilities.max(axis=1).astype(np.float64) if len(labels) else np.zeros(0)
+    right = probabilities.argmax(axis=1) == labels if len(labels) else np.zeros(0, bool)
+    places = np.clip(np.ceil(scores * BINS).astype(int) - 1, 0, BINS - 1)
+    bins, error = [], 0.0
+    for number in range(BINS):
+        inside = places == number
+        count = int(inside.sum())
+        score, accuracy = _share(float(scores[inside].sum()), count), _share(float(right[inside].sum()), count)
+        bins.append(ReliabilityBin(number / BINS, (number + 1) / BINS, count, score, accuracy))
+        error += count * abs(score - accuracy) if count else 0.0
+    total = len(labels)
+    return Calibration(
+        bins,
+        _share(float(scores.sum()), total),
+        _share(float(right.sum()), total),
+        _share(error, total),
+        total,
+    )

@@ -82,10 +82,13 @@ class RunRecord:
     def _check(self) -> None:
         """Refuse values of other types than those that are shown."""
         texts = (self.started, self.image_dir, self.architecture, *self.classes)
-        counts = (self.photos, self.steps, self.test_count)
-        shares = [*([] if self.test_accuracy is None else [self.test_accuracy]), *self.cross_validation]
+        counts = (self.photos, self.steps, self.test_count, self.random_seed)
+        shares = [self.seconds, *([] if self.test_accuracy is None else [self.test_accuracy]), *self.cross_validation]
         numbers = all(isinstance(share, int | float) for share in shares) and len(self.cross_validation) in (0, 2)
-        if not (all(isinstance(t, str) for t in texts) and all(isinstance(n, int) for n in counts) and numbers):
+        settings = isinstance(self.settings, dict)
+        if not (
+            all(isinstance(t, str) for t in texts) and all(isinstance(n, int) for n in counts) and numbers and settings
+        ):
             raise ValueError("a field has another type")
 
 

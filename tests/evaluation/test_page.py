@@ -1,0 +1,217 @@
+import json
+import re
+from dataclasses import replace
+from html import unescape
+
+import numpy as np
+import pytest
+from pages import FACTS, learning, page, picture, report_of, small
+
+from retrain.evaluation import metrics
+from retrain.evaluation.evidence import Evidence
+from retrain.evaluation.folds import CrossValidation
+from retrain.evaluation.metrics import Interval
+from retrain.evaluation.page import charts, words
+from retrain.evaluation.page.build import NOTHING, PAGE_BYTES
+from retrain.evaluation.page.charts import ACCURACY, CROSS_ENTROPY, Series
+from retrain.evaluation.page.facts import TrialFigures
+
+FOLDS = CrossValidation([1.0, 0.75], [4, 4], 0.875, 0.177, 0.875, Interval(0.53, 0.98), 0.3, 8)
+
+
+def text_of(html):
+    """Return what a page shows, without its markup, style and script."""
+    html = re.sub(r"(?s)<(style|script)>.*?</\1>", "", html.decode())
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", html))
+
+
+def test_the_opening_says_what_the_model_can_do_in_words_and_figures(tmp_path):
+    report, evidence = small()
+    text = text_of(page(tmp_path, report, evidence))
+    low, high = report.test_interval.low, report.test_interval.high
+    assert f"66.7% of 12 test photos are right 95% interval {low:.1%} to {high:.1%}" in text
+    assert "Of 100 new photos like these, about 67 would be right; with 12 test photos, the true share lies" in text
+    assert "It is best at rose: 3 of 4 found. It is weakest at daisy: 2 of 4 found, 2 taken for rose." in text
+    assert "26 November 2026, 14:05" in text
+    assert "1 min 35 s" in text
+    assert "retrain &#39;my photos&#39;" in text
+    assert "39 24 training, 3 validation, 12 testing" in text
+    assert "efficientnet_lite0 224 x 224 px, 1,280 features, 13.4 MB" in text
+
+
+def test_a_small_test_never_stands_alone(tmp_path):
+    report = report_of(["a", "b"], [0, 0, 1], [0, 0, 1], ["a/1", "a/2", "b/1"])
+    alone = text_of(page(tmp_path, report, NOTHING))
+    assert "95% interval 43.9% to 100.0%" in alone
+    assert "That is a small test: --folds 5 tests on all photos." in alone
+    folded = text_of(page(tmp_path, replace(report, cross_validation=FOLDS), NOTHING))
+    assert "A 2-fold cross-validation, which tests on all 8 photos, gives 87.5%, and 75.0% to 100.0% on" in folded
+
+
+def test_every_picture_is_in_the_page_once_however_often_it_is_shown(tmp_path):
+    report, evidence = small()
+    html = page(tmp_path, report, evidence).decode()
+    assert html.count("data:image/jpeg") == len(evidence.pictures) == html.count("<image ")
+    assert html.count("<use ") > len(evidence.pictures)
+    assert set(re.findall(r'<use href="#(p\d+)"', html)) == set(re.findall(r'<image id="(p\d+)"', html))
+
+
+def test_cells_link_to_their_photos(tmp_path):
+    report, evidence = small()
+    html = page(tmp_path, report, evidence).decode()
+    assert re.search(r'<a href="#cell-0-1" aria-label="daisy taken for rose: 2 photos"[^>]*>2</a>', html)
+    links, anchors = set(re.findall(r'href="#(cell-[^"]+)"', html)), re.findall(r'id="(cell-[^"]+)"', html)
+    assert links == set(anchors)
+    assert len(anchors) == len(set(anchors)) == 6
+
+
+@pytest.mark.parametrize("pictures", [True, False])
+def test_a_page_of_ten_thousand_test_photos_is_small_enough_to_mail(tmp_path, pictures):
+    random = np.random.default_rng(0)
+    names = [f"class {number:03}" for number in range(1000)]
+    labels = np.arange(10_000) % 1000
+    predicted = np.where(random.random(10_000) < 0.3, random.integers(0, 1000, 10_000), labels)
+    paths = [f"{names[label]}/photo with a long name {row}.jpg" for row, label in enumerate(labels)]
+    report = report_of(names, labels, predicted, paths, measured=learning(400))
+    evidence = NOTHING
+    if pictures:
+        some = {path: picture(row) + bytes(4500) for row, path in enumerate(paths[:1000])}
+        cells = {}
+        for row, path in enumerate(some):
+            cells.setdefault((int(labels[row]), int(predicted[row])), []).append(path)
+        evidence = Evidence((), (), cells, some, {"misclassified photos": 812}, "")
+    html = page(tmp_path, report, evidence)
+    assert len(html) <= PAGE_BYTES
+    text = text_of(html)
+    assert "The confusion matrix of 1000 classes is in the JSON file" in text
+    assert "960 more classes" in text
+    if pictures:
+        assert "Left out, to keep this page small: 812 misclassified photos." in text
+        assert re.search(r"Left out, to keep this page small: \d+ pictures\.", text)
+        assert html.count(b"<image ") > 500
+
+
+def test_many_classes_begin_with_those_that_are_confused_most(tmp_path):
+    names = [f"c{number}" for number in range(100)]
+    labels = np.repeat(np.arange(100), 3)
+    predicted = labels.copy()
+    predicted[[150, 151, 152, 9]] = [7, 7, 7, 8]
+    html = page(tmp_path, report_of(names, labels, predicted, [f"{n}.jpg" for n in range(300)]), NOTHING)
+    text = text_of(html)
+    assert text.index("c50 taken for c7") < text.index("c3 taken for c8")
+    rows = re.findall(r'<tr><th scope="row">(c\d+)</th>', html.decode())
+    assert rows[:2] == ["c50", "c3"]
+    assert sorted(rows) == sorted(names)
+
+
+def test_hostile_names_are_text(tmp_path):
+    hostile = "<script>window.hit=1</script>", "\"onload='alert(1)", "caf\udce9\n\u202e"
+    report, evidence = small(hostile)
+    html = page(tmp_path, report, evidence).decode()
+    assert html.count("<script>") == 1
+    assert "caf\\udce9\\n\\u202e" in html
+    assert "\u202e" not in html
+    assert not re.search(r"<[^>]*\sonload=", html)
+    keys = re.findall(r'data-path="([^"]*)"', html)
+    assert {json.loads(unescape(key)) for key in keys} >= {row.path for row in evidence.wrong}
+
+
+def test_the_policy_allows_this_script_and_style_and_nothing_else(tmp_path):
+    html = page(tmp_path, *small()).decode()
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', html)[1].replace("&#39;", "'")
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert "unsafe" not in policy
+    assert not re.search(r'(src|href)="(https?:)?//', html)
+    assert not re.search(r"<[^>]*\sstyle=", html)
+
+
+def test_the_same_values_give_the_same_bytes(tmp_path):
+    assert page(tmp_path, *small()) == page(tmp_path, *small())
+
+
+def test_a_page_without_anything_to_test_on_says_so(tmp_path):
+    report = report_of(["a", "b"], np.zeros(0, int), np.zeros(0, int), [])
+    text = text_of(page(tmp_path, report, NOTHING, run=None))
+    assert "not measured" in text
+    assert "How good it is was not measured: there are no test photos." in text
+    assert "nan" not in text
+
+
+def test_a_class_that_is_never_said_is_named(tmp_path):
+    report = report_of(["a", "b", "c"], [0, 1, 2, 2], [0, 1, 0, 1], ["a/1", "b/1", "c/1", "c/2"])
+    assert words.never_said(report) == ["c"]
+    assert "It gives no test photo the class c." in text_of(page(tmp_path, report, NOTHING))
+
+
+def test_a_sweep_is_shown_side_by_side(tmp_path):
+    nan = float("nan")
+    trials = [
+        TrialFigures("LR_0.01", 0.9, 0.3, Interval(0.8, 0.95), 2.5, 13_400_000),
+        TrialFigures("LR_90", nan, nan, Interval(nan, nan), nan, 0),
+    ]
+    text = text_of(page(tmp_path, *small(), run=replace(FACTS, trials=trials)))
+    assert "LR_0.01 kept 90.0%" in text
+    assert "0.3000 2.5 s 13.4 MB" in text
+    assert "LR_90 failed" in text
+
+
+def series(values, name="validation"):
+    return Series(name, "strong", np.arange(len(values)) * 10, np.array(values))
+
+
+def test_axes_fit_the_data_and_the_best_step_is_marked():
+    values = [0.2, *np.linspace(0.9, 0.95, 49)]
+    drawn = charts.draw(ACCURACY, [series(values)])
+    assert all(float(tick.label[:-1]) >= 85 for tick in drawn.y_ticks)
+    assert len(drawn.y_ticks) >= 3
+    assert drawn.best.label.endswith("at step 490")
+    losses = [2.0, *np.linspace(0.5, 0.3, 20), *np.linspace(0.3, 0.6, 20)]
+    drawn = charts.draw(CROSS_ENTROPY, [series(losses, "training"), series(losses)])
+    assert 180 <= int(drawn.best.label.split()[-1]) <= 220
+    assert charts.LEFT <= drawn.best.x <= charts.WIDTH
+    assert "validation ends at 0.5" in drawn.summary
+
+
+def test_curves_without_validation_have_no_best_step():
+    drawn = charts.draw(ACCURACY, [series([0.5, 0.6, 0.7], "training"), series([np.nan] * 3)])
+    assert drawn.best is None
+    assert [line.name for line in drawn.lines] == ["training"]
+    assert charts.draw(ACCURACY, [series([0.5])]) is None
+
+
+def test_a_constant_curve_has_an_axis():
+    drawn = charts.draw(ACCURACY, [series([1.0] * 10)])
+    assert any(tick.label == "100%" for tick in drawn.y_ticks)
+
+
+def test_fine_tuning_begins_where_the_head_ends(tmp_path):
+    rows = learning(40)
+    assert "fine-tuning</text>" in page(tmp_path, *small(measured=rows, steps=200)).decode()
+    assert "fine-tuning</text>" not in page(tmp_path, *small(measured=rows, steps=391)).decode()
+
+
+def test_calibration_weighs_its_bins_by_their_photos():
+    probabilities = np.array([[0.95, 0.05]] * 8 + [[0.65, 0.35]] * 2, np.float32)
+    found = metrics.calibration(probabilities, np.array([0] * 6 + [1] * 2 + [0] * 2))
+    assert [row.count for row in found.bins] == [0] * 6 + [2] + [0, 0, 8]
+    assert found.error == pytest.approx(0.8 * 0.2 + 0.2 * 0.35, abs=1e-6)
+    assert found.accuracy == pytest.approx(0.8)
+    assert "89% sure, and 80% of its answers were right: its scores can be believed" in words.calibration_sentence(
+        found
+    )
+    sure = metrics.calibration(np.repeat([[0.95, 0.05]], 400, axis=0), np.arange(400) % 2)
+    assert "surer than it should be" in words.calibration_sentence(sure)
+    assert "45.0 points over 400 photos" in words.calibration_sentence(sure)
+
+
+def test_intervals_of_classes_count_each_photo_once():
+    twice = metrics.class_figures(np.array([[6, 2], [0, 8]]))
+    found = metrics.with_intervals_of(twice, np.array([[3, 1], [0, 4]]))
+    assert found[0].recall == 0.75
+    assert found[0].interval == metrics.wilson_interval(3, 4)
+    assert found[1].precision_interval == metrics.wilson_interval(4, 5)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(2.34, "2.3 s"), (33, "33 s"), (95, "1 min 35 s"), (7500, "2 h 5 min")])
+def test_durations_are_said_as_people_do(seconds, said):
+    assert words.duration(seconds) == said

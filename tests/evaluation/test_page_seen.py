@@ -1,0 +1,177 @@
+"""Looks at the page in a browser without a screen, where there is one."""
+
+import json
+import shutil
+
+import pytest
+from pages import page, small
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to look at pages with"),
+]
+HOSTILE = (
+    "<script>window.hit=1</script>",
+    '"><img src=x onerror="window.hit=2"><a href="',
+    "{{ 7*7 }}\udce9' onmouseover='window.hit=3",
+)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """Return what opens a page of a report and its evidence, in a window with some settings."""
+    contexts = []
+
+    def look(report, evidence, **settings):
+        file = tmp_path / "report.html"
+        file.write_bytes(page(tmp_path, report, evidence))
+        contexts.append(browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **settings}))
+        window = contexts[-1].new_page()
+        window.asked, window.complaints = [], []
+        window.on("request", lambda request: window.asked.append(request.url))
+        window.on("console", lambda message: window.complaints.append(message.text))
+        window.on("pageerror", lambda error: window.complaints.append(str(error)))
+        window.goto(file.as_uri())
+        return window
+
+    yield look
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.parametrize("javascript", [True, False])
+def test_a_cell_opens_its_photos(opened, javascript):
+    window = opened(*small(), java_script_enabled=javascript)
+    group = window.locator("#cell-0-1")
+    assert not group.is_visible()
+    window.get_by_role("link", name="daisy taken for rose: 2 photos").click()
+    assert group.is_visible()
+    labels = group.get_by_role("img").evaluate_all if javascript else None
+    assert group.locator("svg.thumb").count() == 2
+    assert group.locator("svg.thumb use").first.is_visible()
+    assert not window.locator("#cell-1-2").is_visible()
+    if javascript:
+        assert labels("all => all.map(one => one.getAttribute('aria-label'))") == [
+            "daisy, daisy/0 a#b.jpg",
+            "daisy, daisy/1 a#b.jpg",
+        ]
+        window.keyboard.press("Escape")
+        assert not group.is_visible()
+
+
+def test_marks_download_as_lines_of_json(opened):
+    hostile = "da\udce9<b>", "rose", "tulip"
+    window = opened(*small(hostile))
+    tray = window.get_by_role("complementary", name="Marks")
+    assert not tray.is_visible()
+    cards = window.locator("article.card")
+    cards.nth(0).locator(".said button[value=remove]").click()
+    cards.nth(1).locator(".said button[value=relabel]").click()
+    cards.nth(2).locator(".said button[value=relabel]").click()
+    cards.nth(2).locator(".said select").select_option("rose" if "tulip/" in cards.nth(2).inner_text() else "tulip")
+    cards.nth(3).locator(".said button[value=keep]").click()
+    cards.nth(3).locator(".near button[value=remove]").nth(1).click()
+    cards.nth(3).locator(".said button[value=keep]").click()  # again takes the mark away
+    assert "4 photos marked" in tray.inner_text()
+    with window.expect_download() as download:
+        tray.get_by_role("link", name="Download").click()
+    assert download.value.suggested_filename == "marks.jsonl"
+    head, *lines = [json.loads(line) for line in download.value.path().read_text().splitlines()]
+    assert head == {"retrain_marks": 1, "image_dir": "photos"}
+    report, evidence = small(hostile)
+    paths = [row.path for row in evidence.wrong]
+    other = "rose" if evidence.wrong[2].true == "tulip" else "tulip"
+    assert lines == [
+        {"path": paths[0], "mark": "remove"},
+        {"path": paths[1], "mark": "relabel", "class": evidence.wrong[1].scores[0][0]},
+        {"path": paths[2], "mark": "relabel", "class": other},
+        {"path": "rose/train.jpg", "mark": "remove"},
+    ]
+    window.reload()
+    assert "4 photos marked" in tray.inner_text()  # no mark is lost with the window
+
+
+def test_a_photo_that_is_shown_twice_has_one_mark(opened):
+    window = opened(*small())
+    near = window.locator(".near button[value=remove][aria-label='Remove: rose/train.jpg']")
+    assert near.count() == 4
+    near.nth(0).click()
+    assert near.evaluate_all("all => all.map(one => one.getAttribute('aria-pressed'))") == ["true"] * 4
+
+
+def colours(window):
+    script = "one => [getComputedStyle(one).backgroundColor, getComputedStyle(one).color]"
+    return window.locator("body").evaluate(script)
+
+
+def test_the_system_chooses_light_or_dark(opened):
+    light = colours(opened(*small(), color_scheme="light"))
+    dark = colours(opened(*small(), color_scheme="dark"))
+
+    def brightness(colour):
+        return sum(int(part) for part in colour[4:-1].split(","))
+
+    assert brightness(light[0]) > 600 > 300 > brightness(light[1])
+    assert brightness(dark[0]) < 150 < 600 < brightness(dark[1])
+
+
+@pytest.mark.parametrize("names", [("daisy", "rose", "tulip"), ("d" * 200, "a rose " * 30, "tulip"), HOSTILE])
+def test_a_phone_never_scrolls_sideways(opened, names):
+    window = opened(*small(names), viewport={"width": 390, "height": 844})
+    assert window.evaluate("document.documentElement.scrollWidth") == 390
+    window.locator("article.card button[value=relabel]").first.click()
+    assert window.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_hostile_names_run_nothing_and_nothing_is_asked_of_a_network(opened):
+    window = opened(*small(HOSTILE, notes=[HOSTILE[0]], rejected={HOSTILE[1]: HOSTILE[2]}))
+    window.locator("article.card button[value=relabel]").first.click()
+    window.locator("td a").first.click()
+    for place in window.locator("svg.thumb, figcaption, th").all()[:30]:
+        place.dispatch_event("mouseover")
+    assert window.evaluate("window.hit") is None
+    assert window.complaints == []
+    assert all(url.startswith(("file:", "data:", "blob:")) for url in window.asked)
+    assert "49" not in window.locator("#classes").inner_text().split("{{")[0]
+
+
+def test_headings_are_in_order_and_all_pictures_have_words(opened):
+    window = opened(*small())
+    levels = [int(tag[1]) for tag in window.locator("h1,h2,h3,h4").evaluate_all("all => all.map(one => one.tagName)")]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    silent = "all => all.filter(one => !(one.getAttribute('aria-label') || one.getAttribute('aria-hidden'))).length"
+    assert window.locator("svg").evaluate_all(silent) == 0
+    assert window.locator("table:not(:has(caption))").count() == 0
+    assert window.locator("th:not([scope])").count() == 0
+    assert window.locator("html").get_attribute("lang") == "en"
+
+
+def test_a_table_sorts_by_a_column(opened):
+    window = opened(*small())
+    found = window.locator("#classes th button", has_text="found")
+    names = window.locator("#classes tbody th")
+    found.click()
+    assert names.all_inner_texts() == ["daisy", "rose", "tulip"]
+    found.click()
+    assert names.all_inner_texts()[-1] == "daisy"
+
+
+def test_pictures_are_drawn(opened):
+    """Each thumbnail shows the colour of its photo, wherever it is used."""
+    window = opened(*small(), viewport={"width": 1200, "height": 900})
+    tiles = window.locator("ul.samples svg.thumb")
+    assert tiles.count() == 6
+    shots = {tiles.nth(number).screenshot() for number in range(6)}
+    assert len(shots) == 6
