@@ -60,7 +60,7 @@ def _settings(chosen: Candidate) -> dict[str, float | str]:
         value = getattr(config, field.name)
         is_changed = value != field.default and field.name not in _LEFT_OUT and not isinstance(value, Path)
         if field.name in _COMPARED or is_changed:
-            values[field.name] = value
+            values[field.name] = "default" if value is None else value
     return sweep.Trial("", values).shown()
 
 

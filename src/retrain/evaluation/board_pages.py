@@ -71,7 +71,8 @@ def pr_curves(report: Report, test: TestScores) -> list[Value]:
 
 def summary(report: Report) -> Value:
     """Return the text of a run: how good it is, with what settings, which classes are hard and which are confused."""
-    parts = [_verdict(report), _table(("setting", "value"), _facts(report)), *_classes(report), *_confusions(report)]
+    facts = ["### Photos and settings", _table(("", ""), _facts(report))]
+    parts = [_verdict(report), *_classes(report), *_confusions(report), *facts]
     return board_values.text("summary", "\n\n".join(parts), name="summary", description="The run in figures.")
 
 

@@ -40,31 +40,39 @@ _DESCRIPTIONS = {
 
 
 def describe(value: Value) -> None:
-    """Say what a value of a training is, if its tag is one that is known."""
+    """Say what a number or a histogram of a training is, if its tag is one that is known."""
+    from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_TENSOR
+    from tensorboard.plugins.histogram import metadata
+
     for end, (name, description) in _DESCRIPTIONS.items():
         if value.tag == end or value.tag.endswith(f"/{end}"):
-            value.metadata.display_name, value.metadata.summary_description = name, description
+            if value.WhichOneof("value") == "histo":
+                value.metadata.CopyFrom(metadata.create_summary_metadata(name, description))
+                value.metadata.data_class = DATA_CLASS_TENSOR
+            else:
+                value.metadata.CopyFrom(_of_scalar(name, description))
             return
 
 
 def scalar(tag: str, figure: float, *, name: str, description: str) -> Value:
     """Return a single point of the scalars page, under a name of its own, described in Markdown."""
-    value = _value(tag, name, description)
-    value.simple_value = figure
-    return value
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    return Summary.Value(tag=tag, simple_value=figure, metadata=_of_scalar(name, description))
 
 
 def picture(tag: str, pixels: np.ndarray, *, name: str, description: str, lossless: bool = False) -> Value:
     """Return a picture, uint8 [h, w, 3], of the images page; a JPEG unless it is to be `lossless`."""
+    from tensorboard.plugins.image import metadata
+
     encoded = BytesIO()
     if lossless:
         Image.fromarray(pixels).save(encoded, "PNG")
     else:
         Image.fromarray(pixels).save(encoded, "JPEG", quality=_QUALITY)
-    value = _value(tag, name, description)
-    value.image.height, value.image.width, value.image.colorspace = pixels.shape
-    value.image.encoded_image_string = encoded.getvalue()
-    return value
+    height, width, _ = pixels.shape
+    content = [str(width).encode(), str(height).encode(), encoded.getvalue()]
+    return _tensor(tag, metadata.create_summary_metadata(printable(name), description), content)
 
 
 def text(tag: str, markdown: str, *, name: str, description: str) -> Value:
@@ -78,7 +86,7 @@ def pr_curve(tag: str, scores: np.ndarray, is_true: np.ndarray, *, name: str, de
     """Return the precision-recall curve of a class: its scores float32 [n], and which photos are of it, bool [n]."""
     from tensorboard.plugins.pr_curve import metadata
 
-    plugin = metadata.create_summary_metadata(name, description, THRESHOLDS)
+    plugin = metadata.create_summary_metadata(printable(name), description, THRESHOLDS)
     return _tensor(tag, plugin, precision_recall(scores, is_true))
 
 
@@ -92,9 +100,8 @@ def precision_recall(scores: np.ndarray, is_true: np.ndarray) -> np.ndarray:
         scores: Of one class, float32 [n], 0 to 1.
         is_true: Which photos are of that class, bool [n].
     """
-    last = THRESHOLDS - 1
-    # The last threshold that each photo reaches; rounding a score to a threshold beside it must not lift it above.
-    reached = np.clip(np.floor(scores.astype(np.float64) * last + 1e-9), 0, last).astype(np.int64)
+    thresholds = (np.arange(THRESHOLDS) / (THRESHOLDS - 1)).astype(np.float32)
+    reached = np.searchsorted(thresholds, scores, side="right") - 1  # the last threshold of each photo
     hits = np.bincount(reached[is_true], minlength=THRESHOLDS)
     others = np.bincount(reached[~is_true], minlength=THRESHOLDS)
     true_positive, false_positive = (np.cumsum(counts[::-1])[::-1] for counts in (hits, others))
@@ -127,12 +134,14 @@ def escaped(name: str) -> str:
     return "".join(c if c.isalnum() or c == " " else f"&#{ord(c)};" for c in printable(name))
 
 
-def _value(tag: str, name: str, description: str) -> Value:
-    from tensorboard.compat.proto.summary_pb2 import Summary
+def _of_scalar(name: str, description: str) -> Any:
+    """Return what describes a scalar: TensorBoard's fast loader passes over it without its class of data."""
+    from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_SCALAR
+    from tensorboard.plugins.scalar import metadata
 
-    value = Summary.Value(tag=printable(tag))
-    value.metadata.display_name, value.metadata.summary_description = printable(name), description
-    return value
+    described = metadata.create_summary_metadata(name, description)
+    described.data_class = DATA_CLASS_SCALAR
+    return described
 
 
 def _tensor(tag: str, metadata: Any, content: Any) -> Value:

@@ -42,7 +42,7 @@ def write_trial(folder: Path, name: str, values: Mapping[str, float | str]) -> N
     from tensorboard.plugins.hparams import summary_v2 as hp
 
     with Summaries(folder / name, runs=(_HERE,), part=_PART) as summaries:
-        summaries.add(hp.hparams_pb(dict(values), trial_id=name))
+        summaries.add(_in_order(hp.hparams_pb(dict(values), trial_id=name)))
 
 
 def write_single(folder: Path, values: Mapping[str, float | str], figures: Mapping[str, float]) -> Mapping[str, Path]:
@@ -71,10 +71,20 @@ def write_single(folder: Path, values: Mapping[str, float | str], figures: Mappi
     session: dict[Any, Any] = dict(values)
     with Summaries(folder, runs=(_HERE,), part=_PART) as summaries:
         summaries.add(hp.hparams_config_pb([hp.HParam(flag) for flag in values], metrics, time_created_secs=0))
-        summaries.add(hp.hparams_pb(session, start_time_secs=0))
+        summaries.add(_in_order(hp.hparams_pb(session, start_time_secs=0)))
         summaries.add_values(points)
         return summaries.paths
 
 
 def _tag(figure: str) -> str:
     return f"final/{figure}"
+
+
+def _in_order(summary: Any) -> Any:
+    """Return a summary of a session whose settings are always in the same order, which a map's bytes are not."""
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    for value in summary.value:
+        plugin = value.metadata.plugin_data
+        plugin.content = HParamsPluginData.FromString(plugin.content).SerializeToString(deterministic=True)
+    return summary

@@ -125,13 +125,14 @@ class Summaries:
 
         event = Event(wall_time=self._clock())
         values = [event.summary.value.add(tag=f"{name}_1") for name in series]
-        self._describe(run, values)
-        points = []
+        points: list[bytes] = []
         # One event, written again and again: making one costs more than filling it in.
         for step, *row in zip(steps.tolist(), *(curve.tolist() for curve in series.values()), strict=True):
             event.step = step
             for value, figure in zip(values, row, strict=True):
                 value.simple_value = figure
+            if not points:
+                self._describe(run, values)
             points.append(event.SerializeToString())
             if len(points) == 1:  # the first point of a curve describes it
                 for value in values:
