@@ -140,9 +140,9 @@ def test_the_settings_stand_beside_what_they_reached(page, report):
     assert report.test_accuracy < 1
 
 
-def test_the_projector_draws_its_pictures(page, tmp_path):
+def test_the_projector_draws_its_pictures(page):
     shown = page("projector")
-    frame = shown.frame_locator("iframe")
+    frame = shown.frame_locator("iframe").frame_locator("iframe")
     frame.get_by_text("Points: 60").wait_for()
     for _ in range(100):
         pixels = np.asarray(Image.open(BytesIO(shown.screenshot())).convert("RGB"), np.int64)[120:, 320:1080]

@@ -46,6 +46,8 @@ def show(
     if chosen.result is None:
         figures = _final_figures(chosen, report)
         kept = {**kept, **hparams.write_single(chosen.summaries_dir, _settings(chosen), figures)}
+    if not chosen.artefacts.is_chief:
+        return kept
     with terminal.waiting("Showing the photos on TensorBoard"):
         left = min(projector_files.PICTURE_SECONDS, max(0.0, -limit.exceeded()))
         if refused := _project(chosen, report, test, left):
