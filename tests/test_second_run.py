@@ -100,7 +100,7 @@ def test_the_second_run_imports_no_tensorflow_and_writes_the_same(runs):
         "retrained_graph.report.json", "checkpoints/head.npz",
     }  # fmt: skip
     assert again == written
-    assert len(curves) == 3
+    assert len(curves) == 5  # train, its graph, validation, test, and the page of settings
     assert all(curves.values())
     assert same_curves == curves
     lines, lines_again = said.splitlines(), said_again.splitlines()

@@ -18,7 +18,9 @@ from retrain.config import RetrainConfig
 from retrain.data.split import Split
 from retrain.display import Display, later
 from retrain.errors import plural
-from retrain.evaluation.tensorboard import VALIDATION, Summaries, write_trial
+from retrain.evaluation import board_pages
+from retrain.evaluation.hparams import write_trial
+from retrain.evaluation.tensorboard import VALIDATION, Summaries
 from retrain.export import ClassifierWriter, LabelledBottlenecks
 from retrain.formats.checkpoint import CheckpointFiles
 from retrain.head import Head
@@ -141,8 +143,9 @@ def _introduce(
     if summaries.shared:
         folder = config.summaries_dir / trial.name
         terminal.warn(f"Another run is writing to {folder}: TensorBoard shows its curves with these.")
+    summaries.add_values([board_pages.charts()])
     if prepared.extractor.distorter.distortions:
-        summaries.image("distortions/first_column_undistorted", preparation.contact_sheet(prepared))
+        summaries.add_values([board_pages.distorted(*preparation.contact_sheet(prepared))])
     if trial.name:
         terminal.say(f"Training {trial.name}.")
         write_trial(config.summaries_dir, trial.name, trial.shown())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrain import files, folds
+from retrain import boards, files, folds
 from retrain.backbones import quantized
 from retrain.backbones.engines import INT8
 from retrain.candidates import Candidate, checkpoint_files
@@ -73,10 +73,11 @@ def finish(chosen: Candidate, start: Start, terminal: Terminal) -> Report:
         exports=exported.results if exported else [],
     )
     report = replace(report, cross_validation=cross_validated)
+    curves = {**chosen.curves, **boards.show(chosen, report, scores, start.limit, terminal)}
     results = Results(report, _facts(chosen, start))
     keeping.write_report(results, config.output_graph, prepared.dataset.image_dir)
     folder, origin = runs.folder_of(config.output_graph), _origin(chosen, start, written)
-    keeping.keep_run(folder, config.run_name, results, scores, curves=chosen.curves, origin=origin)
+    keeping.keep_run(folder, config.run_name, results, scores, curves=curves, origin=origin)
     with terminal.closing(_closing(chosen, report)):
         _say_what_does_not_belong(chosen, report, written, terminal)
         if (seconds := start.limit.exceeded()) >= 1:

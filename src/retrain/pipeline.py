@@ -22,8 +22,8 @@ from retrain.data.dataset import Dataset, scan
 from retrain.data.split import Split
 from retrain.data.variants import Distorter
 from retrain.errors import UsageError
+from retrain.evaluation.hparams import write_hparams
 from retrain.evaluation.report import Report
-from retrain.evaluation.tensorboard import write_hparams
 from retrain.finishing import SAMPLE_IMAGES, Start, finish
 from retrain.formats import frozen_graph
 from retrain.plans import check_length, distortions_of, scope_of

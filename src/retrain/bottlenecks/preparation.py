@@ -177,15 +177,19 @@ def _remove_left_overs(folder: Path, opened: ExitStack) -> None:
         fcntl.flock(lock, fcntl.LOCK_SH)
 
 
-def contact_sheet(prepared: PreparedDataset) -> np.ndarray:
-    """Return a sheet of training images, uint8 [h, w, 3], one a row, each followed by its first distorted copies."""
+def contact_sheet(prepared: PreparedDataset) -> tuple[np.ndarray, list[str]]:
+    """Return a sheet of training images, uint8 [h, w, 3], and the class of each row.
+
+    There is one image a row, followed by its first distorted copies.
+    """
     first = {e.class_id: e.path for e in reversed(prepared.dataset.examples) if e.split is Split.TRAINING}
     copies = ["", *map(str, range(_SHEET_COPIES))]
     rows = [
         prepared.extractor.pixels([Variant(path, copy) for copy in copies])
         for path in list(first.values())[:_SHEET_ROWS]
     ]
-    return distortions.contact_sheet(rows)
+    names = [prepared.dataset.class_names[class_id] for class_id in list(first)[:_SHEET_ROWS]]
+    return distortions.contact_sheet(rows), names
 
 
 def describe_split(prepared: PreparedDataset, rule: SplitRule) -> TrainingSplit:

@@ -4,15 +4,14 @@ import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 import numpy as np
-from PIL import Image
 
 from retrain.errors import ExportError
+from retrain.evaluation import board_values
 from retrain.files import lock, unique_name
 from retrain.graphs.nodes import GraphDef, copy_of, needed_nodes, node_name
 from retrain.head import Head, softmax
@@ -60,6 +59,7 @@ class Summaries:
         self._clock, self._head_every, self._next_head, self._scope = clock, head_every, 0, scope
         self._folder, self._first, self.shared = folder, runs[0], False
         self._files: dict[str, BinaryIO] = {}
+        self._described: set[tuple[str, str]] = set()
         self._opened = ExitStack()
         self.paths: dict[str, Path] = {}
         try:
@@ -67,7 +67,7 @@ class Summaries:
                 self._open(run, part)
         except OSError as error:
             self._opened.close()
-            raise _cannot_write(folder, error) from error
+            raise cannot_write(folder, error) from error
         for run in runs:
             self._write(run, 0, file_version="brain.Event:2")
 
@@ -80,7 +80,7 @@ class Summaries:
         try:
             self._opened.close()
         except OSError as failed:
-            raise _cannot_write(self._folder, failed) from failed
+            raise cannot_write(self._folder, failed) from failed
 
     def _open(self, run: str, part: str) -> None:
         """Open the event file of a run in the place of those that earlier ones left."""
@@ -112,15 +112,12 @@ class Summaries:
 
         self._write(self._first, 0, summary=Summary.FromString(summary.SerializeToString()))
 
-    def image(self, tag: str, pixels: np.ndarray) -> None:
-        """Show an image, uint8 [h, w, 3], on the images page."""
+    def add_values(self, values: Sequence[Any], step: int = 0) -> None:
+        """Add values of `board_values` to the first run."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        encoded = BytesIO()
-        Image.fromarray(pixels).save(encoded, "PNG")
-        height, width, colours = pixels.shape
-        image = Summary.Image(height=height, width=width, colorspace=colours, encoded_image_string=encoded.getvalue())
-        self._write(self._first, 0, summary=Summary(value=[Summary.Value(tag=tag, image=image)]))
+        if values:
+            self._write(self._first, step, summary=Summary(value=values))
 
     def scalars(self, run: str, steps: np.ndarray, series: Mapping[str, np.ndarray]) -> None:
         """Add curves, float [S] by their names, at steps int64 [S] of a run; tags are the original's, `name`_1."""
@@ -128,18 +125,23 @@ class Summaries:
 
         event = Event(wall_time=self._clock())
         values = [event.summary.value.add(tag=f"{name}_1") for name in series]
-        points = []
+        points: list[bytes] = []
         # One event, written again and again: making one costs more than filling it in.
         for step, *row in zip(steps.tolist(), *(curve.tolist() for curve in series.values()), strict=True):
             event.step = step
             for value, figure in zip(values, row, strict=True):
                 value.simple_value = figure
+            if not points:
+                self._describe(run, values)
             points.append(event.SerializeToString())
+            if len(points) == 1:  # the first point of a curve describes it
+                for value in values:
+                    value.ClearField("metadata")
         try:
             self._files[run].write(as_records(points))
             self._files[run].flush()
         except OSError as error:
-            raise _cannot_write(self._folder, error) from error
+            raise cannot_write(self._folder, error) from error
 
     def head(self, step: int, head: Head, batch: np.ndarray) -> None:
         """Add the original's histograms of the last layer, if `head_every` steps have passed since the last ones.
@@ -166,7 +168,15 @@ class Summaries:
         values.append(Summary.Value(tag=f"{self._scope}/Wx_plus_b/pre_activations", histo=_histogram(logits)))
         values.append(Summary.Value(tag="activations", histo=_histogram(activations)))
         self._next_head = step + self._head_every
+        self._describe(self._first, values)
         self._write(self._first, step, summary=Summary(value=values))
+
+    def _describe(self, run: str, values: Sequence[Any]) -> None:
+        """Say what is known of tags, in their first values in a run."""
+        for value in values:
+            if (run, value.tag) not in self._described:
+                self._described.add((run, value.tag))
+                board_values.describe(value)
 
     def _write(self, run: str, step: int, **content: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
@@ -176,7 +186,7 @@ class Summaries:
         try:
             RecordWriter(self._files[run]).write(event.SerializeToString())
         except OSError as error:
-            raise _cannot_write(self._folder, error) from error
+            raise cannot_write(self._folder, error) from error
 
 
 def as_records(contents: Sequence[bytes]) -> bytes:
@@ -202,37 +212,9 @@ def _checksums(rows: np.ndarray) -> np.ndarray:
     return masked.astype("<u4").view(np.uint8).reshape(-1, 4)
 
 
-def _cannot_write(folder: Path, error: OSError) -> ExportError:
+def cannot_write(folder: Path, error: OSError) -> ExportError:
+    """Return the error for summaries that cannot be written."""
     return ExportError(f"cannot write summaries to {folder}: {error.strerror}. Give another --summaries_dir.")
-
-
-def write_hparams(folder: Path, flags: Sequence[str]) -> None:
-    """Start TensorBoard's HParams page: the settings that the runs in `folder` differ by, and the metrics to compare.
-
-    Raises:
-        ExportError: The folder cannot be written.
-    """
-    from tensorboard.plugins.hparams import summary_v2 as hp
-
-    metrics = [
-        hp.Metric(tag, group=run, display_name=f"{run} {name}")
-        for run in (VALIDATION, TRAIN)
-        for tag, name in (("accuracy_1", "accuracy"), ("cross_entropy_1", "cross entropy"))
-    ]
-    with Summaries(folder, runs=(".",), part=".hparams") as summaries:
-        summaries.add(hp.hparams_config_pb([hp.HParam(flag) for flag in flags], metrics))
-
-
-def write_trial(folder: Path, name: str, values: Mapping[str, float | str]) -> None:
-    """Add a run to the HParams page of `folder`, with the values of its settings.
-
-    Raises:
-        ExportError: The folder cannot be written.
-    """
-    from tensorboard.plugins.hparams import summary_v2 as hp
-
-    with Summaries(folder / name, runs=(".",), part=".hparams") as summaries:
-        summaries.add(hp.hparams_pb(dict(values), trial_id=name))
 
 
 def _histogram(values: np.ndarray) -> Any:

@@ -1,0 +1,132 @@
+"""What a run shows on TensorBoard besides its curves: a summary, photos that went wrong, and how well classes part."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from retrain.data.split import Split
+from retrain.evaluation import board_values
+from retrain.evaluation.board_values import Value, escaped
+from retrain.evaluation.metrics import Misclassified
+from retrain.evaluation.report import Report, TestScores
+
+TEST = "test"  # the run that all this is shown in
+MOST_PICTURES = 16
+MOST_CURVES = 50  # classes, the worst ones
+_MOST_ROWS = 20  # of a table
+
+
+def charts() -> Value:
+    """Return the layout by which training and validation share the charts of the custom scalars page."""
+    return board_values.layout(
+        {"Accuracy": ["accuracy_1"], "Cross entropy": ["cross_entropy_1"]}, title="Training and validation"
+    )
+
+
+def distorted(sheet: np.ndarray, classes: Sequence[str]) -> Value:
+    """Return a sheet of distorted copies, uint8 [h, w, 3], whose rows are photos of some classes."""
+    rows = ", ".join(map(escaped, classes))
+    description = f"A photo of a class in each row, as it is and then as it is distorted; from above: {rows}."
+    tag = "distortions/first_column_undistorted"
+    return board_values.picture(tag, sheet, name="distorted training photos", description=description, lossless=True)
+
+
+def misclassified(
+    photos: Sequence[Misclassified], decode: Callable[[Sequence[str]], Sequence[np.ndarray | None]]
+) -> list[Value]:
+    """Return pictures of the test photos that are wrong, most confidently wrong first, labelled.
+
+    Args:
+        photos: All that are wrong.
+        decode: Returns the pictures, uint8 [h, w, 3], of some paths, None of one that cannot be read.
+    """
+    worst = sorted(photos, key=lambda photo: (-photo.score, photo.path))[:MOST_PICTURES]
+    values = []
+    for place, (photo, pixels) in enumerate(zip(worst, decode([each.path for each in worst]), strict=True), start=1):
+        if pixels is not None:
+            description = (
+                f"{escaped(photo.path)}: a photo of {escaped(photo.true)}, taken for {escaped(photo.predicted)} "
+                f"with a score of {photo.score:.3f}. Number {place} of {len(photos)}, the surest first."
+            )
+            name = f"{photo.true}, taken for {photo.predicted} ({photo.score:.0%})"
+            values.append(board_values.picture(f"misclassified/{place:02}", pixels, name=name, description=description))
+    return values
+
+
+def pr_curves(report: Report, test: TestScores) -> list[Value]:
+    """Return a precision-recall curve of each class that was tested; of very many, those with the smallest F1."""
+    tested = [(figures.f1, class_id) for class_id, figures in enumerate(report.class_figures) if figures.count]
+    values = []
+    for _, class_id in sorted(tested)[:MOST_CURVES]:
+        name, count = report.class_names[class_id], report.class_figures[class_id].count
+        description = (
+            f"Of the photos that are given at least some score for {escaped(name)}, how many are of that class "
+            f"(precision); of its {count} test photos, how many are among them (recall)."
+        )
+        is_true = test.labels == class_id
+        scores = test.probabilities[:, class_id]
+        values.append(board_values.pr_curve(f"classes/{name}", scores, is_true, name=name, description=description))
+    return values
+
+
+def summary(report: Report) -> Value:
+    """Return the text of a run: how good it is, with what settings, which classes are hard and which are confused."""
+    facts = ["### Photos and settings", _table(("", ""), _facts(report))]
+    parts = [_verdict(report), *_classes(report), *_confusions(report), *facts]
+    return board_values.text("summary", "\n\n".join(parts), name="summary", description="The run in figures.")
+
+
+def _verdict(report: Report) -> str:
+    if report.test_accuracy is None:
+        return "### Test accuracy not measured: there are no test photos"
+    low, high = report.test_interval.low, report.test_interval.high
+    return (
+        f"### Test accuracy {report.test_accuracy:.1%}\n\nof {report.test_count} test photos; with 95 % certainty "
+        f"between {low:.1%} and {high:.1%} for photos like these."
+    )
+
+
+def _facts(report: Report) -> list[Sequence[str]]:
+    photos = np.sum(report.counts, axis=0).tolist()
+    split = ", ".join(f"{count:,} {split}" for count, split in zip(photos, Split, strict=True))
+    facts = {
+        "photos": f"{sum(photos):,} in {len(report.class_names):,} classes: {split}",
+        "network": escaped(report.architecture),
+        "steps": f"{report.steps:,}",
+        "learning rate": f"{report.learning_rate:g}",
+        "random seed": str(report.random_seed),
+        **{name: escaped(str(value)) for name, value in report.settings.items()},
+    }
+    return [(escaped(name), value) for name, value in facts.items()]
+
+
+def _classes(report: Report) -> list[str]:
+    tested = [(each.f1, number) for number, each in enumerate(report.class_figures) if each.count]
+    if not tested:
+        return []
+    rows = []
+    for _, number in sorted(tested)[:_MOST_ROWS]:
+        figures = report.class_figures[number]
+        shares = [f"{share:.1%}" if share == share else "" for share in (figures.precision, figures.recall, figures.f1)]
+        rows.append((escaped(report.class_names[number]), str(figures.count), *shares))
+    more = f" (the {_MOST_ROWS} of {len(tested)} with the smallest F1)" if len(tested) > _MOST_ROWS else ""
+    return [f"### Classes, the hardest first{more}", _table(("class", "photos", "precision", "recall", "F1"), rows)]
+
+
+def _confusions(report: Report) -> list[str]:
+    confusion = np.array(report.confusion)
+    np.fill_diagonal(confusion, 0)
+    order = np.argsort(-confusion, axis=None, kind="stable")[:_MOST_ROWS]
+    places = zip(*(axis.tolist() for axis in np.unravel_index(order, confusion.shape)), strict=True)
+    names = report.class_names
+    rows = [
+        (escaped(names[true]), escaped(names[predicted]), str(confusion[true, predicted]))
+        for true, predicted in places
+        if confusion[true, predicted]
+    ]
+    return ["### Most frequent confusions", _table(("class", "taken for", "photos"), rows)] if rows else []
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [" | ".join(head), " | ".join(["---"] * len(head)), *(" | ".join(row) for row in rows)]
+    return "\n".join(f"| {line} |" for line in lines)
