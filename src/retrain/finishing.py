@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrain import files, folds
+from retrain import files, folds, showing
 from retrain.backbones import quantized
 from retrain.backbones.engines import INT8
 from retrain.candidates import Candidate, checkpoint_files
@@ -70,9 +70,12 @@ def finish(chosen: Candidate, start: Start, terminal: Terminal) -> Report:
         exports=exported.results if exported else [],
     )
     report = replace(report, cross_validation=cross_validated)
-    figures = reports.write_report(report, config.output_graph, prepared.dataset.image_dir)
+    with terminal.waiting("Looking at single photos"):
+        evidence = showing.evidence_of(chosen, test.rows, scores)
+    figures = reports.write_report(report, config.output_graph, prepared.dataset.image_dir, evidence=evidence)
     folder, origin = runs.folder_of(config.output_graph), _origin(chosen, start, written)
-    keeping.keep_run(folder, config.run_name, (report, figures), scores, curves=chosen.curves, origin=origin)
+    results = report, figures, evidence
+    keeping.keep_run(folder, config.run_name, results, scores, curves=chosen.curves, origin=origin)
     with terminal.closing(_closing(chosen, report)):
         _say_what_does_not_belong(chosen, report, written, terminal)
         if (seconds := start.limit.exceeded()) >= 1:

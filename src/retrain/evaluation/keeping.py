@@ -12,6 +12,7 @@ import PIL
 
 from retrain import __version__
 from retrain.evaluation import paired, runs
+from retrain.evaluation.evidence import Evidence
 from retrain.evaluation.paired import PhotoPrediction
 from retrain.evaluation.report import Report, TestScores, page_of
 from retrain.evaluation.runs import RunRecord
@@ -34,7 +35,7 @@ class RunOrigin:
 def keep_run(
     folder: Path,
     name: str | None,
-    results: tuple[Report, bytes],
+    results: tuple[Report, bytes, Evidence],
     test: TestScores,
     *,
     curves: Mapping[str, Path],
@@ -45,7 +46,7 @@ def keep_run(
     Args:
         folder: The folder of all runs.
         name: Its name; by default the time when it started.
-        results: How good it is, and the same as JSON.
+        results: How good it is, the same as JSON, and what it shows of photos.
         test: What it says of the test photos.
         curves: The event files of TensorBoard, by what they show.
         origin: Where it comes from.
@@ -53,10 +54,10 @@ def keep_run(
     Raises:
         ExportError: It cannot be written.
     """
-    report, figures = results
+    report, figures, evidence = results
     contents: dict[str, bytes | Path] = {
         runs.FIGURES: figures,
-        runs.PAGE: page_of(report, origin.image_dir, folder / "run"),  # as deep as the run's own
+        runs.PAGE: page_of(report, origin.image_dir, folder / "run", evidence),  # as deep as the run's own
         runs.PREDICTIONS: paired.encode(photo_predictions(report.class_names, test)),
         **{f"{part}/{path.name}": path for part, path in curves.items()},
     }

@@ -1,10 +1,11 @@
 """The report of a run: an HTML page, its figures as JSON, and the closing lines on the terminal."""
 
+import base64
 import html
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from retrain.data.split import Split
 from retrain.errors import printable
 from retrain.evaluation import folds, metrics
 from retrain.evaluation.comparison import FormatResult
+from retrain.evaluation.evidence import Evidence
 from retrain.evaluation.folds import CrossValidation
 from retrain.evaluation.metrics import ClassFigures, Interval, Misclassified
 from retrain.files import beside, write_result
@@ -158,8 +160,8 @@ def report_paths(graph: Path) -> tuple[Path, Path]:
     return beside(graph, ".report.html"), beside(graph, ".report.json")
 
 
-def write_report(report: Report, graph: Path, image_dir: Path) -> bytes:
-    """Write the report as a self-contained page and as JSON, each whole; photos are linked, not copied.
+def write_report(report: Report, graph: Path, image_dir: Path, evidence: Evidence | None = None) -> bytes:
+    """Write the report as a self-contained page, with what `evidence` shows of photos, and as JSON, each whole.
 
     Returns:
         The JSON.
@@ -169,14 +171,14 @@ def write_report(report: Report, graph: Path, image_dir: Path) -> bytes:
     """
     page, figures = report_paths(graph)
     text = (json.dumps(without_nan(report), indent=1, default=str) + "\n").encode()
-    write_result(page, page_of(report, image_dir, page.parent))
+    write_result(page, page_of(report, image_dir, page.parent, evidence))
     write_result(figures, text)
     return text
 
 
-def page_of(report: Report, image_dir: Path, folder: Path) -> bytes:
-    """Return the report as a self-contained HTML page in a folder, from where it links to photos."""
-    return _page(report, image_dir, folder).encode("utf-8", "backslashreplace")
+def page_of(report: Report, image_dir: Path, folder: Path, evidence: Evidence | None = None) -> bytes:
+    """Return the report as a self-contained HTML page in a folder, from where it links to photos without pictures."""
+    return _page(report, image_dir, folder, evidence).encode("utf-8", "backslashreplace")
 
 
 def without_nan(value: object) -> object:
@@ -190,7 +192,7 @@ def without_nan(value: object) -> object:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _page(report: Report, image_dir: Path, folder: Path) -> str:
+def _page(report: Report, image_dir: Path, folder: Path, evidence: Evidence | None) -> str:
     if report.test_accuracy is None:
         verdict = "not measured: no test images"
     else:
@@ -207,7 +209,7 @@ def _page(report: Report, image_dir: Path, folder: Path) -> str:
         _class_table(report),
         _confusion_table(report),
         _export_table(report.exports),
-        _gallery(report.misclassified, image_dir, folder),
+        _gallery(report.misclassified, image_dir, folder, evidence.pictures if evidence else {}),
         _rejected_list(report.rejected),
     ]
     return f"<!doctype html><meta charset=utf-8><title>retrain</title><style>{_STYLE}</style>\n" + "\n".join(sections)
@@ -325,11 +327,13 @@ def _export_table(exports: Sequence[FormatResult]) -> str:
     return f"<h2>Formats</h2><table>{head}{rows}</table>"
 
 
-def _gallery(misclassified: Sequence[Misclassified], image_dir: Path, folder: Path) -> str:
+def _gallery(
+    misclassified: Sequence[Misclassified], image_dir: Path, folder: Path, pictures: Mapping[str, bytes]
+) -> str:
     if not misclassified:
         return ""
     figures = "".join(
-        f'<figure><img loading=lazy alt="" src="{_link(image_dir / row.path, folder)}"><figcaption>'
+        f'<figure><img loading=lazy alt="" src="{_source(row.path, image_dir, folder, pictures)}"><figcaption>'
         f"{_text(row.path)}: predicted <b>{_text(row.predicted)}</b> ({row.score:.2f})</figcaption></figure>"
         for row in misclassified[:_SHOWN_AT_MOST]
     )
@@ -337,6 +341,12 @@ def _gallery(misclassified: Sequence[Misclassified], image_dir: Path, folder: Pa
     if count > _SHOWN_AT_MOST:
         note = f"<p>The first {_SHOWN_AT_MOST} of {count}; the JSON file beside this page lists all.</p>"
     return f"<h2>Misclassified test images ({count})</h2>{note}{figures}"
+
+
+def _source(path: str, image_dir: Path, folder: Path, pictures: Mapping[str, bytes]) -> str:
+    if path in pictures:
+        return f"data:image/jpeg;base64,{base64.b64encode(pictures[path]).decode()}"
+    return _link(image_dir / path, folder)
 
 
 def _link(path: Path, folder: Path) -> str:
