@@ -48,7 +48,7 @@ def finish(chosen: Candidate, start: Start, terminal: Terminal) -> Report:
     rows = _sample(chosen, Split.TESTING, config.test_batch_size)
     test = chosen.labelled(rows, chosen.read_exactly)
     paths = [prepared.variants.rows[row].path for row in test.rows.tolist()]
-    cross_validated = folds.cross_validate(chosen, terminal) if config.folds else None
+    cross_validated = folds.cross_validate(chosen, terminal)
     chosen.artefacts.write_checkpoint(checkpoint_files(config), chosen.head, chosen.step + 1)
     with files.draft_folder(config.output_graph) as folder:
         draft = folder / config.output_graph.name

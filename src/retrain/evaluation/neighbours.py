@@ -56,12 +56,11 @@ def packed(found: Nearest) -> list[bytes]:
 
 
 def unpacked(kept: Sequence[bytes]) -> Nearest:
-    """Return results from what `packed` made of them, of the same count each."""
-    counts = {len(data) // 12 for data in kept} or {0}
-    (count,) = counts
+    """Return results, one or more, from what `packed` made of them."""
+    count = len(kept[0]) // 12
     places = [np.frombuffer(data, "<i8", count) for data in kept]
     similarity = [np.frombuffer(data, "<f4", count, offset=8 * count) for data in kept]
-    return Nearest(np.array(places, np.int64).reshape(-1, count), np.array(similarity, np.float32).reshape(-1, count))
+    return Nearest(np.array(places, np.int64), np.array(similarity, np.float32))
 
 
 def _scale(read: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
