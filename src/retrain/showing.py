@@ -162,16 +162,18 @@ class _Gathering:
         return {path: data for path, data in zip(paths, made, strict=True) if data is not None}
 
     def _neighbours(self, places: Sequence[int]) -> dict[int, list[tuple[int, Neighbour]]]:
-        """Return the nearest training photos of some places, each with its index among all variants."""
+        """Return the nearest training photos of some places, each with its index among all variants.
+
+        Of a network that was fine-tuned, they are those of the features before, which are stored.
+        """
         prepared, rows = self.chosen.prepared, self.training
         if not len(rows) or not places:
             return {}
-        vectors = self.chosen.read(self.rows[list(places)])
-        network = self.looker.checksum if self.looker else b""
-        among = _hash(b"neighbours 1", network, prepared.read.checksums(rows).tobytes())
+        vectors = prepared.read(self.rows[list(places)])
+        among = _hash(b"neighbours 1", prepared.read.checksums(rows).tobytes())
         kept = self.kept.through(
             [_hash(among, vector.tobytes()) for vector in vectors],
-            lambda todo: neighbours.packed(neighbours.nearest(self.chosen.read, rows, vectors[todo])),
+            lambda todo: neighbours.packed(neighbours.nearest(prepared.read, rows, vectors[todo])),
         )
         found: Nearest = neighbours.unpacked([each for each in kept if each is not None])
         names, labels = prepared.dataset.class_names, prepared.variants.labels
@@ -215,8 +217,10 @@ class _Asked:
 
     @cached_property
     def _directions(self) -> list[Direction]:
-        chosen, rows = self.gathering.chosen, self.gathering.rows
-        vectors = chosen.read_exactly(rows[list(self.places)])
+        chosen, rows = self.gathering.chosen, self.gathering.rows[list(self.places)]
+        first, *hidden = chosen.head.layers
+        # What a single layer says is the same everywhere; a fine-tuned network computes its bottlenecks at each read.
+        vectors = chosen.read_exactly(rows) if hidden else np.zeros((len(rows), len(first.weights)), np.float32)
         pairs = zip(vectors, self._classes, strict=True)
         return [Direction.of(chosen.head, vector, class_id) for vector, class_id in pairs]
 

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retrain.head import multiply
+
 NEAREST = 3
-_AT_ONCE = 2048  # rows of a block: whatever their number, the memory stays the same
+_AT_ONCE = 512  # rows of a block, which stay in the processor's cache: whatever their number, the memory is the same
 _MEASURED = 8192  # rows that mean and deviation are taken from, evenly spread: more change neither
 _DIGITS = 5
 _SMALLEST = 1e-6  # deviation, and length
@@ -34,14 +36,17 @@ def nearest(
         count: How many of each, fewer where there are fewer rows.
     """
     mean, deviation = _scale(read, rows)
-    wanted = _unit(vectors, mean, deviation)
+    wanted, lengths = _scaled(vectors, mean, deviation)
+    wanted /= lengths[:, None]
     count = min(count, len(rows))
     best = np.full((len(vectors), 0), -np.inf, np.float32)
     places = np.zeros((len(vectors), 0), np.int64)
     for start in range(0, len(rows), _AT_ONCE):
-        block = _unit(read(rows[start : start + _AT_ONCE]), mean, deviation)
-        # Rounded: the last digits of a product depend on how many there are at once.
-        similarity = np.round(wanted @ block.T, _DIGITS)
+        block, lengths = _scaled(read(rows[start : start + _AT_ONCE]), mean, deviation)
+        similarity = np.empty((len(wanted), len(block)), np.float32)
+        multiply(wanted, block.T, out=similarity)
+        # The last digits of a product depend on how many there are at once.
+        similarity = np.round(similarity / lengths, _DIGITS)
         found, where = _largest(similarity, count)
         best, places = np.concatenate([best, found], axis=1), np.concatenate([places, where + start], axis=1)
         order = np.argsort(-best, axis=1, kind="stable")[:, :count]
@@ -70,13 +75,12 @@ def _scale(read: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> tuple[
     return mean, np.where(deviation > _SMALLEST, deviation, np.float32(1)).astype(np.float32)
 
 
-def _unit(vectors: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
-    """Return standardised vectors of length 1."""
-    scaled: np.ndarray = vectors - mean
-    scaled /= deviation
+def _scaled(vectors: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return standardised vectors float32 [n, D] and their lengths float32 [n], above 0."""
+    scaled = vectors - mean
+    scaled *= 1 / deviation
     lengths = np.sqrt(np.einsum("nd,nd->n", scaled, scaled))
-    scaled /= np.maximum(lengths, np.float32(_SMALLEST))[:, None]
-    return scaled
+    return scaled, np.maximum(lengths, np.float32(_SMALLEST))
 
 
 def _largest(similarity: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
