@@ -73,7 +73,7 @@ def test_mean_and_spread_are_printed_reported_and_kept(photos, mean_colour_backb
 @pytest.mark.slow
 def test_folds_change_no_byte_of_the_graph_and_give_the_same_figures_again(photos, mean_colour_backbone):
     graph, found = photos / "tf_files" / "retrained_graph.pb", []
-    for more in ([], ["--folds=5"], ["--folds=5"], ["--folds=5", "--random_seed=1"]):
+    for more in (["--folds=0"], ["--folds=5"], ["--folds=5"], ["--folds=5", "--random_seed=1"]):
         run(photos, mean_colour_backbone, *more)
         found.append((graph.read_bytes(), figures(photos)))
     plain, first, again, other = found
@@ -179,7 +179,7 @@ def test_a_training_that_diverges_in_a_fold_costs_the_run_nothing(photos, mean_c
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--folds=1"], "--folds is 1; it must be at least 2 and at most 100."),
+        (["--folds=1"], "--folds is 1; it must be 0, or at least 2 and at most 100."),
         (["--folds=62"], "--folds is 62, and there are 61 photos to divide; those whose names differ only behind"),
         (["--folds=5", "--flip_left_right", "--distortion_copies=0"], "--folds needs distorted copies that are stored"),
     ],

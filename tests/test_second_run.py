@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -179,3 +180,22 @@ def test_a_store_of_an_earlier_version_is_verified_once(runs, mean_colour_backbo
         retrain(cwd, *FLAGS, f"--architecture={mean_colour_backbone}", blocked=blocked)
         assert (store / "backbone.pb").read_bytes() == now
         assert [*results(cwd / "tf_files")] == first
+
+
+@pytest.mark.slow
+def test_what_the_report_shows_of_photos_is_made_without_tensorflow_too(runs, mean_colour_backbone):
+    cwd = runs[0]
+    (store,) = (cwd / "tf_files" / "bottlenecks").iterdir()
+    before = kept_rows(store)
+    (store / "report.sqlite").unlink()
+    retrain(cwd, *FLAGS, f"--architecture={mean_colour_backbone}", blocked=True)
+    again = kept_rows(store)
+    assert again <= before
+    assert len(again) > 20  # of each photo a thumbnail, neighbours, feature maps and where the network looked
+
+
+def kept_rows(store):
+    with sqlite3.connect(store / "report.sqlite") as file:
+        rows = set(file.execute("SELECT key, value FROM kept").fetchall())
+    file.close()
+    return rows

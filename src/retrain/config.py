@@ -150,9 +150,10 @@ class RetrainConfig:
     folds: int | None = _setting(
         None,
         "also cross-validate the last layer: divide all photos into so many folds, and score each by a last layer that "
-        "was trained on the others; 5 or 10 are usual, and train 5 or 10 times",
+        "was trained on the others; 5 or 10 are usual, and train 5 or 10 times; 0 does not (default: 5 where there are "
+        "fewer than 200 test photos and that takes seconds)",
         "COUNT",
-        _at_least(2, 100),
+        Rule(lambda count: count == 0 or 2 <= count <= 100, "it must be 0, or at least 2 and at most 100"),
     )
 
     hidden_units: tuple[int, ...] = _setting(

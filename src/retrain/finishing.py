@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrain import boards, files, folds
+from retrain import boards, files, folds, showing
 from retrain.backbones import quantized
 from retrain.backbones.engines import INT8
 from retrain.candidates import Candidate, checkpoint_files
@@ -51,7 +51,7 @@ def finish(chosen: Candidate, start: Start, terminal: Terminal) -> Report:
     rows = _sample(chosen, Split.TESTING, config.test_batch_size)
     test = chosen.labelled(rows, chosen.read_exactly)
     paths = [prepared.variants.rows[row].path for row in test.rows.tolist()]
-    cross_validated = folds.cross_validate(chosen, terminal) if config.folds else None
+    cross_validated = folds.cross_validate(chosen, terminal)
     chosen.artefacts.write_checkpoint(checkpoint_files(config), chosen.head, chosen.step + 1)
     with files.draft_folder(config.output_graph) as folder:
         draft = folder / config.output_graph.name
@@ -74,7 +74,9 @@ def finish(chosen: Candidate, start: Start, terminal: Terminal) -> Report:
     )
     report = replace(report, cross_validation=cross_validated)
     curves = {**chosen.curves, **boards.show(chosen, report, scores, start.limit, terminal)}
-    results = Results(report, _facts(chosen, start))
+    with terminal.waiting("Looking at single photos"):
+        evidence = showing.evidence_of(chosen, test.rows, scores)
+    results = Results(report, _facts(chosen, start), evidence)
     keeping.write_report(results, config.output_graph, prepared.dataset.image_dir)
     folder, origin = runs.folder_of(config.output_graph), _origin(chosen, start, written)
     keeping.keep_run(folder, config.run_name, results, scores, curves=curves, origin=origin)

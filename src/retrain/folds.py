@@ -1,21 +1,28 @@
 """The folds stage: heads like the one that was trained, cross-validated over all photos in the store."""
 
+import hashlib
 from dataclasses import replace
 
 import numpy as np
 
+from retrain.bottlenecks.reading import BottleneckReader
 from retrain.candidates import Candidate
 from retrain.config import RetrainConfig
 from retrain.data.dataset import Dataset, groups_of
+from retrain.data.split import Split
 from retrain.data.variants import list_with_copies
 from retrain.errors import TrainingError, UsageError
 from retrain.evaluation import folds
 from retrain.evaluation.folds import CrossValidation
+from retrain.evaluation.kept import Kept
 from retrain.plans import distortions_of, recipe_of, training_plan
 from retrain.terminal import Terminal
-from retrain.training import cross_validation
+from retrain.training import cross_validation, head_training
 from retrain.training.cross_validation import PhotoBottlenecks
 from retrain.training.recipe import TrainingPlan
+
+USUAL, ENOUGH = 5, 200  # folds by default where there are fewer test photos than these
+_MOST_PHOTOS, _MOST_SAMPLES = 20_000, 10**6  # of a training whose folds take seconds
 
 
 def check(config: RetrainConfig, dataset: Dataset) -> None:
@@ -24,7 +31,7 @@ def check(config: RetrainConfig, dataset: Dataset) -> None:
     Raises:
         UsageError: Names the flag.
     """
-    if config.folds is None:
+    if not config.folds:
         return
     groups = len(set(groups_of(dataset)))
     if config.folds > groups:
@@ -37,7 +44,10 @@ def check(config: RetrainConfig, dataset: Dataset) -> None:
 
 
 def cross_validate(chosen: Candidate, terminal: Terminal) -> CrossValidation | None:
-    """Return the figures of cross-validation with the recipe of a candidate; None if a training failed, which is said.
+    """Return the figures of cross-validation with the recipe of a candidate.
+
+    None where none is wanted, or a training failed, which is said. The figures are kept beside the store: the same
+    photos with the same recipe have the same ones.
 
     All photos take part, those for testing too: nothing about the recipe was chosen by them. Of a network that was
     fine-tuned, the head on the network as it was is measured: its layers have seen most of the photos.
@@ -46,30 +56,66 @@ def cross_validate(chosen: Candidate, terminal: Terminal) -> CrossValidation | N
         StoreError: A photo whose distorted copies are not stored yet cannot be read any more.
     """
     config, dataset = chosen.config, chosen.prepared.dataset
-    photos = _photos(chosen, terminal)
     groups = np.unique(groups_of(dataset), return_inverse=True)[1]
-    fold = cross_validation.assign_folds(photos.labels, groups, folds=config.folds or 0, seed=config.random_seed)
-    advance = terminal.progress("Cross-validation", "fold")
+    count = _by_default(chosen, int(groups.max(initial=-1)) + 1) if config.folds is None else config.folds
+    if not count:
+        return None
+    read, photos = _photos(chosen, terminal)
+    fold = cross_validation.assign_folds(photos.labels, groups, folds=count, seed=config.random_seed)
+    fine_tuned = config.fine_tune_from is not None
+
+    def measure() -> CrossValidation:
+        recipe, advance = recipe_of(config), terminal.progress("Cross-validation", "fold")
+        scores = cross_validation.out_of_fold(photos, fold, recipe, _plan(chosen), advance=advance)
+        return folds.summarise(scores, photos.labels, fold, dataset.class_names, last_layer_only=fine_tuned)
+
+    kept = Kept(chosen.prepared.folder)
     try:
-        scores = cross_validation.out_of_fold(photos, fold, recipe_of(config), _plan(chosen), advance=advance)
+        (figures,) = kept.through([_key(chosen, read, photos, fold)], lambda places: [folds.packed(measure())])
     except TrainingError as error:
         terminal.warn(f"No cross-validation: in one of the folds, {error}")
         return None
-    fine_tuned = config.fine_tune_from is not None
-    return folds.summarise(scores, photos.labels, fold, dataset.class_names, last_layer_only=fine_tuned)
+    kept.write()
+    return folds.unpacked(figures or b"")
 
 
-def _photos(chosen: Candidate, terminal: Terminal) -> PhotoBottlenecks:
-    """Return all photos; distorted copies are made of those, too, that the candidate was not trained on."""
+def _by_default(chosen: Candidate, groups: int) -> int:
+    """Return how many folds a run has that asks for none: 0 where the test photos are enough, or it would take long."""
+    config, prepared = chosen.config, chosen.prepared
+    weights = prepared.backbone.dimension * len(prepared.dataset.class_names)
+    is_quick = (
+        len(prepared.dataset.examples) <= _MOST_PHOTOS
+        and chosen.steps * config.train_batch_size <= _MOST_SAMPLES
+        and head_training.needs_no_tensorflow(recipe_of(config), weights)
+        and config.time_limit is None
+        and not distortions_of(config)
+    )
+    is_small = len(prepared.variants.members[Split.TESTING]) < ENOUGH
+    return min(USUAL, groups) if is_small and is_quick and groups > 1 else 0
+
+
+def _key(chosen: Candidate, read: BottleneckReader, photos: PhotoBottlenecks, fold: np.ndarray) -> bytes:
+    """Return by what figures are kept: all that they follow from."""
+    config, digest = chosen.config, hashlib.sha256(b"folds 1")
+    contents = [read.checksums(indices.ravel()) for indices in (photos.scored, photos.trained)]
+    for array in (photos.labels, fold, photos.scored, photos.trained, *contents):
+        digest.update(array.tobytes())
+    rest = recipe_of(config), _plan(chosen), chosen.prepared.dataset.class_names, config.fine_tune_from is not None
+    digest.update(repr(rest).encode("utf-8", "surrogateescape"))
+    return digest.digest()
+
+
+def _photos(chosen: Candidate, terminal: Terminal) -> tuple[BottleneckReader, PhotoBottlenecks]:
+    """Return what reads all photos, and these; distorted copies are made of those, too, that were not trained on."""
     config, dataset, read = chosen.config, chosen.prepared.dataset, chosen.prepared.read
     labels = np.array([example.class_id for example in dataset.examples], np.int64)
     if not distortions_of(config):
-        return cross_validation.plain(read, labels, len(dataset.class_names))
+        return read, cross_validation.plain(read, labels, len(dataset.class_names))
     read = read.of(
         list_with_copies(dataset, copies=config.distortion_copies), terminal.progress("Bottlenecks of folds", "image")
     )
     rows = np.arange(len(labels) * (1 + config.distortion_copies)).reshape(len(labels), -1)
-    return PhotoBottlenecks(read, labels, rows[:, 0], rows[:, 1:], len(dataset.class_names))
+    return read, PhotoBottlenecks(read, labels, rows[:, 0], rows[:, 1:], len(dataset.class_names))
 
 
 def _plan(chosen: Candidate) -> TrainingPlan:

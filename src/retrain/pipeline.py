@@ -218,7 +218,7 @@ def _without_results(config: RetrainConfig, folder: Path) -> RetrainConfig:
         checkpoint_path=checkpoint_files(config).prefix,
         saved_model_dir=None,
         export=(),
-        folds=None,
+        folds=0,
     )
 
 

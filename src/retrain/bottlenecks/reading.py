@@ -61,6 +61,16 @@ class BottleneckReader:
         rows = self._rows[indices]
         return self._store.keys(rows[rows != NO_ROW])
 
+    def checksums(self, indices: np.ndarray) -> np.ndarray:
+        """Return the checksums uint32 [n] of the bottlenecks of variants, int64 [n] indices, 0 for those not stored."""
+        return self._store.checksums(self._rows[indices])
+
+    def key_of_each(self, indices: np.ndarray) -> list[bytes | None]:
+        """Return the store's key of each variant, int64 [n] indices; None for one that is not stored."""
+        rows = self._rows[indices]
+        keys = self._store.keys_by_row(np.unique(rows[rows != NO_ROW]))
+        return [keys.get(row) for row in rows.tolist()]
+
     def __call__(self, indices: np.ndarray) -> np.ndarray:
         """Return the bottlenecks float32 [n, D] of variants, int64 [n] indices.
 

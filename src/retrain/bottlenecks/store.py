@@ -225,10 +225,22 @@ class Store:
 
     def keys(self, rows: np.ndarray) -> list[bytes]:
         """Return the keys of rows int64 [n], `KEY_BYTES` each, in no order."""
-        query = "SELECT key FROM vectors WHERE row IN (SELECT value FROM json_each(?))"
+        return list(self.keys_by_row(rows).values())
+
+    def checksums(self, rows: np.ndarray) -> np.ndarray:
+        """Return the checksums uint32 [n] of rows int64 [n], 0 for those that are not there."""
+        if len(rows) and int(rows.max()) >= len(self._sums):
+            self._map()
+        sums, there = np.zeros(len(rows), np.uint32), (rows >= 0) & (rows < len(self._sums))
+        sums[there] = self._sums[rows[there]]
+        return sums
+
+    def keys_by_row(self, rows: np.ndarray) -> dict[int, bytes]:
+        """Return the key of each row int64 [n], `KEY_BYTES`; rows that are lost are left out."""
+        query = "SELECT row, key FROM vectors WHERE row IN (SELECT value FROM json_each(?))"
         with _store_errors(self.folder):
-            keys = [key for (key,) in self._index.execute(query, (json.dumps(rows.tolist()),))]
-        return [key for key in keys if isinstance(key, bytes)]
+            pairs = self._index.execute(query, (json.dumps(rows.tolist()),)).fetchall()
+        return {row: key for row, key in pairs if isinstance(key, bytes)}
 
     def put(self, folder: Path, entries: Sequence[Entry]) -> list[int | None]:
         """Store results and return the row of each entry, None for those that have a reason, or a lost key.

@@ -20,6 +20,7 @@ from retrain.data.image_files import (
     other_format,
 )
 from retrain.errors import ImageError, first_line
+from retrain.preprocessing import LETTERBOX
 
 RESIZE_RECIPE = "pillow-draft-bilinear-1"  # part of the fingerprint: change it when the pixels change
 _VERSION = 2  # raise it when `decode` reads more than before
@@ -69,6 +70,25 @@ def decode(data: bytes, *, height: int, width: int, keep_aspect_ratio: str | Non
     Raises:
         ImageError: Not an image, damaged, or larger than `MAX_PIXELS`.
     """
+    picture = _upright(data, size=(width, height), keep_aspect_ratio=keep_aspect_ratio)
+    return np.asarray(aspect.pad(picture, (width, height)))
+
+
+def thumbnail(data: bytes, *, side: int) -> Image.Image:
+    """Return a whole image file as a small upright RGB picture, whose longest side has so many pixels.
+
+    Raises:
+        ImageError: As `decode`.
+    """
+    return _upright(data, size=(side, side), keep_aspect_ratio=LETTERBOX)
+
+
+def _upright(data: bytes, *, size: aspect.Size, keep_aspect_ratio: str | None) -> Image.Image:
+    """Return an image file as an RGB picture of `size`; a letterboxed one without its bars.
+
+    Raises:
+        ImageError: As `decode`.
+    """
     try:
         image = _open(data)
         whole = None  # the size of a JPEG before it is drawn smaller, which rounds its sides
@@ -77,13 +97,13 @@ def decode(data: bytes, *, height: int, width: int, keep_aspect_ratio: str | Non
             if not _is_one_scan(image, data):
                 _check_size(image)  # the decoder keeps all coefficients, however small it draws the picture
             # The decoder's own DCT scaling: the smallest eighth that still covers the size asked for, turned or not.
-            image.draft(None, (max(height, width),) * 2)
+            image.draft(None, (max(size),) * 2)
         _check_size(image)
         # Pillow turns a TIFF itself when it loads it.
         orientation = 1 if image.format == "TIFF" else image.getexif().get(ExifTags.Base.Orientation, 1)
-        size = (height, width) if orientation in _SIDEWAYS else (width, height)
+        lying = size[::-1] if orientation in _SIDEWAYS else size
         rgb = _as_rgb(image)
-        small = aspect.resize(rgb, size, keep_aspect_ratio, whole or rgb.size)
+        small = aspect.resize(rgb, lying, keep_aspect_ratio, whole or rgb.size)
     except Image.DecompressionBombError as error:
         raise ImageError(_too_large("too many")) from error
     except ImageError:
@@ -92,9 +112,7 @@ def decode(data: bytes, *, height: int, width: int, keep_aspect_ratio: str | Non
         raise ImageError("not enough memory to decode it") from error
     except Exception as error:  # Pillow's decoders raise anything from SyntaxError to struct.error
         raise ImageError(f"damaged or unsupported image ({first_line(error)})") from error
-    if orientation in _UPRIGHT:
-        small = small.transpose(_UPRIGHT[orientation])
-    return np.asarray(aspect.pad(small, (width, height)))
+    return small.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else small
 
 
 def is_decoded_otherwise(data: bytes) -> bool:

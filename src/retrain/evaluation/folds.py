@@ -1,5 +1,6 @@
 """The figures of a cross-validation, and how they are said."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,6 +60,17 @@ def summarise(
         [name for name, count in zip(names, folds_of_class, strict=True) if count == 1],
         last_layer_only,
     )
+
+
+def packed(result: CrossValidation) -> bytes:
+    """Return figures as bytes to keep."""
+    return json.dumps({**vars(result), "interval": vars(result.interval)}).encode()
+
+
+def unpacked(kept: bytes) -> CrossValidation:
+    """Return figures from what `packed` made of them."""
+    row = json.loads(kept)
+    return CrossValidation(**{**row, "interval": Interval(**row["interval"])})
 
 
 def result_line(result: CrossValidation) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from retrain import workers
 from retrain.bottlenecks.reading import Gather
 from retrain.training import head_training, sampling
 from retrain.training.head_training import TrainingData
@@ -101,7 +102,8 @@ def out_of_fold(
     labels[photos.trained] = photos.labels[:, None]
     probabilities = np.empty((len(photos.labels), photos.class_count), np.float32)
     numbers = np.unique(fold).tolist()
-    for done, number in enumerate(numbers, 1):
+
+    def score(number: int) -> None:
         training = photos.trained[fold != number].ravel()
         samples = sampling.sample_training(labels, training, np.zeros(0, np.int64), plan)
         data = TrainingData(photos.gather, labels, training, photos.class_count)
@@ -110,5 +112,11 @@ def out_of_fold(
         for start in range(0, len(held_out), _SCORED_AT_ONCE):
             rows = held_out[start : start + _SCORED_AT_ONCE]
             probabilities[rows] = head.probabilities(photos.gather(photos.scored[rows]))
+
+    weights = photos.gather(photos.scored[:1]).shape[1] * photos.class_count
+    # TensorFlow has threads of its own.
+    threads = workers.cores() if head_training.needs_no_tensorflow(recipe, weights) else 1
+    folds = workers.map_in_order(lambda: score, numbers, threads=min(threads, len(numbers)), waiting=len(numbers))
+    for done, _ in enumerate(folds, 1):
         advance(done, len(numbers))
     return probabilities

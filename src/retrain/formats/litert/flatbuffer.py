@@ -89,7 +89,7 @@ def read_metadata(model: bytes) -> dict[str, bytes]:
     Raises:
         ValueError: Not a LiteRT model.
     """
-    with _opened(model) as opened:
+    with opened_model(model) as opened:
         entries = [opened.Metadata(i) for i in range(opened.MetadataLength())]
         return {
             entry.Name().decode(): bytes(opened.Buffers(entry.Buffer()).DataAsNumpy())
@@ -104,7 +104,7 @@ def io_tensors(model: bytes) -> tuple[TensorInfo, dict[str, TensorInfo]]:
     Raises:
         ValueError: Not a LiteRT model.
     """
-    with _opened(model) as opened:
+    with opened_model(model) as opened:
         graph = opened.Subgraphs(0)
         outputs = [_tensor_info(opened, index) for index in graph.OutputsAsNumpy().tolist()]
         by_index = {output.index: output for output in outputs}
@@ -162,7 +162,7 @@ def first_scaling(model: bytes) -> tuple[np.ndarray, np.ndarray] | None:
     from ai_edge_litert import schema_py_generated as schema
 
     kinds = schema.BuiltinOperator
-    with _opened(model) as opened:
+    with opened_model(model) as opened:
         graph = opened.Subgraphs(0)
         operators = [graph.Operators(i) for i in range(graph.OperatorsLength())]
         tensor, factor, offset, found = graph.Inputs(0), np.ones(1), np.zeros(1), None
@@ -212,7 +212,7 @@ def count_parameters(model: bytes) -> int:
 
 
 @contextlib.contextmanager
-def _opened(model: bytes) -> Iterator[Any]:
+def opened_model(model: bytes | bytearray) -> Iterator[Any]:
     """Open a model to look around in it; whatever a damaged one leads to becomes a ValueError."""
     from ai_edge_litert import schema_py_generated as schema
 

@@ -132,11 +132,11 @@ def stats(path: Path) -> ModelStats:
 class Runner:
     """Runs one image at a time through a LiteRT model; each thread needs its own."""
 
-    def __init__(self, model: Path, spec: InputSpec, *, output: int | None = None) -> None:
+    def __init__(self, model: Path | bytes, spec: InputSpec, *, output: int | None = None) -> None:
         """Load a model from one image, as in `spec`, to one vector, quantised or not.
 
         Args:
-            model: The file.
+            model: The file, or what is in one.
             spec: What goes in; a model of any size gets its size from here.
             output: Index of the tensor of the vector; None for the only output.
 
@@ -146,11 +146,13 @@ class Runner:
         """
         from ai_edge_litert.interpreter import Interpreter
 
-        self._interpreter = Interpreter(model_path=str(model), num_threads=1)
+        source = {"model_content": model} if isinstance(model, bytes) else {"model_path": str(model)}
+        self._interpreter = Interpreter(**source, num_threads=1)
         image = self._opened_input(spec)
         (vector,) = [each for each in self._interpreter.get_output_details() if output in (None, each["index"])]
         self._image, self._vector = image["index"], vector["index"]
-        self.size = int(vector["shape"][-1]) if len(vector["shape"]) else 1
+        self.shape = tuple(vector["shape"].tolist())  # of what it gives, before that becomes a vector
+        self.size = self.shape[-1] if self.shape else 1
         self._values = np.empty(image["shape"], np.float32)
         self._mean, self._factor = spec.affine[0], (1 / np.asarray(spec.std or 1.0)).astype(np.float32)
         self._input, self._output = _Quantization(image), _Quantization(vector)

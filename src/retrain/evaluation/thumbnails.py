@@ -1,0 +1,41 @@
+"""Thumbnails of photos for a report: small JPEGs, upright, decoded as everywhere else."""
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from PIL import Image
+
+from retrain import workers
+from retrain.bottlenecks.computing import read_photo
+from retrain.data import decoding
+from retrain.errors import ImageError
+
+SIDE = 128  # pixels of the longest side
+RECIPE = b"thumbnail 1"  # part of the keys by which they are kept: change it when the pixels change
+_QUALITIES, _BYTES = (75, 60, 45, 30), 4096  # the first that makes a picture small enough, or the last
+_WAITING = 64
+
+
+def thumbnails(image_dir: Path, paths: Sequence[str]) -> Iterator[bytes | None]:
+    """Yield a JPEG of each photo, in this order; None for those that cannot be read any more."""
+
+    def draw(path: str) -> bytes | None:
+        photo = read_photo(image_dir, path)
+        with suppress(ImageError):
+            return None if photo.reason is not None else encode(decoding.thumbnail(photo.data, side=SIDE))
+        return None
+
+    threads = min(workers.cores(), len(paths))
+    return workers.map_in_order(lambda: draw, paths, threads=threads, waiting=_WAITING)
+
+
+def encode(picture: Image.Image) -> bytes:
+    """Return a small picture as a JPEG of about `_BYTES` at most."""
+    for quality in _QUALITIES:
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=quality, optimize=True)
+        if buffer.tell() <= _BYTES:
+            break
+    return buffer.getvalue()
