@@ -72,10 +72,10 @@ def _final_figures(chosen: Candidate, report: Report) -> dict[str, float]:
     figures = {} if report.test_accuracy is None else {"test_accuracy": report.test_accuracy}
     if not len(rows):
         return figures
-    kept = next(row for row in reversed(chosen.history) if row.step == chosen.step)
-    if chosen.read is not chosen.prepared.read and kept.validation_count == len(rows):
-        # A fine-tuned network was measured on all of them, which takes longer than for a head.
-        accuracy, loss = kept.validation_accuracy, kept.validation_cross_entropy
+    measured = [row for row in chosen.history if row.step == chosen.step and row.validation_count == len(rows)]
+    if measured and chosen.read is not chosen.prepared.read:
+        # A fine-tuned network has been measured on all of them, which takes longer than for a head.
+        accuracy, loss = measured[-1].validation_accuracy, measured[-1].validation_cross_entropy
     else:
         validation = chosen.labelled(rows, chosen.read)
         scores = validation.score(chosen.head.probabilities, class_count=len(report.class_names))
