@@ -30,7 +30,10 @@ def test_the_opening_says_what_the_model_can_do_in_words_and_figures(tmp_path):
     text = text_of(page(tmp_path, report, evidence))
     low, high = report.test_interval.low, report.test_interval.high
     assert f"66.7% of 12 test photos are right 95% interval {low:.1%} to {high:.1%}" in text
-    assert "Of 100 new photos like these, about 67 would be right; with 12 test photos, the true share lies" in text
+    assert (
+        "Of 100 new photos like these, about 67 would be right; with 12 test photos, the true share probably lies"
+        in text
+    )
     assert "It is best at rose: 3 of 4 found. It is weakest at daisy: 2 of 4 found, 2 taken for rose." in text
     assert "26 November 2026, 14:05" in text
     assert "1 min 35 s" in text

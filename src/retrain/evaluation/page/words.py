@@ -17,7 +17,7 @@ def accuracy_sentence(report: Report) -> str:
     photos = f"{report.test_photos:,} test photo{'' if report.test_photos == 1 else 's'}"
     return (
         f"Of 100 new photos like these, about {round(100 * report.test_accuracy)} would be right; with {photos}, the "
-        f"true share lies between {low} and {high}."
+        f"true share probably lies between {low} and {high}."
     )
 
 
