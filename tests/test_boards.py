@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 import urllib.request
+from dataclasses import replace
 from io import BytesIO
 from urllib.parse import quote
 
 import numpy as np
 import pytest
-from conftest import COLOURS, colour_folder, photo
+from conftest import COLOURS, ROOT, colour_folder, photo
 from PIL import Image
 
 from retrain.data.dataset import scan
@@ -53,8 +54,9 @@ def report(config):
 @pytest.fixture(scope="module")
 def address(config, report):
     """The address of `retrain tensorboard` on what the run wrote."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     words = [sys.executable, "-m", "retrain", "tensorboard", "--logdir", config.summaries_dir, "--port=0"]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=os.environ) as running:
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment) as running:
         line = ""
         while not (found := re.search(r"http://localhost:\d+/", line)):
             line = running.stderr.readline()
@@ -175,3 +177,15 @@ def test_the_run_that_is_kept_has_the_same_pages(config, report):
     kept = {path.parent.relative_to(folder).as_posix() for path in folder.rglob("*.tfevents.*")}
     assert kept == {".", "train", "validation", "test"}
     assert not list(folder.rglob("*projector*"))
+
+
+def test_another_head_draws_no_picture_again(config, report):
+    folder = config.summaries_dir / "projector.retrain"
+
+    def files():
+        paths = [path for path in folder.iterdir() if path.name != "metadata.tsv"]
+        return {path.name: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
+
+    before = files()
+    retrain(replace(config, run_name="second", how_many_training_steps=2))
+    assert files() == before
