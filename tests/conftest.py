@@ -9,10 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("RETRAIN_TRUST_MODELS", "1")  # tests/trust tries models; elsewhere, it would take seconds each
+
+settings.register_profile("retrain", deadline=None)  # a loaded machine is no defect
+settings.load_profile("retrain")
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("RETRAIN_TEST_DATA", ROOT.parent / "shared" / "data"))

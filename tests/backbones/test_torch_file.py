@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from retrain.backbones.torch_file import read_tensors
@@ -197,14 +197,12 @@ def tensors_or_refused(data):
         assert all(isinstance(array.sum(), np.generic) for array in found.values())
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_rubbish_is_refused_in_one_line(data):
     tensors_or_refused(data)
     tensors_or_refused(HEADER + data)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), min_size=1, max_size=5))
 def test_a_damaged_file_ends_in_tensors_or_in_one_line(changes):
     data = bytearray(WHOLE)
@@ -218,7 +216,6 @@ OPERATIONS += [b"q\x00", b"q\x01", b"h\x00", b"h\x01", b"\x88", b"\x89", b"K\x01
 OPERATIONS += [name("collections", "OrderedDict"), name("torch._utils", "_rebuild_tensor_v2"), A, b"j\xff\xff\xff\x7f"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(OPERATIONS), max_size=60))
 def test_allowed_operations_in_any_order_end_in_tensors_or_in_one_line(operations):
     tensors_or_refused(torch_file(b"".join(operations), a=FLOATS))

@@ -84,7 +84,7 @@ def _assert_no_wrong_vector(folder, images):
                     assert np.array_equal(store.read(np.array([row]))[0], vector(number))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(["vectors.f32", "checksums.u32", "index.sqlite"]),
     st.one_of(

@@ -182,6 +182,7 @@ def test_a_training_is_kept_with_its_report_curves_and_predictions(tmp_path, mea
         assert {path.parent.name for path in run.folder.glob("*/events.out.tfevents.*.retrain")} == {
             "train",
             "validation",
+            "test",
         }
     # The report of the last run is the one beside the graph, byte for byte.
     last = max(folder.iterdir(), key=lambda path: runs.read(path).record.started)

@@ -25,7 +25,7 @@ def decoded(picture, mode, *, height=64, width=64, kind="PNG", **options):
     return decode(data, height=height, width=width, keep_aspect_ratio=mode).astype(int)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(*[st.integers(8, 90)] * 4)
 def test_the_pixels_are_those_of_pillows_own_functions(width, height, across, down):
     picture, size = noise((width, height)), (across, down)

@@ -191,14 +191,14 @@ MAGICS = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(MAGICS), st.binary(max_size=200))
 def test_rubbish_behind_the_first_bytes_is_an_image_error(magic, rest):
     with pytest.raises(ImageError):
         decode(magic + rest, height=8, width=8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.sampled_from(KINDS), st.integers(0, 5000), st.integers(1, 255))
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 def test_a_damaged_byte_gives_pixels_or_an_image_error(kind, position, change):
@@ -208,7 +208,7 @@ def test_a_damaged_byte_gives_pixels_or_an_image_error(kind, position, change):
         assert decode(bytes(data), height=8, width=8).shape == (8, 8, 3)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.sampled_from(KINDS), st.floats(0, 1))
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
 def test_a_file_that_is_cut_short_gives_pixels_or_an_image_error(kind, share):

@@ -25,7 +25,7 @@ def made(distortions, seed=b"1"):
 ALL = Distortions(True, 10, 20, 30, 15, 10, 10, 20)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.builds(
         Distortions, st.booleans(), st.floats(0, 100), st.floats(0, 100), st.floats(0, 100), st.floats(0, 180),

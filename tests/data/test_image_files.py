@@ -113,7 +113,7 @@ def test_names_of_no_encoding_survive(tmp_path):
     assert image_files.expand_paths([str(tmp_path)]) == [path]
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(st.sampled_from([b"", *image_files._MAGIC, b"RIFF", b"\0\0\0\x18"]), st.binary(max_size=100))
 def test_any_bytes_are_of_a_format_or_of_none(magic, rest):
     data = magic + rest
@@ -134,7 +134,7 @@ class Pieces(io.RawIOBase):
         return piece
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(
     st.lists(st.binary(min_size=1, max_size=8).filter(lambda name: not set(name) & {0, 10, 13})),
     st.sampled_from([b"\n", b"\r\n", b"\0"]),

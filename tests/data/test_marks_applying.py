@@ -101,7 +101,7 @@ def encodable(name):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     photos=st.dictionaries(
         st.tuples(st.sampled_from(["roses", "tulips", "Ünder\udcff"]), NAMES.map(encodable).filter(bool)),

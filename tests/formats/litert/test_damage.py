@@ -55,25 +55,25 @@ def test_an_undamaged_model_is_read():
     assert (told.labels, told.mean, told.std) == (LABELS, 127.5, 127.5)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(st.binary(max_size=200), st.booleans())
 def test_any_bytes_are_no_model(rest, marked):
     look_around(b"\x1c\0\0\0TFL3" + rest if marked else rest)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(flips)
 def test_a_damaged_model_is_read_or_refused(changes):
     look_around(flipped(model(), changes))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(st.integers(0, 2**16))
 def test_a_model_cut_short_is_read_or_refused(length):
     look_around(model()[: length % len(model())])
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(st.one_of(st.binary(max_size=200), flips))
 def test_any_metadata_are_read_or_refused(change):
     notes = change if isinstance(change, bytes) else flipped(standard.pack(standard.ClassifierMetadata()), change)
