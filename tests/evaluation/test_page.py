@@ -56,6 +56,15 @@ def test_every_picture_is_in_the_page_once_however_often_it_is_shown(tmp_path):
     assert set(re.findall(r'<use href="#(p\d+)"', html)) == set(re.findall(r'<image id="(p\d+)"', html))
 
 
+def test_the_score_of_the_true_class_is_always_shown(tmp_path):
+    report, evidence = small()
+    scores = [("rose", 0.5), ("a", 0.2), ("b", 0.15), ("c", 0.1), ("daisy", 0.05)]
+    (first, *others) = evidence.wrong
+    evidence = replace(evidence, wrong=[replace(first, scores=scores), *others])
+    card = re.search(r'(?s)id="photo-1">.*?</article>', page(tmp_path, report, evidence).decode())[0]
+    assert re.findall(r"<li[^>]*><span>(\w+)</span>", card) == ["rose", "a", "b", "daisy"]
+
+
 def test_cells_link_to_their_photos(tmp_path):
     report, evidence = small()
     html = page(tmp_path, report, evidence).decode()

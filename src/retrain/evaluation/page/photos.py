@@ -13,6 +13,7 @@ from retrain.evaluation.report import Report
 
 CARDS_IN_SIGHT = 12
 _SAMPLES = 6
+_BARS = 3
 _LISTED_AT_MOST = 60  # names of misclassified photos, where there are no pictures
 _NAMES_AT_MOST = 1000  # of misclassified photos without pictures, in the cells of the confusion matrix
 
@@ -73,6 +74,11 @@ class Card:
     def is_right(self) -> bool:
         """Return whether the class that was given is the true one."""
         return bool(self.scores) and self.scores[0][0] == self.photo.true
+
+    @property
+    def bars(self) -> list[tuple[str, float]]:
+        """Return the scores to draw: the best three, and that of the true class where it is none of them."""
+        return [row for place, row in enumerate(self.scores) if place < _BARS or row[0] == self.photo.true]
 
 
 @dataclass(frozen=True)
