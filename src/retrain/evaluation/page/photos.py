@@ -93,20 +93,28 @@ class Cell:
     more: int
 
 
+def link(image_dir: Path, folder: Path) -> str:
+    """Return the link from a page in a folder to the image folder; photos on another drive have a full address."""
+    target = image_dir.resolve()
+    try:
+        return quote(os.fsencode(Path(os.path.relpath(target, folder.resolve())).as_posix()))
+    except ValueError:  # Windows: no way from one drive to another
+        return target.as_uri()
+
+
 class Album:
     """Makes the photos of a page."""
 
     def __init__(self, evidence: Evidence, pictures: Pictures, image_dir: Path, folder: Path) -> None:
         """Take what is known of single photos; `folder` is that of the page, from where it links to photos."""
         self._evidence, self._pictures = evidence, pictures
-        root = os.path.relpath(image_dir.resolve(), folder.resolve())
         self.title = image_dir.resolve().name or str(image_dir)
-        self._root = quote(os.fsencode(Path(root).as_posix()))
+        self._root = link(image_dir, folder)
 
     def photo(self, path: str, true: str) -> Photo:
         """Return a photo of a class, by its path below the image folder."""
-        link = f"{self._root}/{quote(os.fsencode(Path(path).as_posix()))}"
-        return Photo(path, json.dumps(path), true, link, self._pictures.number(path))
+        place = f"{self._root}/{quote(os.fsencode(Path(path).as_posix()))}"
+        return Photo(path, json.dumps(path), true, place, self._pictures.number(path))
 
     def card(self, row: PhotoEvidence, *, neighbours: bool = True) -> Card:
         """Return a test photo with all that is known of it."""
