@@ -200,14 +200,17 @@ def test_fine_tuning_begins_where_the_head_ends(tmp_path):
 
 
 def test_calibration_weighs_its_bins_by_their_photos():
-    probabilities = np.array([[0.95, 0.05]] * 8 + [[0.65, 0.35]] * 2, np.float32)
-    found = metrics.calibration(probabilities, np.array([0] * 6 + [1] * 2 + [0] * 2))
-    assert [row.count for row in found.bins] == [0] * 6 + [2] + [0, 0, 8]
+    probabilities = np.array([[0.95, 0.05]] * 32 + [[0.65, 0.35]] * 8, np.float32)
+    labels = np.array([0] * 24 + [1] * 8 + [0] * 8)
+    found = metrics.calibration(probabilities, labels)
+    assert [row.count for row in found.bins] == [0] * 6 + [8] + [0, 0, 32]
     assert found.error == pytest.approx(0.8 * 0.2 + 0.2 * 0.35, abs=1e-6)
     assert found.accuracy == pytest.approx(0.8)
     assert "89% sure, and 80% of its answers were right: its scores can be believed" in words.calibration_sentence(
         found
     )
+    few = metrics.calibration(probabilities[:3], labels[:3])
+    assert "so few photos cannot show whether its scores can be believed" in words.calibration_sentence(few)
     sure = metrics.calibration(np.repeat([[0.95, 0.05]], 400, axis=0), np.arange(400) % 2)
     assert "surer than it should be" in words.calibration_sentence(sure)
     assert "45.0 points over 400 photos" in words.calibration_sentence(sure)
