@@ -1,6 +1,7 @@
 """Several values are all tried, compared on one chart, and the best on the validation images is exported."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -70,6 +71,10 @@ def test_a_sweep_prints_a_table_and_exports_the_best(swept):
     assert report["test_accuracy"] == 1.0
     assert done.stdout.count("Final test accuracy") == 1
     assert done.stdout.count("Features for ") == 1
+    page = (folder / "tf_files" / "retrained_graph.report.html").read_text()
+    assert re.findall(r'<th scope="row">(LR_[^<]*?)(?: <small>kept</small>)?</th>', page) == table
+    assert f"{table[0]} <small>kept</small>" in page
+    assert "--learning_rate=1e-7,0.5" in page  # the command to run it again
     assert (folder / "tf_files" / "retrained_labels.txt").read_text().split() == sorted(COLOURS)
 
 

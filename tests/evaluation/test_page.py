@@ -59,6 +59,15 @@ def test_every_picture_is_in_the_page_once_however_often_it_is_shown(tmp_path):
     assert set(re.findall(r'<use href="#(p\d+)"', html)) == set(re.findall(r'<image id="(p\d+)"', html))
 
 
+def test_the_score_of_the_true_class_is_always_shown(tmp_path):
+    report, evidence = small()
+    scores = [("rose", 0.5), ("a", 0.2), ("b", 0.15), ("c", 0.1), ("daisy", 0.05)]
+    (first, *others) = evidence.wrong
+    evidence = replace(evidence, wrong=[replace(first, scores=scores), *others])
+    card = re.search(r'(?s)id="photo-1">.*?</article>', page(tmp_path, report, evidence).decode())[0]
+    assert re.findall(r"<li[^>]*><span>(\w+)</span>", card) == ["rose", "a", "b", "daisy"]
+
+
 def test_cells_link_to_their_photos(tmp_path):
     report, evidence = small()
     html = page(tmp_path, report, evidence).decode()
@@ -194,14 +203,17 @@ def test_fine_tuning_begins_where_the_head_ends(tmp_path):
 
 
 def test_calibration_weighs_its_bins_by_their_photos():
-    probabilities = np.array([[0.95, 0.05]] * 8 + [[0.65, 0.35]] * 2, np.float32)
-    found = metrics.calibration(probabilities, np.array([0] * 6 + [1] * 2 + [0] * 2))
-    assert [row.count for row in found.bins] == [0] * 6 + [2] + [0, 0, 8]
+    probabilities = np.array([[0.95, 0.05]] * 32 + [[0.65, 0.35]] * 8, np.float32)
+    labels = np.array([0] * 24 + [1] * 8 + [0] * 8)
+    found = metrics.calibration(probabilities, labels)
+    assert [row.count for row in found.bins] == [0] * 6 + [8] + [0, 0, 32]
     assert found.error == pytest.approx(0.8 * 0.2 + 0.2 * 0.35, abs=1e-6)
     assert found.accuracy == pytest.approx(0.8)
     assert "89% sure, and 80% of its answers were right: its scores can be believed" in words.calibration_sentence(
         found
     )
+    few = metrics.calibration(probabilities[:3], labels[:3])
+    assert "so few photos cannot show whether its scores can be believed" in words.calibration_sentence(few)
     sure = metrics.calibration(np.repeat([[0.95, 0.05]], 400, axis=0), np.arange(400) % 2)
     assert "surer than it should be" in words.calibration_sentence(sure)
     assert "45.0 points over 400 photos" in words.calibration_sentence(sure)

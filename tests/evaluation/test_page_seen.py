@@ -133,6 +133,14 @@ def test_a_phone_never_scrolls_sideways(opened, names):
     assert window.evaluate("document.documentElement.scrollWidth") == 390
 
 
+def test_on_paper_the_page_is_light_and_as_wide_as_the_paper(opened):
+    window = opened(*small(), viewport={"width": 700, "height": 1000}, color_scheme="dark")  # A4 within its margins
+    window.emulate_media(media="print", color_scheme="dark")
+    assert colours(window)[0] == "rgb(255, 255, 255)"
+    assert window.evaluate("document.documentElement.scrollWidth") == 700
+    assert not window.locator(".marks, nav").first.is_visible()
+
+
 def test_hostile_names_run_nothing_and_nothing_is_asked_of_a_network(opened):
     window = opened(*small(HOSTILE, notes=[HOSTILE[0]], rejected={HOSTILE[1]: HOSTILE[2]}))
     window.locator("article.card button[value=relabel]").first.click()

@@ -144,10 +144,10 @@ def _words(best: tuple[int, float], quantity: Quantity) -> str:
 def _mark(
     best: tuple[int, float], x: Callable[[float], float], y: Callable[[float], float], quantity: Quantity
 ) -> Mark:
-    """Return the mark of the best point, with its words where the curves leave room: loss falls, so above it."""
+    """Return the mark of the best point, its words where curves leave room: above one that falls, else below."""
     at, height = x(best[0]), y(best[1])
-    anchor = "start" if at < WIDTH / 3 else "end" if at > 2 * WIDTH / 3 else "middle"
-    return Mark(at, height, max(TOP + 12, height - (10 if quantity.rises else 45)), _words(best, quantity), anchor)
+    text = min(height + 24, HEIGHT - BOTTOM - 6) if quantity.rises else max(height - 45, TOP + 12)
+    return Mark(at, height, text, _words(best, quantity), "start" if at < WIDTH / 2 else "end")
 
 
 def _smoothed(row: Series, bounds: Sequence[int]) -> np.ndarray:

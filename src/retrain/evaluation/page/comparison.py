@@ -11,7 +11,7 @@ import numpy as np
 
 from retrain.evaluation import metrics, paired, runs
 from retrain.evaluation.metrics import Interval
-from retrain.evaluation.page import charts, words
+from retrain.evaluation.page import charts, photos, words
 from retrain.evaluation.page.charts import Chart, Quantity, Series
 from retrain.evaluation.page.templating import render
 from retrain.evaluation.paired import Flip, PairedComparison
@@ -62,7 +62,7 @@ def _interval(result: PairedComparison, share: float) -> Interval:
 
 def _linked(run: Run, flips: Sequence[Flip], said: Sequence[str], folder: Path) -> list[tuple[Flip, str, str]]:
     """Return photos with what was said of them and links to their files."""
-    root = quote(os.fsencode(Path(os.path.relpath(run.record.image_dir, folder.resolve())).as_posix()))
+    root = photos.link(Path(run.record.image_dir), folder)
     return [
         (flip, answer, f"{root}/{quote(os.fsencode(flip.image))}") for flip, answer in zip(flips, said, strict=True)
     ]

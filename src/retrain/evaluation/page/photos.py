@@ -13,6 +13,7 @@ from retrain.evaluation.report import Report
 
 CARDS_IN_SIGHT = 12
 _SAMPLES = 6
+_BARS = 3
 _LISTED_AT_MOST = 60  # names of misclassified photos, where there are no pictures
 _NAMES_AT_MOST = 1000  # of misclassified photos without pictures, in the cells of the confusion matrix
 
@@ -74,6 +75,11 @@ class Card:
         """Return whether the class that was given is the true one."""
         return bool(self.scores) and self.scores[0][0] == self.photo.true
 
+    @property
+    def bars(self) -> list[tuple[str, float]]:
+        """Return the scores to draw: the best three, and that of the true class where it is none of them."""
+        return [row for place, row in enumerate(self.scores) if place < _BARS or row[0] == self.photo.true]
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -87,20 +93,28 @@ class Cell:
     more: int
 
 
+def link(image_dir: Path, folder: Path) -> str:
+    """Return the link from a page in a folder to the image folder; photos on another drive have a full address."""
+    target = image_dir.resolve()
+    try:
+        return quote(os.fsencode(Path(os.path.relpath(target, folder.resolve())).as_posix()))
+    except ValueError:  # Windows: no way from one drive to another
+        return target.as_uri()
+
+
 class Album:
     """Makes the photos of a page."""
 
     def __init__(self, evidence: Evidence, pictures: Pictures, image_dir: Path, folder: Path) -> None:
         """Take what is known of single photos; `folder` is that of the page, from where it links to photos."""
         self._evidence, self._pictures = evidence, pictures
-        root = os.path.relpath(image_dir.resolve(), folder.resolve())
         self.title = image_dir.resolve().name or str(image_dir)
-        self._root = quote(os.fsencode(Path(root).as_posix()))
+        self._root = link(image_dir, folder)
 
     def photo(self, path: str, true: str) -> Photo:
         """Return a photo of a class, by its path below the image folder."""
-        link = f"{self._root}/{quote(os.fsencode(Path(path).as_posix()))}"
-        return Photo(path, json.dumps(path), true, link, self._pictures.number(path))
+        place = f"{self._root}/{quote(os.fsencode(Path(path).as_posix()))}"
+        return Photo(path, json.dumps(path), true, place, self._pictures.number(path))
 
     def card(self, row: PhotoEvidence, *, neighbours: bool = True) -> Card:
         """Return a test photo with all that is known of it."""

@@ -7,6 +7,7 @@ from retrain.evaluation.metrics import Calibration
 from retrain.evaluation.report import Report
 
 FEW_PHOTOS = 200  # tests of fewer are rough
+_FEWEST_SCORES = 30  # from which anything follows
 
 
 def accuracy_sentence(report: Report) -> str:
@@ -77,7 +78,9 @@ def calibration_sentence(found: Calibration) -> str:
     error = f"Expected calibration error: {100 * found.error:.1f} points over {plural(found.count, 'photo')}."
     chance = 2 * math.sqrt(max(found.accuracy * (1 - found.accuracy), 1 / found.count) / found.count)
     difference = found.score - found.accuracy
-    if abs(difference) <= chance:
+    if found.count < _FEWEST_SCORES:
+        verdict = "so few photos cannot show whether its scores can be believed"
+    elif abs(difference) <= chance:
         verdict = "its scores can be believed, as far as so many photos can show"
     elif difference > 0:
         verdict = "it is surer than it should be"

@@ -5,7 +5,7 @@
   root.classList.add("js");
 
   const opened = () => {
-    let target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
     if (!target) return;
     for (let outer = target.closest("details"); outer; outer = outer.parentElement.closest("details")) outer.open = true;
     if (target.matches(".group")) target.focus({ preventScroll: true });
