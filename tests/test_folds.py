@@ -189,3 +189,38 @@ def test_what_cannot_be_is_refused_before_the_work(photos, words, message):
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (photos / "tf_files").exists()
+
+
+@pytest.mark.slow
+def test_small_sets_have_five_folds_by_default_whose_figures_are_kept(photos, mean_colour_backbone):
+    done = run(photos, mean_colour_backbone)
+    first = figures(photos)
+    assert len(first["counts"]) == 5
+    assert said(done)[0].startswith("5-fold cross-validation: ")
+    assert "Cross-validation: 5/5" in done.stderr
+    again = run(photos, mean_colour_backbone)
+    assert figures(photos) == first
+    assert said(again) == said(done)
+    assert "Cross-validation" not in again.stderr
+    photo(photos / "photos" / "cyan" / "another.png", COLOURS["magenta"], seed=51)
+    changed = run(photos, mean_colour_backbone)
+    assert figures(photos)["photos"] == 62
+    assert "Cross-validation: 5/5" in changed.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [["--folds=0"], ["--flip_left_right"], ["--hidden_units=4"], ["--time_limit=60s"]])
+def test_nothing_that_takes_long_is_done_without_being_asked_for(photos, mean_colour_backbone, words):
+    done = run(photos, mean_colour_backbone, *words)
+    assert figures(photos) is None
+    assert said(done) == []
+
+
+@pytest.mark.slow
+def test_the_smallest_set_has_as_many_folds_as_photos(tmp_path, mean_colour_backbone):
+    for name in ("cyan", "yellow"):
+        for number in range(2):
+            photo(tmp_path / "photos" / name / f"{number}.png", COLOURS[name], seed=number)
+    done = run(tmp_path, mean_colour_backbone)
+    assert figures(tmp_path)["counts"] == [1, 1, 1, 1]
+    assert said(done)[0].startswith("4-fold cross-validation: ")

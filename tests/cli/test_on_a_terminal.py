@@ -92,13 +92,14 @@ def test_a_run_into_a_pipe_is_byte_for_byte_what_scripts_parse(words, tmp_path):
         r"Features for 60 photos: 60 computed, 0 from the cache\.\n"
         f"{steps}"
         rf"Final test accuracy = {PERCENT} \(N=\d+\), 95% interval {PERCENT} to {PERCENT}\n"
+        rf"5-fold cross-validation: {PERCENT} \+- \d\.\d \(folds {PERCENT} to {PERCENT}\), N=60\n"
         r"Wrote tf_files/retrained_graph\.pb, tf_files/retrained_graph\.tflite, tf_files/retrained_labels\.txt and "
         r"tf_files/retrained_graph\.report\.html\.\n"
         r"Label a photo:  label_image --graph tf_files/retrained_graph\.pb PHOTO\.jpg\n"
         r"See the curves: tensorboard --logdir tf_files/training_summaries\n"
     )
     assert re.fullmatch(expected, done.stdout)
-    assert re.fullmatch(r"Bottlenecks: 60/60 \(\d+ images/s\)\n", done.stderr)
+    assert re.fullmatch(r"Bottlenecks: 60/60 \(\d+ images/s\)\nCross-validation: 5/5 \(.*\)\n", done.stderr)
 
 
 @pytest.mark.parametrize("columns", [40, 80])
