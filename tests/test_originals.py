@@ -193,8 +193,10 @@ def test_distorted_pictures_are_shown(trained, tmp_path):
     trained(tmp_path, flip_left_right=True, distortion_copies=2, how_many_training_steps=2)
     events = EventAccumulator(str(tmp_path / "summaries" / "train"))
     events.Reload()
-    (tag,) = events.Tags()["images"]
-    sheet = Image.open(io.BytesIO(events.Images(tag)[0].encoded_image_string))
+    tags = events.Tags()["tensors"]
+    (tag,) = (tag for tag in tags if events.SummaryMetadata(tag).plugin_data.plugin_name == "images")
+    _, _, encoded = events.Tensors(tag)[0].tensor_proto.string_val  # after width and height
+    sheet = Image.open(io.BytesIO(encoded))
     assert sheet.size == (9 * (128 + 4), 3 * (128 + 4))
 
 
