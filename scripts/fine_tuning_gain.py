@@ -43,7 +43,7 @@ def _test_accuracy(config: RetrainConfig, folder: Path) -> float:
     from retrain.terminal import Terminal
 
     results = {"output_graph": "g.pb", "output_labels": "l.txt", "summaries_dir": "s", "checkpoint_path": "c"}
-    config = replace(config, **{name: folder / file for name, file in results.items()})
+    config = replace(config, folds=0, **{name: folder / file for name, file in results.items()})
     with Terminal(results=False) as terminal:
         report = retrain(config, terminal)
     if report.test_accuracy is None:

@@ -39,7 +39,7 @@ def test_a_table_ends_the_run_with_a_row_for_each_file(run):
 def test_the_report_has_the_table_too(run, graph):
     figures = json.loads(graph.with_suffix(".report.json").read_text())["exports"]
     assert [row["name"] for row in figures] == [row[0] for row in rows_of(run[1])]
-    assert "<h2>Formats</h2>" in graph.with_suffix(".report.html").read_text()
+    assert "<h2>Files side by side</h2>" in graph.with_suffix(".report.html").read_text()
 
 
 @pytest.mark.slow
