@@ -301,7 +301,7 @@ def _is_whole(path: Path) -> bool:
         if path.name.endswith(".keras"):
             with zipfile.ZipFile(path) as archive:
                 return archive.testzip() is None
-        return not path.name.endswith(".html") or path.read_bytes().rstrip().endswith(b"</figure>")
+        return not path.name.endswith(".html") or path.read_bytes().rstrip().endswith(b"</html>")
     except (ValueError, zipfile.BadZipFile):
         return False
 
