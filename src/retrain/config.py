@@ -171,7 +171,12 @@ class RetrainConfig:
         "FACTOR",
         Rule(lambda value: 0 <= value < math.inf, "it must be at least 0"),
     )
-    label_smoothing: float = _setting(0, "share of each label that is spread over all classes", "SHARE", _BELOW_1)
+    label_smoothing: float | None = _setting(
+        None,
+        "share of each label that is spread over all classes (default: 0; in fine-tuning 0.1)",
+        "SHARE",
+        _BELOW_1,
+    )
     optimizer: str = _setting(
         "sgd",
         f"{', '.join(recipe.OPTIMIZERS[:-1])} or {recipe.OPTIMIZERS[-1]}; fine-tuning has its own",
