@@ -197,6 +197,7 @@ class RetrainConfig:
         None,
         "first layer to train: the name of a layer or block, a number of layers from the top, or all",
         "LAYER",
+        Rule(bool, "name a layer, give a number, or all"),
         group="fine-tuning",
     )
     fine_tune_steps: int | None = _setting(
