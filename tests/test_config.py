@@ -41,6 +41,7 @@ CONFIG = RetrainConfig(Path("photos"))
         ("input_std", 1e-50, "divided by it"),
         ("max_accuracy_drop", math.nan, "it must be 0 to 1"),
         ("dropout", math.nan, "below 1"),
+        ("fine_tune_from", "", "name a layer"),
         ("l2", math.nan, "at least 0"),
         ("random_crop", math.nan, "it must be 0 to 1000"),
     ],

@@ -75,6 +75,14 @@ def test_the_last_layer_gets_half_of_the_time_before_a_fine_tuning_and_never_non
     assert of_the_head(now - 1000, is_tuned=True) >= now + LEAST_SECONDS
 
 
+def test_the_heads_of_folds_share_the_time_of_the_last_layer():
+    now = time.monotonic()
+    assert of_the_head(now + 1000, is_tuned=False, folds=4) - now == pytest.approx(200, abs=1)
+    assert of_the_head(now + 1000, is_tuned=True, folds=3) - now == pytest.approx(200, abs=1)
+    assert Stopping(deadline=now).earlier(30).deadline == now - 30
+    assert Stopping().earlier(30).deadline is None
+
+
 def test_more_to_do_afterwards_keeps_more_time(tmp_path, mean_colour_backbone):
     photos = scan(colour_folder(tmp_path / "photos", per_class=2))
     spec = replace(catalogue.find(str(mean_colour_backbone)), target="mean_colour")

@@ -87,10 +87,15 @@ def train_candidate(config: RetrainConfig, trial: Trial, prepared: PreparedDatas
         _introduce(config, trial, prepared, summaries, session.terminal)
         started = time.perf_counter()
         display = Display(summaries, session.terminal, listed=not trial.name)
-        deadline = time_limit.of_the_head(session.stopping.deadline, is_tuned=config.fine_tune_from is not None)
+        deadline = time_limit.of_the_head(
+            session.stopping.deadline, is_tuned=config.fine_tune_from is not None, folds=config.folds or 0
+        )
         if config.learning_rate == AUTO:
-            config = replace(config, learning_rate=_best_rate(config, prepared, session.terminal))
-        trained = _train(config, prepared, artefacts, own, display, deadline)
+            config = replace(config, learning_rate=_best_rate(config, prepared, session.terminal, deadline))
+        began = time.monotonic()
+        trained = _train(config, prepared, artefacts, own, display, time_limit.at_least(deadline))
+        of_folds = (config.folds or 0) * (time.monotonic() - began)
+        session = replace(session, stopping=session.stopping.earlier(of_folds))
         candidate = Candidate(
             config,
             prepared,
@@ -247,13 +252,13 @@ def _train(
     return trained
 
 
-def _best_rate(config: RetrainConfig, prepared: PreparedDataset, terminal: Terminal) -> float:
+def _best_rate(config: RetrainConfig, prepared: PreparedDataset, terminal: Terminal, deadline: float | None) -> float:
     """Return the learning rate that is best on the validation photos, and say what the others gave."""
     variants, classes = prepared.variants, len(prepared.dataset.class_names)
     validation, plan = variants.members[Split.VALIDATION], training_plan(config, prepared)
     data = TrainingData(prepared.read, variants.labels, variants.members[Split.TRAINING], classes)
     with terminal.waiting("Finding the learning rate"):
-        attempts = learning_rate.find(data, validation, recipe_of(config), plan)
+        attempts = learning_rate.find(data, validation, recipe_of(config), plan, deadline)
     terminal.say(learning_rate.describe(attempts))
     return attempts[0].rate
 

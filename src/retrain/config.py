@@ -171,7 +171,12 @@ class RetrainConfig:
         "FACTOR",
         Rule(lambda value: 0 <= value < math.inf, "it must be at least 0"),
     )
-    label_smoothing: float = _setting(0, "share of each label that is spread over all classes", "SHARE", _BELOW_1)
+    label_smoothing: float | None = _setting(
+        None,
+        "share of each label that is spread over all classes (default: 0; in fine-tuning 0.1)",
+        "SHARE",
+        _BELOW_1,
+    )
     optimizer: str = _setting(
         "sgd",
         f"{', '.join(recipe.OPTIMIZERS[:-1])} or {recipe.OPTIMIZERS[-1]}; fine-tuning has its own",
@@ -192,6 +197,7 @@ class RetrainConfig:
         None,
         "first layer to train: the name of a layer or block, a number of layers from the top, or all",
         "LAYER",
+        Rule(bool, "name a layer, give a number, or all"),
         group="fine-tuning",
     )
     fine_tune_steps: int | None = _setting(

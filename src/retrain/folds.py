@@ -120,7 +120,7 @@ def _photos(chosen: Candidate, terminal: Terminal) -> tuple[BottleneckReader, Ph
 
 def _plan(chosen: Candidate) -> TrainingPlan:
     """Return the plan of the candidate's head, as long as it took to the weights that were kept."""
-    plan = training_plan(chosen.config, chosen.prepared)
+    plan = replace(training_plan(chosen.config, chosen.prepared), steps=chosen.steps)  # a time limit may leave fewer
     if plan.patience is None:
         return plan
     of_the_head = [row for row in chosen.history if row.step < chosen.steps]

@@ -44,11 +44,7 @@ def fine_tuning_plan(
     steps = config.fine_tune_steps or defaults.epochs * epoch
     return FineTuningPlan(
         start=config.fine_tune_from or "",
-        recipe=replace(
-            recipe_of(config),
-            learning_rate=config.fine_tune_learning_rate or defaults.learning_rate,
-            label_smoothing=config.label_smoothing or schedule.LABEL_SMOOTHING,
-        ),
+        recipe=fine_tuning_recipe(config, defaults.learning_rate),
         steps=steps,
         batch_size=batch_size,
         steps_per_evaluation=max(1, min(epoch, steps // _FINE_TUNING_EVALUATIONS)),
@@ -66,9 +62,18 @@ def recipe_of(config: RetrainConfig) -> HeadRecipe:
         hidden_units=config.hidden_units,
         dropout=config.dropout,
         l2=config.l2,
-        label_smoothing=config.label_smoothing,
+        label_smoothing=config.label_smoothing or 0.0,
         optimizer=config.optimizer,
         schedule=config.learning_rate_schedule,
+    )
+
+
+def fine_tuning_recipe(config: RetrainConfig, learning_rate: float) -> HeadRecipe:
+    """Return the head as a fine-tuning trains it, whose largest step size is `learning_rate` unless one is set."""
+    return replace(
+        recipe_of(config),
+        learning_rate=config.fine_tune_learning_rate or learning_rate,
+        label_smoothing=schedule.LABEL_SMOOTHING if config.label_smoothing is None else config.label_smoothing,
     )
 
 

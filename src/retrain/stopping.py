@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 def _watch_nothing(step: int, progress: float) -> None:
@@ -22,6 +22,10 @@ class Stopping:
     deadline: float | None = None
     asked: threading.Event = field(default_factory=threading.Event)
     watch: Callable[[int, float], None] = _watch_nothing
+
+    def earlier(self, seconds: float) -> "Stopping":
+        """Return the same with an earlier deadline, where there is one."""
+        return self if self.deadline is None else replace(self, deadline=self.deadline - seconds)
 
     def progress(self, began: float, step: int, steps: int) -> float:
         """Return how much of a training is done, 0 to 1, for its schedule and its end.

@@ -102,12 +102,20 @@ def is_over(deadline: float | None) -> bool:
     return deadline is not None and time.monotonic() >= deadline
 
 
-def of_the_head(deadline: float | None, *, is_tuned: bool) -> float | None:
-    """Return the deadline of a head's training, which has half of the time where its network is fine-tuned after it."""
+def of_the_head(deadline: float | None, *, is_tuned: bool, folds: int = 0) -> float | None:
+    """Return the deadline of a head's training.
+
+    It shares the time with a fine-tuning that follows it, and with the heads of cross-validation, which take as long.
+    """
     if deadline is None:
         return None
     now = time.monotonic()
-    return now + max(LEAST_SECONDS, (deadline - now) / (2 if is_tuned else 1))
+    return at_least(now + (deadline - now) / (1 + is_tuned + folds))
+
+
+def at_least(deadline: float | None) -> float | None:
+    """Return a deadline of a head's training, or a later one that leaves it `LEAST_SECONDS`; None for none."""
+    return None if deadline is None else max(deadline, time.monotonic() + LEAST_SECONDS)
 
 
 def seconds_per_photo(prepared: PreparedDataset) -> float:

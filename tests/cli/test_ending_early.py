@@ -138,8 +138,10 @@ def colours(tmp_path, mean_colour_backbone):
     ]  # fmt: skip
 
 
-def test_the_head_s_training_ends_with_its_time(colours, tmp_path):
-    done = command(*colours, "--how_many_training_steps=3000000", cwd=tmp_path)
+@pytest.mark.parametrize("more", [[], ["--folds=2"]])
+def test_the_head_s_training_ends_with_its_time_and_those_of_folds_with_it(colours, tmp_path, more):
+    done = command(*colours, "--how_many_training_steps=3000000", *more, cwd=tmp_path)
+    assert ("2-fold cross-validation" in done.stdout) == bool(more)
     assert re.search(r"--time_limit ended the training of the last layer after step \d+ of 3000000\.", done.stdout)
     assert (tmp_path / GRAPH).exists()
 

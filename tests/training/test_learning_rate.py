@@ -1,5 +1,7 @@
 """`--learning_rate auto` finds the rate by the validation photos."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,18 @@ def test_what_is_reported_of_a_rate_is_what_a_training_with_it_gives():
 def test_a_rate_too_small_to_learn_anything_is_not_taken():
     attempts = found(*noisy(), plan=TrainingPlan(80, 20, 10, 10, seed=0))
     assert attempts[0].rate > min(learning_rate.RATES)
+
+
+def test_a_search_without_time_compares_all_rates_by_what_it_had():
+    vectors, labels = noisy()
+    data = TrainingData(lambda rows: vectors[rows].copy(), labels, np.arange(80, 240), 4)
+    plan = TrainingPlan(4000, 20, 10, 10, seed=0)
+    late = learning_rate.find(data, np.arange(80), HeadRecipe(), plan, time.monotonic() - 1)
+    assert sorted(attempt.rate for attempt in late) == sorted(learning_rate.RATES)
+    assert {attempt.steps for attempt in late} == {1}
+    plan = TrainingPlan(400, 20, 10, 10, seed=0)
+    early = learning_rate.find(data, np.arange(80), HeadRecipe(), plan, time.monotonic() + 3600)
+    assert early == learning_rate.find(data, np.arange(80), HeadRecipe(), plan)
 
 
 def test_the_line_names_the_rate_and_what_the_others_gave():

@@ -1,5 +1,6 @@
 """Finds a learning rate by the validation photos: successive halving over a grid of rates."""
 
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from retrain.training.recipe import HeadRecipe, TrainingPlan
 
 RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 _MOST_STEPS = 4000  # of a round: in longer trainings, the rates differ less
+_LOOKS = 20  # of an attempt at the time, which may end it
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,9 @@ class Attempt:
         return f"{self.rate:g}: {f'{row.validation_accuracy:.1%}' if row else 'diverged'}"
 
 
-def find(data: TrainingData, validation: np.ndarray, recipe: HeadRecipe, plan: TrainingPlan) -> list[Attempt]:
+def find(
+    data: TrainingData, validation: np.ndarray, recipe: HeadRecipe, plan: TrainingPlan, deadline: float | None = None
+) -> list[Attempt]:
     """Return an attempt for each of `RATES`, the best first.
 
     All are trained for an eighth of the steps, the better half for a quarter, and the better half of those for half of
@@ -41,6 +45,8 @@ def find(data: TrainingData, validation: np.ndarray, recipe: HeadRecipe, plan: T
         validation: int64 [V], indices of the validation examples.
         recipe: The head and its optimizer; its rate is none of these.
         plan: Of the training that is to follow.
+        deadline: When that must end, by `time.monotonic()`. A round takes a share of the time as it does of all steps,
+            with fewer of them where they do not fit. None for as long as all steps take.
 
     Raises:
         TrainingError: There are no validation examples, or all rates diverged.
@@ -50,9 +56,14 @@ def find(data: TrainingData, validation: np.ndarray, recipe: HeadRecipe, plan: T
     rates = list(RATES)
     ranked: list[Attempt] = []
     longest = min(plan.steps, _MOST_STEPS)
+    ahead = float(len(rates).bit_length())  # trainings: one for each round, and the one that is to follow
     while len(rates) > 1:
         shorter = replace(plan, steps=max(1, longest // len(rates)))
-        attempts = [_attempt(data, validation, replace(recipe, learning_rate=rate), shorter) for rate in rates]
+        attempts = []
+        for rate in rates:
+            end = None if deadline is None else _after(1 / len(rates) / ahead, deadline)
+            attempts.append(_attempt(data, validation, replace(recipe, learning_rate=rate), shorter, end))
+            ahead -= 1 / len(rates)
         attempts.sort(key=_rank)
         rates = [attempt.rate for attempt in attempts[: len(rates) // 2]]
         ranked = attempts + ranked[len(attempts) :]
@@ -76,16 +87,26 @@ def _by_length(attempts: list[Attempt]) -> str:
     return "; ".join(f"{part} after {steps}" for part, steps in zip(parts, lengths, strict=True))
 
 
-def _attempt(data: TrainingData, validation: np.ndarray, recipe: HeadRecipe, plan: TrainingPlan) -> Attempt:
-    """Return the outcome of a training of the plan's steps."""
-    interval = plan.steps if plan.patience is None else plan.eval_step_interval
+def _after(share: float, deadline: float) -> float:
+    """Return when a share of the time until a deadline will be over."""
+    now = time.monotonic()
+    return now + share * (deadline - now)
+
+
+def _attempt(
+    data: TrainingData, validation: np.ndarray, recipe: HeadRecipe, plan: TrainingPlan, deadline: float | None
+) -> Attempt:
+    """Return the outcome of a training of the plan's steps, or of as many as fit."""
+    interval = plan.steps if deadline is None else max(1, plan.steps // _LOOKS)
+    interval = interval if plan.patience is None else plan.eval_step_interval
     plan = replace(plan, validation_batch_size=-1, eval_step_interval=interval, checkpoint_every=0)
     samples = sampling.sample_training(data.labels, data.training, validation, plan)
     try:
-        trained = head_training.train(data, samples, recipe, plan)
+        trained = head_training.train(data, samples, recipe, plan, deadline=deadline)
     except TrainingError:
         return Attempt(recipe.learning_rate, plan.steps, None)
-    return Attempt(recipe.learning_rate, plan.steps, next(row for row in trained.history if row.step == trained.step))
+    row = next(row for row in trained.history if row.step == trained.step)
+    return Attempt(recipe.learning_rate, trained.history[-1].step + 1, row)
 
 
 def _rank(attempt: Attempt) -> tuple[float, float]:

@@ -8,7 +8,7 @@ RECIPE = "layerwise AdamW 3"  # raise it when the same settings train otherwise
 WARM_UP = 0.1  # of the training
 LARGEST_NORM = 1.0  # of all gradients together, after which they are scaled down
 WEIGHT_DECAY = 0.05
-LABEL_SMOOTHING = 0.1  # where the head has none
+LABEL_SMOOTHING = 0.1  # where no other is asked for
 LOWEST_RATE = 0.2  # of the first layer, over that of the last
 
 
