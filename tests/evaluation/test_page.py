@@ -191,9 +191,11 @@ def test_curves_without_validation_have_no_best_step():
     assert charts.draw(ACCURACY, [series([0.5])]) is None
 
 
-def test_a_constant_curve_has_an_axis():
-    drawn = charts.draw(ACCURACY, [series([1.0] * 10)])
-    assert any(tick.label == "100%" for tick in drawn.y_ticks)
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_a_constant_curve_has_an_axis_of_accuracies_that_there_are(value):
+    drawn = charts.draw(ACCURACY, [series([value] * 10)])
+    assert f"{100 * value:g}%" in [tick.label for tick in drawn.y_ticks]
+    assert all(0 <= float(tick.label[:-1]) <= 100 for tick in drawn.y_ticks)
 
 
 def test_fine_tuning_begins_where_the_head_ends(tmp_path):
