@@ -149,6 +149,26 @@ def test_a_page_without_anything_to_test_on_says_so(tmp_path):
     assert "nan" not in text
 
 
+@pytest.mark.parametrize(
+    ("names", "labels", "predicted", "said"),
+    [
+        (["a", "b"], [0, 0, 1], [0, 0, 1], ["It got all 3 test photos right, in every class."]),
+        (["a", "b", "c"], [0, 0, 1], [0, 0, 1], ["It got all 3 test photos right, in every class that has some."]),
+        (["a", "b"], [0, 0], [0, 1], ["a is the only class with test photos: 1 of 2 found, 1 taken for b."]),
+        (["a", "b"], [0, 0, 1, 1], [0, 1, 0, 1], ["It is as good at one class as at another: 50% of each found."]),
+        (
+            ["a", "b"],
+            [0] * 50 + [1],
+            [0] * 40 + [1] * 11,
+            ["It is best at b: 1 of 1 found.", "It is weakest at a: 40 of 50 found, 10 taken for b."],
+        ),
+    ],
+)
+def test_no_class_is_both_best_and_weakest(names, labels, predicted, said):
+    report = report_of(names, np.array(labels), predicted, [f"{row}.jpg" for row in range(len(labels))])
+    assert words.strengths(report) == said
+
+
 def test_a_class_that_is_never_said_is_named(tmp_path):
     report = report_of(["a", "b", "c"], [0, 1, 2, 2], [0, 1, 0, 1], ["a/1", "b/1", "c/1", "c/2"])
     assert words.never_said(report) == ["c"]
