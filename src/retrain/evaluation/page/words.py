@@ -108,6 +108,6 @@ def duration(seconds: float) -> str:
 
 def value(setting: object) -> str:
     """Return the value of a setting in short."""
-    if isinstance(setting, tuple):
+    if isinstance(setting, list | tuple):  # a record has lists
         return " ".join(map(str, setting))
     return f"{setting:g}" if isinstance(setting, float) else str(setting)
