@@ -2,6 +2,7 @@ import json
 import re
 from dataclasses import replace
 from html import unescape
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from retrain.evaluation.evidence import Evidence
 from retrain.evaluation.folds import CrossValidation
 from retrain.evaluation.metrics import Interval
 from retrain.evaluation.page import charts, words
-from retrain.evaluation.page.build import NOTHING, PAGE_BYTES
+from retrain.evaluation.page.build import NOTHING, PAGE_BYTES, page_of
 from retrain.evaluation.page.charts import ACCURACY, CROSS_ENTROPY, Series
 from retrain.evaluation.page.facts import TrialFigures
 
@@ -222,6 +223,21 @@ def test_fine_tuning_begins_where_the_head_ends(tmp_path):
     rows = learning(40)
     assert "fine-tuning</text>" in page(tmp_path, *small(measured=rows, steps=200)).decode()
     assert "fine-tuning</text>" not in page(tmp_path, *small(measured=rows, steps=391)).decode()
+    # Where there is no room to the right, the word stands to the left.
+    assert 'end">fine-tuning</text>' in page(tmp_path, *small(measured=rows, steps=380)).decode()
+
+
+def test_what_the_page_says_of_right_photos_holds_for_all_of_them(tmp_path):
+    report, evidence = small()
+    assert "A few of each class, each beside where" in text_of(page(tmp_path, report, evidence))
+    right = [replace(evidence.right[0], attention=None), *evidence.right[1:]]
+    assert "A few of each class. " in text_of(page(tmp_path, report, replace(evidence, right=right)))
+
+
+def test_marks_are_carried_out_on_the_folder_as_it_was_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    html = page_of(*small(), image_dir=Path("my data/photos"), folder=tmp_path, run=None)
+    assert "retrain &#39;my data/photos&#39; --apply_marks marks.jsonl" in html.decode()
 
 
 def test_calibration_weighs_its_bins_by_their_photos():
