@@ -82,8 +82,8 @@ def _verdict(report: Report) -> str:
         return "### Test accuracy not measured: there are no test photos"
     low, high = report.test_interval.low, report.test_interval.high
     return (
-        f"### Test accuracy {report.test_accuracy:.1%}\n\nof {plural(report.test_count, 'test photo')}; for photos like "
-        f"these, it probably lies between {low:.1%} and {high:.1%} (95% interval)."
+        f"### Test accuracy {report.test_accuracy:.1%}\n\nof {plural(report.test_count, 'test photo')}; for photos "
+        f"like these, it probably lies between {low:.1%} and {high:.1%} (95% interval)."
     )
 
 
