@@ -67,6 +67,7 @@ def test_two_runs_are_compared_in_a_page_too(tmp_path):
     assert "<h1>small &amp; old or large?</h1>" in html
     assert "large is very likely better" in html
     assert "<td>0.1</td><td>default</td>" in html
+    assert "<td>8 4</td><td>default</td>" in html
     assert html.count("<svg viewBox") == 0  # these runs have no curves
     row = {"validation_accuracy": 0.5, "validation_cross_entropy": None}
     for path in (figures, figures.parent.with_name("small & old") / "report.json"):

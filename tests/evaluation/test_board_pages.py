@@ -88,6 +88,8 @@ def test_tensorboards_own_code_reads_every_page(tmp_path):
     ]
     assert runs.PluginRunToTagToContent(of_text.PLUGIN_NAME)["test"].keys() == {"summary"}
     assert b"Test accuracy" in tensor(runs, "test", "summary").item()
+    # What the page beside the graph says, too.
+    assert b"it probably lies between" in tensor(runs, "test", "summary").item()
     assert tensor(runs, "test", "classes/roses").shape == (6, board_values.THRESHOLDS)
     width, height, encoded = tensor(runs, "test", "misclassified/01")
     assert (width, height, encoded[:2]) == (b"6", b"8", b"\xff\xd8")

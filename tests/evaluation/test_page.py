@@ -2,6 +2,7 @@ import json
 import re
 from dataclasses import replace
 from html import unescape
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from retrain.evaluation.evidence import Evidence
 from retrain.evaluation.folds import CrossValidation
 from retrain.evaluation.metrics import Interval
 from retrain.evaluation.page import charts, words
-from retrain.evaluation.page.build import NOTHING, PAGE_BYTES
+from retrain.evaluation.page.build import NOTHING, PAGE_BYTES, page_of
 from retrain.evaluation.page.charts import ACCURACY, CROSS_ENTROPY, Series
 from retrain.evaluation.page.facts import TrialFigures
 
@@ -149,6 +150,26 @@ def test_a_page_without_anything_to_test_on_says_so(tmp_path):
     assert "nan" not in text
 
 
+@pytest.mark.parametrize(
+    ("names", "labels", "predicted", "said"),
+    [
+        (["a", "b"], [0, 0, 1], [0, 0, 1], ["It got all 3 test photos right, in every class."]),
+        (["a", "b", "c"], [0, 0, 1], [0, 0, 1], ["It got all 3 test photos right, in every class that has some."]),
+        (["a", "b"], [0, 0], [0, 1], ["a is the only class with test photos: 1 of 2 found, 1 taken for b."]),
+        (["a", "b"], [0, 0, 1, 1], [0, 1, 0, 1], ["It is as good at one class as at another: 50% of each found."]),
+        (
+            ["a", "b"],
+            [0] * 50 + [1],
+            [0] * 40 + [1] * 11,
+            ["It is best at b: 1 of 1 found.", "It is weakest at a: 40 of 50 found, 10 taken for b."],
+        ),
+    ],
+)
+def test_no_class_is_both_best_and_weakest(names, labels, predicted, said):
+    report = report_of(names, np.array(labels), predicted, [f"{row}.jpg" for row in range(len(labels))])
+    assert words.strengths(report) == said
+
+
 def test_a_class_that_is_never_said_is_named(tmp_path):
     report = report_of(["a", "b", "c"], [0, 1, 2, 2], [0, 1, 0, 1], ["a/1", "b/1", "c/1", "c/2"])
     assert words.never_said(report) == ["c"]
@@ -191,15 +212,32 @@ def test_curves_without_validation_have_no_best_step():
     assert charts.draw(ACCURACY, [series([0.5])]) is None
 
 
-def test_a_constant_curve_has_an_axis():
-    drawn = charts.draw(ACCURACY, [series([1.0] * 10)])
-    assert any(tick.label == "100%" for tick in drawn.y_ticks)
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_a_constant_curve_has_an_axis_of_accuracies_that_there_are(value):
+    drawn = charts.draw(ACCURACY, [series([value] * 10)])
+    assert f"{100 * value:g}%" in [tick.label for tick in drawn.y_ticks]
+    assert all(0 <= float(tick.label[:-1]) <= 100 for tick in drawn.y_ticks)
 
 
 def test_fine_tuning_begins_where_the_head_ends(tmp_path):
     rows = learning(40)
     assert "fine-tuning</text>" in page(tmp_path, *small(measured=rows, steps=200)).decode()
     assert "fine-tuning</text>" not in page(tmp_path, *small(measured=rows, steps=391)).decode()
+    # Where there is no room to the right, the word stands to the left.
+    assert 'end">fine-tuning</text>' in page(tmp_path, *small(measured=rows, steps=380)).decode()
+
+
+def test_what_the_page_says_of_right_photos_holds_for_all_of_them(tmp_path):
+    report, evidence = small()
+    assert "A few of each class, each beside where" in text_of(page(tmp_path, report, evidence))
+    right = [replace(evidence.right[0], attention=None), *evidence.right[1:]]
+    assert "A few of each class. " in text_of(page(tmp_path, report, replace(evidence, right=right)))
+
+
+def test_marks_are_carried_out_on_the_folder_as_it_was_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    html = page_of(*small(), image_dir=Path("my data/photos"), folder=tmp_path, run=None)
+    assert "retrain &#39;my data/photos&#39; --apply_marks marks.jsonl" in html.decode()
 
 
 def test_calibration_weighs_its_bins_by_their_photos():

@@ -101,6 +101,22 @@ def test_marks_download_as_lines_of_json(opened):
     assert "4 photos marked" in tray.inner_text()  # no mark is lost with the window
 
 
+def test_marks_name_classes_as_their_folders_are_spelt(opened):
+    names = "da\udce9<b>", "ro\u202ese", 'tu\nlip "'
+    report, evidence = small(names)
+    window = opened(report, evidence)
+    cards = window.locator("article.card")
+    for number in range(cards.count()):
+        cards.nth(number).locator(".said button[value=relabel]").click()
+    for row, choices in zip(evidence.wrong, cards.locator(".said select").all(), strict=True):
+        offered = json.loads(choices.evaluate("one => JSON.stringify([...one.options].map(each => each.value))"))
+        assert offered == [name for name in names if name != row.true]
+    with window.expect_download() as download:
+        window.get_by_role("link", name="Download").click()
+    _, *lines = [json.loads(line) for line in download.value.path().read_text().splitlines()]
+    assert [line["class"] for line in lines] == [row.scores[0][0] for row in evidence.wrong]
+
+
 def test_a_photo_that_is_shown_twice_has_one_mark(opened):
     window = opened(*small())
     near = window.locator(".near button[value=remove][aria-label='Remove: rose/train.jpg']")

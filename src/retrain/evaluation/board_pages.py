@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from retrain.data.split import Split
+from retrain.errors import plural
 from retrain.evaluation import board_values
 from retrain.evaluation.board_values import Value, escaped
 from retrain.evaluation.metrics import Misclassified
@@ -81,8 +82,8 @@ def _verdict(report: Report) -> str:
         return "### Test accuracy not measured: there are no test photos"
     low, high = report.test_interval.low, report.test_interval.high
     return (
-        f"### Test accuracy {report.test_accuracy:.1%}\n\nof {report.test_count} test photos; with 95 % certainty "
-        f"between {low:.1%} and {high:.1%} for photos like these."
+        f"### Test accuracy {report.test_accuracy:.1%}\n\nof {plural(report.test_count, 'test photo')}; for photos "
+        f"like these, it probably lies between {low:.1%} and {high:.1%} (95% interval)."
     )
 
 

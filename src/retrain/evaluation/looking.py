@@ -47,7 +47,7 @@ class Looker:
 
     def abilities(self, kept: Kept) -> Abilities:
         """Return what it can be asked; reading the model is spared where it is kept."""
-        (found,) = kept.through([b"abilities 1 " + self.checksum], lambda places: [self._abilities()])
+        (found,) = kept.through([b"abilities 2 " + self.checksum], lambda places: [self._abilities()])
         return Abilities(**json.loads(found or b""))
 
     def feature_maps(self, paths: Sequence[str]) -> Iterator[np.ndarray | None]:

@@ -45,6 +45,7 @@ def _contents(report: Report, evidence: Evidence, album: Album, run: RunFacts | 
     pairs, more_pairs = tables.worst_pairs(report, cells)
     return {
         "report": report,
+        "folder": album.folder,
         "run": run,
         "title": album.title,
         "interval": f"{report.test_interval.low:.1%} to {report.test_interval.high:.1%}{repeated(report)}",

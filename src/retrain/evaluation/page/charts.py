@@ -124,7 +124,7 @@ def draw(
         quantity.title,
         f"{quantity.title} over {last} steps: {ends}{f' ({_words(best, quantity)})' if best else ''}.",
         [Tick(x(tick), f"{tick:,.0f}" if tick else "step 0") for tick in _nice(0, last, 5)],
-        [Tick(y(tick), _written(tick, quantity)) for tick in _nice(low, high, 5) if low <= tick <= high],
+        [Tick(y(tick), _written(tick, quantity)) for tick in _ticks(low, high, quantity)],
         lines,
         _mark(best, x, y, quantity) if best else None,
         [Tick(x(bound), label) for bound, label in bounds],
@@ -166,6 +166,13 @@ def _limits(values: np.ndarray, quantity: Quantity) -> tuple[float, float]:
     margin = max(0.06 * (high - low), 0.005)
     low = low - margin
     return (low, min(high + margin, 1.0 + 0.02)) if quantity.rises else (max(0.0, low), high + margin)
+
+
+def _ticks(low: float, high: float, quantity: Quantity) -> list[float]:
+    """Return the values to write on an axis; margins around the curves reach where no accuracy can be."""
+    if quantity.rises:
+        low, high = max(0.0, low), min(1.0, high)
+    return [tick for tick in _nice(low, high, 5) if low <= tick <= high]
 
 
 def _nice(low: float, high: float, count: int) -> list[float]:

@@ -108,6 +108,7 @@ class Album:
     def __init__(self, evidence: Evidence, pictures: Pictures, image_dir: Path, folder: Path) -> None:
         """Take what is known of single photos; `folder` is that of the page, from where it links to photos."""
         self._evidence, self._pictures = evidence, pictures
+        self.folder = str(image_dir)  # as it was named, and is named again to carry out marks
         self.title = image_dir.resolve().name or str(image_dir)
         self._root = link(image_dir, folder)
 

@@ -42,12 +42,19 @@ def strengths(report: Report) -> list[str]:
     rows = [(row, number) for number, row in enumerate(report.class_figures) if row.count]
     if report.test_accuracy is None or not rows:
         return []
-    _, best = max(rows, key=lambda pair: (pair[0].interval.low, pair[0].recall))
     weak, worst = min(rows, key=lambda pair: (pair[0].recall, -pair[0].count))
+    name = report.class_names[worst]
+    if len(rows) == 1:
+        return [f"{name} is the only class with test photos: {_found(report, worst)}{_taken_for(report, worst)}."]
     if weak.recall == 1.0:
-        return [f"It got all {plural(report.test_count, 'test photo')} right, in every class."]
+        tested = "every class" if len(rows) == len(report.class_names) else "every class that has some"
+        return [f"It got all {plural(report.test_count, 'test photo')} right, in {tested}."]
+    better = [pair for pair in rows if pair[0].recall > weak.recall]
+    if not better:
+        return [f"It is as good at one class as at another: {weak.recall:.0%} of each found."]
+    _, best = max(better, key=lambda pair: (pair[0].interval.low, pair[0].recall))
     good = f"It is best at {report.class_names[best]}: {_found(report, best)}."
-    return [good, f"It is weakest at {report.class_names[worst]}: {_found(report, worst)}{_taken_for(report, worst)}."]
+    return [good, f"It is weakest at {name}: {_found(report, worst)}{_taken_for(report, worst)}."]
 
 
 def never_said(report: Report) -> list[str]:
@@ -101,6 +108,6 @@ def duration(seconds: float) -> str:
 
 def value(setting: object) -> str:
     """Return the value of a setting in short."""
-    if isinstance(setting, tuple):
+    if isinstance(setting, list | tuple):  # a record has lists
         return " ".join(map(str, setting))
     return f"{setting:g}" if isinstance(setting, float) else str(setting)

@@ -12,7 +12,7 @@ def with_maps(model: bytes) -> bytes | None:
     Nothing is converted: one number in the file says which tensor the model gives.
 
     Returns:
-        None where the model ends otherwise: in layers behind the mean, say.
+        None where the model ends otherwise, in layers behind the mean, say; or where the maps have a single place.
 
     Raises:
         ValueError: Not a LiteRT model.
@@ -47,6 +47,9 @@ def _maps_behind(opened: Any, tensor: int) -> int | None:
             continue
         shape, pooled = _shape(graph, source), _shape(graph, tensor)
         is_mean = code in (kinds.MEAN, kinds.AVERAGE_POOL_2D) and len(shape) == 4 and shape[0] == 1
+        is_mean = (
+            is_mean and math.prod(shape[1:3]) > 1
+        )  # of a single place, as of a photo of 32 pixels, it says nothing
         return source if is_mean and math.prod(pooled) == shape[3] == pooled[-1] else None
     return None
 

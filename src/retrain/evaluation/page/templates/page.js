@@ -48,6 +48,8 @@
   } catch (error) {} // a browser that keeps nothing for files
   const kinds = [["keep", "✓", "Keep"], ["relabel", "⇄", "Relabel"], ["remove", "✕", "Remove"]];
   const places = [...document.querySelectorAll(".marks")];
+  // Names are in the page as JSON, which holds even those that cannot be shown.
+  const others = (place) => classes.filter((name) => name !== JSON.parse(place.dataset.class));
   const show = (place) => {
     const mark = marks.get(JSON.parse(place.dataset.path));
     place.querySelectorAll("button").forEach((button) => {
@@ -58,7 +60,7 @@
     if (!choice) {
       choice = document.createElement("select");
       choice.setAttribute("aria-label", "The right class");
-      choice.append(...classes.filter((name) => name !== place.dataset.class).map((name) => new Option(name, name)));
+      choice.append(...others(place).map((name) => new Option(name, name)));
       place.append(choice);
     }
     choice.value = mark.class;
@@ -96,7 +98,7 @@
     if (!button) return;
     const place = button.closest(".marks"), path = JSON.parse(place.dataset.path);
     if (button.getAttribute("aria-pressed") === "true") marks.delete(path);
-    else put(place, button.value, place.dataset.guess || classes.find((name) => name !== place.dataset.class));
+    else put(place, button.value, place.dataset.guess ? JSON.parse(place.dataset.guess) : others(place)[0]);
     refresh();
   });
   document.addEventListener("change", (event) => {
