@@ -253,12 +253,19 @@ def _train(
 
 
 def _best_rate(config: RetrainConfig, prepared: PreparedDataset, terminal: Terminal, deadline: float | None) -> float:
-    """Return the learning rate that is best on the validation photos, and say what the others gave."""
+    """Return the learning rate that is best on the validation photos, and say what the others gave.
+
+    Where a deadline leaves no time to compare them, it is the default one.
+    """
     variants, classes = prepared.variants, len(prepared.dataset.class_names)
     validation, plan = variants.members[Split.VALIDATION], training_plan(config, prepared)
     data = TrainingData(prepared.read, variants.labels, variants.members[Split.TRAINING], classes)
     with terminal.waiting("Finding the learning rate"):
         attempts = learning_rate.find(data, validation, recipe_of(config), plan, deadline)
+    if not attempts:
+        rate = recipe_of(config).learning_rate
+        terminal.say(f"--time_limit leaves no time to find the learning rate: it is {rate:g}.")
+        return rate
     terminal.say(learning_rate.describe(attempts))
     return attempts[0].rate
 

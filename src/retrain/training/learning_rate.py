@@ -18,11 +18,15 @@ _LOOKS = 20  # of an attempt at the time, which may end it
 
 @dataclass(frozen=True)
 class Attempt:
-    """The last training with a rate: its steps and its evaluation on all validation photos, None if it diverged."""
+    """The last training with a rate: its steps and its evaluation on all validation photos, None if it diverged.
+
+    `is_cut` says that its time was over before its last step.
+    """
 
     rate: float
     steps: int
     evaluation: Evaluation | None
+    is_cut: bool = False
 
     def __str__(self) -> str:
         """Return the rate and what it gave."""
@@ -33,7 +37,7 @@ class Attempt:
 def find(
     data: TrainingData, validation: np.ndarray, recipe: HeadRecipe, plan: TrainingPlan, deadline: float | None = None
 ) -> list[Attempt]:
-    """Return an attempt for each of `RATES`, the best first.
+    """Return an attempt for each of `RATES`, the best first; none if there is no time: few steps prefer large rates.
 
     All are trained for an eighth of the steps, the better half for a quarter, and the better half of those for half of
     them: a round takes as many steps as one training ("Non-stochastic Best Arm Identification and Hyperparameter
@@ -46,7 +50,7 @@ def find(
         recipe: The head and its optimizer; its rate is none of these.
         plan: Of the training that is to follow.
         deadline: When that must end, by `time.monotonic()`. A round takes a share of the time as it does of all steps,
-            with fewer of them where they do not fit. None for as long as all steps take.
+            with fewer of them where they do not fit, but for the first round. None for as long as all steps take.
 
     Raises:
         TrainingError: There are no validation examples, or all rates diverged.
@@ -64,6 +68,8 @@ def find(
             end = None if deadline is None else _after(1 / len(rates) / ahead, deadline)
             attempts.append(_attempt(data, validation, replace(recipe, learning_rate=rate), shorter, end))
             ahead -= 1 / len(rates)
+            if attempts[-1].is_cut and len(rates) == len(RATES):
+                return []
         attempts.sort(key=_rank)
         rates = [attempt.rate for attempt in attempts[: len(rates) // 2]]
         ranked = attempts + ranked[len(attempts) :]
@@ -106,7 +112,9 @@ def _attempt(
     except TrainingError:
         return Attempt(recipe.learning_rate, plan.steps, None)
     row = next(row for row in trained.history if row.step == trained.step)
-    return Attempt(recipe.learning_rate, trained.history[-1].step + 1, row)
+    steps = trained.history[-1].step + 1
+    is_cut = deadline is not None and time.monotonic() >= deadline and steps < plan.steps
+    return Attempt(recipe.learning_rate, steps, row, is_cut)
 
 
 def _rank(attempt: Attempt) -> tuple[float, float]:
