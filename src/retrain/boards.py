@@ -27,7 +27,7 @@ _COMPARED = (
     "architecture", "learning_rate", "train_batch_size", "how_many_training_steps", "optimizer", "hidden_units", "l2",
     "random_seed",
 )  # fmt: skip
-_LEFT_OUT = ("run_name", "folds", "export", "max_accuracy_drop", "time_limit")  # which change no head
+_LEFT_OUT = ("run_name", "folds", "export", "max_accuracy_drop")  # which change no head
 
 
 def show(
