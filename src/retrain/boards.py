@@ -1,13 +1,15 @@
 """What a finished run shows on TensorBoard: its summary, its mistakes, its place on the HParams page, its photos."""
 
 import functools
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from retrain import sweep, workers
+from retrain import sweep
 from retrain.bottlenecks.computing import read_photo
 from retrain.candidates import Candidate
 from retrain.data import decoding
@@ -17,11 +19,10 @@ from retrain.evaluation import board_pages, hparams, metrics, projector, project
 from retrain.evaluation.projector_files import PhotoPoints
 from retrain.evaluation.report import Report, TestScores
 from retrain.evaluation.tensorboard import Summaries
-from retrain.preprocessing import CROP, LETTERBOX
+from retrain.preprocessing import CROP
 from retrain.terminal import Terminal
 from retrain.time_limit import TimeLimit
 
-_PICTURE_SIDE = 128  # pixels of a photo on the images page
 # Settings that the HParams page has of every run; others only where they were changed.
 _COMPARED = (
     "architecture", "learning_rate", "train_batch_size", "how_many_training_steps", "optimizer", "hidden_units", "l2",
@@ -31,17 +32,24 @@ _LEFT_OUT = ("run_name", "folds", "export", "max_accuracy_drop")  # which change
 
 
 def show(
-    chosen: Candidate, report: Report, test: TestScores, limit: TimeLimit, terminal: Terminal
+    chosen: Candidate,
+    report: Report,
+    test: TestScores,
+    pictures: Mapping[str, bytes],
+    *,
+    limit: TimeLimit,
+    terminal: Terminal,
 ) -> Mapping[str, Path]:
     """Show a finished run on TensorBoard, and return the event files to keep, by their runs.
+
+    `pictures` has JPEG thumbnails of photos, by their paths: those that the report shows, too.
 
     Raises:
         ExportError: The folder of the summaries cannot be written.
     """
-    decode = functools.partial(_pictures, chosen.prepared.dataset.image_dir)
     with Summaries(chosen.summaries_dir, runs=(board_pages.TEST,)) as summaries:
         summaries.add_values([board_pages.summary(report), *board_pages.pr_curves(report, test)])
-        summaries.add_values(board_pages.misclassified(report.misclassified, decode))
+        summaries.add_values(board_pages.misclassified(report.misclassified, functools.partial(_pixels, pictures)))
         kept = summaries.paths
     if chosen.result is None:
         figures = _final_figures(chosen, report)
@@ -109,20 +117,21 @@ def _project(chosen: Candidate, report: Report, test: TestScores, seconds: float
         points,
         origin=f"{prepared.folder.name} {copies}",
         vectors=lambda: prepared.read(rows),
-        decode=functools.partial(_decode, prepared.dataset.image_dir, side=projector.PICTURE_SIDE, mode=CROP),
+        decode=functools.partial(_square, prepared.dataset.image_dir),
         seconds=seconds,
     )
 
 
-def _pictures(image_dir: Path, paths: Sequence[str]) -> list[np.ndarray | None]:
-    """Return pictures of whole photos, uint8 [s, s, 3], None of one that cannot be read."""
-    work = functools.partial(_decode, image_dir, side=_PICTURE_SIDE, mode=LETTERBOX)
-    return list(workers.map_in_order(lambda: work, paths, threads=workers.cores(), waiting=len(paths) + 1))
+def _pixels(pictures: Mapping[str, bytes], paths: Sequence[str]) -> list[np.ndarray | None]:
+    """Return the pictures of some photos, uint8 [h, w, 3], None where there is none."""
+    files = [io.BytesIO(pictures[path]) if path in pictures else None for path in paths]
+    return [np.asarray(Image.open(file, formats=["JPEG"]).convert("RGB")) if file else None for file in files]
 
 
-def _decode(image_dir: Path, path: str, *, side: int, mode: str) -> np.ndarray | None:
-    photo = read_photo(image_dir, path)
+def _square(image_dir: Path, path: str) -> np.ndarray | None:
+    """Return the middle of a photo for the projector's sheet, uint8 [s, s, 3], None if it cannot be read."""
+    photo, side = read_photo(image_dir, path), projector.PICTURE_SIDE
     try:
-        return None if photo.reason else decoding.decode(photo.data, height=side, width=side, keep_aspect_ratio=mode)
+        return None if photo.reason else decoding.decode(photo.data, height=side, width=side, keep_aspect_ratio=CROP)
     except ImageError:
         return None

@@ -74,12 +74,22 @@ def first_line(error: BaseException) -> str:
 
 
 def shell_quoted(text: str) -> str:
-    """Return a text as one word for the shell of this system."""
+    """Return a text as one word for the shell of this system, which can be shown as it is.
+
+    What cannot be shown is written as bytes in octal, which bash, zsh and POSIX of 2024 read between `$'` and `'`.
+    """
     if os.name == "nt":
         import subprocess
 
         return subprocess.list2cmdline([text])
+    if not text.isprintable():
+        words = (c if c.isprintable() and c not in "'\\" else _octal(c) for c in text)
+        return f"$'{''.join(words)}'"
     return shlex.quote(text)
+
+
+def _octal(character: str) -> str:
+    return "".join(f"\\{byte:03o}" for byte in os.fsencode(character))
 
 
 def printable(text: str) -> str:

@@ -73,9 +73,10 @@ def finish(chosen: Candidate, start: Start, terminal: Terminal) -> Report:
         exports=exported.results if exported else [],
     )
     report = replace(report, cross_validation=cross_validated)
-    curves = {**chosen.curves, **boards.show(chosen, report, scores, start.limit, terminal)}
     with terminal.waiting("Looking at single photos"):
         evidence = showing.evidence_of(chosen, test.rows, scores)
+    shown = boards.show(chosen, report, scores, evidence.pictures, limit=start.limit, terminal=terminal)
+    curves = {**chosen.curves, **shown}
     results = Results(report, _facts(chosen, start), evidence)
     keeping.write_report(results, config.output_graph, prepared.dataset.image_dir)
     folder, origin = runs.folder_of(config.output_graph), _origin(chosen, start, written)

@@ -292,6 +292,19 @@ def test_in_a_ready_made_split_a_photo_stays_in_its_folder(tmp_path, folders):
     assert tree(folder) == start
 
 
+def test_a_part_of_a_split_gets_the_folder_of_a_class_that_another_part_has(tmp_path):
+    names = [f"train/{name}/{n}.jpg" for name in ("a", "b") for n in (1, 2)] + ["test/a/1.jpg", "test/a/2.jpg"]
+    folder = write(tmp_path / "photos", {name: name for name in names})
+    start = tree(folder)
+    outcome = apply(folder, Mark("test/a/1.jpg", RELABEL, "b"))
+    (moved,) = (folder / "test" / "b").iterdir()
+    assert moved.read_text() == "test/a/1.jpg"
+    marks_applying.undo(folder, *outcome.lists)
+    after = tree(folder)
+    assert after.pop("photos/test/b") is None  # an empty folder, which is no class
+    assert after == start
+
+
 @pytest.mark.parametrize(
     ("mark", "words"),
     [

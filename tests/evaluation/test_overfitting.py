@@ -32,6 +32,14 @@ def test_photos_learnt_by_heart_without_a_rise_are_overfitting_a_little():
     assert "100.0% on training photos and 80.0% on validation photos" in found.sentence
 
 
+def test_a_rise_that_may_be_chance_is_not_denied():
+    flat, noise = np.ones(30), 0.3 * np.cos(np.arange(30) * 2.0)
+    found = judge(history(flat, 0.8 * flat, 0.05 * flat, 0.6 + noise + 0.1 * np.linspace(0, 1, 30)))
+    assert found.verdict == "gap"
+    assert found.validation_cross_entropy > found.lowest + 0.05
+    assert f"no clear harm: the validation cross-entropy was {found.lowest:.3f} at best" in found.sentence
+
+
 def test_a_gap_that_few_validation_photos_cannot_show_is_none():
     flat = np.ones(30)
     assert judge(history(flat, 0.9 * flat, 0.05 * flat, 0.3 * flat, count=10)).verdict == "none"

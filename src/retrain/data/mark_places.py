@@ -131,9 +131,11 @@ class Places:
         if self.splits and (parts[0] not in self.splits or len(parts) < 3):
             raise _refused(path, f"is in no class folder of {', '.join(map(repr, self.splits))}")
         folder = self.image_dir.joinpath(*above)
-        classes = layout.folders(folder)
+        # A part of a split may have no photo of a class, and no folder for it, which moving makes.
+        parts_of_split = [self.image_dir / split for split in self.splits] or [folder]
+        classes = sorted({each for part in parts_of_split for each in layout.folders(part)})
         if name not in classes:
-            problem = f"cannot be relabelled: {name!r} is no class folder of {folder}"
+            problem = f"cannot be relabelled: {name!r} is no class folder of {self.image_dir}"
             raise MarksError(printable(f"{path} {problem}.{did_you_mean(name, classes)} Nothing was moved."))
         check_plain(folder, [name])
 

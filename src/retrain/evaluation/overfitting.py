@@ -109,8 +109,8 @@ def _said(found: Overfitting, noise: tuple[float, float], late: int) -> Overfitt
             found,
             "gap",
             f"It overfits a little: it knows its training photos better than others, with accuracy {accuracies} "
-            f"({losses}) {ending}. Further steps did no harm, since the validation cross-entropy did not rise; more "
-            f"photos would close the gap.",
+            f"({losses}) {ending}. Further steps did no clear harm: the validation cross-entropy was "
+            f"{found.lowest:.3f} at best. More photos would help.",
         )
     return _with(
         found,
