@@ -53,20 +53,12 @@ def decode_all(
         StoreError: A photo cannot be read, or the file cannot be written.
     """
     height, width = spec.size
-
-    def decode(path: str) -> np.ndarray:
-        photo = read_photo(image_dir, path)
-        try:
-            if photo.reason is not None:
-                raise ImageError(photo.reason)
-            return decoding.decode(photo.data, height=height, width=width, keep_aspect_ratio=spec.keep_aspect_ratio)
-        except ImageError as error:
-            raise StoreError(f"{path} cannot be read any more: {error}. Run again.") from error
-
+    photos = workers.map_in_order(
+        lambda: lambda path: _decode(image_dir, path, spec), paths, threads=workers.cores(), waiting=_WAITING
+    )
     try:
         # Written, not mapped: a full disk is then an error, and not the end of the process.
         with file.open("wb") as target:
-            photos = workers.map_in_order(lambda: decode, paths, threads=workers.cores(), waiting=_WAITING)
             for done, pixels in enumerate(photos, start=1):
                 target.write(np.ascontiguousarray(pixels).data)
                 advance(done, len(paths))
@@ -80,3 +72,19 @@ def decode_all(
     pixels = np.memmap(file, np.uint8, "r", shape=(len(paths), height, width, 3))
     opened.callback(pixels._mmap.close)  # type: ignore[attr-defined]  # it would keep the file from being removed
     return DecodedPhotos(pixels)
+
+
+def _decode(image_dir: Path, path: str, spec: InputSpec) -> np.ndarray:
+    """Return a photo as a network takes it, uint8 [h, w, 3].
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    height, width = spec.size
+    photo = read_photo(image_dir, path)
+    try:
+        if photo.reason is not None:
+            raise ImageError(photo.reason)
+        return decoding.decode(photo.data, height=height, width=width, keep_aspect_ratio=spec.keep_aspect_ratio)
+    except ImageError as error:
+        raise StoreError(f"{path} cannot be read any more: {error}. Run again.") from error
