@@ -27,6 +27,7 @@ from retrain.head import Head
 from retrain.history import ChunkResult, Evaluation
 from retrain.plans import fine_tuning_plan, recipe_of, scope_of, steps_of, training_plan
 from retrain.session import Session
+from retrain.stopping import Stopping
 from retrain.sweep import Trial, TrialResult
 from retrain.terminal import Terminal
 from retrain.training import head_training, learning_rate, sampling
@@ -35,7 +36,6 @@ from retrain.training.head_training import TrainedHead, TrainingData
 from retrain.training.recipe import (
     AUTO,
     LARGEST_FINE_TUNING_RATE,
-    FineTuningPlan,
     divergence,
 )
 from retrain.training.sampling import SamplingPlan
@@ -87,15 +87,7 @@ def train_candidate(config: RetrainConfig, trial: Trial, prepared: PreparedDatas
         _introduce(config, trial, prepared, summaries, session.terminal)
         started = time.perf_counter()
         display = Display(summaries, session.terminal, listed=not trial.name)
-        deadline = time_limit.of_the_head(
-            session.stopping.deadline, is_tuned=config.fine_tune_from is not None, folds=config.folds or 0
-        )
-        if config.learning_rate == AUTO:
-            config = replace(config, learning_rate=_best_rate(config, prepared, session.terminal, deadline))
-        began = time.monotonic()
-        trained = _train(config, prepared, artefacts, own, display, time_limit.at_least(deadline))
-        of_folds = (config.folds or 0) * (time.monotonic() - began)
-        session = replace(session, stopping=session.stopping.earlier(of_folds))
+        config, trained, stopping = _head_in_time(config, prepared, artefacts, own, display, session.stopping)
         candidate = Candidate(
             config,
             prepared,
@@ -110,10 +102,7 @@ def train_candidate(config: RetrainConfig, trial: Trial, prepared: PreparedDatas
             curves=summaries.paths,
         )
         if config.fine_tune_from is not None:
-            checkpoint = own.fine_tuning(devices.worker_suffix(session.strategy))
-            plan = fine_tuning_plan(config, prepared, checkpoint, session.strategy)
-            _warn_of_rate(plan.recipe.learning_rate, session.terminal)
-            candidate = _fine_tuned(candidate, trained, plan, display, session)
+            candidate = _fine_tuned(candidate, trained, own, display, replace(session, stopping=stopping))
         if not trial.name:
             return candidate
         result = _result(candidate, trial, time.perf_counter() - started)
@@ -218,6 +207,27 @@ def _result(candidate: Candidate, trial: Trial, seconds: float) -> TrialResult:
     return result
 
 
+def _head_in_time(
+    config: RetrainConfig,
+    prepared: PreparedDataset,
+    artefacts: ClassifierWriter,
+    own: IntermediateFiles,
+    display: Display,
+    stopping: Stopping,
+) -> tuple[RetrainConfig, TrainedHead, Stopping]:
+    """Return the settings with a learning rate that was found, the head, and what may end a fine-tuning that follows.
+
+    Each of the folds, which come last, takes as long as the head did: that time is kept for them.
+    """
+    folds = config.folds or 0
+    deadline = time_limit.of_the_head(stopping.deadline, is_tuned=config.fine_tune_from is not None, folds=folds)
+    if config.learning_rate == AUTO:
+        config = replace(config, learning_rate=_best_rate(config, prepared, display.terminal, deadline))
+    began = time.monotonic()
+    trained = _train(config, prepared, artefacts, own, display, time_limit.at_least(deadline))
+    return config, trained, stopping.earlier(folds * (time.monotonic() - began))
+
+
 def _train(
     config: RetrainConfig,
     prepared: PreparedDataset,
@@ -295,9 +305,12 @@ def _say_which_was_kept(trained: TrainedHead, steps: int, terminal: Terminal) ->
 
 
 def _fine_tuned(
-    candidate: Candidate, trained: TrainedHead, plan: FineTuningPlan, display: Display, session: Session
+    candidate: Candidate, trained: TrainedHead, own: IntermediateFiles, display: Display, session: Session
 ) -> Candidate:
     """Return the candidate with its network fine-tuned, or as it is where that was no improvement."""
+    checkpoint = own.fine_tuning(devices.worker_suffix(session.strategy))
+    plan = fine_tuning_plan(candidate.config, candidate.prepared, checkpoint, session.strategy)
+    _warn_of_rate(plan.recipe.learning_rate, session.terminal)
     prepared, steps, stopping, say = candidate.prepared, candidate.steps, session.stopping, session.terminal.say
     if time_limit.is_over(stopping.deadline):
         say("--time_limit leaves no time for fine-tuning: the network is exported without it.")
@@ -317,17 +330,20 @@ def _fine_tuned(
     config = replace(candidate.config, fine_tune_learning_rate=plan.recipe.learning_rate)
     candidate = replace(candidate, config=config, is_cut_short=stopping.asked.is_set())
     history = [*candidate.history, *(later(row, steps) for row in result.history)]
-    if result.network is None:
-        return replace(candidate, history=history)
-    read = _by_photo(prepared, result.network)
+    candidate = replace(candidate, history=history)
+    return _on(candidate, result.network, steps + result.best.step) if result.network else candidate
+
+
+def _on(candidate: Candidate, network: FineTunedBackbone, step: int) -> Candidate:
+    """Return the candidate with the network as it was fine-tuned until a step."""
+    read = _by_photo(candidate.prepared, network)
     return replace(
         candidate,
-        artefacts=replace(candidate.artefacts, runner=result.network.extractor.runner),
-        head=result.network.head,
-        step=steps + result.best.step,
+        artefacts=replace(candidate.artefacts, runner=network.extractor.runner),
+        head=network.head,
+        step=step,
         read=read,
         read_exactly=read,
-        history=history,
     )
 
 
