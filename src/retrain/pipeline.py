@@ -84,12 +84,16 @@ def retrain(
         session = Session(terminal, opened, strategy, heed=heed)
         chosen = _best_of(trials, configs, dataset, session, limit)
         report = finish(chosen, Start(started, command, limit), terminal)
-        # Kept until everything is written: a run that failed meanwhile fine-tunes nothing again.
-        for trial, each in zip(trials, configs, strict=True):
-            if each.fine_tune_from and not chosen.is_cut_short:
-                suffix = devices.worker_suffix(strategy)
-                intermediate_files(each, trial).fine_tuning(suffix).unlink(missing_ok=True)
+        if not chosen.is_cut_short:
+            _remove_checkpoints(trials, configs, strategy)
         return report
+
+
+def _remove_checkpoints(trials: Sequence[Trial], configs: Sequence[RetrainConfig], strategy: Any) -> None:
+    """Remove the checkpoints of fine-tunings, which a run that fails before all is written goes on from."""
+    for trial, each in zip(trials, configs, strict=True):
+        if each.fine_tune_from:
+            intermediate_files(each, trial).fine_tuning(devices.worker_suffix(strategy)).unlink(missing_ok=True)
 
 
 def _check_choices(config: RetrainConfig, choices: Mapping[str, Sequence[Any]]) -> None:
