@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -89,20 +90,40 @@ def train(
     for chunk, vectors, held_out in with_bottlenecks(chunks, data.gather, scale, trainer.convert):
         if deadline is not None:
             trainer.skip_to(int(share_of_time(began, deadline) * plan.steps))
-        per_step, per_evaluation = trainer.run(chunk, vectors, held_out, data.labels)
-        head = trainer.head()
-        if not (head.is_finite() and _are_finite(per_step, per_evaluation, validated=bool(chunk.validation.size))):
-            raise divergence("training", chunk.last_step, "--learning_rate", recipe.learning_rate)
-        batch = data.gather(chunk.batches[-1]) if shared else np.asarray(vectors[-1])
-        result = _result(chunk, per_step, per_evaluation, head, batch)
+        result = _run(trainer, chunk, (vectors, held_out), data, learning_rate=recipe.learning_rate)
         report(result)
         is_best = any([history.add(row) for row in result.evaluations][-1:])
         if is_best or plan.patience is None:
-            kept = TrainedHead(head, chunk.last_step, scale)
+            kept = TrainedHead(result.head, chunk.last_step, scale)
         is_late = deadline is not None and time.monotonic() >= deadline
         if history.should_stop or (is_late and result.evaluations):
             break
     return replace(kept, history=history.evaluations)
+
+
+def _run(
+    trainer: SgdTrainer | OptimizerTrainer,
+    chunk: Chunk,
+    bottlenecks: tuple[Any, Any],
+    data: TrainingData,
+    *,
+    learning_rate: float,
+) -> ChunkResult:
+    """Return what a chunk's steps gave, on the bottlenecks of its steps and its evaluations.
+
+    Raises:
+        TrainingError: The weights or figures are no longer finite.
+    """
+    vectors, held_out = bottlenecks
+    per_step, per_evaluation = trainer.run(chunk, vectors, held_out, data.labels)
+    head = trainer.head()
+    if not (head.is_finite() and _are_finite(per_step, per_evaluation, validated=bool(chunk.validation.size))):
+        raise divergence("training", chunk.last_step, "--learning_rate", learning_rate)
+    is_shared = chunk.examples is not None  # standardised, and not in the order of the steps
+    batch = data.gather(chunk.batches[-1]) if is_shared else np.asarray(vectors[-1])
+    series = {"accuracy": per_step[:, 0], "cross_entropy": per_step[:, 1]}
+    steps = chunk.first_step + np.arange(len(chunk.batches))
+    return ChunkResult(steps, series, _evaluations(chunk, per_evaluation), head, batch)
 
 
 def _are_finite(per_step: np.ndarray, per_evaluation: np.ndarray, *, validated: bool) -> bool:
@@ -138,15 +159,6 @@ def _trainer(
         l2 = recipe.l2 or 0.0
         return SgdTrainer(scale, class_count=class_count, learning_rate=recipe.learning_rate, l2=l2)
     return OptimizerTrainer(scale, recipe, class_count=class_count, shared=shared, steps=plan.steps, seed=plan.seed)
-
-
-def _result(
-    chunk: Chunk, per_step: np.ndarray, per_evaluation: np.ndarray, head: Head, batch: np.ndarray
-) -> ChunkResult:
-    """Return what is reported of a chunk, from what its trainer measured; `batch` are the last step's bottlenecks."""
-    series = {"accuracy": per_step[:, 0], "cross_entropy": per_step[:, 1]}
-    steps = chunk.first_step + np.arange(len(chunk.batches))
-    return ChunkResult(steps, series, _evaluations(chunk, per_evaluation), head, batch)
 
 
 def _evaluations(chunk: Chunk, figures: np.ndarray) -> list[Evaluation]:
