@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from retrain.bottlenecks.store import Store
 from retrain.data import augmentation
 from retrain.data.augmentation import Augmentation
 from retrain.data.split import Split
-from retrain.data.variants import Variant
+from retrain.data.variants import Variants, list_variants
 from retrain.errors import StoreError
 from retrain.graphs import freezing
 from retrain.preprocessing import InputSpec
@@ -30,29 +30,6 @@ from retrain.training.recipe import FineTuningPlan
 from retrain.training.trainable_layers import TrainableLayers
 
 _DRAWS = 1  # beside the seed, so that augmentation and order are drawn apart
-
-
-@dataclass(frozen=True)
-class Photos:
-    """The photos of a fine-tuning: positions in the examples of each split, int64 [n], and all class ids, int64 [N]."""
-
-    training: np.ndarray
-    validation: np.ndarray
-    labels: np.ndarray
-
-    @classmethod
-    def of(cls, prepared: PreparedDataset) -> "Photos":
-        """Return those of a data set."""
-        examples = prepared.dataset.examples
-        training, validation = (
-            np.array([n for n, example in enumerate(examples) if example.split is split], np.int64)
-            for split in (Split.TRAINING, Split.VALIDATION)
-        )
-        return cls(training, validation, np.array([example.class_id for example in examples], np.int64))
-
-    def batches(self, plan: FineTuningPlan) -> EpochBatches:
-        """Return the training photos of each step, as positions in `training`."""
-        return EpochBatches(len(self.training), plan.batch_size, plan.seed)
 
 
 def on_stored(layers: TrainableLayers) -> TrainedLayers:
@@ -91,32 +68,32 @@ def pixel_data(
     opened: ExitStack,
 ) -> FineTuningData:
     """Return photos as a training takes them, decoded once into a folder; those for validation are as they are."""
-    photos, spec = Photos.of(prepared), prepared.backbone.input
-    paths = [example.path for example in prepared.dataset.examples]
-    total = len(photos.training) + len(photos.validation)
+    photos, spec = list_variants(prepared.dataset, copies=0), prepared.backbone.input
+    training, validation = photos.members[Split.TRAINING], photos.members[Split.VALIDATION]
+    total = len(training) + len(validation)
     advance = terminal.progress("Decoding", "image")
 
     def decoded(rows: np.ndarray, size: tuple[int, int], name: str, before: int) -> Callable[[np.ndarray], np.ndarray]:
         height, width = size
         return decode_all(
             prepared.extractor.image_dir,
-            [paths[row] for row in rows.tolist()],
+            [photos.rows[row].path for row in rows.tolist()],
             replace(spec, height=height, width=width),
             folder / name,
             opened=opened,
             advance=lambda done, _: advance(before + done, total),
         )
 
-    read = decoded(photos.training, augmented.canvas(spec.size), "training", 0)
-    held_out = decoded(photos.validation, spec.size, "validation", len(photos.training))
-    batches, labels = photos.batches(plan), photos.labels[photos.training]
+    read = decoded(training, augmented.canvas(spec.size), "training", 0)
+    held_out = decoded(validation, spec.size, "validation", len(training))
+    batches, labels = EpochBatches(len(training), plan.batch_size, plan.seed), photos.labels[training]
 
     def batch(step: int) -> Batch:
         rows = batches(step)
         draws = augmented.draw(np.random.default_rng([plan.seed, _DRAWS, step]), len(rows), spec.size)
         return Batch((read(rows), *draws), labels[rows])
 
-    return FineTuningData(batch, held_out, photos.labels[photos.validation])
+    return FineTuningData(batch, held_out, photos.labels[validation])
 
 
 def stored_data(
@@ -129,31 +106,35 @@ def stored_data(
     opened: ExitStack,
 ) -> FineTuningData:
     """Return what the trained layers take of each photo, computed where it is not stored yet."""
-    photos = Photos.of(prepared)
-    stored = np.sort(np.concatenate([photos.training, photos.validation]))
-    gather = _photo_reader(prepared, network, layers, stored, terminal=terminal, opened=opened)
-    batches = photos.batches(plan)
+    photos = list_variants(prepared.dataset, copies=0)
+    training, validation = photos.members[Split.TRAINING], photos.members[Split.VALIDATION]
+    gather = _photo_reader(prepared, network, layers, photos, terminal=terminal, opened=opened)
+    batches = EpochBatches(len(training), plan.batch_size, plan.seed)
 
     def batch(step: int) -> Batch:
-        rows = photos.training[batches(step)]
+        rows = training[batches(step)]
         return Batch((gather(rows),), photos.labels[rows])
 
     def held_out(rows: np.ndarray) -> np.ndarray:
-        return gather(photos.validation[rows])
+        return gather(validation[rows])
 
-    return FineTuningData(batch, held_out, photos.labels[photos.validation])
+    return FineTuningData(batch, held_out, photos.labels[validation])
 
 
 def _photo_reader(
     prepared: PreparedDataset,
     network: Any,
     layers: TrainableLayers,
-    stored: np.ndarray,
+    photos: Variants,
     *,
     terminal: Terminal,
     opened: ExitStack,
 ) -> BottleneckReader:
-    """Return a reader of the frozen part's output for photos; those `stored` int64 [n] are computed now and kept."""
+    """Return a reader of the frozen part's output for photos; those that are not for testing are computed now and kept.
+
+    Raises:
+        StoreError: A photo cannot be read any more.
+    """
     folder = prepared.backbone.graph.parent / f"below_{layers.name}"
     backbone = load_backbone(
         prepared.backbone_source, folder, build=lambda source: _freeze_lower_layers(network, layers)
@@ -161,17 +142,17 @@ def _photo_reader(
     runner = BackboneRunner(backbone, terminal.warn, distribution=prepared.extractor.runner.distribution)
     extractor = replace(prepared.extractor, runner=runner, legacy_vector=lambda path: None)
     store = opened.enter_context(Store(folder, dimension=backbone.dimension))
-    photos = [Variant(example.path) for example in prepared.dataset.examples]
-    wanted = [photos[n] for n in stored]
+    stored = np.sort(np.concatenate([photos.members[Split.TRAINING], photos.members[Split.VALIDATION]]))
+    wanted = [photos.rows[n] for n in stored.tolist()]
     known, todo = computing.missing(wanted, extractor=extractor, store=store)
     advance = terminal.progress("Frozen layers", "image")
     result = computing.compute(wanted, todo, extractor=extractor, store=store, advance=advance)
     if result.rejected:
         path, reason = next(iter(result.rejected.items()))
         raise StoreError(f"{path} cannot be read any more: {reason}. Run again.")
-    rows = np.full(len(photos), computing.NO_ROW, np.int64)
+    rows = np.full(len(photos.rows), computing.NO_ROW, np.int64)
     rows[stored] = np.maximum(known.rows, result.rows)
-    return BottleneckReader(photos, rows, extractor=extractor, store=store)
+    return BottleneckReader(photos.rows, rows, extractor=extractor, store=store)
 
 
 def _freeze_lower_layers(network: Any, layers: TrainableLayers) -> freezing.FrozenGraph:
