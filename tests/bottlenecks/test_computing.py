@@ -262,6 +262,29 @@ def reader(folder, store, runner, distorter=computing.NO_DISTORTIONS):
     return BottleneckReader(photos(folder), rows, extractor=extractor, store=store), rows
 
 
+def test_a_reader_fills_the_store_with_what_it_is_asked_for_and_no_more(folder, store):
+    runner, seen = MeanColour(), []
+    extractor = FeatureExtractor(folder, runner)
+    options = {"extractor": extractor, "store": store, "advance": lambda *numbers: seen.append(numbers)}
+    read = BottleneckReader.filled(photos(folder), np.array([1, 2, 7]), **options)
+    assert (runner.count, seen[-1]) == (3, (3, 3))
+    assert read(np.array([7, 1])) == pytest.approx(expected(folder)[[7, 1]], abs=1e-4)
+    assert runner.count == 3
+    BottleneckReader.filled(photos(folder), np.arange(4), **options)
+    assert runner.count == 3 + 2
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_reader_that_fills_the_store_names_a_photo_that_it_cannot_read(folder, store, is_known):
+    victim = names(folder)[4]
+    (folder / victim).write_bytes(b"rubbish")
+    if is_known:
+        fill(folder, store)
+    options = {"extractor": FeatureExtractor(folder, MeanColour()), "store": store, "advance": lambda *numbers: None}
+    with pytest.raises(StoreError, match=f"{victim} cannot be read any more: not a JPEG"):
+        BottleneckReader.filled(photos(folder), np.arange(12), **options)
+
+
 def test_a_damaged_vector_is_computed_again(folder, store):
     runner = MeanColour()
     read, rows = reader(folder, store, runner)

@@ -22,7 +22,7 @@ from retrain.data import distortions
 from retrain.data.dataset import Dataset, without
 from retrain.data.split import Split, SplitRule, is_ready_made
 from retrain.data.variants import Distorter, Variant, Variants, list_variants
-from retrain.errors import StoreError, plural
+from retrain.errors import plural
 from retrain.metadata import TrainingSplit
 from retrain.terminal import Terminal
 
@@ -147,16 +147,8 @@ def _exact_reader(
         StoreError: A photo cannot be read any more.
     """
     store = opened.enter_context(Store(folder, dimension=extractor.runner.backbone.dimension))
-    indices = variants.members[Split.TESTING]
-    wanted = [variants.rows[index] for index in indices.tolist()]
-    known, todo = computing.missing(wanted, extractor=extractor, store=store)
-    advance = terminal.progress("Test photos in float32", "image")
-    result = computing.compute(wanted, todo, extractor=extractor, store=store, advance=advance)
-    for path, reason in (known.rejected | result.rejected).items():
-        raise StoreError(f"{path} cannot be read any more: {reason}. Run again.")
-    rows = np.full(len(variants.rows), computing.NO_ROW, np.int64)
-    rows[indices] = np.maximum(known.rows, result.rows)
-    return BottleneckReader(variants.rows, rows, extractor=extractor, store=store)
+    indices, advance = variants.members[Split.TESTING], terminal.progress("Test photos in float32", "image")
+    return BottleneckReader.filled(variants.rows, indices, extractor=extractor, store=store, advance=advance)
 
 
 def _remove_left_overs(folder: Path, opened: ExitStack) -> None:

@@ -28,6 +28,32 @@ class BottleneckReader:
         self._variants, self._rows = variants, rows.copy()
         self._extractor, self._store = extractor, store
 
+    @classmethod
+    def filled(
+        cls,
+        variants: Sequence[Variant],
+        indices: np.ndarray,
+        *,
+        extractor: FeatureExtractor,
+        store: Store,
+        advance: Callable[[int, int], None],
+    ) -> Self:
+        """Return a reader of variants, those at the indices int64 [n] computed and stored where the store lacks them.
+
+        The variants of one photo must be side by side. `advance` is called with those computed and those to compute.
+
+        Raises:
+            StoreError: A photo cannot be read any more.
+        """
+        wanted = [variants[index] for index in indices.tolist()]
+        known, todo = computing.missing(wanted, extractor=extractor, store=store)
+        result = computing.compute(wanted, todo, extractor=extractor, store=store, advance=advance)
+        for path, reason in (known.rejected | result.rejected).items():
+            raise StoreError(f"{path} cannot be read any more: {reason}. Run again.")
+        rows = np.full(len(variants), NO_ROW, np.int64)
+        rows[indices] = np.maximum(known.rows, result.rows)
+        return cls(variants, rows, extractor=extractor, store=store)
+
     def with_copies(self, indices: np.ndarray, copies: Sequence[str]) -> Self:
         """Return a reader of the same variants and, behind them, of one copy of the photo at each index, int64 [n].
 
@@ -42,19 +68,13 @@ class BottleneckReader:
         return type(self)(variants, rows, extractor=self._extractor, store=self._store)
 
     def of(self, variants: Sequence[Variant], advance: Callable[[int, int], None]) -> Self:
-        """Return a reader of other variants of these photos, computed and stored where the store lacks them.
-
-        The variants of one photo must be side by side. `advance` is called with those computed and those to compute.
+        """Return a reader of other variants of these photos, all of them stored, as by `filled`.
 
         Raises:
             StoreError: A photo cannot be read any more.
         """
-        extractor, store = self._extractor, self._store
-        known, todo = computing.missing(variants, extractor=extractor, store=store)
-        result = computing.compute(variants, todo, extractor=extractor, store=store, advance=advance)
-        for path, reason in (known.rejected | result.rejected).items():
-            raise StoreError(f"{path} cannot be read any more: {reason}. Run again.")
-        return type(self)(variants, np.maximum(known.rows, result.rows), extractor=extractor, store=store)
+        indices = np.arange(len(variants))
+        return self.filled(variants, indices, extractor=self._extractor, store=self._store, advance=advance)
 
     def keys(self, indices: np.ndarray) -> list[bytes]:
         """Return the store's keys of variants, int64 [n] indices, in no order."""

@@ -10,7 +10,6 @@ import numpy as np
 
 from retrain.backbones.loading import load_backbone
 from retrain.backbones.runner import BackboneRunner
-from retrain.bottlenecks import computing
 from retrain.bottlenecks.decoded import decode_all
 from retrain.bottlenecks.preparation import PreparedDataset
 from retrain.bottlenecks.reading import BottleneckReader
@@ -19,7 +18,6 @@ from retrain.data import augmentation
 from retrain.data.augmentation import Augmentation
 from retrain.data.split import Split
 from retrain.data.variants import Variants, list_variants
-from retrain.errors import StoreError
 from retrain.graphs import freezing
 from retrain.preprocessing import InputSpec
 from retrain.terminal import Terminal
@@ -143,16 +141,8 @@ def _photo_reader(
     extractor = replace(prepared.extractor, runner=runner, legacy_vector=lambda path: None)
     store = opened.enter_context(Store(folder, dimension=backbone.dimension))
     stored = np.sort(np.concatenate([photos.members[Split.TRAINING], photos.members[Split.VALIDATION]]))
-    wanted = [photos.rows[n] for n in stored.tolist()]
-    known, todo = computing.missing(wanted, extractor=extractor, store=store)
     advance = terminal.progress("Frozen layers", "image")
-    result = computing.compute(wanted, todo, extractor=extractor, store=store, advance=advance)
-    if result.rejected:
-        path, reason = next(iter(result.rejected.items()))
-        raise StoreError(f"{path} cannot be read any more: {reason}. Run again.")
-    rows = np.full(len(photos.rows), computing.NO_ROW, np.int64)
-    rows[stored] = np.maximum(known.rows, result.rows)
-    return BottleneckReader(photos.rows, rows, extractor=extractor, store=store)
+    return BottleneckReader.filled(photos.rows, stored, extractor=extractor, store=store, advance=advance)
 
 
 def _freeze_lower_layers(network: Any, layers: TrainableLayers) -> freezing.FrozenGraph:
