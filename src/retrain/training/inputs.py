@@ -21,7 +21,7 @@ from retrain.data.variants import Variants, list_variants
 from retrain.graphs import freezing
 from retrain.preprocessing import InputSpec
 from retrain.terminal import Terminal
-from retrain.training import pointwise, schedule, trainable_layers
+from retrain.training import pointwise, trainable_layers
 from retrain.training.epochs import EpochBatches
 from retrain.training.joint_training import Batch, FineTuningData, TrainedLayers
 from retrain.training.recipe import FineTuningPlan
@@ -34,9 +34,8 @@ def on_stored(layers: TrainableLayers) -> TrainedLayers:
     """Return layers that take the stored output of what is below them, float32 [N, sum of sizes]."""
     import tensorflow as tf
 
-    variables = layers.model.trainable_variables
     held_out = tf.TensorSpec([None, sum(layers.sizes)], tf.float32)
-    return TrainedLayers(layers.bottlenecks, held_out, variables, schedule.layer_rates(len(variables)))
+    return TrainedLayers(layers.bottlenecks, held_out, layers.model.trainable_variables)
 
 
 def on_pixels(network: Any, spec: InputSpec, layers: TrainableLayers) -> TrainedLayers:
@@ -51,9 +50,8 @@ def on_pixels(network: Any, spec: InputSpec, layers: TrainableLayers) -> Trained
         scaled = (images - spec.mean) / spec.std
         return pointwise.run(network.model, network.preprocess(scaled) if network.preprocess else scaled)
 
-    variables = layers.model.trainable_variables
     held_out = tf.TensorSpec([None, *spec.size, 3], tf.uint8)
-    return TrainedLayers(bottlenecks, held_out, variables, schedule.layer_rates(len(variables)))
+    return TrainedLayers(bottlenecks, held_out, layers.model.trainable_variables)
 
 
 def pixel_data(

@@ -26,14 +26,12 @@ class TrainedLayers:
     """What is trained below the head.
 
     `bottlenecks` gives float32 [N, D] for arrays of N rows each: those of `Batch.inputs`, or the one array that
-    `FineTuningData.held_out` gives and `held_out` describes. `variables` are trained, with the step sizes `rates` over
-    that of the head.
+    `FineTuningData.held_out` gives and `held_out` describes. `variables` are trained, the lowest first.
     """
 
     bottlenecks: Callable[..., Any]
     held_out: Any
     variables: Sequence[Any]
-    rates: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class JointTraining:
         dense = scale.unfold(head)
         self._head = [keras.Variable(array) for layer in dense for array in (layer.weights, layer.biases)]
         self._trained = [*layers.variables, *self._head]
-        self._optimizer = schedule.adamw([*layers.rates, *(1.0 for _ in self._head)])
+        self._optimizer = schedule.adamw([*schedule.layer_rates(len(layers.variables)), *(1.0 for _ in self._head)])
         self._optimizer.exclude_from_weight_decay(var_list=[each for each in self._trained if len(each.shape) < 2])
         self._optimizer.build(self._trained)
         gradients, self._update, self._sums = self._compiled()
