@@ -70,7 +70,7 @@ def find(
             ahead -= 1 / len(rates)
             if attempts[-1].is_cut and len(rates) == len(RATES):
                 return []
-        attempts.sort(key=_rank)
+        attempts.sort(key=_rank, reverse=True)  # equal ones stay in order
         rates = [attempt.rate for attempt in attempts[: len(rates) // 2]]
         ranked = attempts + ranked[len(attempts) :]
     if ranked[0].evaluation is None:
@@ -118,6 +118,5 @@ def _attempt(
 
 
 def _rank(attempt: Attempt) -> tuple[float, float]:
-    """Return what a better attempt has less of."""
-    row = attempt.evaluation
-    return (-row.validation_accuracy, row.validation_cross_entropy) if row else (1.0, 0.0)
+    """Return what a better attempt has more of."""
+    return attempt.evaluation.rank if attempt.evaluation else (-1.0, 0.0)
