@@ -18,9 +18,9 @@ from retrain.data.variants import Distorter
 from retrain.history import Evaluation
 from retrain.pipeline import retrain
 from retrain.session import Session
-from retrain.stopping import Stopping
+from retrain.stopping import Stopping, is_over
 from retrain.terminal import Terminal
-from retrain.time_limit import LEAST_SECONDS, Reserve, TimeLimit, is_over, of_the_head
+from retrain.time_limit import LEAST_SECONDS, Reserve, TimeLimit, of_the_head
 
 
 def test_without_a_deadline_the_steps_are_the_progress():

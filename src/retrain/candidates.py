@@ -27,7 +27,7 @@ from retrain.head import Head
 from retrain.history import ChunkResult, Evaluation
 from retrain.plans import fine_tuning_plan, recipe_of, scope_of, steps_of, training_plan
 from retrain.session import Session
-from retrain.stopping import Stopping
+from retrain.stopping import Stopping, is_over
 from retrain.sweep import Trial, TrialResult
 from retrain.terminal import Terminal
 from retrain.training import head_training, learning_rate, sampling
@@ -255,7 +255,7 @@ def _train(
     with display.head(plan.steps) as show:
         trained = head_training.train(data, samples, recipe_of(config), plan, report=report, deadline=deadline)
     last = trained.history[-1].step
-    if last < plan.steps - 1 and time_limit.is_over(deadline):
+    if last < plan.steps - 1 and is_over(deadline):
         display.terminal.say(f"--time_limit ended the training of the last layer after step {last} of {plan.steps}.")
     if plan.patience is not None:
         _say_which_was_kept(trained, plan.steps, display.terminal)
@@ -312,7 +312,7 @@ def _fine_tuned(
     plan = fine_tuning_plan(candidate.config, candidate.prepared, checkpoint, session.strategy)
     _warn_of_rate(plan.recipe.learning_rate, session.terminal)
     prepared, steps, stopping, say = candidate.prepared, candidate.steps, session.stopping, session.terminal.say
-    if time_limit.is_over(stopping.deadline):
+    if is_over(stopping.deadline):
         say("--time_limit leaves no time for fine-tuning: the network is exported without it.")
         return replace(candidate, is_cut_short=True)
     with (

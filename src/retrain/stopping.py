@@ -42,6 +42,11 @@ class Stopping:
         return done
 
 
+def is_over(deadline: float | None) -> bool:
+    """Return whether a moment of `time.monotonic()` is over; None never is."""
+    return deadline is not None and time.monotonic() >= deadline
+
+
 def share_of_time(began: float, deadline: float) -> float:
     """Return how much of the time between two moments of `time.monotonic()` is over, 0 to 1."""
     now = time.monotonic()

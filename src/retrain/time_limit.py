@@ -14,6 +14,7 @@ from retrain.bottlenecks.reading import compute_now
 from retrain.data.split import Split
 from retrain.data.variants import Variant
 from retrain.formats.table import EXPORTS
+from retrain.stopping import is_over
 
 LEAST_SECONDS = 2.0  # for the last layer, whatever is left: a head of some use takes that
 _TENSORFLOW = 4.0  # seconds of its start, at least
@@ -95,11 +96,6 @@ class TimeLimit:
     def exceeded(self) -> float:
         """Return by how many seconds it is exceeded, less than 0 where it is not."""
         return time.monotonic() - self.end
-
-
-def is_over(deadline: float | None) -> bool:
-    """Return whether a moment of `time.monotonic()` is over; None never is."""
-    return deadline is not None and time.monotonic() >= deadline
 
 
 def of_the_head(deadline: float | None, *, is_tuned: bool, folds: int = 0) -> float | None:

@@ -12,7 +12,7 @@ from retrain.bottlenecks.reading import Gather
 from retrain.errors import TrainingError
 from retrain.head import Head, Standardisation
 from retrain.history import FIGURES, ChunkResult, Evaluation, History
-from retrain.stopping import share_of_time
+from retrain.stopping import is_over, share_of_time
 from retrain.training.chunks import Chunk, into_chunks, with_bottlenecks
 from retrain.training.gradient_descent import SgdTrainer
 from retrain.training.optimizers import OptimizerTrainer
@@ -95,8 +95,7 @@ def train(
         is_best = any([history.add(row) for row in result.evaluations][-1:])
         if is_best or plan.patience is None:
             kept = TrainedHead(result.head, chunk.last_step, scale)
-        is_late = deadline is not None and time.monotonic() >= deadline
-        if history.should_stop or (is_late and result.evaluations):
+        if history.should_stop or (is_over(deadline) and result.evaluations):
             break
     return replace(kept, history=history.evaluations)
 

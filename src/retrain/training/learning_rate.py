@@ -7,6 +7,7 @@ import numpy as np
 
 from retrain.errors import TrainingError, plural
 from retrain.history import Evaluation
+from retrain.stopping import is_over
 from retrain.training import head_training, sampling
 from retrain.training.head_training import TrainingData
 from retrain.training.recipe import HeadRecipe, TrainingPlan
@@ -113,8 +114,7 @@ def _attempt(
         return Attempt(recipe.learning_rate, plan.steps, None)
     row = next(row for row in trained.history if row.step == trained.step)
     steps = trained.history[-1].step + 1
-    is_cut = deadline is not None and time.monotonic() >= deadline and steps < plan.steps
-    return Attempt(recipe.learning_rate, steps, row, is_cut)
+    return Attempt(recipe.learning_rate, steps, row, is_cut=steps < plan.steps and is_over(deadline))
 
 
 def _rank(attempt: Attempt) -> tuple[float, float]:
