@@ -22,10 +22,10 @@ from retrain.data.distortions import Distortions
 from retrain.data.split import DEFAULT_SPLIT
 from retrain.data.variants import Distorter
 from retrain.errors import RetrainError
+from retrain.plans import recipe_of
 from retrain.terminal import Terminal
-from retrain.training import head_training, sampling
-from retrain.training.head_training import TrainingData
-from retrain.training.recipe import HeadRecipe, TrainingPlan
+from retrain.training import cross_validation
+from retrain.training.recipe import TrainingPlan
 
 SETS = ("flowers_1100", "santa", "cifar10_1200")
 INCEPTION = Path("models/inception_v3_2015_bottlenecks_flowers_1100.npz")
@@ -99,16 +99,18 @@ def compare(data: LabelledVectors, *, seeds: Sequence[int] = SEEDS, cs: Sequence
     heads, probes = [], []
     for seed in seeds:
         folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-        for training, testing in folds.split(data.vectors, data.labels):
-            heads.append(_head_accuracy(data, training, testing, seed))
+        fold = np.empty(len(data.labels), np.int64)
+        for number, (training, testing) in enumerate(folds.split(data.vectors, data.labels)):
+            fold[testing] = number
             probes.append(_probe_accuracies(data, training, testing, cs))
+        heads += _head_accuracies(data, fold, seed)
     means = np.mean(probes, axis=0)
     best = int(means.argmax())
     return Result(float(np.mean(heads)), float(means[best]), cs[best])
 
 
-def _head_accuracy(data: LabelledVectors, training: np.ndarray, testing: np.ndarray, seed: int) -> float:
-    """Return the accuracy of a head that was trained with the defaults of `retrain`."""
+def _head_accuracies(data: LabelledVectors, fold: np.ndarray, seed: int) -> list[float]:
+    """Return the accuracy on each fold, int64 [N], of a head that was trained on the others as `retrain` does it."""
     default = RetrainConfig
     plan = TrainingPlan(
         default.how_many_training_steps,
@@ -117,12 +119,10 @@ def _head_accuracy(data: LabelledVectors, training: np.ndarray, testing: np.ndar
         default.eval_step_interval,
         seed,
     )
-    nothing = np.zeros(0, np.int64)
-    samples = sampling.sample_training(data.labels, training, nothing, plan)
-    classes = int(data.labels.max()) + 1
-    examples = TrainingData(lambda rows: data.vectors[rows], data.labels, training, classes)
-    head = head_training.train(examples, samples, HeadRecipe(default.learning_rate), plan).head
-    return float((head.logits(data.vectors[testing]).argmax(axis=1) == data.labels[testing]).mean())
+    photos = cross_validation.plain(lambda rows: data.vectors[rows], data.labels, int(data.labels.max()) + 1)
+    scores = cross_validation.out_of_fold(photos, fold, recipe_of(RetrainConfig(Path())), plan)
+    right = scores.argmax(axis=1) == data.labels
+    return [float(right[fold == number].mean()) for number in range(FOLDS)]
 
 
 def _probe_accuracies(
