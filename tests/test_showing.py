@@ -24,7 +24,7 @@ from retrain.data.split import Split
 from retrain.data.variants import Distorter
 from retrain.evaluation import attention, kept
 from retrain.evaluation.report import TestScores as Scores
-from retrain.evaluation.selection import MISCLASSIFIED
+from retrain.evaluation.selection import MISCLASSIFIED, RIGHT
 from retrain.export import ClassifierWriter
 from retrain.head import Head, Layer, linear
 
@@ -165,7 +165,7 @@ def test_a_second_run_decodes_nothing_and_gives_the_same(photos, mean_colour_bac
     (folder / kept.NAME).unlink()
     lost = evidence(photos, mean_colour_backbone)
     assert lost.pictures == {}
-    assert lost.left_out == {"photos that cannot be read any more": len(first.right)}
+    assert (lost.unreadable, lost.left_out) == (len(first.right), {})
 
 
 def lose(folder):
@@ -220,6 +220,9 @@ def test_pictures_are_bounded_and_what_was_left_out_is_counted(photos, mean_colo
     shown = len(found.wrong) + len(found.right)
     assert shown + sum(found.left_out.values()) == len(whole.wrong) + len(whole.right)
     assert all(card.path in found.pictures for card in [*found.wrong, *found.right])
+    lost = {MISCLASSIFIED: len(whole.wrong) - len(found.wrong), RIGHT: len(whole.right) - len(found.right)}
+    assert {what: count for what, count in lost.items() if count} == found.left_out
+    assert lost[RIGHT]
 
 
 def test_hostile_names_are_names(photos, mean_colour_backbone):

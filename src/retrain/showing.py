@@ -1,6 +1,7 @@
 """What the report of a run shows of single photos: gathered from the store, kept for the next run, and never fatal."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from retrain.evaluation.kept import Kept
 from retrain.evaluation.looking import Abilities, Looker
 from retrain.evaluation.neighbours import Nearest
 from retrain.evaluation.report import TestScores
-from retrain.evaluation.selection import MISCLASSIFIED, Selection, best_scores, select
+from retrain.evaluation.selection import MISCLASSIFIED, RIGHT, Selection, best_scores, select
 
 _MOST_BYTES = 3_400_000  # of all pictures: a page has a third more, and should not exceed 5 MB
 _ATTENTION = "//attention/"  # how the keys of such pictures begin, as no path below a folder does
@@ -97,15 +98,16 @@ class _Gathering:
     def evidence(self, found: _Found) -> Evidence:
         """Return what was gathered, within the bound of all pictures."""
         album, selection = _Album(), self.selection
-        left_out = dict(selection.left_out)
+        left_out, unreadable, right = Counter(selection.left_out), 0, set(selection.right)
         cards: dict[int, PhotoEvidence] = {}
         for place in dict.fromkeys([*selection.examined, *selection.wrong]):
             thumbnail = found.thumbnails.get(self._path(place))
-            if thumbnail is not None and album.add({self._path(place): thumbnail}):
+            if thumbnail is None:
+                unreadable += 1
+            elif album.add(self._path(place), thumbnail):
                 cards[place] = self._card(place, found, album)
             else:
-                what = "photos that cannot be read any more" if thumbnail is None else MISCLASSIFIED
-                left_out[what] = left_out.get(what, 0) + 1
+                left_out[RIGHT if place in right else MISCLASSIFIED] += 1
         return Evidence(
             [cards[place] for place in selection.wrong if place in cards],
             [cards[place] for place in selection.right if place in cards],
@@ -113,16 +115,18 @@ class _Gathering:
             album.pictures,
             left_out,
             found.how if any(card.attention for card in cards.values()) else "",
+            unreadable,
         )
 
     def _card(self, place: int, found: _Found, album: "_Album") -> PhotoEvidence:
         """Return what is shown of a photo, with its pictures put into the album."""
         names, label = self.chosen.artefacts.class_names, int(self.test.labels[place])
         key = _ATTENTION + self._path(place)
-        has_attention = place in found.attention and album.add({key: found.attention[place]})
+        has_attention = place in found.attention and album.add(key, found.attention[place])
         near = found.neighbours.get(place, [])
         for each in near:
-            album.add({path: found.thumbnails[path] for path in [each.path] if path in found.thumbnails})
+            if each.path in found.thumbnails:
+                album.add(each.path, found.thumbnails[each.path])
         return PhotoEvidence(
             self._path(place),
             names[label],
@@ -265,15 +269,16 @@ class _Album:
     """Pictures by their keys, as many as there is room for."""
 
     pictures: Pictures = field(default_factory=dict)
-    bytes: int = 0
+    size: int = 0  # in bytes
 
-    def add(self, pictures: Pictures) -> bool:
-        """Add pictures and return whether there was room."""
-        new = {key: data for key, data in pictures.items() if key not in self.pictures}
-        if self.bytes + sum(map(len, new.values())) > _MOST_BYTES:
+    def add(self, key: str, picture: bytes) -> bool:
+        """Add a picture, unless it is there already, and return whether there was room."""
+        if key in self.pictures:
+            return True
+        if self.size + len(picture) > _MOST_BYTES:
             return False
-        self.pictures |= new
-        self.bytes += sum(map(len, new.values()))
+        self.pictures[key] = picture
+        self.size += len(picture)
         return True
 
 

@@ -92,7 +92,7 @@ def test_a_page_of_ten_thousand_test_photos_is_small_enough_to_mail(tmp_path, pi
         cells = {}
         for row, path in enumerate(some):
             cells.setdefault((int(labels[row]), int(predicted[row])), []).append(path)
-        evidence = Evidence((), (), cells, some, {"misclassified photos": 812}, "")
+        evidence = Evidence((), (), cells, some, {"misclassified photos": 812}, "", unreadable=3)
     html = page(tmp_path, report, evidence)
     assert len(html) <= PAGE_BYTES
     text = text_of(html)
@@ -100,6 +100,7 @@ def test_a_page_of_ten_thousand_test_photos_is_small_enough_to_mail(tmp_path, pi
     assert "960 more classes" in text
     if pictures:
         assert "Left out, to keep this page small: 812 misclassified photos." in text
+        assert "Not shown, as they cannot be read any more: 3 photos." in text
         assert re.search(r"Left out, to keep this page small: \d+ pictures\.", text)
         assert html.count(b"<image ") > 500
 

@@ -51,6 +51,7 @@ class Evidence:
         pictures: Path (or attention key) -> JPEG bytes, longest side 128 pixels.
         left_out: What was left out to bound the size -> how many there were.
         how: How the attention pictures were made, a sentence; empty where there are none.
+        unreadable: How many photos are not shown because they cannot be read any more.
     """
 
     wrong: Sequence[PhotoEvidence]
@@ -59,3 +60,4 @@ class Evidence:
     pictures: Mapping[str, bytes]
     left_out: Mapping[str, int]
     how: str
+    unreadable: int = 0

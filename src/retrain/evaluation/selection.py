@@ -13,7 +13,7 @@ EXAMINED = (
 _WRONG = 400  # photos, at most: the others have a thumbnail alone
 _OF_A_CLASS = 3  # right ones: the surest and the two least sure
 _SCORES = 5
-MISCLASSIFIED = "misclassified photos"  # what may be left out
+MISCLASSIFIED, RIGHT = "misclassified photos", "rightly classified photos"  # what may be left out
 
 
 @dataclass(frozen=True)
