@@ -93,7 +93,7 @@ class _Gathering:
         found.thumbnails = self._thumbnails(keys)
         if self.looker:
             with suppress(*_FAILURES):
-                self._look(self.looker, [place for place in selection.examined if self._path(place) in keys], found)
+                self._look(self.looker, keys, found)
 
     def evidence(self, found: _Found) -> Evidence:
         """Return what was gathered, within the bound of all pictures."""
@@ -189,11 +189,11 @@ class _Gathering:
             ]
         return near
 
-    def _look(self, looker: Looker, places: Sequence[int], found: _Found) -> None:
-        """Add pictures of where the network looked, to as many of the photos as it is quick enough for."""
-        abilities = looker.abilities(self.kept)
-        places = [place for place in places if self._path(place) in found.thumbnails][: abilities.photos]
-        asked = _Asked(self, looker, places, self._keys([int(self.rows[place]) for place in places]))
+    def _look(self, looker: Looker, keys: Mapping[str, bytes], found: _Found) -> None:
+        """Add pictures of where the network looked, to as many of the examined photos as it is quick enough for."""
+        abilities, examined = looker.abilities(self.kept), self.selection.examined
+        places = [place for place in examined if self._path(place) in found.thumbnails][: abilities.photos]
+        asked = _Asked(self, looker, places, keys)
         made = self.kept.through(asked.keys(abilities), lambda todo: asked.pictures(todo, found.thumbnails, abilities))
         found.attention = {place: data for place, data in zip(places, made, strict=True) if data is not None}
         if not abilities.has_maps:
