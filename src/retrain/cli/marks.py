@@ -10,7 +10,6 @@ from retrain.data import marks, marks_applying
 from retrain.data.layout import quoted
 from retrain.data.marks import Action
 from retrain.data.marks_applying import Outcome
-from retrain.data.split import SplitRule
 from retrain.errors import plural, printable, shell_quoted
 
 _WORDS = {Action.RELABEL: "relabelled", Action.REMOVE: "removed", Action.KEEP: "kept"}
@@ -19,8 +18,7 @@ _WORDS = {Action.RELABEL: "relabelled", Action.REMOVE: "removed", Action.KEEP: "
 def apply(config: RetrainConfig, file: Path) -> int:
     """Carry out the marks in a file on the image folder, say what was done, and return the exit code."""
     files.bound_reading(config.max_file_size)
-    rule = SplitRule(config.validation_percentage, config.testing_percentage)
-    outcome = marks_applying.apply(config.image_dir, marks.read(file), rule)
+    outcome = marks_applying.apply(config.image_dir, marks.read(file), config.split_rule)
     print(printable(f"{config.image_dir}: {_counted(outcome, 'done already')}."))
     if outcome.done[Action.REMOVE]:
         print(printable(f"Removed photos are in {_shown(outcome.removed)}."))
