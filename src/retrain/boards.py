@@ -65,13 +65,11 @@ def show(
 
 def _settings(chosen: Candidate) -> dict[str, float | str]:
     """Return the settings of a run as the HParams page compares them: a folder's place tells nothing."""
-    config, values = chosen.config, {}
-    for field in fields(config):
-        value = getattr(config, field.name)
-        is_changed = value != field.default and field.name not in _LEFT_OUT and not isinstance(value, Path)
-        if field.name in _COMPARED or is_changed:
-            values[field.name] = "default" if value is None else value
-    return sweep.Trial("", values).shown()
+    config = chosen.config
+    changed = {name for name, value in config.changed().items() if not isinstance(value, Path)}
+    shown = {*_COMPARED, *changed.difference(_LEFT_OUT)}
+    values = {each.name: getattr(config, each.name) for each in fields(config) if each.name in shown}
+    return sweep.Trial("", {name: "default" if value is None else value for name, value in values.items()}).shown()
 
 
 def _final_figures(chosen: Candidate, report: Report) -> dict[str, float]:

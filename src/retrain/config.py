@@ -324,6 +324,11 @@ class RetrainConfig:
         """
         return SplitRule(self.validation_percentage, self.testing_percentage)
 
+    def changed(self) -> dict[str, Any]:
+        """Return the settings that are not as by default, the image folder among them, by their names."""
+        values = ((each, getattr(self, each.name)) for each in fields(self))
+        return {each.name: value for each, value in values if value != each.default}
+
 
 # Default paths of the original `retrain.py`; its users' scripts look for the results there.
 ORIGINAL_PATHS = {

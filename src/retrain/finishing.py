@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -108,8 +108,7 @@ def _facts(chosen: Candidate, start: Start) -> RunFacts:
 
 
 def _origin(chosen: Candidate, start: Start, written: WrittenGraph) -> RunOrigin:
-    values = {field: getattr(chosen.config, field.name) for field in fields(chosen.config) if field.name != "image_dir"}
-    changed = {field.name: value for field, value in values.items() if value != field.default}
+    changed = {name: value for name, value in chosen.config.changed().items() if name != "image_dir"}
     tensorflow = written.metadata.tensorflow_version
     return RunOrigin(start.time, start.command, chosen.prepared.dataset.image_dir, changed, tensorflow)
 
@@ -165,8 +164,8 @@ def _export(
 def _run_settings(chosen: Candidate) -> RunSettings:
     """Return the settings of the run: those without a field of their own only if changed, and no paths."""
     config = chosen.config
-    others = {field: getattr(config, field.name) for field in fields(config) if field.name not in _ELSEWHERE}
-    changed = {f.name: value for f, value in others.items() if value != f.default and not isinstance(value, Path)}
+    others = {name: value for name, value in config.changed().items() if name not in _ELSEWHERE}
+    changed = {name: value for name, value in others.items() if not isinstance(value, Path)}
     if config.fine_tune_from:
         changed["fine_tune_steps"] = chosen.history[-1].step + 1 - chosen.steps
     architecture = config.tfhub_module or config.architecture
@@ -197,8 +196,8 @@ def _closing(chosen: Candidate, report: Report) -> Closing:
 
 def _words_of_runs(config: RetrainConfig) -> list[str]:
     """Return the sub-command that lists this run and those before it."""
-    default = next(each.default for each in fields(config) if each.name == "output_graph")
-    return ["runs"] if config.output_graph == default else ["runs", "--output_graph", str(config.output_graph)]
+    graph = config.output_graph
+    return ["runs"] if graph == RetrainConfig.output_graph else ["runs", "--output_graph", str(graph)]
 
 
 def _say_what_does_not_belong(chosen: Candidate, report: Report, written: WrittenGraph, terminal: Terminal) -> None:
