@@ -38,7 +38,7 @@ def config(tmp_path_factory, mean_colour_backbone):
         image_dir=folder / "photos", architecture=str(mean_colour_backbone), bottleneck_tensor="mean_colour",
         how_many_training_steps=60, output_graph=folder / "g.pb", output_labels=folder / "l.txt", flip_left_right=True,
         summaries_dir=folder / "s", bottleneck_dir=folder / "b", run_name="first", random_brightness=5,
-        intermediate_output_graphs_dir=folder / "i",
+        intermediate_output_graphs_dir=folder / "i", max_file_size=2**30, print_misclassified_test_images=True,
     )  # fmt: skip
 
 
@@ -132,6 +132,7 @@ def test_the_settings_stand_beside_what_they_reached(page, report):
     shown = page("hparams")
     shown.get_by_text("final validation accuracy").first.wait_for()
     shown.get_by_text("random_brightness").first.wait_for()
+    assert shown.get_by_text("max_file_size").count() == shown.get_by_text("print_misclassified").count() == 0
     assert report.test_accuracy < 1
 
 

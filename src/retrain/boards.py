@@ -28,7 +28,10 @@ _COMPARED = (
     "architecture", "learning_rate", "train_batch_size", "how_many_training_steps", "optimizer", "hidden_units", "l2",
     "random_seed",
 )  # fmt: skip
-_LEFT_OUT = ("run_name", "folds", "export", "max_accuracy_drop")  # which change no head
+_LEFT_OUT = (  # which change no head
+    "run_name", "folds", "export", "max_accuracy_drop", "intermediate_store_frequency", "final_tensor_name",
+    "max_file_size", "print_misclassified_test_images",
+)  # fmt: skip
 
 
 def show(
