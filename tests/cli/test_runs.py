@@ -78,7 +78,14 @@ def test_two_runs_are_compared_in_a_page_too(tmp_path):
     photos.write_bytes(b"mine")
     done = command("retrain", "compare", "small & old", "large", "--page=photo.jpg", cwd=tmp_path, code=2)
     assert "Give one that ends in .html" in done.stderr
+    assert not done.stdout
     assert photos.read_bytes() == b"mine"
+    notes = tmp_path / "notes.html"
+    notes.write_text("mine")
+    done = command("retrain", "compare", "small & old", "large", "--page=notes.html", cwd=tmp_path, code=1)
+    assert "cannot write notes.html: a file that is no HTML page is there. Give another --page" in done.stderr
+    assert not done.stdout
+    assert notes.read_text() == "mine"
 
 
 def test_without_runs_the_next_step_is_said(tmp_path):

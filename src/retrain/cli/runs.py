@@ -9,11 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrain import files
+from retrain import files, outputs
 from retrain.cli import flags
 from retrain.cli.console import DONE, FAILED
 from retrain.errors import RetrainError, UsageError, csv_cell, plural, printable
 from retrain.evaluation import paired, runs
+from retrain.outputs import Output
 
 if TYPE_CHECKING:
     from retrain.evaluation.paired import Flip, PairedComparison
@@ -77,6 +78,8 @@ def compare(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -
             f"{first.name} and {second.name} have no test photo in common: their photos are in "
             f"{first.record.image_dir} and {second.record.image_dir}. Compare runs on one folder."
         )
+    if args.page:
+        _check_page(args.page)
     if args.json:
         print(json.dumps(_as_json(first, second, result)))
     elif args.csv:
@@ -88,18 +91,26 @@ def compare(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -
     return DONE
 
 
+def _check_page(file: Path) -> None:
+    """Refuse, before anything is printed, a page that cannot be written or would cost a user a file.
+
+    Raises:
+        UsageError: It is not called like a page.
+        ExportError: It cannot be written, or what is there is no page.
+    """
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--page is {str(file)!r}, which is no name of a page. Give one that ends in .html.")
+    outputs.check([Output(file, "--page", outputs.PAGE)], {})
+
+
 def _write_page(first: "Run", second: "Run", result: "PairedComparison", file: Path) -> None:
     """Write both runs side by side as a page.
 
     Raises:
-        UsageError: The file is not called like a page, and may be something else.
         ExportError: It cannot be written.
     """
     from retrain.evaluation.page.comparison import comparison_page
 
-    if file.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"--page is {str(file)!r}, which is no name of a page. Give one that ends in .html.")
-    files.check_writable(file)
     files.write_result(file, comparison_page((first, second), result, _notes(first, second, result), file.parent))
     print(printable(f"Wrote {file}."))
 
