@@ -183,6 +183,10 @@ def test_other_tools_names_lead_to_flags_that_exist():
         ("--data_dir", "--image_dir"),
         ("--seed", "--random_seed"),
         ("--input", "--image_dir"),
+        ("--cv", "--folds"),
+        ("--letterbox", "--keep_aspect_ratio"),
+        ("--weight-decay", "--l2"),
+        ("--timeout", "--time_limit"),
     ],
 )
 def test_common_spellings_are_answered_with_ours(typed, meant):
