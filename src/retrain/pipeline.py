@@ -70,9 +70,9 @@ def retrain(
     dataset = _checked_dataset(config, configs)
     _introduce(dataset, terminal)
     # Workers must find each other before TensorFlow does anything else.
-    began = time.monotonic()
+    before = time.monotonic()
     strategy = devices.strategy(config.distribution) if config.fine_tune_from else None
-    limit = replace(limit, tensorflow=time.monotonic() - began)
+    limit = replace(limit, tensorflow=time.monotonic() - before)
     with ExitStack() as opened:
         if strategy is not None and not devices.is_chief(strategy):
             terminal.say("The results are written by the worker that is chief.")
