@@ -41,7 +41,7 @@ _SUBCOMMANDS_HELP = """sub-commands, which go before folders of the same name:
 """
 _LENGTHS = ("how_many_training_steps", "how_many_epochs")  # only one of these
 _GROUP_TEXTS = {
-    "last layer": "The original's single layer, unless one of these is set.",
+    "last layer": "The original's single layer, its weights shrunk by --l2, unless one of these is set.",
     "fine-tuning": "Also train layers of the network itself, the upper ones or all; any --architecture can be.",
     "distortions": "Train on distorted copies of the training photos, sampled from the seed.",
 }
