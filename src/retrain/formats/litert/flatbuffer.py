@@ -141,16 +141,22 @@ def _operation_behind(opened: Any, tensor: int) -> str | None:
     from ai_edge_litert import schema_py_generated as schema
 
     names = {value: name.lower() for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
-    graph = opened.Subgraphs(0)
     operation = None
+    for _, kind in operators_behind(opened, tensor):
+        operation = names.get(kind)
+        if operation not in ("quantize", "dequantize", "reshape", "squeeze"):
+            break
+    return operation
+
+
+def operators_behind(opened: Any, tensor: int) -> Iterator[tuple[Any, int]]:
+    """Yield the operator that gives a tensor of a model, with its kind, then the one that gives its first input, ..."""
+    graph = opened.Subgraphs(0)
     for number in reversed(range(graph.OperatorsLength())):
         operator = graph.Operators(number)
         if tensor in operator.OutputsAsNumpy().tolist():
-            operation = names.get(opened.OperatorCodes(operator.OpcodeIndex()).BuiltinCode())
-            if operation not in ("quantize", "dequantize", "reshape", "squeeze"):
-                return operation
+            yield operator, opened.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()
             tensor = operator.Inputs(0)
-    return operation
 
 
 def first_scaling(model: bytes) -> tuple[np.ndarray, np.ndarray] | None:

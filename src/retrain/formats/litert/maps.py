@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from retrain.formats.litert.flatbuffer import opened_model
+from retrain.formats.litert.flatbuffer import opened_model, operators_behind
 
 
 def with_maps(model: bytes) -> bytes | None:
@@ -36,21 +36,16 @@ def _maps_behind(opened: Any, tensor: int) -> int | None:
     from ai_edge_litert import schema_py_generated as schema
 
     kinds, graph = schema.BuiltinOperator, opened.Subgraphs(0)
-    for number in reversed(range(graph.OperatorsLength())):
-        operator = graph.Operators(number)
-        if tensor not in operator.OutputsAsNumpy().tolist():
+    for operator, kind in operators_behind(opened, tensor):
+        if kind in (kinds.RESHAPE, kinds.SQUEEZE):
             continue
-        code = opened.OperatorCodes(operator.OpcodeIndex()).BuiltinCode()
         source = operator.Inputs(0)
-        if code in (kinds.RESHAPE, kinds.SQUEEZE):
-            tensor = source
-            continue
-        shape, pooled = _shape(graph, source), _shape(graph, tensor)
-        is_mean = code in (kinds.MEAN, kinds.AVERAGE_POOL_2D) and len(shape) == 4 and shape[0] == 1
-        is_mean = (
-            is_mean and math.prod(shape[1:3]) > 1
-        )  # of a single place, as of a photo of 32 pixels, it says nothing
-        return source if is_mean and math.prod(pooled) == shape[3] == pooled[-1] else None
+        shape, pooled = _shape(graph, source), _shape(graph, operator.Outputs(0))
+        if kind not in (kinds.MEAN, kinds.AVERAGE_POOL_2D) or len(shape) != 4 or shape[0] != 1:
+            return None
+        if math.prod(shape[1:3]) <= 1:  # of a single place, as of a photo of 32 pixels, it says nothing
+            return None
+        return source if math.prod(pooled) == shape[3] == pooled[-1] else None
     return None
 
 
