@@ -176,8 +176,7 @@ class Calibration:
 
 def calibration(probabilities: np.ndarray, labels: np.ndarray) -> Calibration:
     """Return the calibration of a classifier, by the score of the class that it gives each image."""
-    scores = probabilities.max(axis=1).astype(np.float64) if len(labels) else np.zeros(0)
-    right = probabilities.argmax(axis=1) == labels if len(labels) else np.zeros(0, bool)
+    scores, right = probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == labels
     places = np.clip(np.ceil(scores * BINS).astype(int) - 1, 0, BINS - 1)
     bins, error = [], 0.0
     for number in range(BINS):
