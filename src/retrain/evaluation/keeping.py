@@ -99,12 +99,13 @@ def keep_run(
 
 def photo_predictions(names: Sequence[str], test: TestScores) -> list[PhotoPrediction]:
     """Return what was said of each test photo, sorted by path; one that was sampled several times counts once."""
-    rows = dict(sorted((path, row) for row, path in enumerate(test.paths)))
     photos = []
-    for path, row in rows.items():
+    for row in sorted(test.once, key=lambda row: test.paths[row]):
         scores = test.probabilities[row]
         predicted = int(scores.argmax())
-        photos.append(PhotoPrediction(path, names[test.labels[row]], names[predicted], float(scores[predicted])))
+        photos.append(
+            PhotoPrediction(test.paths[row], names[test.labels[row]], names[predicted], float(scores[predicted]))
+        )
     return photos
 
 

@@ -80,6 +80,11 @@ class TestScores:
     labels: np.ndarray
     graph_sha256: str | None = None
 
+    @property
+    def once(self) -> list[int]:
+        """Return the first row of each photo, in their order: sampled several times, it is no more evidence."""
+        return sorted({path: row for row, path in reversed(list(enumerate(self.paths)))}.values())
+
 
 def make_report(
     run: RunSettings,
@@ -93,8 +98,7 @@ def make_report(
     """Return the report of a run."""
     count, names = len(test.labels), dataset.class_names
     confusion = metrics.confusion_matrix(test.probabilities, test.labels)
-    # A photo that was sampled several times is no more evidence, and is listed once.
-    once = sorted({path: row for row, path in reversed(list(enumerate(test.paths)))}.values())
+    once = test.once
     photos, scores, labels = [test.paths[row] for row in once], test.probabilities[once], test.labels[once]
     return Report(
         **vars(run),

@@ -7,9 +7,7 @@ import numpy as np
 
 from retrain.evaluation.report import TestScores
 
-EXAMINED = (
-    60  # photos that were wrong, and that were right, at most, with their neighbours and where the network looked
-)
+EXAMINED = 60  # wrong photos, and right ones, at most, with their neighbours and where the network looked
 _WRONG = 400  # photos, at most: the others have a thumbnail alone
 _OF_A_CLASS = 3  # right ones: the surest and the two least sure
 _SCORES = 5
@@ -35,10 +33,9 @@ class Selection:
 
 def select(test: TestScores) -> Selection:
     """Return which photos are shown; one that was sampled several times is shown once."""
-    once = sorted({path: place for place, path in reversed(list(enumerate(test.paths)))}.values())
-    predicted = test.probabilities.argmax(axis=1) if once else np.zeros(0, np.int64)
-    sure = test.probabilities.max(axis=1, initial=0.0)
-    once.sort(key=lambda place: (-float(sure[place]), test.paths[place]))  # surest first
+    predicted = test.probabilities.argmax(axis=1)
+    sure = test.probabilities.max(axis=1)
+    once = sorted(test.once, key=lambda place: (-float(sure[place]), test.paths[place]))  # surest first
     wrong = [place for place in once if predicted[place] != test.labels[place]]
     of_class: dict[int, list[int]] = {}
     for place in once:
