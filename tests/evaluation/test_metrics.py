@@ -39,6 +39,13 @@ def test_figures_of_a_known_matrix():
     assert math.isnan(third.recall)
 
 
+def test_confused_pairs_are_those_off_the_diagonal_the_most_frequent_first():
+    confusion = np.array([[9, 1, 3], [0, 0, 1], [3, 0, 5]])
+    assert metrics.confusions(confusion) == [(0, 2, 3), (2, 0, 3), (0, 1, 1), (1, 2, 1)]
+    assert metrics.confusions(np.diag([3, 0])) == []
+    assert confusion.trace() == 14  # it is left as it was
+
+
 def test_the_wilson_interval_of_a_textbook_case():
     # 81 of 263: Newcombe, "Two-sided confidence intervals for the single proportion", 1998, table I.
     interval = metrics.wilson_interval(81, 263)

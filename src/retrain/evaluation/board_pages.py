@@ -6,7 +6,7 @@ import numpy as np
 
 from retrain.data.split import Split
 from retrain.errors import plural
-from retrain.evaluation import board_values
+from retrain.evaluation import board_values, metrics
 from retrain.evaluation.board_values import Value, escaped
 from retrain.evaluation.metrics import Misclassified
 from retrain.evaluation.report import Report, TestScores
@@ -115,15 +115,10 @@ def _classes(report: Report) -> list[str]:
 
 
 def _confusions(report: Report) -> list[str]:
-    confusion = np.array(report.confusion)
-    np.fill_diagonal(confusion, 0)
-    order = np.argsort(-confusion, axis=None, kind="stable")[:_MOST_ROWS]
-    places = zip(*(axis.tolist() for axis in np.unravel_index(order, confusion.shape)), strict=True)
     names = report.class_names
     rows = [
-        (escaped(names[true]), escaped(names[predicted]), str(confusion[true, predicted]))
-        for true, predicted in places
-        if confusion[true, predicted]
+        (escaped(names[true]), escaped(names[predicted]), str(count))
+        for true, predicted, count in metrics.confusions(np.array(report.confusion))[:_MOST_ROWS]
     ]
     return ["### Most frequent confusions", _table(("class", "taken for", "photos"), rows)] if rows else []
 

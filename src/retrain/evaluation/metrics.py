@@ -79,6 +79,18 @@ def confusion_matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarra
     return np.bincount(pairs, minlength=count * count).reshape(count, count)
 
 
+def confusions(confusion: np.ndarray) -> list[tuple[int, int, int]]:
+    """Return the pairs of classes (true, predicted) that are confused, each with how often, the most often first.
+
+    Equal ones are in the order of a confusion matrix int64 [C, C] (rows: true, columns: predicted).
+    """
+    others = np.where(np.eye(len(confusion), dtype=bool), 0, confusion)
+    true, predicted = np.nonzero(others)
+    counts = others[true, predicted]
+    order = np.argsort(-counts, kind="stable")
+    return list(zip(*(column[order].tolist() for column in (true, predicted, counts)), strict=True))
+
+
 def class_figures(confusion: np.ndarray) -> list[ClassFigures]:
     """Return the figures of each class of a confusion matrix int64 [C, C] (rows: true, columns: predicted)."""
     figures = []

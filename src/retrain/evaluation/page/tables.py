@@ -4,6 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from retrain.evaluation import metrics
 from retrain.evaluation.metrics import ClassFigures
 from retrain.evaluation.page.photos import Cell
 from retrain.evaluation.report import Report
@@ -79,13 +82,7 @@ def _words(true: str, predicted: str, count: int) -> str:
 
 def worst_pairs(report: Report, cells: Mapping[tuple[int, int], Cell]) -> tuple[list[Pair], int]:
     """Return the pairs of classes that are confused most often, and how many further ones there are."""
-    pairs = [
-        (true, predicted, count)
-        for true, row in enumerate(report.confusion)
-        for predicted, count in enumerate(row)
-        if count and true != predicted
-    ]
-    pairs.sort(key=lambda pair: (-pair[2], pair[0], pair[1]))
+    pairs = metrics.confusions(np.array(report.confusion))
     names, shown = report.class_names, []
     for true, predicted, count in pairs[:PAIRS_AT_MOST]:
         cell = cells.get((true, predicted))
