@@ -258,6 +258,17 @@ def test_calibration_weighs_its_bins_by_their_photos():
     assert "45.0 points over 400 photos" in words.calibration_sentence(sure)
 
 
+def test_a_reliability_diagram_has_a_dot_for_each_bin_with_photos():
+    found = metrics.calibration(np.array([[0.95, 0.05], [0.75, 0.25], [0.25, 0.75]], np.float32), np.array([0, 0, 0]))
+    drawn = charts.reliability(found)
+    assert [dot.label for dot in drawn.dots] == ["2 photos: 75% sure, 50% right", "1 photo: 95% sure, 100% right"]
+    low, high = drawn.dots
+    assert low.x < high.x
+    assert low.y > high.y  # right ones are above
+    assert low.radius > high.radius
+    assert charts.reliability(metrics.calibration(np.zeros((0, 2), np.float32), np.zeros(0, int))).dots == []
+
+
 def test_intervals_of_classes_count_each_photo_once():
     twice = metrics.class_figures(np.array([[6, 2], [0, 8]]))
     found = metrics.with_intervals_of(twice, np.array([[3, 1], [0, 4]]))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from retrain.errors import plural
 from retrain.evaluation.metrics import Calibration
 from retrain.evaluation.overfitting import smooth
 
@@ -234,7 +235,7 @@ def reliability(found: Calibration) -> Reliability:
             round(LEFT + inner * row.score, 1),
             round(RIGHT + inner * (1 - row.accuracy), 1),
             round(3 + 8 * math.sqrt(row.count / most), 1),
-            f"{row.count} photos: {row.score:.0%} sure, {row.accuracy:.0%} right",
+            f"{plural(row.count, 'photo')}: {row.score:.0%} sure, {row.accuracy:.0%} right",
         )
         for row in found.bins
         if row.count

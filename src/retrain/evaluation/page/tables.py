@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retrain.errors import plural
 from retrain.evaluation import metrics
 from retrain.evaluation.metrics import ClassFigures
 from retrain.evaluation.page.photos import Cell
@@ -76,8 +77,8 @@ def matrix(report: Report, cells: Mapping[tuple[int, int], Cell]) -> list[tuple[
 
 
 def _words(true: str, predicted: str, count: int) -> str:
-    photos = "1 photo" if count == 1 else f"{count} photos"
-    return f"{true} recognised: {photos}" if true == predicted else f"{true} taken for {predicted}: {photos}"
+    what = f"{true} recognised" if true == predicted else f"{true} taken for {predicted}"
+    return f"{what}: {plural(count, 'photo')}"
 
 
 def worst_pairs(report: Report, cells: Mapping[tuple[int, int], Cell]) -> tuple[list[Pair], int]:
