@@ -59,13 +59,10 @@ def _contents(report: Report, evidence: Evidence, album: Album, run: RunFacts | 
         "pairs": pairs,
         "more_pairs": more_pairs,
         "classes": tables.class_rows(report),
-        "charts": [chart for chart in (_curves(report, run, quantity) for quantity in _QUANTITIES) if chart],
+        "charts": [chart for chart in (_curves(report, run, quantity) for quantity in charts.QUANTITIES) if chart],
         "reliability": charts.reliability(report.calibration) if report.calibration else None,
         "evidence": evidence,
     }
-
-
-_QUANTITIES = (charts.ACCURACY, charts.CROSS_ENTROPY)
 
 
 def _curves(report: Report, run: RunFacts | None, quantity: Quantity) -> Chart | None:

@@ -1,8 +1,8 @@
 """Drawings as values: lines, ticks and marks in the units of an SVG's view box, which a template draws."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -57,7 +57,7 @@ class Chart:
     y_ticks: Sequence[Tick]
     lines: Sequence[Line]
     best: Mark | None
-    bounds: Sequence[Tick] = field(default_factory=list)
+    bounds: Sequence[Tick]
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,25 @@ class Quantity:
 
 ACCURACY = Quantity("accuracy", "Accuracy", ".1%", rises=True)
 CROSS_ENTROPY = Quantity("cross_entropy", "Cross-entropy", ".3f", rises=False)
+QUANTITIES = (ACCURACY, CROSS_ENTROPY)
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """Where steps and values stand in a drawing: 0 to `last` to the right, `low` to `high` upwards."""
+
+    last: int
+    low: float
+    high: float
+
+    def x(self, step: float) -> float:
+        return round(LEFT + (WIDTH - LEFT - RIGHT) * step / self.last, 1)
+
+    def y(self, value: float) -> float:
+        return round(TOP + (HEIGHT - TOP - BOTTOM) * (self.high - value) / (self.high - self.low), 1)
+
+    def path(self, steps: np.ndarray, values: np.ndarray) -> str:
+        return _path([(self.x(step), self.y(value)) for step, value in zip(steps, values, strict=True)])
 
 
 def draw(
@@ -99,36 +118,29 @@ def draw(
     if not shown:
         return None
     smoothed = [_smoothed(row, [step for step, _ in bounds]) for row in shown]
-    last = max(int(row.steps[-1]) for row in shown) or 1
     low, high = _limits(np.concatenate([row.values for row in shown]), quantity)
-
-    def x(step: float) -> float:
-        return round(LEFT + (WIDTH - LEFT - RIGHT) * step / last, 1)
-
-    def y(value: float) -> float:
-        return round(TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low), 1)
-
+    axes = _Axes(max(int(row.steps[-1]) for row in shown) or 1, low, high)
     lines = [
         Line(
             row.name,
             row.style,
-            _path([(x(step), y(value)) for step, value in zip(row.steps, row.values, strict=True)]),
-            _path([(x(step), y(value)) for step, value in zip(row.steps, smooth_values, strict=True)]),
-            format(_last(smooth_values), quantity.form),
+            axes.path(row.steps, row.values),
+            axes.path(row.steps, values),
+            format(float(values[np.isfinite(values)][-1]), quantity.form),
         )
-        for row, smooth_values in zip(shown, smoothed, strict=True)
+        for row, values in zip(shown, smoothed, strict=True)
     ]
     best = _best(shown[-1], smoothed[-1], quantity) if marks_best and shown[-1] is series[-1] else None
     ends = ", ".join(f"{line.name} ends at {line.last}" for line in lines)
     return Chart(
         quantity.name,
         quantity.title,
-        f"{quantity.title} over {last} steps: {ends}{f' ({_words(best, quantity)})' if best else ''}.",
-        [Tick(x(tick), f"{tick:,.0f}" if tick else "step 0") for tick in _nice(0, last, 5)],
-        [Tick(y(tick), _written(tick, quantity)) for tick in _ticks(low, high, quantity)],
+        f"{quantity.title} over {axes.last} steps: {ends}{f' ({_words(best, quantity)})' if best else ''}.",
+        [Tick(axes.x(tick), f"{tick:,.0f}" if tick else "step 0") for tick in _nice(0, axes.last, 5)],
+        [Tick(axes.y(tick), _written(tick, quantity)) for tick in _ticks(low, high, quantity)],
         lines,
-        _mark(best, x, y, quantity) if best else None,
-        [Tick(x(bound), label) for bound, label in bounds],
+        _mark(best, axes, quantity) if best else None,
+        [Tick(axes.x(bound), label) for bound, label in bounds],
     )
 
 
@@ -142,11 +154,9 @@ def _words(best: tuple[int, float], quantity: Quantity) -> str:
     return f"best {format(best[1], quantity.form)} at step {best[0]}"
 
 
-def _mark(
-    best: tuple[int, float], x: Callable[[float], float], y: Callable[[float], float], quantity: Quantity
-) -> Mark:
+def _mark(best: tuple[int, float], axes: _Axes, quantity: Quantity) -> Mark:
     """Return the mark of the best point, its words where curves leave room: above one that falls, else below."""
-    at, height = x(best[0]), y(best[1])
+    at, height = axes.x(best[0]), axes.y(best[1])
     text = min(height + 24, HEIGHT - BOTTOM - 6) if quantity.rises else max(height - 45, TOP + 12)
     return Mark(at, height, text, _words(best, quantity), "start" if at < WIDTH / 2 else "end")
 
@@ -201,10 +211,6 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
         words.append(f"{pen}{x:g} {y:g}")
         pen = "L"
     return "".join(words)
-
-
-def _last(values: np.ndarray) -> float:
-    return float(values[np.isfinite(values)][-1])
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,7 @@ def comparison_page(pair: tuple[Run, Run], result: PairedComparison, notes: Sequ
         "accuracies": result.accuracies,
         "intervals": [_interval(result, share) for share in result.accuracies],
         "settings": _settings(pair),
-        "charts": [
-            drawn for drawn in (_curves(pair, each) for each in (charts.ACCURACY, charts.CROSS_ENTROPY)) if drawn
-        ],
+        "charts": [chart for chart in (_curves(pair, quantity) for quantity in charts.QUANTITIES) if chart],
         "flips": [
             (first.name, second.name, _linked(first, result.only_first, [f.second for f in result.only_first], folder)),
             (
