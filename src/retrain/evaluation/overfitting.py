@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -66,7 +66,8 @@ def judge(history: Sequence[Evaluation]) -> Overfitting:
     best = int(np.nanargmin(smoothed))
     lowest, step = float(smoothed[best]), history[best].step
     found = Overfitting("none", "", **means, lowest=lowest, lowest_step=step)
-    return _said(found, _noise(history, columns, last), history[-last].step)
+    verdict, sentence = _verdict(found, _noise(history, columns, last), history[-last].step)
+    return replace(found, verdict=verdict, sentence=sentence)
 
 
 def _noise(history: Sequence[Evaluation], columns: dict[str, np.ndarray], last: int) -> tuple[float, float]:
@@ -86,8 +87,8 @@ def _deviation(count: int) -> float:
     return min(max(1.0, _SHARE * count), _WIDEST)
 
 
-def _said(found: Overfitting, noise: tuple[float, float], late: int) -> Overfitting:
-    """Return the figures with their verdict and its sentence; `late` is the first step of the last tenth."""
+def _verdict(found: Overfitting, noise: tuple[float, float], late: int) -> tuple[str, str]:
+    """Return the verdict that figures lead to, and its sentence; `late` is the first step of the last tenth."""
     gap = found.train_accuracy - found.validation_accuracy
     rise = found.validation_cross_entropy - found.lowest
     accuracies = (
@@ -95,8 +96,7 @@ def _said(found: Overfitting, noise: tuple[float, float], late: int) -> Overfitt
     )
     ending = "over the last tenth of the training"
     if found.lowest_step < late and rise > max(_LEAST_RISE * found.lowest, noise[1]):
-        return _with(
-            found,
+        return (
             "rising",
             f"It overfits: the cross-entropy of the validation photos was lowest at step {found.lowest_step} "
             f"({found.lowest:.3f}) and rose to {found.validation_cross_entropy:.3f}, while that of the training photos "
@@ -105,20 +105,14 @@ def _said(found: Overfitting, noise: tuple[float, float], late: int) -> Overfitt
         )
     losses = f"cross-entropy {found.train_cross_entropy:.3f} and {found.validation_cross_entropy:.3f}"
     if gap > max(_LEAST_GAP, noise[0]):
-        return _with(
-            found,
+        return (
             "gap",
             f"It overfits a little: it knows its training photos better than others, with accuracy {accuracies} "
             f"({losses}) {ending}. Further steps did no clear harm: the validation cross-entropy was "
             f"{found.lowest:.3f} at best. More photos would help.",
         )
-    return _with(
-        found,
+    return (
         "none",
         f"No overfitting to be seen: accuracy is {accuracies} ({losses}) {ending}, and the validation cross-entropy "
         f"ends where it was lowest or close to it.",
     )
-
-
-def _with(found: Overfitting, verdict: str, sentence: str) -> Overfitting:
-    return Overfitting(**{**vars(found), "verdict": verdict, "sentence": sentence})
