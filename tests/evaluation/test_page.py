@@ -1,7 +1,9 @@
 import json
 import re
+import sys
 from dataclasses import replace
 from html import unescape
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from retrain.evaluation import metrics
 from retrain.evaluation.evidence import Evidence
 from retrain.evaluation.folds import CrossValidation
 from retrain.evaluation.metrics import Interval
-from retrain.evaluation.page import charts, words
+from retrain.evaluation.page import charts, templating, words
 from retrain.evaluation.page.build import NOTHING, PAGE_BYTES, page_of
 from retrain.evaluation.page.charts import ACCURACY, CROSS_ENTROPY, Series
 from retrain.evaluation.page.facts import TrialFigures
@@ -137,6 +139,36 @@ def test_the_policy_allows_this_script_and_style_and_nothing_else(tmp_path):
     assert "unsafe" not in policy
     assert not re.search(r'(src|href)="(https?:)?//', html)
     assert not re.search(r"<[^>]*\sstyle=", html)
+
+
+@pytest.fixture
+def compiled(tmp_path, monkeypatch):
+    """Return the folder where a process of its own would keep compiled templates, and what starts another one."""
+    monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path / "compiled"))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    folder = Path(cache_from_source(templating.__file__)).parent
+    folder.mkdir(parents=True)
+    templating._environment.cache_clear()
+    yield folder, templating._environment.cache_clear
+    templating._environment.cache_clear()
+
+
+def test_templates_are_compiled_once_for_all_runs(tmp_path, compiled):
+    folder, start_another = compiled
+    first = page(tmp_path, *small())
+    kept = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert kept
+    start_another()
+    assert page(tmp_path, *small()) == first
+    assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == kept
+
+
+def test_an_installation_that_cannot_keep_compiled_templates_makes_pages(tmp_path, compiled):
+    folder, start_another = compiled
+    folder.rmdir()
+    first = page(tmp_path, *small())
+    start_another()
+    assert page(tmp_path, *small()) == first
 
 
 def test_the_same_values_give_the_same_bytes(tmp_path):

@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any
 from retrain.errors import printable, shell_quoted
 from retrain.evaluation import folds
 from retrain.evaluation.page import photos, tables, words
-from retrain.files import read_regular, write_atomically
 
 if TYPE_CHECKING:
     from jinja2 import BytecodeCache, Environment
 
 _TEMPLATES = Path(__file__).with_name("templates")
-_BYTECODE_AT_MOST = 2**24  # bytes
 
 
 def render(template: str, contents: Mapping[str, object]) -> bytes:
@@ -58,22 +56,13 @@ def _bytecode_cache() -> "BytecodeCache":
     import jinja2
     from jinja2.bccache import Bucket
 
-    folder = Path(cache_from_source(__file__)).parent
-
-    def path(bucket: Bucket) -> Path:
-        return folder / f"template-{bucket.key}.jinja-{jinja2.__version__}"
-
-    class Kept(jinja2.BytecodeCache):
-        def load_bytecode(self, bucket: Bucket) -> None:
-            with suppress(OSError):
-                bucket.bytecode_from_string(read_regular(path(bucket), _BYTECODE_AT_MOST))
-
+    class Kept(jinja2.FileSystemBytecodeCache):
         def dump_bytecode(self, bucket: Bucket) -> None:
             if not sys.dont_write_bytecode:
                 with suppress(OSError):  # an installation that may only be read
-                    write_atomically(path(bucket), bucket.bytecode_to_string())
+                    super().dump_bytecode(bucket)
 
-    return Kept()
+    return Kept(str(Path(cache_from_source(__file__)).parent), f"template-%s.jinja-{jinja2.__version__}")
 
 
 def percent(share: float | None) -> str:
