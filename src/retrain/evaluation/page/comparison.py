@@ -2,10 +2,8 @@
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 
@@ -61,9 +59,7 @@ def _interval(result: PairedComparison, share: float) -> Interval:
 def _linked(run: Run, flips: Sequence[Flip], said: Sequence[str], folder: Path) -> list[tuple[Flip, str, str]]:
     """Return photos with what was said of them and links to their files."""
     root = photos.link(Path(run.record.image_dir), folder)
-    return [
-        (flip, answer, f"{root}/{quote(os.fsencode(flip.image))}") for flip, answer in zip(flips, said, strict=True)
-    ]
+    return [(flip, answer, photos.link_below(root, flip.image)) for flip, answer in zip(flips, said, strict=True)]
 
 
 def _settings(pair: tuple[Run, Run]) -> list[tuple[str, list[str]]]:

@@ -102,6 +102,11 @@ def link(image_dir: Path, folder: Path) -> str:
         return target.as_uri()
 
 
+def link_below(root: str, path: str) -> str:
+    """Return the link to a photo, by its path below the image folder, to which `root` is the link."""
+    return f"{root}/{quote(os.fsencode(Path(path).as_posix()))}"
+
+
 class Album:
     """Makes the photos of a page."""
 
@@ -114,8 +119,7 @@ class Album:
 
     def photo(self, path: str, true: str) -> Photo:
         """Return a photo of a class, by its path below the image folder."""
-        place = f"{self._root}/{quote(os.fsencode(Path(path).as_posix()))}"
-        return Photo(path, json.dumps(path), true, place, self._pictures.number(path))
+        return Photo(path, json.dumps(path), true, link_below(self._root, path), self._pictures.number(path))
 
     def card(self, row: PhotoEvidence, *, neighbours: bool = True) -> Card:
         """Return a test photo with all that is known of it."""
