@@ -13,6 +13,7 @@ from retrain.evaluation.page.facts import RunFacts
 from retrain.evaluation.report import Report
 from retrain.history import Evaluation
 
+NOTHING = Evidence((), (), {}, {}, {}, "")
 FACTS = RunFacts("2026-11-26T14:05:00+00:00", 95.0, ["retrain", "my photos"], "224 x 224 px, 1,280 features, 13.4 MB")
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pages import FACTS, learning, page, picture, report_of, small
+from pages import FACTS, NOTHING, learning, page, picture, report_of, small
 
 from retrain.evaluation import metrics
 from retrain.evaluation.evidence import Evidence
 from retrain.evaluation.folds import CrossValidation
 from retrain.evaluation.metrics import Interval
 from retrain.evaluation.page import charts, templating, words
-from retrain.evaluation.page.build import NOTHING, PAGE_BYTES, page_of
+from retrain.evaluation.page.build import PAGE_BYTES, page_of
 from retrain.evaluation.page.charts import ACCURACY, CROSS_ENTROPY, Series
 from retrain.evaluation.page.facts import TrialFigures
 
@@ -177,7 +177,7 @@ def test_the_same_values_give_the_same_bytes(tmp_path):
 
 def test_a_page_without_anything_to_test_on_says_so(tmp_path):
     report = report_of(["a", "b"], np.zeros(0, int), np.zeros(0, int), [])
-    text = text_of(page(tmp_path, report, NOTHING, run=None))
+    text = text_of(page(tmp_path, report, NOTHING))
     assert "not measured" in text
     assert "How good it is was not measured: there are no test photos." in text
     assert "nan" not in text
@@ -269,7 +269,7 @@ def test_what_the_page_says_of_right_photos_holds_for_all_of_them(tmp_path):
 
 def test_marks_are_carried_out_on_the_folder_as_it_was_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    html = page_of(*small(), image_dir=Path("my data/photos"), folder=tmp_path, run=None)
+    html = page_of(*small(), image_dir=Path("my data/photos"), folder=tmp_path, run=FACTS)
     assert "retrain &#39;my data/photos&#39; --apply_marks marks.jsonl" in html.decode()
 
 

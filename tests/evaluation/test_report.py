@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from builders import terminal
 from conftest import colour_folder
+from pages import FACTS, NOTHING
 
 from retrain.data.dataset import scan
 from retrain.data.split import DEFAULT_SPLIT
-from retrain.evaluation import folds
+from retrain.evaluation import folds, metrics, overfitting
 from retrain.evaluation import report as reports
 from retrain.evaluation.keeping import Results, RunOrigin, make_record, write_report
 from retrain.evaluation.metrics import ClassFigures, Interval, Misclassified, wilson_interval
@@ -38,13 +39,15 @@ def report(**changes):
         "rejected": {"rose/bad\n.jpg": "empty file"},
         "notes": ["Few images."],
         "measured": [Evaluation(0, 0.5, 0.7, math.nan, math.nan, 0), Evaluation(9, 1.0, 0.1, math.nan, math.nan, 0)],
+        "calibration": metrics.calibration(np.array([[0.6, 0.4], [0.25, 0.75]], np.float32), np.array([0, 0])),
+        "overfitting": overfitting.judge([]),
     }
     return Report(**{**fields, **changes})
 
 
 def written(tmp_path, **changes):
     graph = tmp_path / "retrained_graph.pb"
-    write_report(Results(report(**changes)), graph, tmp_path / "photos")
+    write_report(Results(report(**changes), FACTS, NOTHING), graph, tmp_path / "photos")
     page, figures = report_paths(graph)
     return page.read_text(), json.loads(figures.read_text())
 
@@ -108,9 +111,7 @@ def test_graphs_of_many_names_have_reports_of_their_own():
 
 
 def test_a_report_without_test_images_says_so(tmp_path):
-    page, figures = written(
-        tmp_path, test_accuracy=None, test_cross_entropy=None, test_count=0, misclassified=[], class_figures=[]
-    )
+    page, figures = written(tmp_path, test_accuracy=None, test_cross_entropy=None, test_count=0, misclassified=[])
     assert "not measured" in page
     assert figures["test_accuracy"] is None
 
@@ -143,8 +144,9 @@ def test_a_page_that_shows_only_some_of_the_misclassified_photos_says_so(tmp_pat
 
 def test_a_confusion_matrix_that_is_left_out_is_said(tmp_path):
     names, zeros = [f"class {n}" for n in range(61)], [[0] * 61] * 61
+    figures = metrics.class_figures(np.array(zeros))
     page, _ = written(
-        tmp_path, class_names=names, counts=[[1, 1, 1]] * 61, confusion=zeros, class_figures=[], misclassified=[]
+        tmp_path, class_names=names, counts=[[1, 1, 1]] * 61, confusion=zeros, class_figures=figures, misclassified=[]
     )
     assert "The confusion matrix of 61 classes is in the JSON file" in page
 

@@ -14,7 +14,7 @@ import PIL
 from retrain import __version__
 from retrain.evaluation import paired, runs
 from retrain.evaluation.evidence import Evidence
-from retrain.evaluation.page.build import NOTHING, page_of
+from retrain.evaluation.page.build import page_of
 from retrain.evaluation.page.facts import RunFacts
 from retrain.evaluation.paired import PhotoPrediction
 from retrain.evaluation.report import Report, TestScores, as_json, report_paths
@@ -38,11 +38,11 @@ class RunOrigin:
 
 @dataclass(frozen=True)
 class Results:
-    """What a report shows: the figures, when and how the run was made (None where unknown), and single photos."""
+    """What a report shows: the figures, when and how the run was made, and single photos."""
 
     report: Report
-    run: RunFacts | None = None
-    evidence: Evidence = NOTHING
+    run: RunFacts
+    evidence: Evidence
 
     @functools.cached_property
     def figures(self) -> bytes:

@@ -19,7 +19,7 @@ from retrain.files import beside
 from retrain.history import Evaluation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """The results of a run; the same seed and data give the same report.
 
@@ -53,8 +53,8 @@ class Report:
     exports: Sequence[FormatResult] = ()
     graph_sha256: str | None = None
     cross_validation: CrossValidation | None = None
-    calibration: Calibration | None = None
-    overfitting: Overfitting | None = None
+    calibration: Calibration
+    overfitting: Overfitting
 
 
 @dataclass(frozen=True)

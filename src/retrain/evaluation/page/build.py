@@ -14,10 +14,9 @@ from retrain.evaluation.report import Report, repeated
 from retrain.history import curves
 
 PAGE_BYTES = 5_000_000  # what mail takes
-NOTHING = Evidence((), (), {}, {}, {}, "")
 
 
-def page_of(report: Report, evidence: Evidence, *, image_dir: Path, folder: Path, run: RunFacts | None) -> bytes:
+def page_of(report: Report, evidence: Evidence, *, image_dir: Path, folder: Path, run: RunFacts) -> bytes:
     """Return the report as a page of at most 5 MB, where the text alone is not more.
 
     Args:
@@ -25,20 +24,20 @@ def page_of(report: Report, evidence: Evidence, *, image_dir: Path, folder: Path
         evidence: What is known of single photos, and their pictures.
         image_dir: Where the photos are, to which the page links.
         folder: Where the page goes.
-        run: When the run was, and how; None where that is not known.
+        run: When the run was, and how.
     """
     room = PAGE_BYTES
     for _ in range(2):
         pictures = Pictures(evidence.pictures, room)
         album = Album(evidence, pictures, image_dir, folder)
-        page = render("report.html", _contents(report, evidence, album, run) | {"pictures": pictures})
+        page = render("report.html", _contents(report, evidence, album) | {"run": run, "pictures": pictures})
         if len(page) <= PAGE_BYTES:
             break
         room = max(0, PAGE_BYTES - (len(page) - sum(map(len, pictures.embedded()))) - 1000)  # a sentence says so
     return page
 
 
-def _contents(report: Report, evidence: Evidence, album: Album, run: RunFacts | None) -> dict[str, object]:
+def _contents(report: Report, evidence: Evidence, album: Album) -> dict[str, object]:
     """Return the variables of the template; the pictures that matter most are asked for first."""
     samples, wrong = album.samples(), album.wrong()
     cells = album.cells(report)
@@ -46,7 +45,6 @@ def _contents(report: Report, evidence: Evidence, album: Album, run: RunFacts | 
     return {
         "report": report,
         "folder": album.folder,
-        "run": run,
         "title": album.title,
         "interval": f"{report.test_interval.low:.1%} to {report.test_interval.high:.1%}{repeated(report)}",
         "totals": [sum(column) for column in zip(*report.counts, strict=True)],
@@ -59,13 +57,13 @@ def _contents(report: Report, evidence: Evidence, album: Album, run: RunFacts | 
         "pairs": pairs,
         "more_pairs": more_pairs,
         "classes": tables.class_rows(report),
-        "charts": [chart for chart in (_curves(report, run, quantity) for quantity in charts.QUANTITIES) if chart],
-        "reliability": charts.reliability(report.calibration) if report.calibration else None,
+        "charts": [chart for chart in (_curves(report, quantity) for quantity in charts.QUANTITIES) if chart],
+        "reliability": charts.reliability(report.calibration),
         "evidence": evidence,
     }
 
 
-def _curves(report: Report, run: RunFacts | None, quantity: Quantity) -> Chart | None:
+def _curves(report: Report, quantity: Quantity) -> Chart | None:
     """Return the training and the validation of a run as curves, with the step at which fine-tuning began."""
     steps = np.array([row.step for row in report.measured], np.int64)
     series = [

@@ -50,10 +50,7 @@ class Pair:
 
 def class_rows(report: Report) -> list[ClassRow]:
     """Return the classes; of many, those with the smallest recall first."""
-    unknown = [ClassFigures(math.nan, math.nan, math.nan, 0)] * len(report.class_names)
-    rows = [
-        ClassRow(*row) for row in zip(report.class_names, report.counts, report.class_figures or unknown, strict=True)
-    ]
+    rows = [ClassRow(*row) for row in zip(report.class_names, report.counts, report.class_figures, strict=True)]
     if len(rows) <= ROWS_IN_SIGHT:
         return rows
     return sorted(rows, key=lambda row: (not row.figures.count, row.figures.recall if row.figures.count else 0))

@@ -62,7 +62,7 @@ def never_said(report: Report) -> list[str]:
     said = [sum(column) for column in zip(*report.confusion, strict=True)]
     return [
         name
-        for name, figures, count in zip(report.class_names, report.class_figures, said, strict=False)
+        for name, figures, count in zip(report.class_names, report.class_figures, said, strict=True)
         if figures.count and not count
     ]
 
