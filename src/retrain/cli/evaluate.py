@@ -67,9 +67,8 @@ command = partial(run, "evaluate", main)
 
 def _lines(result: "FolderEvaluation", args: Namespace) -> list[str]:
     figures = result.figures
-    low, high = figures.interval.low, figures.interval.high
     rows = [
-        f"Accuracy: {figures.accuracy:g} (N={len(result.labels)}, 95% interval {low:.1%} to {high:.1%})",
+        f"Accuracy: {figures.accuracy:g} (N={len(result.labels)}, 95% interval {figures.interval})",
         f"Cross Entropy: {figures.cross_entropy:g}",
     ]
     if args.views > 1:

@@ -19,6 +19,10 @@ class Interval:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        """Return the interval in words: "43.9% to 100.0%"."""
+        return f"{self.low:.1%} to {self.high:.1%}"
+
 
 @dataclass(frozen=True)
 class ClassFigures:

@@ -128,10 +128,9 @@ def result_line(report: Report) -> str:
     """Return the final accuracy of a run in a sentence."""
     if report.test_accuracy is None:
         return "Final test accuracy: not measured, because there are no test images."
-    low, high = report.test_interval.low, report.test_interval.high
     return (
         f"Final test accuracy = {report.test_accuracy:.1%} (N={report.test_count}), "
-        f"95% interval {low:.1%} to {high:.1%}{repeated(report)}"
+        f"95% interval {report.test_interval}{repeated(report)}"
     )
 
 

@@ -46,7 +46,7 @@ def _contents(report: Report, evidence: Evidence, album: Album) -> dict[str, obj
         "report": report,
         "folder": album.folder,
         "title": album.title,
-        "interval": f"{report.test_interval.low:.1%} to {report.test_interval.high:.1%}{repeated(report)}",
+        "interval": f"{report.test_interval}{repeated(report)}",
         "totals": [sum(column) for column in zip(*report.counts, strict=True)],
         "samples": samples,
         "wrong": wrong,
