@@ -21,7 +21,7 @@ from retrain.training import cross_validation, head_training
 from retrain.training.cross_validation import PhotoBottlenecks
 from retrain.training.recipe import TrainingPlan
 
-USUAL, ENOUGH = 5, 200  # folds by default where there are fewer test photos than these
+USUAL = 5  # folds by default where test photos are few
 _MOST_PHOTOS, _MOST_SAMPLES = 20_000, 10**6  # of a training whose folds take seconds
 
 
@@ -90,7 +90,7 @@ def _by_default(chosen: Candidate, groups: int) -> int:
         and config.time_limit is None
         and not distortions_of(config)
     )
-    is_small = len(prepared.variants.members[Split.TESTING]) < ENOUGH
+    is_small = len(prepared.variants.members[Split.TESTING]) < folds.ENOUGH
     return min(USUAL, groups) if is_small and is_quick and groups > 1 else 0
 
 

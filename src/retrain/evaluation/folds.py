@@ -10,6 +10,7 @@ from retrain.data.layout import quoted
 from retrain.evaluation import metrics
 from retrain.evaluation.metrics import Interval
 
+ENOUGH = 200  # test photos: a test of fewer is rough, and wants a cross-validation beside it
 EXPLANATION = (
     "All photos, those for testing too, are divided into folds with equal shares of each class. Each fold is scored by "
     "a last layer that was trained on the other folds, in the same way and as long as that of this model. Behind +- "

@@ -3,10 +3,10 @@
 import math
 
 from retrain.errors import plural
+from retrain.evaluation import folds
 from retrain.evaluation.metrics import Calibration
 from retrain.evaluation.report import Report
 
-FEW_PHOTOS = 200  # tests of fewer are rough
 _FEWEST_SCORES = 30  # from which anything follows
 
 
@@ -24,7 +24,7 @@ def accuracy_sentence(report: Report) -> str:
 
 def roughness(report: Report) -> str:
     """Return what to know about the accuracy of a small test, "" about that of a large one."""
-    if report.test_accuracy is None or report.test_photos >= FEW_PHOTOS:
+    if report.test_accuracy is None or report.test_photos >= folds.ENOUGH:
         return ""
     result = report.cross_validation
     if result is None:
