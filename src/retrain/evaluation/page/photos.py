@@ -1,6 +1,5 @@
 """The photos of a page as values for its templates: each picture goes into the page once, wherever it is shown."""
 
-import json
 import os
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -52,10 +51,9 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo in a page: its path as text and as JSON (which holds any name), its class, a link and a picture."""
+    """A photo in a page: its path below the image folder, its class, a link and the number of its picture."""
 
     path: str
-    key: str
     true: str
     link: str
     picture: int | None
@@ -119,7 +117,7 @@ class Album:
 
     def photo(self, path: str, true: str) -> Photo:
         """Return a photo of a class, by its path below the image folder."""
-        return Photo(path, json.dumps(path), true, link_below(self._root, path), self._pictures.number(path))
+        return Photo(path, true, link_below(self._root, path), self._pictures.number(path))
 
     def card(self, row: PhotoEvidence, *, neighbours: bool = True) -> Card:
         """Return a test photo with all that is known of it."""
