@@ -1,13 +1,11 @@
 """What a finished run shows on TensorBoard: its summary, its mistakes, its place on the HParams page, its photos."""
 
 import functools
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from retrain import sweep
 from retrain.bottlenecks.computing import read_photo
@@ -52,7 +50,7 @@ def show(
     """
     with Summaries(chosen.summaries_dir, runs=(board_pages.TEST,)) as summaries:
         summaries.add_values([board_pages.summary(report), *board_pages.pr_curves(report, test)])
-        summaries.add_values(board_pages.misclassified(report.misclassified, functools.partial(_pixels, pictures)))
+        summaries.add_values(board_pages.misclassified(report.misclassified, pictures))
         kept = summaries.paths
     if chosen.result is None:
         figures = _final_figures(chosen, report)
@@ -121,12 +119,6 @@ def _project(chosen: Candidate, report: Report, test: TestScores, seconds: float
         decode=functools.partial(_square, prepared.dataset.image_dir),
         seconds=seconds,
     )
-
-
-def _pixels(pictures: Mapping[str, bytes], paths: Sequence[str]) -> list[np.ndarray | None]:
-    """Return the pictures of some photos, uint8 [h, w, 3], None where there is none."""
-    files = [io.BytesIO(pictures[path]) if path in pictures else None for path in paths]
-    return [np.asarray(Image.open(file, formats=["JPEG"]).convert("RGB")) if file else None for file in files]
 
 
 def _square(image_dir: Path, path: str) -> np.ndarray | None:

@@ -1,8 +1,10 @@
 """What a run shows on TensorBoard besides its curves: a summary, photos that went wrong, and how well classes part."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 
 import numpy as np
+from PIL import Image
 
 from retrain.data.split import Split
 from retrain.errors import plural
@@ -29,28 +31,29 @@ def distorted(sheet: np.ndarray, classes: Sequence[str]) -> Value:
     rows = ", ".join(map(escaped, classes))
     description = f"A photo of a class in each row, as it is and then as it is distorted; from above: {rows}."
     tag = "distortions/first_column_undistorted"
-    return board_values.picture(tag, sheet, name="distorted training photos", description=description, lossless=True)
+    encoded = BytesIO()
+    Image.fromarray(sheet).save(encoded, "PNG")
+    return board_values.picture(tag, encoded.getvalue(), name="distorted training photos", description=description)
 
 
-def misclassified(
-    photos: Sequence[Misclassified], decode: Callable[[Sequence[str]], Sequence[np.ndarray | None]]
-) -> list[Value]:
+def misclassified(photos: Sequence[Misclassified], pictures: Mapping[str, bytes]) -> list[Value]:
     """Return pictures of the test photos that are wrong, most confidently wrong first, labelled.
 
     Args:
         photos: All that are wrong.
-        decode: Returns the pictures, uint8 [h, w, 3], of some paths, None of one that cannot be read.
+        pictures: JPEGs of photos by their paths; those without are left out.
     """
     worst = sorted(photos, key=lambda photo: (-photo.score, photo.path))[:MOST_PICTURES]
     values = []
-    for place, (photo, pixels) in enumerate(zip(worst, decode([each.path for each in worst]), strict=True), start=1):
-        if pixels is not None:
+    for place, photo in enumerate(worst, start=1):
+        if photo.path in pictures:
             description = (
                 f"{escaped(photo.path)}: a photo of {escaped(photo.true)}, taken for {escaped(photo.predicted)} "
                 f"with a score of {photo.score:.3f}. Number {place} of {len(photos)}, the surest first."
             )
             name = f"{photo.true}, taken for {photo.predicted} ({photo.score:.0%})"
-            values.append(board_values.picture(f"misclassified/{place:02}", pixels, name=name, description=description))
+            tag = f"misclassified/{place:02}"
+            values.append(board_values.picture(tag, pictures[photo.path], name=name, description=description))
     return values
 
 

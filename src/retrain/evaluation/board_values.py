@@ -15,7 +15,6 @@ from retrain.errors import printable
 Value = Any  # tensorboard.compat.proto.summary_pb2.Summary.Value, which only the functions below import
 THRESHOLDS = 101  # of a precision-recall curve: at each hundredth of a score
 _LAYOUT_TAG = "custom_scalars__config__"
-_QUALITY = 85  # of JPEG
 # The end of a tag -> its name on the page, and what it is, in Markdown.
 _DESCRIPTIONS = {
     "accuracy_1": (
@@ -61,17 +60,12 @@ def scalar(tag: str, figure: float, *, name: str, description: str) -> Value:
     return Summary.Value(tag=tag, simple_value=figure, metadata=_of_scalar(name, description))
 
 
-def picture(tag: str, pixels: np.ndarray, *, name: str, description: str, lossless: bool = False) -> Value:
-    """Return a picture, uint8 [h, w, 3], of the images page; a JPEG unless it is to be `lossless`."""
+def picture(tag: str, encoded: bytes, *, name: str, description: str) -> Value:
+    """Return a picture of the images page, from the bytes of a PNG or a JPEG."""
     from tensorboard.plugins.image import metadata
 
-    encoded = BytesIO()
-    if lossless:
-        Image.fromarray(pixels).save(encoded, "PNG")
-    else:
-        Image.fromarray(pixels).save(encoded, "JPEG", quality=_QUALITY)
-    height, width, _ = pixels.shape
-    content = [str(width).encode(), str(height).encode(), encoded.getvalue()]
+    with Image.open(BytesIO(encoded), formats=["PNG", "JPEG"]) as opened:
+        content = [*(str(side).encode() for side in opened.size), encoded]
     return _tensor(tag, metadata.create_summary_metadata(printable(name), description), content)
 
 
