@@ -7,10 +7,10 @@ import numpy as np
 from PIL import Image
 
 from retrain.data.split import Split
-from retrain.errors import plural
 from retrain.evaluation import board_values, metrics
 from retrain.evaluation.board_values import Value, escaped
 from retrain.evaluation.metrics import Misclassified
+from retrain.evaluation.page import words
 from retrain.evaluation.report import Report, TestScores
 
 TEST = "test"  # the run that all this is shown in
@@ -81,13 +81,8 @@ def summary(report: Report) -> Value:
 
 
 def _verdict(report: Report) -> str:
-    if report.test_accuracy is None:
-        return "### Test accuracy not measured: there are no test photos"
-    low, high = report.test_interval.low, report.test_interval.high
-    return (
-        f"### Test accuracy {report.test_accuracy:.1%}\n\nof {plural(report.test_count, 'test photo')}; for photos "
-        f"like these, it probably lies between {low:.1%} and {high:.1%} (95% interval)."
-    )
+    accuracy = "not measured" if report.test_accuracy is None else f"{report.test_accuracy:.1%}"
+    return " ".join([f"### Test accuracy {accuracy}\n\n{words.accuracy_sentence(report)}", words.roughness(report)])
 
 
 def _facts(report: Report) -> list[Sequence[str]]:
