@@ -112,12 +112,12 @@ class Summaries:
 
         self._write(self._first, 0, summary=Summary.FromString(summary.SerializeToString()))
 
-    def add_values(self, values: Sequence[Any], step: int = 0) -> None:
+    def add_values(self, values: Sequence[Any]) -> None:
         """Add values of `board_values` to the first run."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         if values:
-            self._write(self._first, step, summary=Summary(value=values))
+            self._write(self._first, 0, summary=Summary(value=values))
 
     def scalars(self, run: str, steps: np.ndarray, series: Mapping[str, np.ndarray]) -> None:
         """Add curves, float [S] by their names, at steps int64 [S] of a run; tags are the original's, `name`_1."""
