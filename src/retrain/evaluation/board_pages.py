@@ -59,9 +59,8 @@ def misclassified(photos: Sequence[Misclassified], pictures: Mapping[str, bytes]
 
 def pr_curves(report: Report, test: TestScores) -> list[Value]:
     """Return a precision-recall curve of each class that was tested; of very many, those with the smallest F1."""
-    tested = [(figures.f1, class_id) for class_id, figures in enumerate(report.class_figures) if figures.count]
     values = []
-    for _, class_id in sorted(tested)[:MOST_CURVES]:
+    for class_id in _hardest(report)[:MOST_CURVES]:
         name, count = report.class_names[class_id], report.class_figures[class_id].count
         description = (
             f"Of the photos that are given at least some score for {escaped(name)}, how many are of that class "
@@ -82,7 +81,8 @@ def summary(report: Report) -> Value:
 
 def _verdict(report: Report) -> str:
     accuracy = "not measured" if report.test_accuracy is None else f"{report.test_accuracy:.1%}"
-    return " ".join([f"### Test accuracy {accuracy}\n\n{words.accuracy_sentence(report)}", words.roughness(report)])
+    sentences = f"{words.accuracy_sentence(report)} {words.roughness(report)}".rstrip()
+    return f"### Test accuracy {accuracy}\n\n{sentences}"
 
 
 def _facts(report: Report) -> list[Sequence[str]]:
@@ -99,16 +99,22 @@ def _facts(report: Report) -> list[Sequence[str]]:
     return [(escaped(name), value) for name, value in facts.items()]
 
 
+def _hardest(report: Report) -> list[int]:
+    """Return the ids of the classes that were tested, those with the smallest F1 first."""
+    tested = [class_id for class_id, figures in enumerate(report.class_figures) if figures.count]
+    return sorted(tested, key=lambda class_id: report.class_figures[class_id].f1)
+
+
 def _classes(report: Report) -> list[str]:
-    tested = [(each.f1, number) for number, each in enumerate(report.class_figures) if each.count]
-    if not tested:
+    hardest = _hardest(report)
+    if not hardest:
         return []
     rows = []
-    for _, number in sorted(tested)[:_MOST_ROWS]:
-        figures = report.class_figures[number]
+    for class_id in hardest[:_MOST_ROWS]:
+        figures = report.class_figures[class_id]
         shares = [f"{share:.1%}" if share == share else "" for share in (figures.precision, figures.recall, figures.f1)]
-        rows.append((escaped(report.class_names[number]), str(figures.count), *shares))
-    more = f" (the {_MOST_ROWS} of {len(tested)} with the smallest F1)" if len(tested) > _MOST_ROWS else ""
+        rows.append((escaped(report.class_names[class_id]), str(figures.count), *shares))
+    more = f" (the {_MOST_ROWS} of {len(hardest)} with the smallest F1)" if len(hardest) > _MOST_ROWS else ""
     return [f"### Classes, the hardest first{more}", _table(("class", "photos", "precision", "recall", "F1"), rows)]
 
 
