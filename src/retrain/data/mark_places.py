@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from retrain.data import layout, mistakes
@@ -125,19 +126,21 @@ class Places:
     def _above_class(self, parts: Sequence[str]) -> tuple[str, ...]:
         return tuple(parts[:1]) if self.splits else ()
 
+    @cached_property
+    def _classes(self) -> list[str]:
+        """Return the classes: of a ready-made split, those of all its parts."""
+        parts = [self.image_dir / split for split in self.splits] or [self.image_dir]
+        return sorted({name for part in parts for name in layout.folders(part)})
+
     def _check_class(self, parts: Sequence[str], name: str) -> None:
-        above = self._above_class(parts)
         path = "/".join(parts)
         if self.splits and (parts[0] not in self.splits or len(parts) < 3):
             raise _refused(path, f"is in no class folder of {', '.join(map(repr, self.splits))}")
-        folder = self.image_dir.joinpath(*above)
         # A part of a split may have no photo of a class, and no folder for it, which moving makes.
-        parts_of_split = [self.image_dir / split for split in self.splits] or [folder]
-        classes = sorted({each for part in parts_of_split for each in layout.folders(part)})
-        if name not in classes:
+        if name not in self._classes:
             problem = f"cannot be relabelled: {name!r} is no class folder of {self.image_dir}"
-            raise MarksError(printable(f"{path} {problem}.{did_you_mean(name, classes)} Nothing was moved."))
-        check_plain(folder, [name])
+            raise MarksError(printable(f"{path} {problem}.{did_you_mean(name, self._classes)} Nothing was moved."))
+        check_plain(self.image_dir, [*self._above_class(parts), name])
 
     def _split(self, path: Path) -> Split:
         parts = path.relative_to(self.image_dir).parts
