@@ -1,10 +1,7 @@
-"""Where marked photos may be moved, never out of a data set or into another folder; moves that overwrite nothing."""
+"""Where marked photos may be moved: never out of a data set, and into no other folder."""
 
-import errno
 import os
-import shutil
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +11,6 @@ from retrain.data.dataset import rule_within
 from retrain.data.marks import Action, Mark
 from retrain.data.split import Split, SplitRule
 from retrain.errors import MarksError, did_you_mean, printable
-from retrain.files import aside, remove_stale_drafts, sha256_of
 
 _NAME_BYTES = 255  # of a name on most file systems
 _TRIES = 1000  # of numbers for a name that leaves a photo in its split
@@ -45,8 +41,8 @@ class Places:
             return False
         path = self.image_dir.joinpath(*parts)
         if mark.action is not Action.KEEP:
-            check_plain(self.image_dir, parts[:-1])
-            check_plain(self.removed, parts[:-1])
+            _check_plain(self.image_dir, parts[:-1])
+            _check_plain(self.removed, parts[:-1])
             if path.is_symlink():
                 raise _refused(mark.path, "is a link; only photos that lie in the folder themselves are moved")
         if not path.is_file():
@@ -88,8 +84,8 @@ class Places:
         """
         parts, into = self._parts(mark.path), self._parts(place)
         root = self.removed if mark.action is Action.REMOVE else self.image_dir
-        check_plain(self.image_dir, parts[:-1])
-        check_plain(root, into[:-1])
+        _check_plain(self.image_dir, parts[:-1])
+        _check_plain(root, into[:-1])
         source, target = self.image_dir.joinpath(*parts), root.joinpath(*into)
         if source == target:
             raise _refused(mark.path, "is listed as moved to where it was")
@@ -140,7 +136,7 @@ class Places:
         if name not in self._classes:
             problem = f"cannot be relabelled: {name!r} is no class folder of {self.image_dir}"
             raise MarksError(printable(f"{path} {problem}.{did_you_mean(name, self._classes)} Nothing was moved."))
-        check_plain(self.image_dir, [*self._above_class(parts), name])
+        _check_plain(self.image_dir, [*self._above_class(parts), name])
 
     def _split(self, path: Path) -> Split:
         parts = path.relative_to(self.image_dir).parts
@@ -164,12 +160,12 @@ def places(image_dir: Path, rule: SplitRule) -> Places:
     if not real.name:
         raise MarksError(f"{image_dir} is no folder in another one, beside which removed photos could lie.")
     removed, lists = (real.with_name(f"{real.name}_{ending}") for ending in ("removed", "marks"))
-    check_plain(real.parent, [removed.name])
-    check_plain(real.parent, [lists.name])
+    _check_plain(real.parent, [removed.name])
+    _check_plain(real.parent, [lists.name])
     return Places(real, removed, lists, layout.split_folders(real), rule)
 
 
-def check_plain(root: Path, names: Sequence[str]) -> None:
+def _check_plain(root: Path, names: Sequence[str]) -> None:
     """Refuse a path of folders from `root` on where one that is there is a link, or no folder.
 
     Raises:
@@ -180,69 +176,6 @@ def check_plain(root: Path, names: Sequence[str]) -> None:
             raise _refused(str(folder), "is a link, and nothing is moved through links")
         if os.path.lexists(folder) and not folder.is_dir():
             raise _refused(str(folder), "is no folder, where one must be")
-
-
-def move(source: Path, place: Path) -> None:
-    """Move a file to a free path, on another file system too; one that is killed leaves both, or a draft beside.
-
-    Raises:
-        OSError: It cannot be moved, or the path is not free.
-    """
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _put(source, place)
-    except OSError as error:  # which may name a draft
-        raise OSError(error.errno, error.strerror, str(place)) from error
-    try:
-        source.unlink()
-    except OSError:
-        place.unlink()
-        raise
-
-
-def _put(source: Path, place: Path) -> None:
-    with suppress(OSError):
-        os.link(source, place)  # which, unlike renaming, never overwrites
-        return
-    # Another file system, or one without such links.
-    if os.path.lexists(place):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-    draft = aside(place)
-    try:
-        shutil.copy2(source, draft)
-        draft.rename(place)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def drop_copy(copy: Path, kept: Path) -> None:
-    """Remove one of two files of the same content; of two names for one file, on systems that ignore case, none."""
-    if not copy.samefile(kept) or copy.stat().st_nlink > 1:
-        copy.unlink()
-
-
-def is_photo(path: Path, sha256: str) -> bool:
-    """Return whether a regular file, no link, has a content."""
-    return not path.is_symlink() and path.is_file() and sha256_of(path) == sha256
-
-
-def remove_drafts(paths: Iterable[Path]) -> None:
-    """Remove what killed commands left beside some paths."""
-    for folder in {path.parent for path in paths}:
-        remove_stale_drafts(folder)
-
-
-def remove_empty(folder: Path, root: Path) -> None:
-    """Remove a folder and those above it, up to `root`, that are empty."""
-    for above in (folder, *folder.parents):
-        if not above.is_relative_to(root):
-            return
-        try:
-            above.rmdir()
-        except FileNotFoundError:  # removed before the command was killed
-            continue
-        except OSError:
-            return
 
 
 def _numbered(name: str, number: int) -> str:

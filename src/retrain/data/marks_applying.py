@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from retrain.data import mark_places, marks_done
+from retrain.data import mark_places, marks_done, moving
 from retrain.data.mark_places import Places
 from retrain.data.marks import Action, Mark, Marks
 from retrain.data.marks_done import Entry
@@ -76,7 +76,7 @@ class _Applying:
         self._taken |= {places.image_dir / mark.path for mark in marks.marks}
         if self._own:
             self.outcome.lists.append(self._own.file)
-            mark_places.remove_drafts(self._taken)
+            moving.remove_drafts(self._taken)
 
     def carry_out(self, mark: Mark, *, is_listed: bool) -> None:
         """Do what is left to do for a mark; `is_listed` if its folder listed the photo before."""
@@ -91,11 +91,11 @@ class _Applying:
             self.outcome.others.append(mark.path)
         elif self._places.is_in_class(mark) or (entry and not place):
             self.outcome.before += 1
-        elif entry and place and mark_places.is_photo(place, entry.sha256):
-            mark_places.drop_copy(source, place)  # it was killed between the two steps of moving to another file system
+        elif entry and place and moving.is_photo(place, entry.sha256):
+            moving.drop_copy(source, place)  # it was killed between the two steps of moving to another file system
             self.outcome.done[mark.action] += 1
         elif place and done is self._own and not place.exists():
-            mark_places.move(source, place)  # it was killed before that
+            moving.move(source, place)  # it was killed before that
             self.outcome.done[mark.action] += 1
         else:
             self._begin(mark, source)
@@ -114,7 +114,7 @@ class _Applying:
         where = self._places.below(mark, place) if place else ""
         self._own.add(Entry(mark, where, sha256_of(source)))
         if place:
-            mark_places.move(source, place)
+            moving.move(source, place)
         self.outcome.done[mark.action] += 1
 
 
@@ -131,7 +131,7 @@ def undo(image_dir: Path, file: Path) -> Outcome:
         lock(places.lists, opened)
         done = marks_done.read(file)
         paths = [places.resolved(entry.mark, entry.place) if entry.place else None for entry in done.entries]
-        mark_places.remove_drafts(path for pair in paths if pair for path in pair)
+        moving.remove_drafts(path for pair in paths if pair for path in pair)
         outcome = Outcome(places.removed, lists=[file])
         for entry, pair in reversed(list(zip(done.entries, paths, strict=True))):
             if pair:
@@ -140,7 +140,7 @@ def undo(image_dir: Path, file: Path) -> Outcome:
                 outcome.done[Action.KEEP] += 1
         for pair in paths:
             if pair and pair[1].is_relative_to(places.removed):
-                mark_places.remove_empty(pair[1].parent, places.removed)
+                moving.remove_empty(pair[1].parent, places.removed)
         if not outcome.others and not done.undone:
             done.end()
         return outcome
@@ -148,19 +148,19 @@ def undo(image_dir: Path, file: Path) -> Outcome:
 
 def _take_back(entry: Entry, source: Path, place: Path, outcome: Outcome) -> None:
     if not place.exists():
-        if mark_places.is_photo(source, entry.sha256):
+        if moving.is_photo(source, entry.sha256):
             outcome.before += 1
         else:
             outcome.gone.append(entry.mark.path)
-    elif not mark_places.is_photo(place, entry.sha256):
+    elif not moving.is_photo(place, entry.sha256):
         outcome.others.append(entry.mark.path)
-    elif mark_places.is_photo(source, entry.sha256):
-        mark_places.drop_copy(place, source)  # it was killed between the two steps of moving to another file system
+    elif moving.is_photo(source, entry.sha256):
+        moving.drop_copy(place, source)  # it was killed between the two steps of moving to another file system
         outcome.done[entry.mark.action] += 1
     elif os.path.lexists(source):
         outcome.others.append(entry.mark.path)
     else:
-        mark_places.move(place, source)
+        moving.move(place, source)
         outcome.done[entry.mark.action] += 1
 
 
