@@ -1,4 +1,4 @@
-"""Keeps what a report shows of single photos for the next run: small values by keys, in one file beside a store.
+"""Keeps what is shown of single photos for the next run: small values by keys, in one file, beside a store say.
 
 The file is a cache and no more. One that is damaged, locked or on a disk that may only be read or is full costs the
 work that it would have saved, and nothing else.
@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-NAME = "report.sqlite"
+NAME = "report.sqlite"  # of the file, unless it is given another
 _MOST_BYTES = 2**26  # of all values in a file; the oldest leave it first
 _LARGEST = 2**19  # of a value
 _BUSY_SECONDS = 5
@@ -28,8 +28,8 @@ _CHECKSUM_BYTES = 4
 class Kept:
     """The values in the file of a folder; what is added to it is written by `write`, all of it or nothing."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / NAME
+    def __init__(self, folder: Path, name: str = NAME) -> None:
+        self._path = folder / name
         self._new: dict[bytes, bytes] = {}
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -1,8 +1,8 @@
 """Writes the projector's files, and only those that change: points, pictures and what is said of each photo.
 
 All lie in a folder beside the configuration that TensorBoard reads: `bottlenecks.bytes` float32 [n, d],
-`metadata.tsv`, `sprite.jpg`; `pictures.npz`, from which the sprite is made; `key`, which says what the points and the
-sprite were made of. The key comes last, so that a run that is killed is made good by the next one.
+`metadata.tsv`, `sprite.jpg`; `pictures.sqlite`, from which the sprite is made; `key`, which says what the points and
+the sprite were made of. The key comes last, so that a run that is killed is made good by the next one.
 """
 
 import hashlib
@@ -10,11 +10,10 @@ import io
 import itertools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
@@ -22,6 +21,7 @@ from PIL import Image
 from retrain import workers
 from retrain.errors import printable
 from retrain.evaluation import projector
+from retrain.evaluation.kept import Kept
 from retrain.evaluation.tensorboard import SUFFIX, cannot_write
 from retrain.files import lock, read_regular, write_result
 
@@ -29,6 +29,7 @@ CONFIG = "projector_config.pbtxt"  # as TensorBoard calls it
 FOLDER = f"projector{SUFFIX}"
 PICTURE_SECONDS = 5.0  # for pictures that are missing; a later run makes the next ones
 FEWEST_POINTS = 3  # that span something
+_PICTURES = "pictures.sqlite"  # not in the store's folder: ten thousand of them would drive out what the report keeps
 _OURS = "# Written by retrain, which replaces it.\n"
 _COLUMNS = ("class", "split", "result", "predicted", "photo")
 _QUALITY = 85
@@ -117,50 +118,28 @@ def _write_points(path: Path, vectors: np.ndarray) -> tuple[int, int]:
 
 def _write_pictures(home: Path, names: Sequence[str], paths: Sequence[str], decode: Decode, seconds: float) -> bool:
     """Write the sprite, with the pictures that there are and those that can be made in time; return whether all are."""
-    known = _read_pictures(home / "pictures.npz")
-    missing = [number for number, name in enumerate(names) if name not in known]
-    deadline = time.monotonic() + seconds
-    todo = itertools.takewhile(lambda number: time.monotonic() < deadline, missing)
-    made = workers.map_in_order(
-        lambda: lambda number: (names[number], _encoded(decode(paths[number]))),
-        todo, threads=workers.cores(), waiting=_WAITING,
-    )  # fmt: skip
-    known.update(made)
-    kept = {name: known[name] for name in names if name in known}
-    write_result(home / "pictures.npz", _packed(kept))
-    pictures = [Image.open(io.BytesIO(data)) if (data := kept.get(name)) else None for name in names]
+    kept, deadline = Kept(home, _PICTURES), time.monotonic() + seconds
+
+    def make(missing: list[int]) -> Iterator[bytes | None]:
+        todo = itertools.takewhile(lambda _: time.monotonic() < deadline, missing)
+        made = workers.map_in_order(
+            lambda: lambda number: _encoded(decode(paths[number])), todo, threads=workers.cores(), waiting=_WAITING
+        )
+        return itertools.islice(itertools.chain(made, itertools.repeat(None)), len(missing))
+
+    encoded = kept.through([name.encode("utf-8", "surrogateescape") for name in names], make)
+    kept.write()
+    pictures = [Image.open(io.BytesIO(data)) if data else None for data in encoded]
     write_result(home / "sprite.jpg", projector.sheet(pictures))
-    return len(kept) == len(set(names))
+    return None not in encoded
 
 
 def _encoded(pixels: np.ndarray | None) -> bytes:
     if pixels is None:
-        return b""
+        return b""  # which is kept, too
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=_QUALITY)
     return file.getvalue()
-
-
-def _packed(pictures: dict[str, bytes]) -> bytes:
-    """Return pictures by their names as one file of arrays."""
-    names = "\0".join(pictures).encode("utf-8", "surrogateescape")
-    ends = np.cumsum([len(data) for data in pictures.values()], dtype=np.int64)
-    file = io.BytesIO()
-    np.savez(
-        file, names=np.frombuffer(names, np.uint8), ends=ends, data=np.frombuffer(b"".join(pictures.values()), np.uint8)
-    )
-    return file.getvalue()
-
-
-def _read_pictures(path: Path) -> dict[str, bytes]:
-    """Return what `_packed` made; nothing of a file that is missing or damaged."""
-    try:
-        with np.load(io.BytesIO(read_regular(path, _MOST_BYTES))) as arrays:
-            names, ends, data = arrays["names"].tobytes(), arrays["ends"].tolist(), arrays["data"].tobytes()
-        parts = [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-        return dict(zip(names.decode("utf-8", "surrogateescape").split("\0"), parts, strict=True))
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        return {}
 
 
 def _configuration(shape: tuple[int, int]) -> str:
