@@ -25,7 +25,8 @@ def apply(config: RetrainConfig, file: Path) -> int:
     for done in outcome.lists:
         words = [closing.installed("retrain"), str(config.image_dir), "--undo_marks", _shown(done)]
         print(printable(f"Undo with: {' '.join(map(shell_quoted, words))}"))
-    return _left_out(outcome)
+    _name_left_out(outcome)
+    return DONE
 
 
 def undo(config: RetrainConfig, file: Path) -> int:
@@ -33,7 +34,8 @@ def undo(config: RetrainConfig, file: Path) -> int:
     files.bound_reading(config.max_file_size)
     outcome = marks_applying.undo(config.image_dir, file)
     print(printable(f"{config.image_dir}, undone: {_counted(outcome, 'undone already')}."))
-    return _left_out(outcome)
+    _name_left_out(outcome)
+    return DONE
 
 
 def _counted(outcome: Outcome, before: str) -> str:
@@ -42,14 +44,13 @@ def _counted(outcome: Outcome, before: str) -> str:
     return ", ".join(counts) or "nothing"
 
 
-def _left_out(outcome: Outcome) -> int:
+def _name_left_out(outcome: Outcome) -> None:
     for paths, why in (
         (outcome.gone, "no longer there"),
         (outcome.others, "left alone, as another photo lies there now"),
     ):
         if paths:
             print(printable(f"{plural(len(paths), 'photo')} {why}: {quoted(paths)}."), file=sys.stderr)
-    return DONE
 
 
 def _shown(path: Path) -> str:

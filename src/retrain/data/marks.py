@@ -52,7 +52,7 @@ def read(file: Path) -> Marks:
         MarksError: It cannot be read, is no file of marks or of a newer version, or a line is damaged or unknown,
             or marks a photo otherwise than a line before it.
     """
-    content = read_lines(file)
+    content = content_of(file)
     lines = json_lines(file, content)
     check_kind(file, lines, _KIND, _VERSION)
     marks: dict[str, tuple[int, Mark]] = {}
@@ -65,7 +65,7 @@ def read(file: Path) -> Marks:
     return Marks([mark for _, mark in marks.values()], hashlib.sha256(content).hexdigest())
 
 
-def read_lines(file: Path) -> bytes:
+def content_of(file: Path) -> bytes:
     """Return the content of a file of JSON lines.
 
     Raises:

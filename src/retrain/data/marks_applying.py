@@ -142,7 +142,7 @@ def undo(image_dir: Path, file: Path) -> Outcome:
             if pair and pair[1].is_relative_to(places.removed):
                 moving.remove_empty(pair[1].parent, places.removed)
         if not outcome.others and not done.undone:
-            done.end()
+            done.note_undone()
         return outcome
 
 

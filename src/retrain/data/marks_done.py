@@ -49,7 +49,7 @@ class DoneList:
         self._append({"path": entry.mark.path, "mark": action, **class_name, **place, "sha256": entry.sha256})
         self.entries.append(entry)
 
-    def end(self) -> None:
+    def note_undone(self) -> None:
         """Write that all of it is undone."""
         self._append({"undone": True})
         self.undone = True
@@ -92,7 +92,7 @@ def read(file: Path) -> DoneList:
     Raises:
         MarksError: It cannot be read, is no list, or a line is damaged.
     """
-    content = marks.read_lines(file)
+    content = marks.content_of(file)
     # A list that was never begun has no first line either: its command was killed before anything was moved.
     if b"\n" not in content and _NAME.fullmatch(file.name):
         return DoneList(file, "", undone=True)
