@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from retrain import files, folds, results, sweep
-from retrain.backbones import catalogue, devices, families, strangers
+from retrain.backbones import catalogue, devices, families, loading, strangers
 from retrain.backbones.catalogue import BackboneSpec
 from retrain.backbones.engines import FLOAT32, EngineRequest
 from retrain.backbones.sources import WeightsRequest
@@ -194,7 +194,8 @@ def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened
     strangers.judge(source)
     if config.fine_tune_from:
         # An unknown layer fails here, before anything is computed.
-        trainable_layers.split_network(families.trainable_network(source).model, config.fine_tune_from)
+        known = partial(loading.known_graph, folder=config.bottleneck_dir / source.folder_name)
+        trainable_layers.split_network(families.trainable_network(source, known).model, config.fine_tune_from)
     distorter = Distorter(distortions_of(config), config.random_seed)
     settings = PreparationSettings(
         config.bottleneck_dir,

@@ -1,5 +1,6 @@
 """Frozen graphs become networks that can be trained, and are the same before the first step."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ from conftest import command, write_graph
 
 from retrain.backbones import catalogue, families, keras_networks
 from retrain.backbones.catalogue import BackboneSpec
-from retrain.backbones.loading import write_backbone
+from retrain.backbones.loading import frozen_graph, load_backbone, write_backbone
 from retrain.backbones.sources import WeightsRequest
 from retrain.errors import BackboneError
 from retrain.graphs import nodes
@@ -289,16 +290,30 @@ def test_a_network_is_frozen_to_the_same_bytes_each_time(tmp_path):
     assert graphs[0] == graphs[1]
 
 
+def test_a_network_made_from_the_kept_graph_is_that_of_its_source(tmp_path):
+    spec = catalogue.find(str(saved_model(tmp_path / "model")))
+    source = families.locate(spec, WeightsRequest(tmp_path))
+    kept = load_backbone(source, tmp_path / "store")
+    networks = [families.trainable_network(source)]
+    shutil.rmtree(tmp_path / "model")
+    networks.append(families.trainable_network(source, lambda _: frozen_graph(kept)))
+    one, other = (keras_networks.freeze(network) for network in networks)
+    assert one.graph_def.SerializeToString(deterministic=True) == other.graph_def.SerializeToString(deterministic=True)
+    assert one.input == other.input
+
+
 ON_TWO_DEVICES = """
 from pathlib import Path
 import tensorflow as tf
 (cpu,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 from retrain.backbones import catalogue, devices, families, keras_networks
+from retrain.backbones.loading import frozen_graph, load_backbone
 from retrain.backbones.sources import WeightsRequest
+source = families.locate(catalogue.find("model"), WeightsRequest(Path()))
+kept = load_backbone(source, Path("store"))
 with devices.strategy("mirrored").scope():
-    source = families.locate(catalogue.find("model"), WeightsRequest(Path()))
-    network = families.trainable_network(source)
+    network = families.trainable_network(source, lambda _: frozen_graph(kept))
 kinds = {type(variable.value).__name__ for variable in network.model.trainable_variables}
 frozen = keras_networks.freeze(network)
 print(kinds, [node.op for node in frozen.graph_def.node].count("Conv2D"))

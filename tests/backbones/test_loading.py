@@ -51,6 +51,18 @@ def test_a_second_load_reads_what_the_first_one_froze(mean_colour_backbone, tmp_
     assert loading.load_backbone(located, tmp_path / "store") == first
 
 
+def test_a_graph_that_is_kept_is_not_frozen_again(mean_colour_backbone, tmp_path):
+    path = tmp_path / "their.pb"
+    path.write_bytes(mean_colour_backbone.read_bytes())
+    spec = replace(catalogue.find(str(path)), target="mean_colour")
+    located = families.locate(spec, WeightsRequest(tmp_path))
+    new = loading.known_graph(located, tmp_path / "store")
+    assert not (tmp_path / "store").exists()
+    loading.load_backbone(located, tmp_path / "store")
+    path.unlink()
+    assert loading.known_graph(located, tmp_path / "store") == new
+
+
 @pytest.mark.parametrize("mode", [None, *ASPECT_MODES])
 def test_how_photos_keep_their_aspect_ratio_is_loaded_again(mean_colour_backbone, tmp_path, mode):
     spec = replace(

@@ -13,6 +13,7 @@ from retrain.graphs.freezing import FrozenGraph
 
 T = TypeVar("T")
 Locate = Callable[[BackboneSpec, WeightsRequest], BackboneSource]
+Freeze = Callable[[BackboneSource], FrozenGraph]
 
 
 @dataclass(frozen=True)
@@ -20,23 +21,25 @@ class Family:
     """The functions for backbones of one kind.
 
     `locate` finds the weights, after downloading them where needed; `freeze` makes them a graph, `trainable` a Keras
-    network. They raise what the functions below say. `takes_weights` and `has_nodes` say whether --weights and
-    --input_layer go with them.
+    network, from the graph that a function gives where they are none. They raise what the functions below say.
+    `takes_weights` and `has_nodes` say whether --weights and --input_layer go with them.
     """
 
     locate: Locate
-    freeze: Callable[[BackboneSource], FrozenGraph]
-    trainable: Callable[[BackboneSource], Network]
+    freeze: Freeze
+    trainable: Callable[[BackboneSource, Freeze], Network]
     takes_weights: bool = False
     has_nodes: bool = False
 
 
 def _of_keras(locate: Locate, network: Callable[[BackboneSource], Network], *, takes_weights: bool = False) -> Family:
-    return Family(locate, lambda source: keras_networks.freeze(network(source)), network, takes_weights)
+    return Family(
+        locate, lambda source: keras_networks.freeze(network(source)), lambda source, _: network(source), takes_weights
+    )
 
 
-def _of_graphs(locate: Locate, freeze: Callable[[BackboneSource], FrozenGraph], *, has_nodes: bool = False) -> Family:
-    return Family(locate, freeze, lambda source: graph_networks.trainable(source, freeze), has_nodes=has_nodes)
+def _of_graphs(locate: Locate, freeze: Freeze, *, has_nodes: bool = False) -> Family:
+    return Family(locate, freeze, graph_networks.trainable, has_nodes=has_nodes)
 
 
 FAMILIES = {
@@ -75,13 +78,17 @@ def freeze(source: BackboneSource) -> FrozenGraph:
     return _guarded(FAMILIES[source.spec.kind].freeze, source)
 
 
-def trainable_network(source: BackboneSource) -> Network:
+def trainable_network(source: BackboneSource, freeze: Freeze = freeze) -> Network:
     """Return a backbone as a Keras model up to its bottleneck, whose weights can be trained.
+
+    Args:
+        source: Where the backbone is.
+        freeze: Gives it as a frozen graph, which is asked of one that is no Keras network.
 
     Raises:
         RetrainError: It cannot be built or read, or has an operation that cannot be trained.
     """
-    return _guarded(FAMILIES[source.spec.kind].trainable, source)
+    return _guarded(lambda source: FAMILIES[source.spec.kind].trainable(source, freeze), source)
 
 
 def _guarded(function: Callable[[BackboneSource], T], source: BackboneSource) -> T:

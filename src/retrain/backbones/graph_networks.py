@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from retrain.backbones.keras_networks import Network
 from retrain.backbones.sources import BackboneSource
@@ -20,16 +19,14 @@ def trainable(source: BackboneSource, freeze: Callable[[BackboneSource], FrozenG
 
     Args:
         source: Where the backbone is.
-        freeze: What makes a frozen graph of it.
+        freeze: Gives it as a frozen graph.
 
     Raises:
         RetrainError: It cannot be read, or has an operation that there is no layer for.
     """
     import keras
 
-    # The scope of a tf.distribute.Strategy ends with its thread: what a SavedModel restores is not for its replicas.
-    with ThreadPoolExecutor(1) as alone:
-        frozen = alone.submit(freeze, source).result()
+    frozen = freeze(source)
     spec, name = frozen.input, source.spec.architecture
     node = spec.node or ""
     # 8-bit weights have become constants, into which what multiplies their convolution can be folded now.

@@ -14,7 +14,7 @@ from retrain.errors import BackboneError, GraphError
 from retrain.files import MODEL_BYTES, read_regular, sha256_of, write_atomically
 from retrain.graphs.editing import strip_defaults
 from retrain.graphs.freezing import FrozenGraph
-from retrain.graphs.reading import parse_graph
+from retrain.graphs.reading import parse_graph, read_graph
 from retrain.preprocessing import InputSpec
 
 LITERT_MODEL = "backbone.tflite"  # beside the graph
@@ -48,6 +48,25 @@ def load_backbone(
     if not (folder / _VERIFIED).exists() and os.access(folder, os.W_OK):
         _strip(found.graph)
     return found
+
+
+def frozen_graph(backbone: Backbone) -> FrozenGraph:
+    """Return a backbone as it was frozen, from its file.
+
+    Raises:
+        GraphError: The file is gone or damaged.
+    """
+    return FrozenGraph(read_graph(backbone.graph), backbone.input, backbone.target, backbone.dimension)
+
+
+def known_graph(source: BackboneSource, folder: Path) -> FrozenGraph:
+    """Return a backbone as a frozen graph: the one in `folder`, or else a new one, which is written nowhere.
+
+    Raises:
+        RetrainError: As for `families.freeze`.
+    """
+    found = _read(folder)
+    return families.freeze(source) if found is None else frozen_graph(found)
 
 
 def is_verified(backbone: Backbone) -> bool:

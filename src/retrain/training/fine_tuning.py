@@ -12,7 +12,7 @@ import numpy as np
 
 from retrain.backbones.families import trainable_network
 from retrain.backbones.keras_networks import freeze
-from retrain.backbones.loading import write_backbone
+from retrain.backbones.loading import frozen_graph, write_backbone
 from retrain.backbones.runner import BackboneRunner
 from retrain.bottlenecks.computing import FeatureExtractor
 from retrain.bottlenecks.preparation import TEMPORARY, PreparedDataset
@@ -73,7 +73,7 @@ def fine_tune(  # noqa: PLR0913
         RetrainError: Something that the user can fix.
     """
     with plan.strategy.scope():
-        network = trainable_network(prepared.backbone_source)
+        network = trainable_network(prepared.backbone_source, lambda _: frozen_graph(prepared.backbone))
         layers = trainable_layers.split_network(network.model, plan.start)
         augmented = _augmentation(prepared, network, layers)
         takes = prepared.backbone.input
