@@ -228,6 +228,18 @@ def of_batches(tf, image):
     tf.reduce_mean(x, [1, 2], name="out")
 
 
+def joined_with_numbers(tf, image):
+    x = tf.reduce_mean(tf.nn.conv2d(image, normal(3, 3, 3, 4), 1, "SAME"), [1, 2])
+    tf.identity(
+        x + tf.reduce_sum(tf.concat([x, tf.constant(normal(1, 4), name="numbers")], 0, name="node")), name="out"
+    )
+
+
+def transposed(tf, image):
+    x = tf.reduce_mean(tf.nn.conv2d(image, normal(3, 3, 3, 4), 1, "SAME"), [1, 2])
+    tf.matmul(tf.transpose(x), normal(4, 5), transpose_a=True, name="out")
+
+
 @pytest.mark.parametrize(
     ("build", "reason"),
     [
@@ -236,6 +248,7 @@ def of_batches(tf, image):
         (of_images, "its operation Conv2D (node node) computes the weights that it works with"),
         (channels_first, "its operation Conv2D (node node) has the channels in front of height and width"),
         (of_batches, "its operation FusedBatchNormV3 (node node) normalises by each batch, as in training"),
+        (joined_with_numbers, "its operation ConcatV2 (node node) reads a constant (numbers) as if it was an image"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_by_name(tmp_path, build, reason):
@@ -245,6 +258,13 @@ def test_what_cannot_be_trained_is_refused_by_name(tmp_path, build, reason):
     assert str(caught.value) == (
         f"g.pb cannot be fine-tuned: {reason}. Leave out --fine_tune_from, or choose another --architecture."
     )
+
+
+def test_what_keras_itself_refuses_is_refused_by_name(tmp_path):
+    with pytest.raises(
+        BackboneError, match=r"^g.pb cannot be fine-tuned: its operation MatMul \(node out\) is not as Keras"
+    ):
+        network_of(write_graph(tmp_path / "g.pb", transposed), target="out")
 
 
 def saved_model(folder):

@@ -103,10 +103,29 @@ def test_keras_layers_are_used_wherever_there_are_weights(graph):
     assert model.trainable_weights
 
 
-def test_a_network_that_keras_has_no_layers_for_is_one_clear_error(tmp_path):
-    path = write_graph(
-        tmp_path / "g.pb",
-        lambda tf, picture: tf.nn.softmax(tf.reduce_mean(tf.nn.lrn(picture), [1, 2]), name="final_result"),
-    )
-    with pytest.raises(ExportError, match="no layer for its operation LRN"):
-        keras_format.write(export_source(path), tmp_path / "m.keras")
+def unknown(tf, mean, picture):
+    return tf.reduce_mean(tf.nn.lrn(picture), [1, 2])
+
+
+def joined_with_numbers(tf, mean, picture):
+    return mean + tf.reduce_sum(tf.concat([mean, [[1.0, 2.0, 3.0]]], 0))
+
+
+def transposed(tf, mean, picture):
+    return tf.matmul(tf.transpose(mean), np.ones((3, 3), np.float32), transpose_a=True)
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (unknown, "Keras has no layer for its operation LRN"),
+        (joined_with_numbers, r"its operation ConcatV2 .* reads a constant"),
+        (transposed, "its operation MatMul .* is not as Keras' layers are"),
+    ],
+)
+def test_a_network_that_keras_has_no_layers_for_is_one_clear_error(tmp_path, build, reason):
+    def whole(tf, picture):
+        tf.nn.softmax(build(tf, tf.reduce_mean(picture, [1, 2]), picture), name="final_result")
+
+    with pytest.raises(ExportError, match=f"--export keras does not go with this network: {reason}"):
+        keras_format.write(export_source(write_graph(tmp_path / "g.pb", whole)), tmp_path / "m.keras")

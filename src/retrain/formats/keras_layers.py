@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from retrain.errors import GraphError
+from retrain.errors import GraphError, first_line
 from retrain.graphs import editing, nodes
 
 _UNARY = {
@@ -30,7 +30,11 @@ _CALL = re.compile(r"(Stateful)?PartitionedCall(_\d+)?")  # scopes of functions 
 
 
 class LayerBuilder:
-    """Makes layers for the nodes of a graph, each from those of the nodes that it reads; `result` is the last one's."""
+    """Makes layers for the nodes of a graph, each from those of the nodes that it reads; `result` is the last one's.
+
+    Raises:
+        GraphError: There is no layer for a node; says for which.
+    """
 
     def __init__(self, graph: nodes.GraphDef, image: Any, *, source: str, output: str) -> None:
         self._shapes = _output_shapes(graph, source)
@@ -48,6 +52,15 @@ class LayerBuilder:
         self.result = self._values[output]
 
     def _layer_for(self, node: Any) -> Any:
+        try:
+            return self._built(node)
+        except (GraphError, MemoryError):
+            raise
+        except Exception as error:  # Keras raises anything where a layer does not take such shapes
+            problem = f"its operation {node.op} (node {node.name}) is not as Keras' layers are"
+            raise GraphError(f"{problem} ({first_line(error)[:200]})") from error
+
+    def _built(self, node: Any) -> Any:
         build: dict[str, Callable[[Any], Any]] = {
             "Conv2D": self._convolution,
             "DepthwiseConv2dNative": self._convolution,
@@ -79,7 +92,12 @@ class LayerBuilder:
         return build[node.op](node)
 
     def _input(self, node: Any, index: int = 0) -> Any:
-        return self._values[nodes.node_name(node.input[index])]
+        name = nodes.node_name(node.input[index])
+        if name not in self._values:
+            raise GraphError(
+                f"its operation {node.op} (node {node.name}) reads a constant ({name}) as if it was an image"
+            )
+        return self._values[name]
 
     def _constant(self, node: Any, index: int) -> np.ndarray | None:
         """Return the constant that a node reads, None where it reads something else."""
