@@ -1,4 +1,4 @@
-"""Finds the last feature maps in a LiteRT model that ends in their mean."""
+"""Finds the last feature maps in a LiteRT model that ends in their mean, and counts what an image takes."""
 
 import math
 from typing import Any
@@ -21,13 +21,13 @@ def with_maps(model: bytes) -> bytes | None:
     with opened_model(changed) as opened:
         graph = opened.Subgraphs(0)
         outputs = graph.OutputsAsNumpy()
-        maps = _maps_behind(opened, outputs[0]) if len(outputs) == 1 else None
+        signatures = [opened.SignatureDefs(number) for number in range(opened.SignatureDefsLength())]
+        # The outputs of a signature would name a tensor that is no output any more.
+        is_named = any(signature.OutputsLength() for signature in signatures)
+        maps = _maps_behind(opened, outputs[0]) if len(outputs) == 1 and not is_named else None
         if maps is None:
             return None
         outputs[0] = maps
-        for number in range(opened.SignatureDefsLength()):
-            if opened.SignatureDefs(number).OutputsLength():  # it would name a tensor that is no output any more
-                return None
     return bytes(changed)
 
 
@@ -41,11 +41,10 @@ def _maps_behind(opened: Any, tensor: int) -> int | None:
             continue
         source = operator.Inputs(0)
         shape, pooled = _shape(graph, source), _shape(graph, operator.Outputs(0))
-        if kind not in (kinds.MEAN, kinds.AVERAGE_POOL_2D) or len(shape) != 4 or shape[0] != 1:
-            return None
-        if math.prod(shape[1:3]) <= 1:  # of a single place, as of a photo of 32 pixels, it says nothing
-            return None
-        return source if math.prod(pooled) == shape[3] == pooled[-1] else None
+        is_mean = kind in (kinds.MEAN, kinds.AVERAGE_POOL_2D) and len(shape) == 4 and shape[0] == 1
+        # Maps of a single place, as of a photo of 32 pixels, say nothing.
+        has_places = math.prod(shape[1:3]) > 1
+        return source if is_mean and has_places and math.prod(pooled) == shape[3] == pooled[-1] else None
     return None
 
 
