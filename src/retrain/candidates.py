@@ -25,7 +25,7 @@ from retrain.export import ClassifierWriter, LabelledBottlenecks
 from retrain.formats.checkpoint import CheckpointFiles
 from retrain.head import Head
 from retrain.history import ChunkResult, Evaluation
-from retrain.plans import fine_tuning_plan, recipe_of, scope_of, steps_of, training_plan
+from retrain.plans import fine_tuning_plan, is_trained_in_numpy, recipe_of, scope_of, steps_of, training_plan
 from retrain.session import Session
 from retrain.stopping import Stopping, is_over
 from retrain.sweep import Trial, TrialResult
@@ -33,11 +33,7 @@ from retrain.terminal import Terminal
 from retrain.training import head_training, learning_rate, sampling
 from retrain.training.fine_tuning import FineTunedBackbone, FineTuningResult, fine_tune
 from retrain.training.head_training import TrainedHead, TrainingData
-from retrain.training.recipe import (
-    AUTO,
-    LARGEST_FINE_TUNING_RATE,
-    divergence,
-)
+from retrain.training.recipe import AUTO, LARGEST_FINE_TUNING_RATE, divergence
 from retrain.training.sampling import SamplingPlan
 
 _SUMMARIES_OF_THE_HEAD = 25  # in a training, about
@@ -143,7 +139,7 @@ def _introduce(
     if trial.name:
         terminal.say(f"Training {trial.name}.")
         write_trial(config.summaries_dir, trial.name, trial.shown())
-        if _needs_tensorflow(config, prepared):
+        if config.fine_tune_from is not None or not is_trained_in_numpy(config, prepared):
             _start_tensorflow()
 
 
@@ -176,11 +172,6 @@ def checkpoint_files(config: RetrainConfig) -> CheckpointFiles:
     """Return where the head's variables go: TensorFlow's checkpoint only where the user names one."""
     default = config.output_graph.parent / "checkpoints" / "head"
     return CheckpointFiles(config.checkpoint_path or default, tensorflow=config.checkpoint_path is not None)
-
-
-def _needs_tensorflow(config: RetrainConfig, prepared: PreparedDataset) -> bool:
-    weights = prepared.backbone.dimension * len(prepared.dataset.class_names)
-    return config.fine_tune_from is not None or not head_training.needs_no_tensorflow(recipe_of(config), weights)
 
 
 @functools.cache

@@ -15,9 +15,9 @@ from retrain.errors import TrainingError, UsageError
 from retrain.evaluation import folds
 from retrain.evaluation.folds import CrossValidation
 from retrain.evaluation.kept import Kept
-from retrain.plans import distortions_of, recipe_of, training_plan
+from retrain.plans import distortions_of, is_trained_in_numpy, recipe_of, training_plan
 from retrain.terminal import Terminal
-from retrain.training import cross_validation, head_training
+from retrain.training import cross_validation
 from retrain.training.cross_validation import PhotoBottlenecks
 from retrain.training.recipe import TrainingPlan
 
@@ -82,11 +82,10 @@ def cross_validate(chosen: Candidate, terminal: Terminal) -> CrossValidation | N
 def _by_default(chosen: Candidate, groups: int) -> int:
     """Return how many folds a run has that asks for none: 0 where the test photos are enough, or it would take long."""
     config, prepared = chosen.config, chosen.prepared
-    weights = prepared.backbone.dimension * len(prepared.dataset.class_names)
     is_quick = (
         len(prepared.dataset.examples) <= _MOST_PHOTOS
         and chosen.steps * config.train_batch_size <= _MOST_SAMPLES
-        and head_training.needs_no_tensorflow(recipe_of(config), weights)
+        and is_trained_in_numpy(config, prepared)
         and config.time_limit is None
         and not distortions_of(config)
     )

@@ -13,7 +13,7 @@ from retrain.data.distortions import Distortions
 from retrain.data.split import Split
 from retrain.errors import UsageError
 from retrain.formats import frozen_graph
-from retrain.training import schedule
+from retrain.training import head_training, schedule
 from retrain.training.recipe import AUTO, FineTuningPlan, HeadRecipe, TrainingPlan, fine_tuning_defaults
 
 _PARAMETER_BYTES = 4  # of a frozen graph, which is little else
@@ -66,6 +66,12 @@ def recipe_of(config: RetrainConfig) -> HeadRecipe:
         optimizer=config.optimizer,
         schedule=config.learning_rate_schedule,
     )
+
+
+def is_trained_in_numpy(config: RetrainConfig, prepared: PreparedDataset) -> bool:
+    """Return whether the head is small and plain enough to be trained without TensorFlow."""
+    weights = prepared.backbone.dimension * len(prepared.dataset.class_names)
+    return head_training.needs_no_tensorflow(recipe_of(config), weights)
 
 
 def fine_tuning_recipe(config: RetrainConfig, learning_rate: float) -> HeadRecipe:
