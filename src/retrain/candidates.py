@@ -319,9 +319,8 @@ def _fine_tuned(
         say(f"Ctrl-C ended the fine-tuning after {plural(done, 'step')}: the same command goes on from there.")
     say(_outcome(result, steps))
     config = replace(candidate.config, fine_tune_learning_rate=plan.recipe.learning_rate)
-    candidate = replace(candidate, config=config, is_cut_short=stopping.asked.is_set())
     history = [*candidate.history, *(later(row, steps) for row in result.history)]
-    candidate = replace(candidate, history=history)
+    candidate = replace(candidate, config=config, history=history, is_cut_short=stopping.asked.is_set())
     return _on(candidate, result.network, steps + result.best.step) if result.network else candidate
 
 
