@@ -101,6 +101,15 @@ def test_marks_download_as_lines_of_json(opened):
     assert "4 photos marked" in tray.inner_text()  # no mark is lost with the window
 
 
+def test_a_photo_is_offered_the_class_that_it_was_taken_for_wherever_it_is_marked(opened):
+    window = opened(*small())
+    for cell, guess in (("#cell-2-0", "daisy"), ("#cell-1-2", "tulip"), ("#cell-2-2", "daisy")):  # of one: the first
+        window.goto(f"{window.url.partition('#')[0]}{cell}")
+        photo = window.locator(f"{cell} .marks").first
+        photo.locator("button[value=relabel]").click()
+        assert photo.locator("select").input_value() == guess
+
+
 def test_marks_name_classes_as_their_folders_are_spelt(opened):
     names = "da\udce9<b>", "ro\u202ese", 'tu\nlip "'
     report, evidence = small(names)

@@ -50,6 +50,12 @@
   const places = [...document.querySelectorAll(".marks")];
   // Names are in the page as JSON, which holds even those that cannot be shown.
   const others = (place) => classes.filter((name) => name !== JSON.parse(place.dataset.class));
+  // In a cell, cell-TRUE-PREDICTED, it is the class that all its photos were taken for.
+  const offered = (place) => {
+    if (place.dataset.guess) return JSON.parse(place.dataset.guess);
+    const cell = place.closest("[id^=cell-]"), taken = cell && classes[cell.id.split("-")[2]], names = others(place);
+    return names.includes(taken) ? taken : names[0];
+  };
   const show = (place) => {
     const mark = marks.get(JSON.parse(place.dataset.path));
     place.querySelectorAll("button").forEach((button) => {
@@ -98,7 +104,7 @@
     if (!button) return;
     const place = button.closest(".marks"), path = JSON.parse(place.dataset.path);
     if (button.getAttribute("aria-pressed") === "true") marks.delete(path);
-    else put(place, button.value, place.dataset.guess ? JSON.parse(place.dataset.guess) : others(place)[0]);
+    else put(place, button.value, offered(place));
     refresh();
   });
   document.addEventListener("change", (event) => {
