@@ -17,6 +17,7 @@ from retrain.data.dataset import scan
 from retrain.data.distortions import Distortions
 from retrain.data.split import Split
 from retrain.data.variants import Distorter
+from retrain.evaluation.folds import ENOUGH
 from retrain.plans import fine_tuning_plan, fine_tuning_recipe, recipe_of
 from retrain.training import schedule
 from retrain.training.recipe import fine_tuning_defaults
@@ -53,7 +54,7 @@ def test_the_help_says_the_defaults_that_follow_from_the_rest(name, said):
             many=fine_tuning_defaults(MILLION),
             smoothing=schedule.LABEL_SMOOTHING,
             usual=folds.USUAL,
-            enough=folds.ENOUGH,
+            enough=ENOUGH,
         )
         in text
     )
