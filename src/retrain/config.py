@@ -167,7 +167,7 @@ class RetrainConfig:
     l2: float | None = _setting(
         None,
         "factor of L2 regularisation, which adds the sum of squared weights to the loss "
-        "(default: by the numbers of photos and features; 0 with hidden layers)",
+        "(default: by the numbers of photos and features; 0 with hidden layers, and in fine-tuning)",
         "FACTOR",
         Rule(lambda value: 0 <= value < math.inf, "it must be at least 0"),
     )
