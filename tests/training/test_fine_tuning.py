@@ -107,12 +107,12 @@ def test_layers_are_listed_from_the_top_with_their_sizes():
     assert "584" in next(line for line in lines if "block1_conv1" in line)
 
 
-def tuning(*, steps=60, patience=None, distribution="none", start="block1", rate=0.01, folder=Path()):
+def tuning(*, steps=60, patience=None, distribution="none", start="block1", rate=0.01, folder=Path(), **recipe):
     """Return a fine-tuning of the small network on stripes, and what its `run` takes."""
     strategy = devices.strategy(distribution)
     plan = FineTuningPlan(
-        start=start, recipe=HeadRecipe(learning_rate=rate), steps=steps, batch_size=16, steps_per_evaluation=10, seed=0,
-        patience=patience, checkpoint=folder / "c.npz", strategy=strategy,
+        start=start, recipe=HeadRecipe(learning_rate=rate, **recipe), steps=steps, batch_size=16,
+        steps_per_evaluation=10, seed=0, patience=patience, checkpoint=folder / "c.npz", strategy=strategy,
     )  # fmt: skip
     with strategy.scope():
         model = small_network()
@@ -161,6 +161,23 @@ def test_batch_normalisation_and_frozen_layers_stay_as_they_are(tmp_path):
     assert any("stem" in path for path in changed)
     assert not any("moving" in path for path in changed)
     assert not any("stem" in w.path for w in trainable_layers.split_network(small_network(), "block1").model.weights)
+
+
+def test_what_regularises_the_last_layer_does_so_in_fine_tuning_too(tmp_path):
+    sizes = {}
+    for name, recipe in {"plain": {}, "l2": {"l2": 10.0}, "smoothed": {"label_smoothing": 0.6}}.items():
+        made, data, checkpoint = tuning(steps=30, folder=tmp_path / name, **recipe)
+        checkpoint.path.parent.mkdir()
+        made.run(data, checkpoint, ignore)
+        sizes[name] = np.abs(made.head().last.weights).sum()
+    assert sizes["l2"] < sizes["plain"] / 2
+    assert sizes["smoothed"] < sizes["plain"]
+    made, data, _ = tuning(dropout=0.9)
+    batch = data.batch(0)
+    made._head[0].assign(np.eye(8, 2, dtype=np.float32))
+    one, again, other = (made._accumulator.add_up(batch, [0, step])[1] for step in (0, 0, 1))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)  # other inputs of the last layer are dropped at each step
 
 
 class KilledError(Exception):
