@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,8 @@ def train_candidate(config: RetrainConfig, trial: Trial, prepared: PreparedDatas
         _introduce(config, trial, prepared, summaries, session.terminal)
         started = time.perf_counter()
         display = Display(summaries, session.terminal, listed=not trial.name)
-        config, trained, stopping = _head_in_time(config, prepared, artefacts, own, display, session.stopping)
+        keep = _keeper(artefacts, own, session.terminal)
+        config, trained, stopping = _head_in_time(config, prepared, keep, display, session.stopping)
         candidate = Candidate(
             config,
             prepared,
@@ -198,11 +199,21 @@ def _result(candidate: Candidate, trial: Trial, seconds: float) -> TrialResult:
     return result
 
 
+def _keeper(artefacts: ClassifierWriter, own: IntermediateFiles, terminal: Terminal) -> Callable[[int, Head], None]:
+    """Return what writes the graph and the checkpoint of an intermediate step with its head."""
+
+    def keep(step: int, head: Head) -> None:
+        terminal.say(f"Save intermediate result to : {own.graph(step)}")
+        artefacts.write_graph(own.graph(step), head)
+        artefacts.write_checkpoint(own.checkpoint, head, step + 1)
+
+    return keep
+
+
 def _head_in_time(
     config: RetrainConfig,
     prepared: PreparedDataset,
-    artefacts: ClassifierWriter,
-    own: IntermediateFiles,
+    keep: Callable[[int, Head], None],
     display: Display,
     stopping: Stopping,
 ) -> tuple[RetrainConfig, TrainedHead, Stopping]:
@@ -215,19 +226,18 @@ def _head_in_time(
     if config.learning_rate == AUTO:
         config = replace(config, learning_rate=_best_rate(config, prepared, display.terminal, deadline))
     began = time.monotonic()
-    trained = _train(config, prepared, artefacts, own, display, time_limit.at_least(deadline))
+    trained = _train(config, prepared, keep, display, time_limit.at_least(deadline))
     return config, trained, stopping.earlier(folds * (time.monotonic() - began))
 
 
 def _train(
     config: RetrainConfig,
     prepared: PreparedDataset,
-    artefacts: ClassifierWriter,
-    own: IntermediateFiles,
+    keep: Callable[[int, Head], None],
     display: Display,
     deadline: float | None,
 ) -> TrainedHead:
-    """Return the trained head, with graphs and a checkpoint of the intermediate steps written."""
+    """Return the trained head; `keep` gets the intermediate steps to keep, with their heads."""
     variants = prepared.variants
     training, plan = variants.members[Split.TRAINING], training_plan(config, prepared)
     samples = sampling.sample_training(variants.labels, training, variants.members[Split.VALIDATION], plan)
@@ -237,9 +247,7 @@ def _train(
         show(result)
         step = int(result.steps[-1])
         if step in checkpoint_steps:
-            display.terminal.say(f"Save intermediate result to : {own.graph(step)}")
-            artefacts.write_graph(own.graph(step), result.head)
-            artefacts.write_checkpoint(own.checkpoint, result.head, step + 1)
+            keep(step, result.head)
 
     gather, labels, samples = _fresh(config, prepared, samples)
     data = TrainingData(gather, labels, training, len(prepared.dataset.class_names))
@@ -310,10 +318,8 @@ def _fine_tuned(
         display.fine_tuning(plan.steps if stopping.deadline is None else 0, steps) as shown,
         session.stoppable(shown.evaluation) as report,
     ):
-        watched = replace(stopping, watch=shown.step)
-        result = fine_tune(
-            prepared, trained, plan, terminal=session.terminal, opened=session.opened, report=report, stopping=watched
-        )
+        watched = replace(session, stopping=replace(stopping, watch=shown.step))
+        result = fine_tune(prepared, trained, plan, watched, report)
     if stopping.asked.is_set():
         done = result.history[-1].step + 1
         say(f"Ctrl-C ended the fine-tuning after {plural(done, 'step')}: the same command goes on from there.")
