@@ -23,7 +23,7 @@ from retrain.data.variants import Variant
 from retrain.errors import StoreError
 from retrain.head import Head
 from retrain.history import Evaluation, to_keep
-from retrain.stopping import Stopping
+from retrain.session import Session
 from retrain.terminal import Terminal
 from retrain.training import inputs, trainable_layers
 from retrain.training.checkpoints import TrainingCheckpoint, identity_of
@@ -54,20 +54,16 @@ class FineTuningResult:
     network: FineTunedBackbone | None
 
 
-def fine_tune(  # noqa: PLR0913
+def fine_tune(
     prepared: PreparedDataset,
     trained: TrainedHead,
     plan: FineTuningPlan,
-    *,
-    terminal: Terminal,
-    opened: ExitStack,
+    session: Session,
     report: Callable[[Evaluation], None],
-    stopping: Stopping | None = None,
 ) -> FineTuningResult:
     """Return how the network does fine-tuned from a layer on, together with its head.
 
-    `opened` closes stores, and removes the frozen result, when it is closed itself; `report` gets every evaluation as
-    it is made; `stopping` says what may end the training before its last step, or after it.
+    The end of `session` closes stores and removes the frozen result; `report` gets every evaluation as it is made.
 
     Raises:
         RetrainError: Something that the user can fix.
@@ -78,20 +74,21 @@ def fine_tune(  # noqa: PLR0913
         augmented = _augmentation(prepared, network, layers)
         takes = prepared.backbone.input
         below = inputs.on_stored(layers) if augmented is None else inputs.on_pixels(network, takes, layers)
-        training = JointTraining(below, trained.head, trained.scale, plan, warn=terminal.warn)
+        training = JointTraining(below, trained.head, trained.scale, plan, warn=session.terminal.warn)
     if augmented is None:
-        data = inputs.stored_data(prepared, network, layers, plan, terminal=terminal, opened=opened)
+        data = inputs.stored_data(prepared, network, layers, plan, session)
     else:
-        folder = _temporary_folder(prepared, opened)
-        data = inputs.pixel_data(prepared, augmented, plan, folder, terminal=terminal, opened=opened)
-    _introduce(network, layers, plan, augmented, terminal)
+        folder = _temporary_folder(prepared, session.opened)
+        data = inputs.pixel_data(prepared, augmented, plan, folder, session)
+    _introduce(network, layers, plan, augmented, session.terminal)
     fingerprint, tag = prepared.backbone_source.fingerprint, augmented.tag if augmented else ""
     examples = prepared.dataset.examples
     identity = identity_of(fingerprint, layers.name, plan, tag=tag, examples=examples, head=trained.head)
-    history = training.run(data, TrainingCheckpoint(plan.checkpoint, identity, terminal.warn), report, stopping)
+    checkpoint = TrainingCheckpoint(plan.checkpoint, identity, session.terminal.warn)
+    history = training.run(data, checkpoint, report, session.stopping)
     best = to_keep(history.evaluations)
     improved = best is not history.evaluations[0]
-    frozen = _freeze(prepared, network, training.head(), terminal, opened) if improved else None
+    frozen = _freeze(prepared, network, training.head(), session) if improved else None
     return FineTuningResult(history.evaluations, best, frozen)
 
 
@@ -130,13 +127,11 @@ def _temporary_folder(prepared: PreparedDataset, opened: ExitStack) -> Path:
         raise StoreError(f"cannot write to {place or 'the folder of temporary files'}: {error.strerror}.") from error
 
 
-def _freeze(
-    prepared: PreparedDataset, network: Any, head: Head, terminal: Terminal, opened: ExitStack
-) -> FineTunedBackbone:
+def _freeze(prepared: PreparedDataset, network: Any, head: Head, session: Session) -> FineTunedBackbone:
     """Return the fine-tuned network as a backbone in a folder of its own, removed at the end."""
-    folder = _temporary_folder(prepared, opened)
+    folder = _temporary_folder(prepared, session.opened)
     backbone = write_backbone(freeze(network), folder, architecture=prepared.backbone.architecture)
-    runner = BackboneRunner(backbone, terminal.warn, distribution=prepared.extractor.runner.distribution)
+    runner = BackboneRunner(backbone, session.terminal.warn, distribution=prepared.extractor.runner.distribution)
     extractor = FeatureExtractor(prepared.extractor.image_dir, runner)
     examples = prepared.dataset.examples
 

@@ -1,7 +1,6 @@
 """What fine-tuned layers take: the stored output of the frozen layers below them, or photos, augmented as they go."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from retrain.data.split import Split
 from retrain.data.variants import Variants, list_variants
 from retrain.graphs import freezing
 from retrain.preprocessing import InputSpec
-from retrain.terminal import Terminal
+from retrain.session import Session
 from retrain.training import pointwise, trainable_layers
 from retrain.training.epochs import EpochBatches
 from retrain.training.joint_training import Batch, FineTuningData, TrainedLayers
@@ -59,15 +58,13 @@ def pixel_data(
     augmented: Augmentation,
     plan: FineTuningPlan,
     folder: Path,
-    *,
-    terminal: Terminal,
-    opened: ExitStack,
+    session: Session,
 ) -> FineTuningData:
     """Return photos as a training takes them, decoded once into a folder; those for validation are as they are."""
     photos, spec = list_variants(prepared.dataset, copies=0), prepared.backbone.input
     training, validation = photos.members[Split.TRAINING], photos.members[Split.VALIDATION]
     total = len(training) + len(validation)
-    advance = terminal.progress("Decoding", "image")
+    advance = session.terminal.progress("Decoding", "image")
 
     def decoded(rows: np.ndarray, size: tuple[int, int], name: str, before: int) -> Callable[[np.ndarray], np.ndarray]:
         height, width = size
@@ -76,7 +73,7 @@ def pixel_data(
             [photos.rows[row].path for row in rows.tolist()],
             replace(spec, height=height, width=width),
             folder / name,
-            opened=opened,
+            opened=session.opened,
             advance=lambda done, _: advance(before + done, total),
         )
 
@@ -97,14 +94,12 @@ def stored_data(
     network: Any,
     layers: TrainableLayers,
     plan: FineTuningPlan,
-    *,
-    terminal: Terminal,
-    opened: ExitStack,
+    session: Session,
 ) -> FineTuningData:
     """Return what the trained layers take of each photo, computed where it is not stored yet."""
     photos = list_variants(prepared.dataset, copies=0)
     training, validation = photos.members[Split.TRAINING], photos.members[Split.VALIDATION]
-    gather = _photo_reader(prepared, network, layers, photos, terminal=terminal, opened=opened)
+    gather = _photo_reader(prepared, network, layers, photos, session)
     batches = EpochBatches(len(training), plan.batch_size, plan.seed)
 
     def batch(step: int) -> Batch:
@@ -122,9 +117,7 @@ def _photo_reader(
     network: Any,
     layers: TrainableLayers,
     photos: Variants,
-    *,
-    terminal: Terminal,
-    opened: ExitStack,
+    session: Session,
 ) -> BottleneckReader:
     """Return a reader of the frozen part's output for photos; those that are not for testing are computed now and kept.
 
@@ -135,11 +128,11 @@ def _photo_reader(
     backbone = load_backbone(
         prepared.backbone_source, folder, build=lambda source: _freeze_lower_layers(network, layers)
     )
-    runner = BackboneRunner(backbone, terminal.warn, distribution=prepared.extractor.runner.distribution)
+    runner = BackboneRunner(backbone, session.terminal.warn, distribution=prepared.extractor.runner.distribution)
     extractor = replace(prepared.extractor, runner=runner, legacy_vector=lambda path: None)
-    store = opened.enter_context(Store(folder, dimension=backbone.dimension))
+    store = session.opened.enter_context(Store(folder, dimension=backbone.dimension))
     stored = np.sort(np.concatenate([photos.members[Split.TRAINING], photos.members[Split.VALIDATION]]))
-    advance = terminal.progress("Frozen layers", "image")
+    advance = session.terminal.progress("Frozen layers", "image")
     return BottleneckReader.filled(photos.rows, stored, extractor=extractor, store=store, advance=advance)
 
 
