@@ -24,7 +24,7 @@ from retrain.evaluation.keeping import Results, RunOrigin
 from retrain.evaluation.page.facts import RunFacts, TrialFigures
 from retrain.evaluation.report import Report, RunSettings, TestScores
 from retrain.evaluation.tensorboard import TRAIN, Summaries
-from retrain.export import WrittenGraph
+from retrain.export import LabelledBottlenecks, WrittenGraph
 from retrain.formats import table as formats
 from retrain.formats.classifier import ExportSource
 from retrain.terminal import Terminal
@@ -45,51 +45,77 @@ class Start:
     limit: TimeLimit
 
 
+@dataclass(frozen=True)
+class _Written:
+    """The classifier's files: the graph, what it says of the test photos, and how the formats of --export compare."""
+
+    graph: WrittenGraph
+    test: TestScores
+    exported: ExportReport | None
+
+
 def finish(chosen: Candidate, start: Start, terminal: Terminal) -> Report:
-    """Write everything, measure the written graph on the test images, and report."""
+    """Write everything, measure the written graph on the test images, and report.
+
+    Raises:
+        RetrainError: Something cannot be written, or a format is not what was trained. The report is written before
+            TensorBoard's files and the kept run are, and without them.
+    """
     config, prepared = chosen.config, chosen.prepared
     rows = _sample(chosen, Split.TESTING, config.test_batch_size)
-    test = chosen.labelled(rows, chosen.read_exactly)
-    paths = [prepared.variants.rows[row].path for row in test.rows.tolist()]
     cross_validated = folds.cross_validate(chosen, terminal)
+    written = _write(chosen, chosen.labelled(rows, chosen.read_exactly), terminal)
+    report = reports.make_report(
+        _run_settings(chosen),
+        prepared.dataset,
+        written.test,
+        rejected=prepared.rejected,
+        history=chosen.history,
+        exports=written.exported.results if written.exported else [],
+    )
+    report = replace(report, cross_validation=cross_validated)
+    with terminal.waiting("Looking at single photos"):
+        evidence = showing.evidence_of(chosen, rows, written.test)
+    results = Results(report, _facts(chosen, start), evidence)
+    keeping.write_report(results, config.output_graph, prepared.dataset.image_dir)
+    _show_and_keep(chosen, start, results, written, terminal)
+    with terminal.closing(_closing(chosen, report)):
+        _say_what_does_not_belong(chosen, report, written.graph, terminal)
+        if (seconds := start.limit.exceeded()) >= 1:
+            terminal.warn(f"All this took {seconds:.0f} s more than --time_limit.")
+        if written.exported:
+            terminal.say_all(comparison.table(written.exported.results))
+            if problems := written.exported.problems:
+                raise ExportError(f"{'; '.join(problems)}. All other results are written, and files are kept.")
+    return report
+
+
+def _write(chosen: Candidate, test: LabelledBottlenecks, terminal: Terminal) -> _Written:
+    """Write the checkpoint, the classifier and all its formats."""
+    config, prepared = chosen.config, chosen.prepared
     chosen.artefacts.write_checkpoint(checkpoint_files(config), chosen.head, chosen.step + 1)
     with files.draft_folder(config.output_graph) as folder:
         draft = folder / config.output_graph.name
         with terminal.waiting("Writing the graph"):
-            written = chosen.artefacts.write(draft, chosen.head, test)
+            graph = chosen.artefacts.write(draft, chosen.head, test)
         # Only a graph that passed takes the place of the last one.
         chosen.artefacts.put_in_place(draft, config.output_graph, config.output_labels)
-        _show_graph(chosen, written)
         if config.saved_model_dir:
-            chosen.artefacts.write_saved_model(config.saved_model_dir, written)
-        scores = TestScores(paths, written.probabilities, test.labels, written.sha256)
-        exported = _export(chosen, draft, written, scores, terminal) if config.export else None
-    report = reports.make_report(
-        _run_settings(chosen),
-        prepared.dataset,
-        scores,
-        rejected=prepared.rejected,
-        history=chosen.history,
-        exports=exported.results if exported else [],
-    )
-    report = replace(report, cross_validation=cross_validated)
-    with terminal.waiting("Looking at single photos"):
-        evidence = showing.evidence_of(chosen, test.rows, scores)
-    shown = boards.show(chosen, report, scores, evidence.pictures, limit=start.limit, terminal=terminal)
+            chosen.artefacts.write_saved_model(config.saved_model_dir, graph)
+        paths = [prepared.variants.rows[row].path for row in test.rows.tolist()]
+        scores = TestScores(paths, graph.probabilities, test.labels, graph.sha256)
+        exported = _export(chosen, draft, graph, scores, terminal) if config.export else None
+    return _Written(graph, scores, exported)
+
+
+def _show_and_keep(chosen: Candidate, start: Start, results: Results, written: _Written, terminal: Terminal) -> None:
+    """Show the run on TensorBoard, and keep it with its curves among all runs."""
+    _show_graph(chosen, written.graph)
+    pictures = results.evidence.pictures
+    shown = boards.show(chosen, results.report, written.test, pictures, limit=start.limit, terminal=terminal)
+    folder, origin = runs.folder_of(chosen.config.output_graph), _origin(chosen, start, written.graph)
     curves = {**chosen.curves, **shown}
-    results = Results(report, _facts(chosen, start), evidence)
-    keeping.write_report(results, config.output_graph, prepared.dataset.image_dir)
-    folder, origin = runs.folder_of(config.output_graph), _origin(chosen, start, written)
-    keeping.keep_run(folder, config.run_name, results, scores, curves=curves, origin=origin)
-    with terminal.closing(_closing(chosen, report)):
-        _say_what_does_not_belong(chosen, report, written, terminal)
-        if (seconds := start.limit.exceeded()) >= 1:
-            terminal.warn(f"All this took {seconds:.0f} s more than --time_limit.")
-        if exported:
-            terminal.say_all(comparison.table(exported.results))
-            if exported.problems:
-                raise ExportError(f"{'; '.join(exported.problems)}. All other results are written, and files are kept.")
-    return report
+    keeping.keep_run(folder, chosen.config.run_name, results, written.test, curves=curves, origin=origin)
 
 
 def _facts(chosen: Candidate, start: Start) -> RunFacts:
