@@ -50,7 +50,7 @@ class PreparationSettings:
     distorter: Distorter
     copies: int = 0
     distribution: str = "none"
-    request: EngineRequest = EngineRequest()  # noqa: RUF009 (a value)
+    request: EngineRequest = EngineRequest()
 
 
 @dataclass(frozen=True)
