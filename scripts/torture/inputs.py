@@ -15,6 +15,7 @@ import tarfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -229,12 +230,7 @@ def _take_dates_away(path: Path) -> None:
 
 
 def _has_onnx() -> bool:
-    try:
-        import onnxruntime  # noqa: F401
-        import tf2onnx  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return all(map(find_spec, ("onnxruntime", "tf2onnx")))
 
 
 def _gather_weights(inputs: Inputs, data: Path | None) -> None:

@@ -1,6 +1,7 @@
 """ONNX models: writes a classifier that takes uint8 pixels, and runs ONNX files in ONNX Runtime."""
 
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ def check(path: Path) -> None:
     """Fail now, not after the training, where a model cannot be written or the converter is missing."""
     check_writable(path)
     try:
-        import onnxruntime  # noqa: F401
-        import tf2onnx  # noqa: F401
+        for name in ("onnxruntime", "tf2onnx"):
+            import_module(name)
     except Exception as error:  # releases of onnx and numpy that do not go together raise AttributeError and others
         raise ExportError(
             f"--export onnx needs tf2onnx and onnxruntime ({first_line(error)}). "
