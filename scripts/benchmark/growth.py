@@ -1,6 +1,7 @@
 """Measures how times, memory and the store grow with the number of images, up to a million."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def million(bench: Bench) -> list[Row]:
         rows_of, labels = _fill_by_hand(store, image_dir, many)
         for count in (few, many):
             chosen = np.linspace(0, many - 1, count).astype(np.int64)
-            call = lambda r=rows_of[chosen], y=labels[chosen]: train_stored(bench, store, r, y, steps=4000)  # noqa: E731
+            call = partial(train_stored, bench, store, rows_of[chosen], labels[chosen], steps=4000)
             seconds[count] = min(seconds_of(call) for _ in range(2))
         size = sum(
             path.stat().st_size for path in store.folder.iterdir() if path.name[0] in "vci" or "sqlite" in path.name

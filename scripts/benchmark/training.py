@@ -15,6 +15,8 @@ from retrain.training.head_training import TrainingData
 from retrain.training.recipe import HeadRecipe, TrainingPlan, keras_optimizer
 from retrain.training.sampling import SamplingPlan
 
+_NO_STAMP = Stamp(0, 0, 0)
+
 
 def train(bench: Bench) -> list[Row]:
     """Measure 4000 steps with their summaries, the best of four, against the rival's, measured on fewer steps."""
@@ -101,7 +103,7 @@ def _keras_fit(vectors: np.ndarray, labels: np.ndarray, samples: SamplingPlan, r
     )
 
 
-def entry(number: int, vector: np.ndarray, name: str | None = None, stamp: Stamp = Stamp(0, 0, 0)) -> Entry:  # noqa: B008
+def entry(number: int, vector: np.ndarray, name: str | None = None, stamp: Stamp = _NO_STAMP) -> Entry:
     """Return what the store keeps for an image: a vector, and a digest that only this number has."""
     import hashlib
 
