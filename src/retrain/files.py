@@ -230,7 +230,7 @@ def open_regular(path: str | os.PathLike[str]) -> io.FileIO:
     Raises:
         OSError: It cannot be read, or is no regular file.
     """
-    check_regular(os.stat(path), path)  # noqa: PTH116
+    check_regular(Path(path).stat(), path)
     file = io.FileIO(os.open(path, _OPEN_FLAGS))
     try:
         check_regular(os.fstat(file.fileno()), path)  # another file may have taken its place
@@ -266,7 +266,7 @@ def check_file(path: str | os.PathLike[str], limit: int) -> None:
     Raises:
         OSError: It is not there, is no regular file, or has more than `limit` bytes.
     """
-    status = os.stat(path)  # noqa: PTH116
+    status = Path(path).stat()
     check_regular(status, path)
     _checked_size(status, path, limit)
 

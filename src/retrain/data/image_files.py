@@ -166,7 +166,7 @@ def files_below(folder: Path, follow: Callable[[str], bool] = lambda link: True)
     while waiting:
         prefix, parent = waiting.pop()
         try:
-            status = os.stat(parent)  # noqa: PTH116
+            status = Path(parent).stat()
             with os.scandir(parent) as listed:
                 entries = sorted((e for e in listed if not e.name.startswith(".")), key=lambda entry: entry.name)
         except OSError as error:

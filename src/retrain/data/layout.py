@@ -68,20 +68,20 @@ class ClassLister:
     loose: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        paths = [os.path.join(parent, name) for parent in self.parents for name in folders(parent)]  # noqa: PTH118
+        paths = [str(parent / name) for parent in self.parents for name in folders(parent)]
         # Of a folder and links to it, the folder is the class.
         self._owners: dict[str, str] = {}
         for path in sorted(paths, key=os.path.islink):
             self._owners.setdefault(os.path.realpath(path), path)
-        self._above = {above for real in self._owners for above in _upwards(os.path.dirname(real))}  # noqa: PTH120
+        self._above = {str(above) for real in self._owners for above in Path(real).parents}
 
     def class_files(self, parent: Path) -> dict[str, list[str]]:
         """Return class name -> sorted file paths relative to the class folder, for folders that hold images."""
         classes = {}
         for name in folders(parent):
-            path = os.path.join(parent, name)  # noqa: PTH118
+            path = str(parent / name)
             follow = self._follower(path)
-            if os.path.islink(path) and not follow(path):  # noqa: PTH114
+            if os.path.islink(path) and not follow(path):  # noqa: PTH114 (no error where it may not be entered)
                 continue
             paths = sorted(files_below(parent / name, follow))
             if any(map(has_image_name, paths)) or any(is_image(parent / name / file) for file in paths):
@@ -172,9 +172,5 @@ def _visible(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _upwards(path: str) -> Iterable[str]:
-    while True:
-        yield path
-        above = os.path.dirname(path)  # noqa: PTH120
-        if above == path:
-            return
-        path = above
+    yield path
+    yield from map(str, Path(path).parents)

@@ -111,7 +111,7 @@ class Places:
         for part in parts:
             if folder not in self._listed:
                 try:
-                    self._listed[folder] = frozenset(os.listdir(folder))  # noqa: PTH208
+                    self._listed[folder] = frozenset(path.name for path in folder.iterdir())
                 except OSError:
                     self._listed[folder] = frozenset()
             if part not in self._listed[folder]:

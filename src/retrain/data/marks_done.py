@@ -66,7 +66,7 @@ class DoneList:
 
 def create(folder: Path, image_dir: str, marks_sha256: str) -> DoneList:
     """Return a new list in the folder of lists, with a number of its own; raise OSError where it cannot be written."""
-    numbers = [int(match[1]) for name in os.listdir(folder) if (match := _NAME.fullmatch(name))]  # noqa: PTH208
+    numbers = [int(match[1]) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
     file = folder / f"applied-{max(numbers, default=0) + 1}.jsonl"
     head = {_KIND: _VERSION, "image_dir": image_dir, "marks_sha256": marks_sha256}
     with file.open("xb") as written:
@@ -80,9 +80,9 @@ def lists(folder: Path) -> list[DoneList]:
     Raises:
         MarksError: One cannot be read.
     """
-    names = os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208
-    numbered = sorted((int(match[1]), name) for name in names if (match := _NAME.fullmatch(name)))
-    found = [read(folder / name) for _, name in numbered]
+    paths = folder.iterdir() if folder.is_dir() else ()
+    numbered = sorted((int(match[1]), path) for path in paths if (match := _NAME.fullmatch(path.name)))
+    found = [read(path) for _, path in numbered]
     return [done for done in found if not done.undone]
 
 

@@ -175,7 +175,7 @@ def _shown(text: str) -> str:
 
 def _stamped(image_dir: Path, path: str) -> str:
     try:
-        status = os.stat(f"{image_dir}/{path}")  # noqa: PTH116 (ten thousand of them)
+        status = (image_dir / path).stat()
     except OSError:
         return f"{path}\t"
     return f"{path}\t{status.st_size}\t{status.st_mtime_ns}"
