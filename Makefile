@@ -85,7 +85,7 @@ for record in runs/*/run.json; do if grep -qs '"format": "retrain run ' "$$recor
 	find "$$run" -type f -name "events.out.tfevents.*.retrain" -exec rm -f {} +; fi; done; \
 find training_summaries -type f -name "events.out.tfevents.*.retrain" -exec rm -f {} + 2>/dev/null; \
 if grep -qs "^# Written by retrain" training_summaries/projector_config.pbtxt; then (cd training_summaries && \
-	rm -f projector_config.pbtxt && cd projector.retrain && rm -f bottlenecks.bytes metadata.tsv sprite.jpg pictures.npz key); fi; \
+	rm -f projector_config.pbtxt && cd projector.retrain && rm -f bottlenecks.bytes metadata.tsv sprite.jpg pictures.sqlite pictures.npz key); fi; \
 if grep -qs "^model_checkpoint_path: .head." checkpoints/checkpoint; then \
 	rm -f checkpoints/checkpoint checkpoints/head.index checkpoints/head.data-*; fi; \
 if test -e checkpoints/head.npz; then rm -f checkpoints/head.npz checkpoints/head.fine_tuning*.npz; fi; \
