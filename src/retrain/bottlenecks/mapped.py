@@ -1,8 +1,8 @@
 """Rows of a file of vectors, mapped into memory and read as the system reads them fastest: in one go, or apart.
 
-Where a page of a mapped file is missing, Linux reads what lies around it, too, on some machines megabytes. Rows that lie
-close together are then there before they are asked for. Rows that are drawn from millions would each cost a thousand
-times what they hold: they are read through a mapping of their own, in which a missing page is read alone.
+Where a page of a mapped file is missing, Linux reads what lies around it, too, on some machines megabytes. Rows that
+lie close together are then there before they are asked for. Rows that are drawn from millions would each cost a
+thousand times what they hold: they are read through a mapping of their own, in which a missing page is read alone.
 """
 
 import mmap

@@ -95,7 +95,9 @@ def make_report(
     confusion = metrics.confusion_matrix(test.probabilities, test.labels)
     # A photo that was sampled several times is no more evidence, and is listed once.
     once = sorted({path: row for row, path in reversed(list(enumerate(test.paths)))}.values())
-    photos, scores, labels = [test.paths[row] for row in once], test.probabilities[once], test.labels[once]
+    photos, scores, labels = [test.paths[row] for row in once], test.probabilities, test.labels
+    if len(once) < count:
+        scores, labels = scores[once], labels[once]
     return Report(
         **vars(run),
         class_names=names,
