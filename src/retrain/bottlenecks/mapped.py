@@ -5,15 +5,20 @@ lie close together are then there before they are asked for. Rows that are drawn
 thousand times what they hold: they are read through a mapping of their own, in which a missing page is read alone.
 """
 
+import itertools
 import mmap
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from retrain import workers
+
 _CLOSE = 8  # rows are close together where these, on average, hold one that is wanted
 _TRIED = 64  # rows that show whether the file is in memory
 _IN_MEMORY = 25e-6  # seconds that such a row takes at most, or one of a part of the file that was never written
+_THREADS = 4  # at most: each row that lies apart costs the system more than its copy
 _CAN_ADVISE = all(hasattr(mmap, name) for name in ("MADV_RANDOM", "MADV_WILLNEED"))  # not so on Windows
 
 
@@ -49,7 +54,11 @@ class MappedVectors:
         self._copy(rows[:_TRIED], vectors[:_TRIED])
         if time.perf_counter() - began > _IN_MEMORY * _TRIED:
             self._announce(rows[_TRIED:], self._mapping)
-        self._copy(rows[_TRIED:], vectors[_TRIED:])
+        threads = min(_THREADS, workers.cores())
+        edges = np.linspace(_TRIED, max(_TRIED, len(rows)), threads + 1).astype(int).tolist()
+        parts = [slice(*pair) for pair in itertools.pairwise(edges)]
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda part: self._copy(rows[part], vectors[part]), parts))
         return vectors
 
     def _copy(self, rows: np.ndarray, out: np.ndarray) -> None:
