@@ -151,7 +151,7 @@ def main(arguments: Sequence[str]) -> int:
     add = parser.add_argument
     add("--vectors", type=int, default=10_000_000, help="of the large store (default: %(default)s)")
     add("--few", type=int, default=10_000, help="of the small one (default: %(default)s)")
-    add("--classes", type=int, default=10, help="default: %(default)s")
+    add("--classes", type=int, default=100, help="default: %(default)s")
     add("--steps", type=int, default=4000, help="default: %(default)s")
     add("--real", type=float, metavar="GB", help="write a file of this size, too, and train on it from the disk")
     add("--repeats", type=int, default=3, help="trainings of each, in turns; the best counts (default: %(default)s)")
