@@ -225,6 +225,16 @@ def test_pictures_are_bounded_and_what_was_left_out_is_counted(photos, mean_colo
     assert lost[RIGHT]
 
 
+def test_of_very_many_training_photos_some_of_each_class_are_compared(photos, mean_colour_backbone, monkeypatch):
+    with candidate(photos, mean_colour_backbone) as chosen:
+        members, labels = chosen.prepared.variants.members[Split.TRAINING], chosen.prepared.variants.labels
+        monkeypatch.setattr(showing, "_COMPARED", 6)
+        looked_at = showing._Gathering(chosen, np.zeros(0, np.int64), Scores([], np.zeros((0, 3)), labels[:0])).training
+    assert len(looked_at) == 6 < len(members)
+    assert set(looked_at) <= set(members)
+    assert set(labels[looked_at]) == {0, 1, 2}
+
+
 def test_hostile_names_are_names(photos, mean_colour_backbone):
     hostile = ["<script>alert(1)</script>&amp;", "%2e%2e ' \" ?#", os.fsdecode(b"bytes \xff\xfe")]
     for number, name in enumerate(hostile):

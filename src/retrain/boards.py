@@ -1,6 +1,7 @@
 """What a finished run shows on TensorBoard: its summary, its mistakes, its place on the HParams page, its photos."""
 
 import functools
+import itertools
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -97,15 +98,15 @@ def _project(chosen: Candidate, report: Report, test: TestScores, seconds: float
     splits = np.empty(len(variants.labels), np.int64)
     for number, split in enumerate(Split):
         splits[variants.members[split]] = number
-    paths = [variant.path for variant in variants.rows]
     # Of several distorted copies of a photo, which are side by side, the first.
-    first = np.array([row for row, path in enumerate(paths) if not row or path != paths[row - 1]], np.int64)
+    changes = (before.path != after.path for before, after in itertools.pairwise(variants.rows))
+    first = np.flatnonzero(np.fromiter(itertools.chain([True], changes), bool, len(variants.labels)))
     if len(first) < projector_files.FEWEST_POINTS:
         return None
     rows = first[projector.sample(variants.labels[first] * len(Split) + splits[first])]
     points = PhotoPoints(
         prepared.dataset.image_dir,
-        [paths[row] for row in rows.tolist()],
+        [variants.rows[row].path for row in rows.tolist()],
         [names[label] for label in variants.labels[rows].tolist()],
         [str(list(Split)[number]) for number in splits[rows].tolist()],
         dict(zip(test.paths, [names[number] for number in test.probabilities.argmax(axis=1).tolist()], strict=True)),

@@ -2,6 +2,8 @@
 
 import hashlib
 import importlib.metadata
+import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +30,7 @@ from retrain.trust import judging
 
 PARITY = 2e-3  # largest difference from the trained network, of a probability or relative to the largest feature
 _SCORED_AT_ONCE = 4096
+_IN_MEMORY = 2**28  # bytes of the scores of all photos
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class LabelledBottlenecks:
 
     def score(self, probabilities: Callable[[np.ndarray], np.ndarray], *, class_count: int) -> np.ndarray:
         """Return probabilities float32 [n, C]; the function gets a few thousand bottlenecks [m, D] at a time."""
-        scores = np.zeros((len(self.rows), class_count), np.float32)
+        scores = _scratch(len(self.rows), class_count)
         for start in range(0, len(self.rows), _SCORED_AT_ONCE):
             part = slice(start, start + _SCORED_AT_ONCE)
             scores[part] = probabilities(self.read(self.rows[part]))
@@ -238,6 +241,27 @@ class ClassifierWriter:
         mark_verified(self.backbone)
 
 
+def _scratch(rows: int, columns: int) -> np.ndarray:
+    """Return zeros, float32 [rows, columns]; very many lie in a file that goes with them, and need no memory.
+
+    Raises:
+        ExportError: There is no room for them.
+    """
+    size = 4 * rows * columns
+    if size <= _IN_MEMORY:
+        return np.zeros((rows, columns), np.float32)
+    try:
+        with tempfile.TemporaryFile() as file:
+            if hasattr(os, "posix_fallocate"):  # a full disk ends a process that writes to a mapped hole
+                os.posix_fallocate(file.fileno(), 0, size)
+            return np.asarray(np.memmap(file, np.float32, "w+", shape=(rows, columns)))
+    except OSError as error:
+        raise ExportError(
+            f"cannot write {size / 1e9:.1f} GB to {tempfile.gettempdir()}, for the scores of {rows:,} photos: "
+            f"{error.strerror}. Free some space, or name another folder in the environment variable TMPDIR."
+        ) from error
+
+
 def probe_image(height: int, width: int) -> np.ndarray:
     """Return a fixed colourful picture, uint8 [height, width, 3], to compare two forms of one network with."""
     rows, columns, channels = np.ogrid[:height, :width, :3]
@@ -246,7 +270,10 @@ def probe_image(height: int, width: int) -> np.ndarray:
 
 
 def _check_parity(name: str, what: str, in_file: np.ndarray, trained: np.ndarray) -> None:
-    difference = float(np.abs(in_file - trained).max(initial=0.0))
+    # A few thousand rows at a time: of millions of photos, the differences would take as much as the scores.
+    starts = range(0, len(trained), _SCORED_AT_ONCE)
+    blocks = [(in_file[start : start + _SCORED_AT_ONCE], trained[start : start + _SCORED_AT_ONCE]) for start in starts]
+    difference = float(np.max([np.abs(one - other).max(initial=0.0) for one, other in blocks], initial=0.0))
     if not difference <= PARITY:
         raise ExportError(
             f"{name} gives {what} that differ by {difference:.2g} from those of the trained network "

@@ -56,9 +56,11 @@ def cross_validate(chosen: Candidate, terminal: Terminal) -> CrossValidation | N
         StoreError: A photo whose distorted copies are not stored yet cannot be read any more.
     """
     config, dataset = chosen.config, chosen.prepared.dataset
+    if config.folds == 0 or (config.folds is None and not _is_usual(chosen)):
+        return None  # before millions of names are sorted into groups
     groups = np.unique(groups_of(dataset), return_inverse=True)[1]
-    count = _by_default(chosen, int(groups.max(initial=-1)) + 1) if config.folds is None else config.folds
-    if not count:
+    count = config.folds or min(USUAL, int(groups.max(initial=-1)) + 1)
+    if count == 1:
         return None
     read, photos = _photos(chosen, terminal)
     fold = cross_validation.assign_folds(photos.labels, groups, folds=count, seed=config.random_seed)
@@ -79,8 +81,8 @@ def cross_validate(chosen: Candidate, terminal: Terminal) -> CrossValidation | N
     return folds.unpacked(figures or b"")
 
 
-def _by_default(chosen: Candidate, groups: int) -> int:
-    """Return how many folds a run has that asks for none: 0 where the test photos are enough, or it would take long."""
+def _is_usual(chosen: Candidate) -> bool:
+    """Return whether a run that asks for no folds has some: not where test photos are enough, or it would take long."""
     config, prepared = chosen.config, chosen.prepared
     is_quick = (
         len(prepared.dataset.examples) <= _MOST_PHOTOS
@@ -90,7 +92,7 @@ def _by_default(chosen: Candidate, groups: int) -> int:
         and not distortions_of(config)
     )
     is_small = len(prepared.variants.members[Split.TESTING]) < folds.ENOUGH
-    return min(USUAL, groups) if is_small and is_quick and groups > 1 else 0
+    return is_small and is_quick
 
 
 def _key(chosen: Candidate, read: BottleneckReader, photos: PhotoBottlenecks, fold: np.ndarray) -> bytes:

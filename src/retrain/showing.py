@@ -23,6 +23,7 @@ from retrain.evaluation.report import TestScores
 from retrain.evaluation.selection import MISCLASSIFIED, RIGHT, Selection, best_scores, select
 
 _MOST_BYTES = 3_400_000  # of all pictures: a page has a third more, and should not exceed 5 MB
+_COMPARED = 2**20  # training photos that are looked through for the nearest, at most: minutes, on a slow disk
 _ATTENTION = "//attention/"  # how the keys of such pictures begin, as no path below a folder does
 # What may go wrong with a photo, with the cache or in an engine: then that piece is missing.
 _FAILURES = (RetrainError, OSError, ValueError, RuntimeError, MemoryError)
@@ -75,9 +76,10 @@ class _Gathering:
 
     @cached_property
     def training(self) -> np.ndarray:
-        """Return one variant of each training photo, int64 [N]: of distorted copies, the first."""
+        """Return one variant of each training photo, int64 [N]: of distorted copies, the first; of millions, some."""
         members = self.chosen.prepared.variants.members[Split.TRAINING]
-        return members[:: len(members) // max(1, sum(self.chosen.prepared.dataset.counts(Split.TRAINING)))]
+        photos = members[:: len(members) // max(1, sum(self.chosen.prepared.dataset.counts(Split.TRAINING)))]
+        return photos[np.arange(_COMPARED) * len(photos) // _COMPARED] if len(photos) > _COMPARED else photos
 
     def fill(self, found: _Found) -> None:
         """Gather everything, as far as it can be had."""

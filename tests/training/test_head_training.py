@@ -9,7 +9,7 @@ from conftest import command
 
 from retrain.errors import TrainingError
 from retrain.head import softmax
-from retrain.training import chunks, head_training, sampling
+from retrain.training import chunks, head_training, held_out, sampling
 from retrain.training.head_training import TrainingData
 from retrain.training.recipe import OPTIMIZERS, HeadRecipe, TrainingPlan
 
@@ -120,6 +120,28 @@ def test_gathering_in_small_parts_changes_nothing(monkeypatch):
     monkeypatch.setattr(chunks, "CHUNK_BYTES", 4 * 8 * 100)
     divided = fit(vectors, labels, validation=np.arange(50))
     assert whole.last.weights == pytest.approx(divided.last.weights, abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [-1, 20])
+@pytest.mark.parametrize("recipe", [HeadRecipe(), HeadRecipe(hidden_units=(8,), optimizer="adam")])
+def test_validation_in_blocks_gives_the_same_head_and_the_same_figures(monkeypatch, size, recipe):
+    vectors, labels = gaussians(400, spread=4.0)
+    options = {"recipe": recipe, "validation": np.arange(60), "validation_batch_size": size, "patience": 30}
+    whole, sizes = trained(vectors, labels, **options), []
+    monkeypatch.setattr(held_out, "HELD_OUT_BYTES", 0)
+    monkeypatch.setattr(held_out, "_AT_ONCE", 7)
+    monkeypatch.setattr(chunks, "SHARED_BYTES", 0)
+
+    def gather(rows):
+        sizes.append(len(rows))
+        return vectors[rows].copy()
+
+    parts = trained(vectors, labels, gather=gather, **options)
+    assert (parts.step, len(parts.history)) == (whole.step, len(whole.history))
+    assert parts.head.last.weights == pytest.approx(whole.head.last.weights, abs=1e-5)
+    for one, other in zip(parts.history, whole.history, strict=True):
+        assert vars(one) == pytest.approx(vars(other), abs=1e-4)
+    assert sizes.count(7) == len(parts.history) * ((60 if size < 0 else size) // 7)
 
 
 def test_every_class_is_drawn_equally_often_however_rare():

@@ -49,6 +49,13 @@ def test_what_is_reported_of_a_rate_is_what_a_training_with_it_gives():
     assert best.evaluation.validation_accuracy == pytest.approx(right)
 
 
+def test_of_very_many_validation_photos_some_of_each_class_are_enough(monkeypatch):
+    monkeypatch.setattr(learning_rate, "MOST_VALIDATION", 40)
+    attempts = found(*noisy())
+    assert {attempt.evaluation.validation_count for attempt in attempts} == {40}
+    assert "on 40 validation photos after" in learning_rate.describe(attempts)
+
+
 def test_a_rate_too_small_to_learn_anything_is_not_taken():
     attempts = found(*noisy(), plan=TrainingPlan(80, 20, 10, 10, seed=0))
     assert attempts[0].rate > min(learning_rate.RATES)

@@ -198,8 +198,7 @@ def describe_split(prepared: PreparedDataset, rule: SplitRule) -> TrainingSplit:
         rows = rows[np.bincount(labels)[labels] == 1]
     held_out = np.concatenate([variants.members[each] for each in (Split.VALIDATION, Split.TESTING)])
     # A photo of which one copy was trained on and another one held out is as good as held out: it was measured on.
-    keys = set(prepared.read.keys(rows)).difference(prepared.read.keys(held_out) if len(rows) else ())
-    return split.with_contents(keys, copy)
+    return split.with_contents(prepared.read.keys(rows, beside=held_out), copy)
 
 
 def _fill(

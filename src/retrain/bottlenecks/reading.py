@@ -76,10 +76,13 @@ class BottleneckReader:
         indices = np.arange(len(variants))
         return self.filled(variants, indices, extractor=self._extractor, store=self._store, advance=advance)
 
-    def keys(self, indices: np.ndarray) -> list[bytes]:
-        """Return the store's keys of variants, int64 [n] indices, in no order."""
+    def keys(self, indices: np.ndarray, *, beside: np.ndarray) -> list[bytes]:
+        """Return the store's keys of variants, in no order, but for those that variants `beside` them have, too.
+
+        Both are indices, int64 [n] and [m].
+        """
         rows = self._rows[indices]
-        return self._store.keys(rows[rows != NO_ROW])
+        return self._store.keys(np.setdiff1d(rows[rows != NO_ROW], self._rows[beside]) if len(rows) else rows)
 
     def checksums(self, indices: np.ndarray) -> np.ndarray:
         """Return the checksums uint32 [n] of the bottlenecks of variants, int64 [n] indices, 0 for those not stored."""

@@ -4,6 +4,7 @@ Two layouts are read: one folder per class, which a `SplitRule` splits; and `tra
 of class folders, in any usual spelling, whose split is kept.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -42,8 +43,11 @@ class Dataset:
 
     def counts(self, split: Split) -> list[int]:
         """Return the number of images of each class in one split."""
-        counts = Counter(e.class_id for e in self.examples if e.split is split)
-        return [counts[class_id] for class_id in range(len(self.class_names))]
+        return [self._counts[class_id, split] for class_id in range(len(self.class_names))]
+
+    @functools.cached_property
+    def _counts(self) -> Counter[tuple[int, Split]]:
+        return Counter((example.class_id, example.split) for example in self.examples)
 
 
 def scan(image_dir: Path, rule: SplitRule = DEFAULT_SPLIT, *, least_classes: int = 2) -> Dataset:
@@ -113,7 +117,7 @@ def _scan_class_folders(image_dir: Path, rule: SplitRule, least_classes: int) ->
     lister = ClassLister(image_dir, [image_dir])
     files = lister.class_files(image_dir)
     _check_classes(image_dir, files, least_classes, lister)
-    paths = [(class_id, f"{name}/{file}") for class_id, name in enumerate(files) for file in files[name]]
+    paths = ((class_id, f"{name}/{file}") for class_id, name in enumerate(files) for file in files[name])
     examples = tuple(Example(path, number, rule.assign(path)) for number, path in paths)
     return _listed(image_dir, tuple(files), examples, lister.notes())
 

@@ -98,8 +98,9 @@ def make_report(
     """Return the report of a run."""
     count, names = len(test.labels), dataset.class_names
     confusion = metrics.confusion_matrix(test.probabilities, test.labels)
-    once = test.once
-    photos, scores, labels = [test.paths[row] for row in once], test.probabilities[once], test.labels[once]
+    once, photos, scores, labels = test.once, test.paths, test.probabilities, test.labels
+    if len(once) < count:  # a copy of a million rows of scores is worth avoiding
+        photos, scores, labels = [photos[row] for row in once], scores[once], labels[once]
     return Report(
         **vars(run),
         class_names=names,

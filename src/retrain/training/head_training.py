@@ -13,8 +13,10 @@ from retrain.errors import TrainingError
 from retrain.head import Head, Standardisation
 from retrain.history import FIGURES, ChunkResult, Evaluation, History
 from retrain.stopping import is_over, share_of_time
+from retrain.training import held_out
 from retrain.training.chunks import Chunk, into_chunks, with_bottlenecks
 from retrain.training.gradient_descent import SgdTrainer
+from retrain.training.held_out import HeldOut
 from retrain.training.optimizers import OptimizerTrainer
 from retrain.training.recipe import HeadRecipe, TrainingPlan, divergence
 from retrain.training.sampling import SamplingPlan
@@ -81,16 +83,17 @@ def train(
     if plan.patience is not None or deadline is not None:  # weights are kept, and trainings end, where a chunk ends
         samples = replace(samples, checkpoint_steps=samples.evaluation_steps)
     scale = _standardisation(data.gather, data.training, plan.seed)
+    samples, apart = held_out.apart(samples, row_bytes=4 * len(scale.mean))
     chunks = into_chunks(samples, row_bytes=4 * len(scale.mean))
     shared = chunks[0].examples is not None
     recipe = replace(recipe, l2=shrinkage(recipe, len(scale.mean), len(data.training)))
     trainer = _trainer(scale, recipe, plan, class_count=data.class_count, shared=shared)
     history = History(plan.patience)
     kept, began = TrainedHead(trainer.head(), 0, scale), time.monotonic()
-    for chunk, vectors, held_out in with_bottlenecks(chunks, data.gather, scale, trainer.convert):
+    for chunk, *bottlenecks in with_bottlenecks(chunks, data.gather, scale, trainer.convert):
         if deadline is not None:
             trainer.skip_to(int(share_of_time(began, deadline) * plan.steps))
-        result = _run(trainer, chunk, (vectors, held_out), data, learning_rate=recipe.learning_rate)
+        result = _run(trainer, chunk, bottlenecks, data, apart, learning_rate=recipe.learning_rate)
         report(result)
         is_best = any([history.add(row) for row in result.evaluations][-1:])
         if is_best or plan.patience is None:
@@ -103,26 +106,30 @@ def train(
 def _run(
     trainer: SgdTrainer | OptimizerTrainer,
     chunk: Chunk,
-    bottlenecks: tuple[Any, Any],
+    bottlenecks: Sequence[Any],
     data: TrainingData,
+    apart: HeldOut | None,
     *,
     learning_rate: float,
 ) -> ChunkResult:
-    """Return what a chunk's steps gave, on the bottlenecks of its steps and its evaluations.
+    """Return what a chunk's steps gave, on the bottlenecks of its steps and its evaluations, or those held out apart.
 
     Raises:
         TrainingError: The weights or figures are no longer finite.
     """
-    vectors, held_out = bottlenecks
-    per_step, per_evaluation = trainer.run(chunk, vectors, held_out, data.labels)
-    head = trainer.head()
-    if not (head.is_finite() and _are_finite(per_step, per_evaluation, validated=bool(chunk.validation.size))):
+    vectors, validation = bottlenecks
+    per_step, per_evaluation = trainer.run(chunk, vectors, validation, data.labels)
+    head, count = trainer.head(), chunk.validation.shape[1]
+    if apart is not None and len(per_evaluation):  # which is one, after the last step
+        count, measured = apart.count, apart.measure(head, chunk.last_step, data.gather, data.labels)
+        per_evaluation = np.concatenate([per_evaluation[:, :2], np.array([measured], np.float32)], axis=1)
+    if not (head.is_finite() and _are_finite(per_step, per_evaluation, validated=count > 0)):
         raise divergence("training", chunk.last_step, "--learning_rate", learning_rate)
     is_shared = chunk.examples is not None  # standardised, and not in the order of the steps
     batch = data.gather(chunk.batches[-1]) if is_shared else np.asarray(vectors[-1])
     series = {"accuracy": per_step[:, 0], "cross_entropy": per_step[:, 1]}
     steps = chunk.first_step + np.arange(len(chunk.batches))
-    return ChunkResult(steps, series, _evaluations(chunk, per_evaluation), head, batch)
+    return ChunkResult(steps, series, _evaluations(chunk, per_evaluation, count), head, batch)
 
 
 def _are_finite(per_step: np.ndarray, per_evaluation: np.ndarray, *, validated: bool) -> bool:
@@ -160,9 +167,9 @@ def _trainer(
     return OptimizerTrainer(scale, recipe, class_count=class_count, shared=shared, steps=plan.steps, seed=plan.seed)
 
 
-def _evaluations(chunk: Chunk, figures: np.ndarray) -> list[Evaluation]:
-    """Return the evaluations of a chunk from their figures, float32 [E, 4]."""
-    steps, count = chunk.first_step + chunk.evaluated_after - 1, chunk.validation.shape[1]
+def _evaluations(chunk: Chunk, figures: np.ndarray, count: int) -> list[Evaluation]:
+    """Return the evaluations of a chunk on `count` validation examples each, from their figures, float32 [E, 4]."""
+    steps = chunk.first_step + chunk.evaluated_after - 1
     return [
         Evaluation(step, **dict(zip(FIGURES, row, strict=True)), validation_count=count)
         for step, row in zip(steps.tolist(), figures.tolist(), strict=True)

@@ -14,6 +14,7 @@ from retrain.training.recipe import HeadRecipe, TrainingPlan
 
 RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 _MOST_STEPS = 4000  # of a round: in longer trainings, the rates differ less
+MOST_VALIDATION = 100_000  # photos that rates are compared on: more tell no more
 _LOOKS = 20  # of an attempt at the time, which may end it
 
 
@@ -47,7 +48,7 @@ def find(
 
     Args:
         data: As in `head_training.train`.
-        validation: int64 [V], indices of the validation examples.
+        validation: int64 [V], indices of the validation examples; of more than `MOST_VALIDATION`, so many are taken.
         recipe: The head and its optimizer; its rate is none of these.
         plan: Of the training that is to follow.
         deadline: When that must end, by `time.monotonic()`. A round takes a share of the time as it does of all steps,
@@ -58,6 +59,8 @@ def find(
     """
     if not len(validation):
         raise TrainingError("--learning_rate auto needs validation images, and there are none.")
+    if len(validation) > MOST_VALIDATION:  # names are in no order of content: evenly spaced ones are as good as drawn
+        validation = validation[np.arange(MOST_VALIDATION) * len(validation) // MOST_VALIDATION]
     rates = list(RATES)
     ranked: list[Attempt] = []
     longest = min(plan.steps, _MOST_STEPS)
@@ -83,7 +86,10 @@ def describe(attempts: list[Attempt]) -> str:
     """Return the line about a search, whose attempts are the best first."""
     best, *others = attempts
     row = best.evaluation
-    measured = f"{row.validation_accuracy:.1%} on all {plural(row.validation_count, 'validation photo')}" if row else ""
+    which = "all " if row and row.validation_count < MOST_VALIDATION else ""
+    measured = (
+        f"{row.validation_accuracy:.1%} on {which}{plural(row.validation_count, 'validation photo')}" if row else ""
+    )
     return f"Learning rate {best.rate:g}: {measured} after {plural(best.steps, 'step')} ({_by_length(others)})."
 
 

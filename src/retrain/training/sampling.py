@@ -65,9 +65,13 @@ def sample_batches(
         return np.zeros((shape[0], 0), np.int64)
     if shape[1] < 0:
         return pool[None, :]
-    by_class = pool[np.argsort(labels[pool], kind="stable")]
-    _, starts, counts = np.unique(labels[by_class], return_index=True, return_counts=True)
+    of_pool = labels[pool]
+    if (of_pool[1:] < of_pool[:-1]).any():  # never so of millions of photos, which are listed class by class
+        pool = pool[np.argsort(of_pool, kind="stable")]
+    counts = np.bincount(of_pool)
+    counts = counts[counts > 0]
+    starts = np.cumsum(counts) - counts
     classes = rng.integers(len(starts), size=shape)
     within = (rng.random(shape) * counts[classes]).astype(np.int64)
-    batches: np.ndarray = by_class[starts[classes] + within]
+    batches: np.ndarray = pool[starts[classes] + within]
     return batches
