@@ -99,8 +99,8 @@ def missing_workers(strategy: Any) -> Iterator[None]:
         if not isinstance(error, kinds):
             raise
         raise TrainingError(
-            "Another worker has ended or cannot be reached. See what it printed, and run the same command on all of them "
-            "again: it goes on from the last checkpoint."
+            "Another worker has ended or cannot be reached. See what it printed, and run the same command on all "
+            "workers again: it goes on from the last checkpoint."
         ) from error
 
 
