@@ -19,7 +19,7 @@ PACKAGE = ROOT / "src" / "retrain"
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
     for path in (
-        *(ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "scripts" / "README.md"),
+        *(ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "scripts").rglob("README.md"))),
         *(ROOT / ".github" / "CONTRIBUTING.md", *sorted(PACKAGE.rglob("README.md"))),
     )
 }
@@ -81,17 +81,28 @@ def commands_in(text):
                 words.append(word)
 
 
+def with_inner_ones(words):
+    """Yield a command, what it runs after a --, and the `retrain` whose flags follow a script of SLURM's."""
+    yield words
+    if "--" in words[:-1]:
+        yield from with_inner_ones(words[words.index("--") + 1 :])
+    for number, word in enumerate(words if words[0] == "sbatch" else []):
+        if word.endswith(".sh"):
+            yield ["retrain", *words[number + 1 :]]
+
+
 def commands():
     for page in PAGES:
         for text in (*blocks(page, "sh"), *in_backticks(page)):
-            yield from ((page, words) for words in commands_in(text))
+            for outer in commands_in(text):
+                yield from ((page, words) for words in with_inner_ones(outer))
 
 
 def entry_point(words):
     """Return what a command of ours runs and with which words, None for a command of others."""
     if words[0] in PROJECT["scripts"] and len(words) > 1:
         return PROJECT["scripts"][words[0]], words[1:]
-    if words[:2] == ["python", "-m"] and re.fullmatch(r"(scripts\.\w+|retrain)", words[2]):
+    if words[:2] == ["python", "-m"] and re.fullmatch(r"(scripts(\.\w+)+|retrain)", words[2]):
         return words[2], words[3:]
     return None
 
@@ -119,7 +130,8 @@ def test_every_make_target_and_every_extra_exists():
         if words[0] == "make" and len(words) > 1:
             assert words[1] in targets, page
         if words[:2] == ["pip", "install"]:
-            assert set(re.findall(r"\[([\w,]+)\]", " ".join(words))) <= extras, page
+            named = re.findall(r"\[([\w,]+)\]", " ".join(words))
+            assert {extra for extras_of_one in named for extra in extras_of_one.split(",")} <= extras, page
             assert not {word for word in words[2:] if word.startswith("retrain")} - {
                 f"{PROJECT['name']}[{extra}]" for extra in extras
             }, page

@@ -217,7 +217,8 @@ class RetrainConfig:
     fine_tune_batch_size: int = _setting(32, "photos per step of fine-tuning", "PHOTOS", _at_least(1, _PHOTOS))
     distribution: str = _setting(
         "mirrored",
-        "mirrored: on all GPUs of this machine; multi_worker: on the machines in TF_CONFIG; none: on one GPU",
+        "mirrored: on all GPUs of this machine; multi_worker: on the machines in TF_CONFIG, or else of the SLURM step; "
+        "none: on one GPU",
         "STRATEGY",
         _one_of(devices.DISTRIBUTIONS),
     )

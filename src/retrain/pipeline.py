@@ -74,6 +74,7 @@ def retrain(
     strategy = devices.strategy(config.distribution) if config.fine_tune_from else None
     limit = replace(limit, tensorflow=time.monotonic() - before)
     with ExitStack() as opened:
+        opened.enter_context(devices.missing_workers(strategy))
         if strategy is not None and not devices.is_chief(strategy):
             terminal.say("The results are written by the worker that is chief.")
             terminal = Terminal(quiet=True)

@@ -1,12 +1,14 @@
 """The processors that TensorFlow runs on: how many there are, and how work is spread over them."""
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from retrain.errors import UsageError, first_line
+from retrain.backbones import slurm
+from retrain.errors import TrainingError, UsageError, first_line
 
 DISTRIBUTIONS = ("mirrored", "multi_worker", "none")
 _HIDDEN = ("", "-1")  # values of CUDA_VISIBLE_DEVICES
@@ -42,10 +44,11 @@ def strategy(distribution: str) -> Any:
 
     Args:
         distribution: `mirrored` for every GPU of this machine (or logical processor, where there are several),
-            `multi_worker` for the machines in the environment variable TF_CONFIG, `none` for one device.
+            `multi_worker` for the machines in the environment variable TF_CONFIG, or else for the tasks of the SLURM
+            step that this process belongs to, `none` for one device.
 
     Raises:
-        UsageError: TF_CONFIG is missing or invalid.
+        UsageError: No workers are named, or TF_CONFIG or SLURM's variables are invalid.
     """
     if distribution == "multi_worker":
         return _of_workers()
@@ -72,6 +75,33 @@ def is_chief(strategy: Any) -> bool:
     if resolver is None or resolver.task_type in (None, "chief"):
         return True
     return resolver.task_id == 0 and "chief" not in resolver.cluster_spec().jobs
+
+
+@contextlib.contextmanager
+def missing_workers(strategy: Any) -> Iterator[None]:
+    """Say in one line that another process of a strategy has ended or cannot be reached, while the block runs.
+
+    Args:
+        strategy: From `strategy`, or None for none.
+
+    Raises:
+        TrainingError: So it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if strategy is None or not worker_suffix(strategy):
+            raise
+        import tensorflow as tf
+
+        errors = tf.errors
+        kinds = (errors.UnavailableError, errors.AbortedError, errors.CancelledError, errors.DeadlineExceededError)
+        if not isinstance(error, kinds):
+            raise
+        raise TrainingError(
+            "Another worker has ended or cannot be reached. See what it printed, and run the same command on all "
+            "workers again: it goes on from the last checkpoint."
+        ) from error
 
 
 def split_across_replicas(strategy: Any, count: int, make: Callable[[slice], Any]) -> Any:
@@ -101,18 +131,34 @@ def all_replicas_agree(strategy: Any, value: int) -> bool:
 
 
 def _of_workers() -> Any:
-    if not os.environ.get("TF_CONFIG"):
+    step = None if os.environ.get("TF_CONFIG") else slurm.step(os.environ)
+    if step is None and not os.environ.get("TF_CONFIG"):
         raise UsageError(
-            "--distribution multi_worker needs the environment variable TF_CONFIG, which names all workers and this "
-            "one: https://www.tensorflow.org/guide/distributed_training#TF_CONFIG"
+            "--distribution multi_worker needs workers: start it in a SLURM step of several tasks (srun --ntasks 2), "
+            "or set the environment variable TF_CONFIG, which names all workers and this one: "
+            "https://www.tensorflow.org/guide/distributed_training#TF_CONFIG"
         )
     import tensorflow as tf
 
     share_memory()
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return tf.distribute.MultiWorkerMirroredStrategy(_resolver(step) if step else None)
     except (ValueError, TypeError, KeyError, tf.errors.OpError) as error:
-        raise UsageError(f"TF_CONFIG is invalid: {first_line(error)}.") from error
+        source = "TF_CONFIG is invalid" if step is None else f"The workers {', '.join(step.addresses)} cannot be used"
+        raise UsageError(f"{source}: {first_line(error)}.") from error
+
+
+def _resolver(step: slurm.Step) -> Any:
+    """Return what tells tf.distribute the workers of a SLURM step."""
+    import tensorflow as tf
+
+    return tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(step.addresses)}),
+        task_type="worker",
+        task_id=step.rank,
+        num_accelerators={"GPU": len(tf.config.list_physical_devices("GPU"))},
+        rpc_layer="grpc",
+    )
 
 
 def _device_names() -> list[str]:
