@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from retrain.errors import StorageError
 from retrain.storage.folders import RemoteFolder
 
 CONCURRENT = 32  # requests at once that hide the time of a round trip
+_OTHERS_LOGS = ("fsspec", "asyncio", "azure", "google")  # whose errors are ours to tell
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,10 @@ def _connection(root: RemoteFolder, process: int) -> Connection:
 
 def _package(scheme: str) -> Any:
     protocol = PROTOCOLS[scheme]
+    for name in (protocol.package, *_OTHERS_LOGS):
+        logger = logging.getLogger(name)
+        if not logger.handlers:  # without any, Python prints what is logged, traceback and all
+            logger.addHandler(logging.NullHandler())
     try:
         return importlib.import_module(protocol.package)
     except ImportError as error:
