@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from retrain import sweep
-from retrain.bottlenecks.computing import read_photo
+from retrain.bottlenecks.photos import read_photo
 from retrain.candidates import Candidate
 from retrain.data import decoding
 from retrain.data.split import Split
@@ -19,6 +19,7 @@ from retrain.evaluation.projector_files import PhotoPoints
 from retrain.evaluation.report import Report, TestScores
 from retrain.evaluation.tensorboard import Summaries
 from retrain.preprocessing import CROP
+from retrain.storage.folders import Folder
 from retrain.terminal import Terminal
 from retrain.time_limit import TimeLimit
 
@@ -68,7 +69,7 @@ def show(
 def _settings(chosen: Candidate) -> dict[str, float | str]:
     """Return the settings of a run as the HParams page compares them: a folder's place tells nothing."""
     config = chosen.config
-    changed = {name for name, value in config.changed().items() if not isinstance(value, Path)}
+    changed = {name for name, value in config.changed().items() if not isinstance(value, Folder)}
     shown = {*_COMPARED, *changed.difference(_LEFT_OUT)}
     values = {each.name: getattr(config, each.name) for each in fields(config) if each.name in shown}
     return sweep.Trial("", {name: "default" if value is None else value for name, value in values.items()}).shown()
@@ -122,7 +123,7 @@ def _project(chosen: Candidate, report: Report, test: TestScores, seconds: float
     )
 
 
-def _square(image_dir: Path, path: str) -> np.ndarray | None:
+def _square(image_dir: Folder, path: str) -> np.ndarray | None:
     """Return the middle of a photo for the projector's sheet, uint8 [s, s, 3], None if it cannot be read."""
     photo, side = read_photo(image_dir, path), projector.PICTURE_SIDE
     try:

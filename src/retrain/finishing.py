@@ -27,6 +27,7 @@ from retrain.evaluation.tensorboard import TRAIN, Summaries
 from retrain.export import LabelledBottlenecks, WrittenGraph
 from retrain.formats import table as formats
 from retrain.formats.classifier import ExportSource
+from retrain.storage.folders import Folder
 from retrain.terminal import Terminal
 from retrain.time_limit import TimeLimit
 from retrain.training import sampling
@@ -191,7 +192,7 @@ def _run_settings(chosen: Candidate) -> RunSettings:
     """Return the settings of the run: those without a field of their own only if changed, and no paths."""
     config = chosen.config
     others = {name: value for name, value in config.changed().items() if name not in _ELSEWHERE}
-    changed = {name: value for name, value in others.items() if not isinstance(value, Path)}
+    changed = {name: value for name, value in others.items() if not isinstance(value, Folder)}
     if config.fine_tune_from:
         changed["fine_tune_steps"] = chosen.history[-1].step + 1 - chosen.steps
     architecture = config.tfhub_module or config.architecture

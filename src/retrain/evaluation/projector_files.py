@@ -19,11 +19,14 @@ import numpy as np
 from PIL import Image
 
 from retrain import workers
+from retrain.bottlenecks.photos import reading_threads
 from retrain.errors import printable
 from retrain.evaluation import projector
 from retrain.evaluation.kept import Kept
 from retrain.evaluation.tensorboard import SUFFIX, cannot_write
 from retrain.files import lock, read_regular, write_result
+from retrain.storage import access
+from retrain.storage.folders import Folder
 
 CONFIG = "projector_config.pbtxt"  # as TensorBoard calls it
 FOLDER = f"projector{SUFFIX}"
@@ -46,7 +49,7 @@ class PhotoPoints:
     `predicted` has the classes of those that were tested, by their paths.
     """
 
-    image_dir: Path
+    image_dir: Folder
     paths: Sequence[str]
     classes: Sequence[str]
     splits: Sequence[str]
@@ -103,7 +106,7 @@ def write(
         if _content(home / "key") == key and config.exists():
             return None
         shape = _write_points(home / "bottlenecks.bytes", vectors())
-        is_complete = _write_pictures(home, names, points.paths, decode, seconds)
+        is_complete = _write_pictures(home, names, points, decode, seconds)
         write_result(config, _configuration(shape).encode())
         _write_if_new(home / "key", key if is_complete else b"")
     return None
@@ -116,15 +119,16 @@ def _write_points(path: Path, vectors: np.ndarray) -> tuple[int, int]:
     return reduced.shape
 
 
-def _write_pictures(home: Path, names: Sequence[str], paths: Sequence[str], decode: Decode, seconds: float) -> bool:
+def _write_pictures(home: Path, names: Sequence[str], points: PhotoPoints, decode: Decode, seconds: float) -> bool:
     """Write the sprite, with the pictures that there are and those that can be made in time; return whether all are."""
     kept, deadline = Kept(home, _PICTURES), time.monotonic() + seconds
 
     def make(missing: list[int]) -> Iterator[bytes | None]:
         todo = itertools.takewhile(lambda _: time.monotonic() < deadline, missing)
         made = workers.map_in_order(
-            lambda: lambda number: _encoded(decode(paths[number])), todo, threads=workers.cores(), waiting=_WAITING
-        )
+            lambda: lambda number: _encoded(decode(points.paths[number])),
+            todo, threads=reading_threads(points.image_dir), waiting=_WAITING,
+        )  # fmt: skip
         return itertools.islice(itertools.chain(made, itertools.repeat(None)), len(missing))
 
     encoded = kept.through([name.encode("utf-8", "surrogateescape") for name in names], make)
@@ -173,9 +177,6 @@ def _shown(text: str) -> str:
     return text if text.isprintable() else printable(text)  # most are, and there are ten thousands
 
 
-def _stamped(image_dir: Path, path: str) -> str:
-    try:
-        status = (image_dir / path).stat()
-    except OSError:
-        return f"{path}\t"
-    return f"{path}\t{status.st_size}\t{status.st_mtime_ns}"
+def _stamped(image_dir: Folder, path: str) -> str:
+    stamp = access.stamp_of(image_dir, path)
+    return f"{path}\t{stamp.size}\t{stamp.modified}" if stamp else f"{path}\t"

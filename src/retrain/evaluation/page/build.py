@@ -12,11 +12,12 @@ from retrain.evaluation.page.photos import Album, Pictures
 from retrain.evaluation.page.templating import render
 from retrain.evaluation.report import Report, repeated
 from retrain.history import curves
+from retrain.storage.folders import Folder
 
 PAGE_BYTES = 5_000_000  # what mail takes
 
 
-def page_of(report: Report, evidence: Evidence, *, image_dir: Path, folder: Path, run: RunFacts) -> bytes:
+def page_of(report: Report, evidence: Evidence, *, image_dir: Folder, folder: Path, run: RunFacts) -> bytes:
     """Return the report as a page of at most 5 MB, where the text alone is not more.
 
     Args:
@@ -45,6 +46,7 @@ def _contents(report: Report, evidence: Evidence, album: Album) -> dict[str, obj
     return {
         "report": report,
         "folder": album.folder,
+        "is_remote": album.is_remote,
         "title": album.title,
         "interval": f"{report.test_interval}{repeated(report)}",
         "totals": [sum(column) for column in zip(*report.counts, strict=True)],
