@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -40,13 +40,14 @@ _UNREADABLE = (OSError, ImageError, MemoryError)
 # Enters the keys of photos that version 0.1 decoded otherwise, and the names of files that may be such photos.
 _SECOND_DECODING = "\0decoding 2"
 Find = Callable[[bytes], int | None]  # key -> row
+Advance = Callable[[int, int], None]  # variants done, variants in all
 
 
 class Stopwatch:
-    """Adds up the seconds of each stage, "reading", "running" and "storing", over all threads."""
+    """Adds up the seconds of each stage, "reading", "decoding", "running" and "storing", over all threads."""
 
     def __init__(self) -> None:
-        self.seconds = dict.fromkeys(("reading", "running", "storing"), 0.0)
+        self.seconds = dict.fromkeys(("reading", "decoding", "running", "storing"), 0.0)
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -72,6 +73,21 @@ class ComputeResult:
     computed: int = 0
     legacy: int = 0
     read: int = 0
+
+
+class Elsewhere(Protocol):
+    """Computes on other machines what `compute` computes here."""
+
+    def __call__(
+        self,
+        variants: Sequence[Variant],
+        todo: Sequence[int],
+        *,
+        extractor: "FeatureExtractor",
+        store: Store,
+        advance: Advance,
+    ) -> ComputeResult:
+        """Return what `compute` returns, computed and stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +125,8 @@ class FeatureExtractor:
     """Turns variants of the photos in a folder into bottlenecks.
 
     `legacy_vector` returns the vector float32 [D] that an older cache has for a photo's path, None for most. `renewed`
-    gets the photos that the store had as they were decoded earlier; threads add to it.
+    gets the photos that the store had as they were decoded earlier; threads add to it. `elsewhere` computes many of
+    them on a cluster, None for this machine.
     """
 
     image_dir: Path
@@ -118,6 +135,7 @@ class FeatureExtractor:
     legacy_vector: Callable[[str], np.ndarray | None] = lambda path: None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     renewed: set[str] = field(default_factory=set)
+    elsewhere: Elsewhere | None = None
 
     def index_name(self, variant: Variant) -> str:
         """Return what the index of the store calls a variant."""
@@ -231,7 +249,7 @@ def compute(
     *,
     extractor: FeatureExtractor,
     store: Store,
-    advance: Callable[[int, int], None] = lambda done, total: None,
+    advance: Advance = lambda done, total: None,
 ) -> ComputeResult:
     """Return the rows of the variants at the indices `todo`, from `missing`, after computing and storing them.
 
@@ -239,7 +257,21 @@ def compute(
 
     Raises:
         StoreError: The store cannot be written.
+        ClusterError: The extractor computes elsewhere, and not all could be computed.
     """
+    work = compute_here if extractor.elsewhere is None else extractor.elsewhere
+    return work(variants, todo, extractor=extractor, store=store, advance=advance)
+
+
+def compute_here(
+    variants: Sequence[Variant],
+    todo: Sequence[int],
+    *,
+    extractor: FeatureExtractor,
+    store: Store,
+    advance: Advance = lambda done, total: None,
+) -> ComputeResult:
+    """Return what `compute` returns, computed on this machine."""
     rows = np.full(len(variants), NO_ROW, np.int64)
     rejected: dict[str, str] = {}
     computed = legacy = done = 0
@@ -259,22 +291,28 @@ def compute(
         done += len(results)
         advance(done, len(todo))
     if forgotten:
-        again = compute(variants, sorted(forgotten), extractor=extractor, store=store)
+        again = compute_here(variants, sorted(forgotten), extractor=extractor, store=store)
         rows, rejected = np.maximum(rows, again.rows), rejected | again.rejected
         computed, legacy = computed + again.computed, legacy + again.legacy
     return ComputeResult(rows, rejected, computed, legacy, len(todo))
 
 
 def compute_results(
-    variants: Sequence[Variant], todo: Sequence[int], extractor: FeatureExtractor, find: Find
+    variants: Sequence[Variant],
+    todo: Sequence[int],
+    extractor: FeatureExtractor,
+    find: Find,
+    read: Callable[[str], Photo] | None = None,
 ) -> Iterator[list[VariantResult]]:
     """Yield the results of the variants at the indices `todo` as they are done, in batches worth a transaction.
 
-    The variants of one photo must be side by side. A variant whose key `find` knows is not computed.
+    The variants of one photo must be side by side. A variant whose key `find` knows is not computed. Threads call
+    `read` for each photo in this order, by default to read its file from the image folder.
     """
     if not todo:
         return
-    runner = extractor.runner
+    runner, watch = extractor.runner, extractor.stopwatch
+    read = read or functools.partial(read_photo, extractor.image_dir)
     photos = (list(group) for _, group in itertools.groupby(todo, key=lambda index: variants[index].path))
     jobs = iter(lambda: list(itertools.islice(photos, 1 if runner.batched else runner.at_once)), [])
 
@@ -283,10 +321,12 @@ def compute_results(
 
         def work(job: list[list[int]]) -> list[VariantResult]:
             results: list[VariantResult] = []
-            with extractor.stopwatch.measure("reading"):
-                for photo in job:
-                    results += _read_variants(photo, [variants[index] for index in photo], extractor, find)
-            return _run(results, run, extractor.stopwatch) if run else results
+            for indices in job:
+                with watch.measure("reading"):
+                    photo = read(variants[indices[0]].path)
+                with watch.measure("decoding"):
+                    results += _decoded(photo, indices, [variants[index] for index in indices], extractor, find)
+            return _run(results, run, watch) if run else results
 
         return work
 
@@ -298,7 +338,7 @@ def compute_results(
             yield from workers.batches(results, seconds=_COMMIT_SECONDS)
             return
         for batch in workers.batches(results, count=BATCH):
-            yield _run(batch, lambda pixels: runner.run_batch(np.stack(pixels)), extractor.stopwatch)
+            yield _run(batch, lambda pixels: runner.run_batch(np.stack(pixels)), watch)
 
 
 def read_photo(image_dir: Path, path: str) -> Photo:
@@ -310,17 +350,21 @@ def read_photo(image_dir: Path, path: str) -> Photo:
             data = _read(file, path)
     except _UNREADABLE as error:
         return Photo(stamp if _will_happen_again(error) else _NO_STAMP, reason=_reason(error))
+    return photo_of(stamp, data)
+
+
+def photo_of(stamp: Stamp, data: bytes) -> Photo:
+    """Return the photo that a file with a stamp and these bytes is."""
     content = hashlib.sha256(data).digest()
     if not decoding.is_decoded_otherwise(data):
         return Photo(stamp, data, content)
     return Photo(stamp, data, _key(content, _SECOND_DECODING), earlier=content)
 
 
-def _read_variants(
-    indices: Sequence[int], variants: Sequence[Variant], extractor: FeatureExtractor, find: Find
+def _decoded(
+    photo: Photo, indices: Sequence[int], variants: Sequence[Variant], extractor: FeatureExtractor, find: Find
 ) -> list[VariantResult]:
     """Return the results of variants of one photo, with pixels for those that must be run."""
-    photo = read_photo(extractor.image_dir, variants[0].path)
     results = []
     try:
         make_pixels = extractor.pixel_maker(photo)

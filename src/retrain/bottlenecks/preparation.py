@@ -248,8 +248,9 @@ def _report(prepared: PreparedDataset, computed: int, copies: int, terminal: Ter
         )
     seconds = prepared.extractor.stopwatch.seconds
     terminal.detail(
-        f"Reading and decoding took {seconds['reading']:.1f} s and running the backbone {seconds['running']:.1f} s, in "
-        f"all threads together; storing took {seconds['storing']:.1f} s. The cache is {prepared.folder}."
+        f"Reading took {seconds['reading']:.1f} s, decoding {seconds['decoding']:.1f} s and running the backbone "
+        f"{seconds['running']:.1f} s, in all threads together; storing took {seconds['storing']:.1f} s. The cache is "
+        f"{prepared.folder}."
     )
 
 
