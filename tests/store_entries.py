@@ -6,7 +6,8 @@ import sqlite3
 
 import numpy as np
 
-from retrain.bottlenecks.store import Entry, Stamp
+from retrain.bottlenecks.store import Entry
+from retrain.storage.stamps import Stamp
 
 STAMP = Stamp(10, 20, 30)
 

@@ -14,7 +14,8 @@ import pytest
 from conftest import ROOT, colour_folder, command
 from PIL import Image
 
-from retrain.bottlenecks.store import Entry, Stamp, Store
+from retrain.bottlenecks.store import Entry, Store
+from retrain.storage.stamps import Stamp
 
 SAMPLES = ROOT / "scripts" / "make_sample_photos.py"
 

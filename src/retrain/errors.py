@@ -44,6 +44,10 @@ class StoreError(RetrainError):
     """The bottleneck folder cannot be read or written."""
 
 
+class StorageError(RetrainError):
+    """A remote folder, or a file in it, cannot be listed, read or written."""
+
+
 class GraphError(RetrainError):
     """A graph cannot be read, is refused, or does not say what is needed to run it."""
 

@@ -17,12 +17,13 @@ from retrain.backbones.loading import Backbone
 from retrain.bottlenecks import computing
 from retrain.bottlenecks.computing import FeatureExtractor
 from retrain.bottlenecks.reading import BottleneckReader, compute_now
-from retrain.bottlenecks.store import Entry, Stamp, Store
+from retrain.bottlenecks.store import Entry, Store
 from retrain.data.decoding import decode
 from retrain.data.distortions import Distortions
 from retrain.data.variants import Distorter, Variant
 from retrain.errors import StoreError
 from retrain.preprocessing import ASPECT_MODES, LETTERBOX, InputSpec
+from retrain.storage.stamps import Stamp
 
 WAYS = [(False, 1), (False, 5), (True, 1)]  # batched or not, and how many photos a thread runs at once
 

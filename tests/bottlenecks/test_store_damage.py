@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_entries import STAMP, change_index, entry, key, vector
 
-from retrain.bottlenecks.store import DamagedVectorsError, Entry, FileRecord, Stamp, Store
+from retrain.bottlenecks.store import DamagedVectorsError, Entry, FileRecord, Store
 from retrain.errors import StoreError
+from retrain.storage.stamps import Stamp
 
 
 @pytest.mark.parametrize("file", ["vectors.f32", "checksums.u32"])

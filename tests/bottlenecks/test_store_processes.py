@@ -30,7 +30,8 @@ READ_ONLY = """
 import sys
 from pathlib import Path
 import numpy as np
-from retrain.bottlenecks.store import Entry, Stamp, Store
+from retrain.bottlenecks.store import Entry, Store
+from retrain.storage.stamps import Stamp
 from retrain.errors import StoreError
 
 folder, photos = Path(sys.argv[1]), Path(sys.argv[2])
@@ -87,7 +88,8 @@ FULL_DISK = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from retrain.bottlenecks.store import Entry, Stamp, Store
+from retrain.bottlenecks.store import Entry, Store
+from retrain.storage.stamps import Stamp
 from retrain.errors import StoreError
 
 folder, dimension, limit = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
@@ -146,7 +148,8 @@ STRESS = """
 import hashlib, sys, threading
 from pathlib import Path
 import numpy as np
-from retrain.bottlenecks.store import Entry, Stamp, Store
+from retrain.bottlenecks.store import Entry, Store
+from retrain.storage.stamps import Stamp
 
 folder = Path(sys.argv[1])
 keys = [hashlib.sha256(b"%d" % n).digest() for n in range(2000)]

@@ -21,13 +21,14 @@ import numpy as np
 
 from retrain import workers
 from retrain.backbones.runner import BackboneRunner
-from retrain.bottlenecks.store import Entry, Stamp, Store, index_name
+from retrain.bottlenecks.store import Entry, Store, index_name
 from retrain.data import decoding
 from retrain.data.distortions import Distortions
 from retrain.data.image_files import IMAGE_BYTES, MAGIC_BYTES, has_image_magic
 from retrain.data.variants import Distorter, Variant
 from retrain.errors import ImageError
 from retrain.files import open_regular, read_opened
+from retrain.storage.stamps import Stamp
 
 BATCH = 32  # images that TensorFlow runs at once
 NO_DISTORTIONS = Distorter(Distortions(), 0)

@@ -32,6 +32,8 @@ import numpy as np
 from retrain.bottlenecks import checksums
 from retrain.errors import StoreError, plural
 from retrain.files import check_regular
+from retrain.storage.folders import Folder
+from retrain.storage.stamps import Stamp
 
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID;
@@ -52,20 +54,6 @@ _BUSY_SECONDS = 60
 _RESERVED_AT_MOST = 2**22  # rows that runs may have reserved and not written: killed ones leave some
 INDEX = "index.sqlite"  # in every store, and in no folder of the original's
 KEY_BYTES = 16  # of the SHA-256: two of a billion images share them with a probability of 1e-21
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """What identifies an unchanged file without reading it: its bytes, and the times of content and inode in ns."""
-
-    size: int
-    modified: int
-    changed: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> Self:
-        """Return the stamp in the result of a stat call."""
-        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +148,7 @@ class Store:
             self._of_thread.owner = _Owner(_connect(self._index_path))
         return self._of_thread.owner.index  # type: ignore[no-any-return]
 
-    def lookup(self, folder: Path, names: Iterable[str]) -> Iterator[FileRecord | None]:
+    def lookup(self, folder: Folder, names: Iterable[str]) -> Iterator[FileRecord | None]:
         """Yield the record of each file of an image folder, None for those never seen, and those whose row is lost.
 
         The names are from `index_name`; the more sorted they are, the faster.
@@ -195,7 +183,7 @@ class Store:
         there = isinstance(row, int) and 0 <= row < len(self._sums)
         return int(self._sums[row]) if there else None
 
-    def _records(self, folder: Path, encoded: Sequence[bytes]) -> dict[bytes, tuple[Any, ...]]:
+    def _records(self, folder: Folder, encoded: Sequence[bytes]) -> dict[bytes, tuple[Any, ...]]:
         with _store_errors(self.folder):
             rows = self._index.execute(
                 "SELECT name, row, checksum, reason, decoder, size, modified, changed FROM files"
@@ -204,11 +192,11 @@ class Store:
             )
             return {row[0]: row[1:] for row in rows}
 
-    def count(self, folder: Path) -> int:
+    def count(self, folder: Folder) -> int:
         """Return how many files of an image folder, and distorted copies of them, have a row, up to date or not."""
         query = "SELECT count(row) FROM files WHERE folder = (SELECT id FROM folders WHERE path = ?)"
         with _store_errors(self.folder):
-            return int(self._index.execute(query, (os.fsencode(folder.resolve()),)).fetchone()[0])
+            return int(self._index.execute(query, (os.fsencode(str(folder.resolve())),)).fetchone()[0])
 
     def find(self, key: bytes) -> int | None:
         """Return the row of a key, None where the store has none, or has lost it."""
@@ -242,7 +230,7 @@ class Store:
             pairs = self._index.execute(query, (json.dumps(rows.tolist()),)).fetchall()
         return {row: key for row, key in pairs if isinstance(key, bytes)}
 
-    def put(self, folder: Path, entries: Sequence[Entry]) -> list[int | None]:
+    def put(self, folder: Folder, entries: Sequence[Entry]) -> list[int | None]:
         """Store results and return the row of each entry, None for those that have a reason, or a lost key.
 
         Raises:
@@ -278,7 +266,7 @@ class Store:
                 sums = np.memmap(self._checksums_path, np.uint32, "r+", shape=(count,))
                 sums[rows[rows < count]] = 0
 
-    def rename(self, folder: Path, names: Sequence[tuple[str, str]]) -> None:
+    def rename(self, folder: Folder, names: Sequence[tuple[str, str]]) -> None:
         """Give the records of files of an image folder other names: pairs of an old and a new one."""
         with _store_errors(self.folder), self._transaction():
             folder_id = self._folder_id(folder)
@@ -365,8 +353,8 @@ class Store:
                 )
         return rows
 
-    def _folder_id(self, folder: Path) -> int:
-        path = os.fsencode(folder.resolve())
+    def _folder_id(self, folder: Folder) -> int:
+        path = os.fsencode(str(folder.resolve()))
         hit = self._index.execute("SELECT id FROM folders WHERE path = ?", (path,)).fetchone()
         if hit is None:
             self._index.execute("INSERT OR IGNORE INTO folders (path) VALUES (?)", (path,))
