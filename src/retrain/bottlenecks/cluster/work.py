@@ -1,0 +1,151 @@
+"""What a worker does: it opens the network once, computes shard after shard, writes a part of each and commits it."""
+
+import hashlib
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from retrain import files
+from retrain.backbones import engines, quantized
+from retrain.backbones.loading import LITERT_MODEL, Backbone, write_with_checksum
+from retrain.backbones.runner import BackboneRunner
+from retrain.bottlenecks import computing
+from retrain.bottlenecks.cluster.ahead import ReadingAhead
+from retrain.bottlenecks.cluster.ledger import Ledger
+from retrain.bottlenecks.cluster.parts import STAGES, Commit, pack, part_name
+from retrain.bottlenecks.cluster.shards import Shard
+from retrain.bottlenecks.computing import FeatureExtractor, Stopwatch
+from retrain.bottlenecks.store import Entry
+from retrain.cluster.tasks import Task
+from retrain.data.variants import Distorter
+from retrain.errors import ClusterError
+from retrain.storage.folders import Folder
+
+_OF_STOPWATCH = {"decoding": "decoding", "computing": "running"}  # stage of a commit -> that of a stopwatch
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all workers get: where photos are and parts go, and the network with the engine that the driver chose.
+
+    `network` maps the names of its files to their bytes; `largest` is what `files.bound_reading` was given.
+    """
+
+    images: Folder
+    ledger: Ledger
+    distorter: Distorter
+    backbone: Backbone
+    engine: str
+    precision: str
+    network: Mapping[str, bytes] = field(repr=False)
+    largest: int | None = None
+
+
+def shared_of(extractor: FeatureExtractor, ledger: Ledger) -> Shared:
+    """Return what workers need to compute what an extractor computes here.
+
+    Raises:
+        BackboneError: A file of the network cannot be read or made.
+    """
+    runner = extractor.runner
+    engine = runner.engine
+    if engine == engines.AUTO:
+        engine = engines.TENSORFLOW if runner.batched else engines.LITERT
+    if engine == engines.TENSORFLOW:
+        path: Path | None = runner.backbone.graph
+    else:
+        path = quantized.path_of(runner.backbone) if runner.precision == engines.INT8 else runner.model
+    network = {path.name: files.read_regular(path, files.MODEL_BYTES)} if path else {}
+    images = extractor.image_dir.absolute() if isinstance(extractor.image_dir, Path) else extractor.image_dir
+    backbone = replace(runner.backbone, graph=Path(runner.backbone.graph.name))
+    largest = files.reading_bound()
+    return Shared(images, ledger, extractor.distorter, backbone, engine, runner.precision, network, largest)
+
+
+def open_worker(cores: int, shared: Mapping[str, Any]) -> Callable[[Task, int], dict[str, Any]]:
+    """Return what computes shards on so many cores; `shared` has a `Shared`.
+
+    Raises:
+        RetrainError: This machine does not have the photos, or cannot run the network.
+    """
+    mine: Shared = shared["shared"]
+    files.bound_reading(mine.largest)
+    if isinstance(mine.images, Path) and not mine.images.is_dir():
+        raise ClusterError(
+            f"{platform.node()} has no folder {mine.images}. Photos lie on a disk that all nodes have under the same "
+            f"name, or at a URL."
+        )
+    folder = TemporaryDirectory(prefix="retrain_worker_")
+    for name, data in mine.network.items():
+        write_with_checksum(Path(folder.name) / name, data)
+    backbone = replace(mine.backbone, graph=Path(folder.name) / mine.backbone.graph.name)
+    runner = BackboneRunner(backbone, _ignore, engine=mine.engine, precision=mine.precision, threads=cores)
+    if not runner.batched:
+        runner.runner()  # what cannot run here ends the worker now
+    return _Worker(FeatureExtractor(mine.images, runner, mine.distorter), mine.ledger, folder)
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """Computes shards; `folder` holds the network's files as long as it lives."""
+
+    extractor: FeatureExtractor
+    ledger: Ledger
+    folder: "TemporaryDirectory[str]"
+
+    def __call__(self, task: Task, attempt: int) -> dict[str, Any]:
+        """Compute a shard, unless it is committed, and return whether this worker's commit counts.
+
+        Raises:
+            StorageError: The photos or the parts cannot be reached.
+        """
+        shard: Shard = task.value
+        if self.ledger.is_committed(shard.id):
+            return {"won": False}
+        started = time.perf_counter()
+        entries, seconds = compute_shard(shard, self.extractor)
+        writing = time.perf_counter()
+        name, data = part_name(shard.id, attempt), pack(entries, self.extractor.runner.backbone.dimension)
+        self.ledger.write_part(name, data)
+        seconds["writing"] = time.perf_counter() - writing
+        paths = shard.variants.paths
+        commit = Commit(
+            shard.id,
+            name,
+            hashlib.sha256(data).hexdigest(),
+            str(self.extractor.image_dir.resolve()),
+            variants=len(entries),
+            rejected={path: e.reason for path, e in zip(paths, entries, strict=True) if e.reason is not None},
+            seconds=seconds,
+            took=time.perf_counter() - started,
+            node=platform.node(),
+            time=time.time(),
+        )
+        return {"won": self.ledger.publish(commit)}
+
+
+def compute_shard(shard: Shard, extractor: FeatureExtractor) -> tuple[list[Entry], dict[str, float]]:
+    """Return the result of each variant of a shard, and the seconds of each of `STAGES`.
+
+    Raises:
+        StorageError: The photos cannot be reached.
+    """
+    reading, watch = Stopwatch(), Stopwatch()
+    extractor = replace(extractor, stopwatch=watch)
+    entries: dict[int, Entry] = {}
+    stamps = dict(zip(shard.variants.paths, shard.stamps, strict=True))
+    with ReadingAhead(extractor.image_dir, stamps, reading) as read:
+        todo = range(len(shard.variants))
+        for results in computing.compute_results(shard.variants, todo, extractor, lambda key: None, read):
+            entries |= {result.position: result.entry for result in results}
+    seconds = dict.fromkeys(STAGES, 0.0) | {"reading": reading.seconds["reading"]}
+    seconds |= {stage: watch.seconds[mine] for stage, mine in _OF_STOPWATCH.items()}
+    return [entries[position] for position in todo], seconds
+
+
+def _ignore(line: str) -> None:
+    """Take warnings, which the driver has given."""
