@@ -47,6 +47,8 @@ class StoreError(RetrainError):
 class StorageError(RetrainError):
     """A remote folder, or a file in it, cannot be listed, read or written."""
 
+    transient = True
+
 
 class GraphError(RetrainError):
     """A graph cannot be read, is refused, or does not say what is needed to run it."""

@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
@@ -28,6 +27,7 @@ from retrain.data.image_files import IMAGE_BYTES, MAGIC_BYTES, has_image_magic
 from retrain.data.variants import Distorter, Variant
 from retrain.errors import ImageError
 from retrain.files import open_regular, read_opened
+from retrain.storage.folders import Folder
 from retrain.storage.stamps import Stamp
 
 BATCH = 32  # images that TensorFlow runs at once
@@ -130,7 +130,7 @@ class FeatureExtractor:
     them on a cluster, None for this machine.
     """
 
-    image_dir: Path
+    image_dir: Folder
     runner: BackboneRunner
     distorter: Distorter = NO_DISTORTIONS
     legacy_vector: Callable[[str], np.ndarray | None] = lambda path: None
@@ -196,7 +196,7 @@ def missing(
     records = store.lookup(extractor.image_dir, map(extractor.index_name, variants))
     for index, ((path, _), record) in enumerate(zip(variants, records, strict=True)):
         if path != last_path and record is not None:
-            last_path, stamp = path, _stamp(extractor.image_dir, path)
+            last_path, stamp = path, stamp_of(extractor.image_dir, path)
         if record is None and decoding.may_be_decoded_otherwise(path):
             unseen.append(index)
         # What another decoder could not read, this one may.
@@ -232,9 +232,9 @@ def _adopt_earlier(variants: Sequence[Variant], extractor: FeatureExtractor, sto
     return rows
 
 
-def _is_unchanged(image_dir: Path, path: str, stamp: Stamp) -> bool:
+def _is_unchanged(image_dir: Folder, path: str, stamp: Stamp) -> bool:
     """Return whether a file is the one with a stamp, and certainly no photo that version 0.1 decoded otherwise."""
-    if _stamp(image_dir, path) != stamp:
+    if stamp_of(image_dir, path) != stamp:
         return False
     try:
         with open_regular(f"{image_dir}/{path}") as file:
@@ -342,7 +342,7 @@ def compute_results(
             yield _run(batch, lambda pixels: runner.run_batch(np.stack(pixels)), watch)
 
 
-def read_photo(image_dir: Path, path: str) -> Photo:
+def read_photo(image_dir: Folder, path: str) -> Photo:
     """Return a photo's file, or why it cannot be read."""
     stamp = _NO_STAMP
     try:
@@ -350,8 +350,13 @@ def read_photo(image_dir: Path, path: str) -> Photo:
             stamp = Stamp.of(os.fstat(file.fileno()))
             data = _read(file, path)
     except _UNREADABLE as error:
-        return Photo(stamp if _will_happen_again(error) else _NO_STAMP, reason=_reason(error))
+        return unreadable(stamp, error)
     return photo_of(stamp, data)
+
+
+def unreadable(stamp: Stamp, error: BaseException) -> Photo:
+    """Return the photo that a file with a stamp cannot be read as."""
+    return Photo(stamp if _will_happen_again(error) else _NO_STAMP, reason=_reason(error))
 
 
 def photo_of(stamp: Stamp, data: bytes) -> Photo:
@@ -404,7 +409,8 @@ def _run(
         return [r if r.pixels is None else r.with_vector(next(vectors)) for r in results]
 
 
-def _stamp(image_dir: Path, path: str) -> Stamp | None:
+def stamp_of(image_dir: Folder, path: str) -> Stamp | None:
+    """Return the stamp of a photo's file, None where it is gone."""
     try:
         return Stamp.of(os.stat(f"{image_dir}/{path}"))  # noqa: PTH116 (a Path for each of a million files is slow)
     except OSError:

@@ -12,6 +12,7 @@ from retrain.bottlenecks.computing import read_photo
 from retrain.data import decoding
 from retrain.errors import ImageError, StoreError
 from retrain.preprocessing import InputSpec
+from retrain.storage.folders import Folder
 
 _WAITING = 64  # decoded photos that may wait to be written
 
@@ -31,7 +32,7 @@ class DecodedPhotos:
 
 
 def decode_all(
-    image_dir: Path,
+    image_dir: Folder,
     paths: Sequence[str],
     spec: InputSpec,
     file: Path,
@@ -74,7 +75,7 @@ def decode_all(
     return DecodedPhotos(pixels)
 
 
-def _decode(image_dir: Path, path: str, spec: InputSpec) -> np.ndarray:
+def _decode(image_dir: Folder, path: str, spec: InputSpec) -> np.ndarray:
     """Return a photo as a network takes it, uint8 [h, w, 3].
 
     Raises:

@@ -1,7 +1,7 @@
 """Reads photos ahead of the threads that decode them."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Self

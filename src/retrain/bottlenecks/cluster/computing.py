@@ -149,7 +149,8 @@ class _Run:
         indices, fetched = self._pending.pop(outcome.task.value.id), future.result()
         if fetched.commit is None or fetched.entries is None or len(fetched.entries) != len(indices):
             self._check_shared(outcome, fetched)
-            self._reducer.ledger.withdraw(outcome.task.value.id, fetched.commit and fetched.commit.part)
+            part = fetched.commit.part if fetched.commit else None
+            self._reducer.ledger.withdraw(outcome.task.value.id, part)
             self._again += indices
             return
         rows = self._reducer.merge(fetched.commit, fetched.entries)
@@ -171,7 +172,7 @@ class _Run:
             self._extractor.image_dir, [self._extractor.index_name(outcome.task.value.variants[0])]
         )
         # Another run may have merged it into the same store meanwhile.
-        if fetched.commit is None and outcome.result["won"] and record is None:
+        if fetched.missing and outcome.result == work.WON and record is None:
             raise StoreError(
                 f"what {outcome.node} wrote to {self._reducer.ledger.folder} is not to be seen on this machine. Give a "
                 f"--bottleneck_dir on a disk that all nodes share, or at a URL."

@@ -17,7 +17,7 @@ _READ_AT_ONCE = 100  # commits
 
 
 class DamagedPartError(Exception):
-    """A part is missing, or is not what its commit says: the shard has to be computed again."""
+    """A commit is damaged, or its part is not what it says: the shard has to be computed again."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,23 @@ class Ledger:
 
     def is_committed(self, shard_id: str) -> bool:
         """Return whether a whole commit of a shard is there."""
-        return self.commit(shard_id) is not None
-
-    def commit(self, shard_id: str) -> Commit | None:
-        """Return the commit of a shard; None where there is none, or a damaged one."""
         try:
-            return _parsed(access.of(self.folder).read(f"{_COMMITS}/{shard_id}"))
-        except FileNotFoundError:
-            return None
+            self.commit(shard_id)
+        except (FileNotFoundError, DamagedPartError):
+            return False
+        return True
+
+    def commit(self, shard_id: str) -> Commit:
+        """Return the commit of a shard.
+
+        Raises:
+            FileNotFoundError: There is none.
+            DamagedPartError: It is damaged.
+        """
+        commit = _parsed(access.of(self.folder).read(f"{_COMMITS}/{shard_id}"))
+        if commit is None:
+            raise DamagedPartError(shard_id)
+        return commit
 
     def write_part(self, name: str, data: bytes) -> None:
         """Write a part, of which nothing is known until it is committed."""
@@ -49,7 +58,7 @@ class Ledger:
         storage, path = access.of(self.folder), f"{_COMMITS}/{commit.id}"
         if storage.create(path, commit.to_json()):
             return True
-        if self.commit(commit.id) is None:
+        if not self.is_committed(commit.id):
             storage.remove(path)
             if storage.create(path, commit.to_json()):
                 return True
@@ -85,7 +94,7 @@ class Ledger:
         return [path.rpartition("/")[2] for path, _ in self._listed(_COMMITS)]
 
     def commits(self, ids: list[str]) -> Iterator[tuple[str, Commit | None]]:
-        """Yield the id and the commit of some shards, None for one that is damaged; those that are gone are left out."""
+        """Yield the id and the commit of some shards, None for a damaged one; those that are gone are left out."""
         storage = access.of(self.folder)
         for start in range(0, len(ids), _READ_AT_ONCE):
             some = ids[start : start + _READ_AT_ONCE]

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -99,7 +100,7 @@ def unpack(data: bytes, dimension: int) -> list[Entry]:
                 names, stamps, keys, (reasons.get(str(i), (None, None)) for i in range(len(names))), strict=True
             )
         ]
-    except (KeyError, TypeError, AttributeError, OSError, EOFError, StopIteration) as error:
+    except (KeyError, TypeError, AttributeError, OSError, EOFError, StopIteration, BadZipFile) as error:
         raise ValueError("no part") from error
 
 

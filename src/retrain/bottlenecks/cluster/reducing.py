@@ -15,10 +15,11 @@ _FETCHERS = 4  # threads that read parts while others are merged
 
 @dataclass(frozen=True)
 class Fetched:
-    """A commit and its results; None for what is missing or damaged, which is computed again."""
+    """A commit and its results, None for what is damaged, or `missing`: it is computed again."""
 
-    commit: Commit | None
-    entries: Sequence[Entry] | None
+    commit: Commit | None = None
+    entries: Sequence[Entry] | None = None
+    missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,12 @@ class Reducer:
 
     def fetch(self, shard_id: str) -> Fetched:
         """Read what a worker committed; for any thread."""
-        return self._fetch(self.ledger.commit(shard_id))
+        try:
+            return self._fetch(self.ledger.commit(shard_id))
+        except FileNotFoundError:
+            return Fetched(missing=True)
+        except DamagedPartError:
+            return Fetched()
 
     def merge(self, commit: Commit, entries: Sequence[Entry]) -> list[int | None]:
         """Store results, and return the row of each, None for those that have a reason, or were lost meanwhile.
@@ -86,11 +92,9 @@ class Reducer:
         self.ledger.remove_abandoned(set(ids))
         return count
 
-    def _fetch(self, commit: Commit | None) -> Fetched:
-        if commit is None:
-            return Fetched(None, None)
+    def _fetch(self, commit: Commit) -> Fetched:
         try:
             folder(commit.images)
             return Fetched(commit, self.ledger.entries(commit, self.store.dimension))
         except (DamagedPartError, UsageError):
-            return Fetched(commit, None)
+            return Fetched(commit)

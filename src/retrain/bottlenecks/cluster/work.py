@@ -11,7 +11,7 @@ from typing import Any
 
 from retrain import files
 from retrain.backbones import engines, quantized
-from retrain.backbones.loading import LITERT_MODEL, Backbone, write_with_checksum
+from retrain.backbones.loading import Backbone, write_with_checksum
 from retrain.backbones.runner import BackboneRunner
 from retrain.bottlenecks import computing
 from retrain.bottlenecks.cluster.ahead import ReadingAhead
@@ -25,6 +25,7 @@ from retrain.data.variants import Distorter
 from retrain.errors import ClusterError
 from retrain.storage.folders import Folder
 
+WON, LOST = "won", "lost"  # whose commit counts, this worker's or another one's
 _OF_STOPWATCH = {"decoding": "decoding", "computing": "running"}  # stage of a commit -> that of a stopwatch
 
 
@@ -66,7 +67,7 @@ def shared_of(extractor: FeatureExtractor, ledger: Ledger) -> Shared:
     return Shared(images, ledger, extractor.distorter, backbone, engine, runner.precision, network, largest)
 
 
-def open_worker(cores: int, shared: Mapping[str, Any]) -> Callable[[Task, int], dict[str, Any]]:
+def open_worker(cores: int, shared: Mapping[str, Any]) -> Callable[[Task, int], str]:
     """Return what computes shards on so many cores; `shared` has a `Shared`.
 
     Raises:
@@ -86,26 +87,26 @@ def open_worker(cores: int, shared: Mapping[str, Any]) -> Callable[[Task, int], 
     runner = BackboneRunner(backbone, _ignore, engine=mine.engine, precision=mine.precision, threads=cores)
     if not runner.batched:
         runner.runner()  # what cannot run here ends the worker now
-    return _Worker(FeatureExtractor(mine.images, runner, mine.distorter), mine.ledger, folder)
+    return Worker(FeatureExtractor(mine.images, runner, mine.distorter), mine.ledger, folder)
 
 
 @dataclass(frozen=True)
-class _Worker:
+class Worker:
     """Computes shards; `folder` holds the network's files as long as it lives."""
 
     extractor: FeatureExtractor
     ledger: Ledger
     folder: "TemporaryDirectory[str]"
 
-    def __call__(self, task: Task, attempt: int) -> dict[str, Any]:
-        """Compute a shard, unless it is committed, and return whether this worker's commit counts.
+    def __call__(self, task: Task, attempt: int) -> str:
+        """Compute a shard, unless it is committed, and return `WON` if this worker's commit counts, else `LOST`.
 
         Raises:
             StorageError: The photos or the parts cannot be reached.
         """
         shard: Shard = task.value
         if self.ledger.is_committed(shard.id):
-            return {"won": False}
+            return LOST
         started = time.perf_counter()
         entries, seconds = compute_shard(shard, self.extractor)
         writing = time.perf_counter()
@@ -125,7 +126,7 @@ class _Worker:
             node=platform.node(),
             time=time.time(),
         )
-        return {"won": self.ledger.publish(commit)}
+        return WON if self.ledger.publish(commit) else LOST
 
 
 def compute_shard(shard: Shard, extractor: FeatureExtractor) -> tuple[list[Entry], dict[str, float]]:
