@@ -153,7 +153,7 @@ def survive(folder: Path, cluster: Any, tally: Tally, *, kills: int, rng: random
     place, flags = folder / "spread", ("--cluster", cluster.address)
     process = command(place, *flags)
     tally.starts = 1
-    news, since, due = -1, time.monotonic(), 0
+    news, since, due = -1, time.monotonic(), tally.photos // (kills + 1)
     while process.poll() is None or process.returncode:
         if process.poll() is not None:  # killed, or a shard was hit three times
             process = command(place, *flags)
