@@ -153,7 +153,7 @@ def survive(folder: Path, cluster: Any, tally: Tally, *, kills: int, rng: random
     place, flags = folder / "spread", ("--cluster", cluster.address)
     process = command(place, *flags)
     tally.starts = 1
-    news, since, due = -1, time.monotonic(), 0
+    news, since = -1, time.monotonic()
     while process.poll() is None or process.returncode:
         if process.poll() is not None:  # killed, or a shard was hit three times
             process = command(place, *flags)
@@ -161,11 +161,12 @@ def survive(folder: Path, cluster: Any, tally: Tally, *, kills: int, rng: random
         now = done(place)
         if now != news:
             news, since = now, time.monotonic()
-        if tally.kills.total() < kills and (now >= due or time.monotonic() - since > _IDLE) and now < tally.photos:
+        due = tally.photos * (tally.kills.total() + 1) // (kills + 1)
+        if tally.kills.total() < kills and (now >= due or time.monotonic() - since > _IDLE):
             kind = rng.choice(KINDS)
             if kill(kind, cluster, process, rng):
                 tally.kills[kind] += 1
-                due, since = max(now, due) + tally.photos // (kills + 1), time.monotonic()
+                since = time.monotonic()
                 print(f"{now} photos are done: killed a {kind}", file=sys.stderr, flush=True)
         time.sleep(PAUSE)
 
