@@ -14,6 +14,7 @@ from retrain.cli import flags, lean_tensorflow
 from retrain.cli.console import DONE, FAILED, quieten, run
 from retrain.errors import UsageError, printable, shell_quoted
 from retrain.files import bound_reading
+from retrain.storage.folders import Folder, folder
 
 if TYPE_CHECKING:
     from retrain.inference.prediction import Prediction
@@ -53,7 +54,7 @@ command = partial(run, "label_image", main)
 class _Inputs:
     """The images to label, their number, 0 where it is unknown, and whether they are the one file that was named."""
 
-    paths: Iterable[Path]
+    paths: Iterable[Folder]
     count: int
     single: bool
 
@@ -71,7 +72,7 @@ def _inputs(words: Sequence[str]) -> _Inputs:
     paths = image_files.expand_paths([word for word in words if word != image_files.STANDARD_INPUT])
     if image_files.STANDARD_INPUT in words:
         return _Inputs(itertools.chain(paths, image_files.read_paths(sys.stdin.buffer)), 0, single=False)
-    return _Inputs(paths, len(paths), single=len(words) == 1 and paths == [Path(words[0])])
+    return _Inputs(paths, len(paths), single=len(words) == 1 and paths == [folder(words[0])])
 
 
 def _check_spaces(words: Sequence[str]) -> None:
@@ -131,12 +132,18 @@ def _print_results(results: "Iterable[Prediction]", args: Namespace, inputs: _In
     return code
 
 
-def _sorter(args: Namespace, labels: Sequence[str]) -> Callable[[Path, str], Path]:
+def _sorter(args: Namespace, labels: Sequence[str]) -> Callable[[Folder, str], Path]:
     """Return a function that puts an image into the folder of its class."""
     from retrain.inference import sorting
 
     folders = sorting.class_folders(labels, args.sort_into)
-    return lambda path, label: sorting.put(path, folders[label], link=args.link)
+
+    def put(path: Folder, label: str) -> Path:
+        if isinstance(path, Path):
+            return sorting.put(path, folders[label], link=args.link)
+        raise UsageError(f"--sort_into copies files of this machine, and {path} is remote. Use --csv or --json there.")
+
+    return put
 
 
 def _printer(args: Namespace, *, single: bool) -> "Callable[[Prediction], None]":
