@@ -315,7 +315,7 @@ class RetrainConfig:
 
     cluster: str | None = _setting(
         None,
-        "compute features on a Ray cluster: auto joins the one that runs, or starts one on this machine; or HOST:PORT",
+        "compute on a Ray cluster: auto joins the one that runs, or starts one on this machine; or HOST:PORT",
         "ADDRESS",
         Rule(bool, "give auto, or HOST:PORT"),
         group="cluster",

@@ -1,8 +1,6 @@
 """`label_image`: prints the best classes of each image, and sorts images by them."""
 
-import csv
 import itertools
-import json
 import sys
 import time
 from argparse import Namespace
@@ -10,11 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from retrain.cli import flags, lean_tensorflow
 from retrain.cli.console import DONE, FAILED, quieten, run
-from retrain.errors import UsageError, csv_cell, printable, shell_quoted
+from retrain.errors import UsageError, printable, shell_quoted
 from retrain.files import bound_reading
 from retrain.storage.folders import Folder, folder
 
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from retrain.inference.prediction import Prediction
 
 _PIECES_AT_MOST = 10  # of a name with spaces in it
-_COLUMNS = ("image", "rank", "label", "score", "error")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -150,28 +147,13 @@ def _sorter(args: Namespace, labels: Sequence[str]) -> Callable[[Folder, str], P
 
 
 def _printer(args: Namespace, *, single: bool) -> "Callable[[Prediction], None]":
-    if args.json:
-        return _print_json
-    if args.csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        return lambda result: _print_rows(result, writer)
+    if args.json or args.csv:
+        from retrain.inference import lines
+
+        form = lines.JSON if args.json else lines.CSV
+        print(lines.heading(form), end="")
+        return lambda result: print(lines.lines_of(result, form), end="", flush=True)
     return _print_timed() if single else _print_block
-
-
-def _print_json(result: "Prediction") -> None:
-    ranked = [{"label": r.label, "score": round(r.score, 6)} for r in result.ranked]
-    outcome = {"error": result.error} if result.error else {"labels": ranked}
-    print(json.dumps({"image": str(result.path), **outcome}), flush=True)
-
-
-def _print_rows(result: "Prediction", writer: Any) -> None:
-    path = csv_cell(str(result.path))
-    for rank, ranked in enumerate(result.ranked, 1):
-        writer.writerow((path, rank, csv_cell(ranked.label), f"{ranked.score:.6f}", ""))
-    if not result.ranked:
-        writer.writerow((path, "", "", "", csv_cell(result.error or "")))
-    sys.stdout.flush()
 
 
 def _print_timed() -> "Callable[[Prediction], None]":
