@@ -144,6 +144,21 @@ def _probe(address: str) -> None:
             grpc.channel_ready_future(channel).result(timeout=_PROBE_SECONDS)
         except grpc.FutureTimeoutError as error:
             raise ConnectionError("no Ray answers there. Start one with `ray start --head`, or give auto") from error
+        try:
+            channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")(b"", timeout=_PROBE_SECONDS)
+        except (
+            grpc.RpcError
+        ) as error:  # a client server does not know that question, but it, too, asks for a token first
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                _show_token()
+
+
+def _show_token() -> None:
+    """Let Ray show the user's token from now on, where the environment does not say whether to."""
+    from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+
+    if not maybe_enable_token_auth_if_token_available(warn_if_disabled=False):
+        raise ConnectionError("it asks for a token. Copy ~/.ray/auth_token of its head node to this machine")
 
 
 def _own_folder(stack: ExitStack) -> Path:
