@@ -1,0 +1,68 @@
+"""Labels in parts on a real Ray of three nodes on this machine, photos and parts on a real S3 server."""
+
+import pytest
+from label_parts import joined, labelled, parts_in, printed, shared_of
+from ray_nodes import ray_nodes, worker_processes
+from servers import new_bucket, s3_server
+
+from retrain.cluster.pool import open_cluster
+from retrain.inference.lines import CSV, JSON
+from retrain.inference.parts import shards, work
+from retrain.storage import access
+from retrain.storage.folders import folder
+
+pytest.importorskip("ray")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]  # sockets of Ray
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with s3_server(tmp_path_factory.mktemp("s3")) as running, pytest.MonkeyPatch.context() as patch:
+        for name, value in running.env.items():
+            patch.setenv(name, value)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def nodes(server, tmp_path_factory):
+    with ray_nodes(tmp_path_factory.mktemp("ray"), (1, 1, 2)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cluster(nodes):
+    with open_cluster(nodes.address) as opened:
+        yield opened
+
+
+def test_a_cluster_writes_the_parts_of_one_machine_and_no_kill_loses_or_doubles_a_line(
+    model, photos, nodes, cluster, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(shards, "PHOTOS", 1)
+    killed = []
+
+    def kill(done, total):
+        node = (nodes.head_node, *nodes.worker_nodes)[len(killed) % 3]
+        if len(killed) < 3:
+            killed.extend(process.kill() or process.pid for process in worker_processes(node)[:1])
+
+    summary = labelled(shared_of(work.shipped(model), tmp_path / "out"), ["photos"], cluster, advance=kill)
+    assert len(killed) == 3
+    assert joined(tmp_path / "out", CSV) == printed(model, ["photos"], CSV)
+    assert (summary.photos, summary.parts, summary.unreadable) == (23, 23, 1)
+    assert summary.nodes.total() == 23
+    assert len(parts_in(tmp_path / "out")) == 23
+
+
+def test_photos_and_parts_may_be_on_object_storage(model, photos, server, cluster):
+    bucket = new_bucket(server)
+    url = bucket.upload(photos, "photos")
+    bucket.put("photos/empty.jpg", b"")
+    results = folder(f"{bucket.url}/labels")
+    summary = labelled(shared_of(work.shipped(model), results, form=JSON), [url], cluster)
+    names = [file.path for file in access.of(results).entries().files]
+    assert len(names) == summary.parts == 5
+    assert b"".join(access.of(results).read(name) for name in names).decode() == printed(model, [url], JSON)
+    assert summary.unreadable == 2
+    again = labelled(shared_of(model, results, form=JSON), [url])
+    assert (again.here, again.unreadable) == (5, 2)
