@@ -58,9 +58,8 @@ def run(args: Namespace, model: "Classifier", words: Sequence[str]) -> int:
 
     named = [word for word in words if word != image_files.STANDARD_INPUT]
     listed = image_files.read_paths(sys.stdin.buffer) if len(named) < len(words) else ()
-    folders = folders_of(named)
-    shared = _shared(args, model, folders)
-    places = [*words, *folders]  # as they are written in the lines, and where they are
+    shared = _shared(args, model, folders_of(named))
+    places = [*words, *(image_files.named(word).absolute() for word in named)]  # as lines have them, and where they are
     with Terminal() as terminal, ExitStack() as opened:
         summary = labelling.label_into_parts(
             photos_of(named, listed),
@@ -73,9 +72,8 @@ def run(args: Namespace, model: "Classifier", words: Sequence[str]) -> int:
     terminal.say_all(summary.lines(args.results))
     if not summary.unreadable:
         return DONE
-    terminal.error(
-        "label_image", f"{plural(summary.unreadable, 'photo')} could not be read; the reason is in the line."
-    )
+    lines = "its line says why" if summary.unreadable == 1 else "their lines say why"
+    terminal.error("label_image", f"{plural(summary.unreadable, 'photo')} could not be read: {lines}")
     return FAILED
 
 
