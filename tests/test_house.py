@@ -15,7 +15,7 @@ KNOW_THE_CONFIG = {
 }  # fmt: skip
 HEAVY = {
     *("tensorflow", "tensorflow_hub", "keras", "ai_edge_litert", "openvino", "tensorboard"),
-    *("rich", "shtab", "pillow_heif"),
+    *("rich", "shtab", "pillow_heif", "ray", "grpc"),
 }
 
 

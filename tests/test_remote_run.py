@@ -73,7 +73,6 @@ def test_a_model_is_used_on_photos_in_a_bucket(bucket, photos, tmp_path, mean_co
     same(*model, local=[photos / "cyan" / "1.png"], remote=[f"{url}/cyan/1.png"])
     broken = same(*model, local=[photos], remote=[url], code=1)
     assert f"{url}/cyan/broken.png: damaged" in broken.stderr
-    same("evaluate", "--graph", graph, "--split", "all", "--image_dir", local=[photos], remote=[url])
     same("evaluate", "--graph", graph, "--image_dir", local=[photos], remote=[url])
     gone = command(*model, f"{url}/gone.png", cwd=tmp_path, code=1)
     assert f"{url}/gone.png: No such file or directory" in gone.stderr

@@ -13,6 +13,8 @@ _ADDRESS = re.compile(r"\s*<[^<>]*\bat 0x[0-9a-fA-F]+[^<>]*>|\s+at 0x[0-9a-fA-F]
 class RetrainError(Exception):
     """An error that the user can fix; the message says what is wrong, what was found and what to do."""
 
+    transient = False  # whether the same may go well later or on another machine
+
 
 class UsageError(RetrainError):
     """A flag's value makes no sense by itself; the command exits with 2, as for an unknown flag."""
@@ -45,9 +47,15 @@ class StoreError(RetrainError):
 class StorageError(RetrainError):
     """A remote folder, or a file in it, cannot be listed, read or written."""
 
+    transient = True
+
 
 class GraphError(RetrainError):
     """A graph cannot be read, is refused, or does not say what is needed to run it."""
+
+
+class ClusterError(RetrainError):
+    """A cluster cannot be reached or started, or its nodes do not have what this program needs."""
 
 
 class TrainingError(RetrainError):

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +13,7 @@ from retrain import files, folds, results, sweep
 from retrain.backbones import catalogue, devices, families, loading, strangers
 from retrain.backbones.catalogue import BackboneSpec
 from retrain.backbones.engines import FLOAT32, EngineRequest
-from retrain.backbones.sources import WeightsRequest
+from retrain.backbones.sources import BackboneSource, WeightsRequest
 from retrain.bottlenecks import legacy_cache
 from retrain.bottlenecks.preparation import PreparationSettings, PreparedDataset, match_legacy_cache, prepare
 from retrain.candidates import Candidate, checkpoint_files, intermediate_files, train_candidate
@@ -29,6 +29,7 @@ from retrain.formats import frozen_graph
 from retrain.plans import check_length, distortions_of, scope_of
 from retrain.preprocessing import InputSpec
 from retrain.session import Heed, Session, heed_nothing
+from retrain.storage.folders import RemoteFolder
 from retrain.sweep import Trial
 from retrain.terminal import Terminal
 from retrain.time_limit import Reserve, TimeLimit
@@ -67,13 +68,14 @@ def retrain(
     _check_choices(config, choices or {})
     trials = sweep.trials(choices or {})
     configs = [replace(config, **trial.values) for trial in trials]
-    dataset = _checked_dataset(config, configs)
-    _introduce(dataset, terminal)
-    # Workers must find each other before TensorFlow does anything else.
-    before = time.monotonic()
-    strategy = devices.strategy(config.distribution) if config.fine_tune_from else None
-    limit = replace(limit, tensorflow=time.monotonic() - before)
     with ExitStack() as opened:
+        computing = Computing(_cluster(config, terminal, opened))
+        dataset, computing = _checked_dataset(config, configs, computing, terminal)
+        _introduce(dataset, terminal)
+        # Workers must find each other before TensorFlow does anything else.
+        before = time.monotonic()
+        strategy = devices.strategy(config.distribution) if config.fine_tune_from else None
+        limit = replace(limit, tensorflow=time.monotonic() - before)
         opened.enter_context(devices.missing_workers(strategy))
         if strategy is not None and not devices.is_chief(strategy):
             terminal.say("The results are written by the worker that is chief.")
@@ -83,7 +85,7 @@ def retrain(
         if strategy is not None and devices.worker_suffix(strategy):
             heed = heed_nothing  # one worker that ends alone leaves the others waiting
         session = Session(terminal, opened, strategy, heed=heed)
-        chosen = _best_of(trials, configs, dataset, session, limit)
+        chosen = _best_of(trials, configs, (dataset, computing), session, limit)
         report = finish(chosen, Start(started, command, limit), terminal)
         if not chosen.is_cut_short:
             _remove_checkpoints(trials, configs, strategy)
@@ -105,25 +107,61 @@ def _check_choices(config: RetrainConfig, choices: Mapping[str, Sequence[Any]]) 
         raise UsageError(f"--learning_rate {AUTO} tries several rates by itself. Give it alone, or numbers only.")
 
 
-def _checked_dataset(config: RetrainConfig, configs: Sequence[RetrainConfig]) -> Dataset:
+@dataclass(frozen=True)
+class Computing:
+    """What computes features in shards, None for this process as they come; and how long the photos' listing took."""
+
+    cluster: Any
+    listing: float = 0.0
+
+
+def _checked_dataset(
+    config: RetrainConfig, configs: Sequence[RetrainConfig], computing: Computing, terminal: Terminal
+) -> tuple[Dataset, Computing]:
     """Return the data set, with all refused before the work that settings can be refused for; `configs` are trained.
+
+    A cluster computes already while a remote folder is listed.
 
     Raises:
         RetrainError: Says what is wrong.
     """
     for each in configs:
         _check_settings(each)
-    dataset = scan(config.image_dir, config.split_rule)
+    results.check(config)
+    started = time.monotonic()
+    is_ahead = config.cluster and isinstance(config.image_dir, RemoteFolder) and not config.fine_tune_from
+    scanned = _scanned_ahead(configs[0], computing, terminal) if is_ahead else None
+    dataset = scanned or scan(config.image_dir, config.split_rule)
+    computing = replace(computing, listing=time.monotonic() - started)
     for each in configs:
         check_length(each, dataset)
         folds.check(each, dataset)
     _check_validation(config, dataset, several=len(configs) > 1)
-    results.check(config)
-    return dataset
+    return dataset, computing
+
+
+def _scanned_ahead(config: RetrainConfig, computing: Computing, terminal: Terminal) -> Dataset | None:
+    """Return the data set, after its listing and the computing of features that began with it."""
+    # Imported late: most runs have nothing to do with clusters.
+    from retrain.bottlenecks import ahead
+
+    copies = config.distortion_copies if distortions_of(config) else 0
+    listing = ahead.Listing(config.image_dir, config.split_rule, copies=copies)
+    first = listing.first()
+    network = config.tfhub_module or config.architecture
+    # Features of the original's rule which network it is, once all photos are known.
+    if first and legacy_cache.find(config.store_dir, config.image_dir, first, network) is None:
+        source = _located(_spec(config), config, terminal)
+        ahead.compute(listing, source, _preparation(config, computing), terminal)
+    return listing.dataset()
 
 
 def _best_of(
-    trials: Sequence[Trial], configs: Sequence[RetrainConfig], dataset: Dataset, session: Session, limit: TimeLimit
+    trials: Sequence[Trial],
+    configs: Sequence[RetrainConfig],
+    photos: tuple[Dataset, Computing],
+    session: Session,
+    limit: TimeLimit,
 ) -> Candidate:
     """Prepare the photos for every combination of settings, train all, and return the best.
 
@@ -134,7 +172,7 @@ def _best_of(
     prepared: dict[tuple[str, int], PreparedDataset] = {}
     for each in configs:
         if _key(each) not in prepared:
-            prepared[_key(each)] = _prepare(each, dataset, session.terminal, session.opened)
+            prepared[_key(each)] = _prepare(each, *photos, session)
     if trials[0].name:
         write_hparams(configs[0].summaries_dir, list(trials[0].values))
     jobs = [
@@ -174,6 +212,7 @@ def _check_settings(config: RetrainConfig) -> None:
     check(config)
     frozen_graph.check_output(config.final_tensor_name, scope=scope_of(config), layers=len(config.hidden_units) + 1)
     _spec(config)
+    _check_cluster(config)
     precision = EngineRequest(config.engine, config.precision).precision
     if config.fine_tune_from and precision != FLOAT32:
         raise UsageError(f"--fine_tune_from trains in float32, not in {precision}. Leave --precision out.")
@@ -182,30 +221,73 @@ def _check_settings(config: RetrainConfig) -> None:
         raise UsageError("--time_limit cannot end several workers at the same step. Give --fine_tune_steps instead.")
 
 
-def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened: ExitStack) -> PreparedDataset:
+def _check_cluster(config: RetrainConfig) -> None:
+    fewest, most = config.cluster_min, config.cluster_max
+    if config.cluster is None and (fewest, most) != (None, None):
+        raise UsageError("--cluster_min and --cluster_max are numbers of workers of a cluster. Give --cluster, too.")
+    if fewest is not None and most is not None and fewest > most:
+        raise UsageError(f"--cluster_min {fewest} is more than --cluster_max {most}.")
+    if config.cluster is not None:
+        # Imported late: most runs have nothing to do with clusters.
+        from retrain.cluster.starting import check_address, require_ray
+
+        check_address(config.cluster)
+        require_ray()
+
+
+def _cluster(config: RetrainConfig, terminal: Terminal, opened: ExitStack) -> Any:
+    """Return what computes features in shards, None where this process computes them as they come."""
+    # Imported late: most runs have nothing to do with clusters.
+    if config.cluster is not None:
+        from retrain.cluster.opening import ClusterRequest, LazyCluster
+
+        request = ClusterRequest(config.cluster, config.cluster_min, config.cluster_max)
+        return LazyCluster(request, terminal, opened)
+    if isinstance(config.bottleneck_dir, RemoteFolder):
+        from retrain.cluster.here import Here
+
+        return Here()
+    return None
+
+
+def _prepare(config: RetrainConfig, dataset: Dataset, computing: Computing, session: Session) -> PreparedDataset:
+    terminal = session.terminal
     spec, network = _spec(config), config.tfhub_module or config.architecture
     photos = [example.path for example in dataset.examples]
-    legacy = legacy_cache.find(config.bottleneck_dir, config.image_dir, photos, network)
+    legacy = legacy_cache.find(config.store_dir, config.image_dir, photos, network)
     if legacy and not _computes_what_its_name_says(config, spec):
         legacy = legacy.without_files("of this network with its own input, weights and features")
     if config.bottleneck_tensor is None:
         spec = match_legacy_cache(spec, legacy, len(photos), terminal)
+    source = _located(spec, config, terminal)
+    if config.fine_tune_from:
+        # An unknown layer fails here, before anything is computed.
+        known = partial(loading.known_graph, folder=config.store_dir / source.folder_name)
+        trainable_layers.split_network(families.trainable_network(source, known).model, config.fine_tune_from)
+    settings = _preparation(config, computing)
+    return prepare(dataset, source, settings, legacy, terminal=terminal, opened=session.opened)
+
+
+def _located(spec: BackboneSpec, config: RetrainConfig, terminal: Terminal) -> BackboneSource:
+    """Return where a network's weights are, downloaded and trusted."""
     advance = terminal.progress("Downloading the backbone", "B")
     source = families.locate(spec, WeightsRequest(config.model_dir, config.weights, config.random_seed, advance))
     strangers.judge(source)
-    if config.fine_tune_from:
-        # An unknown layer fails here, before anything is computed.
-        known = partial(loading.known_graph, folder=config.bottleneck_dir / source.folder_name)
-        trainable_layers.split_network(families.trainable_network(source, known).model, config.fine_tune_from)
+    return source
+
+
+def _preparation(config: RetrainConfig, computing: Computing) -> PreparationSettings:
     distorter = Distorter(distortions_of(config), config.random_seed)
-    settings = PreparationSettings(
-        config.bottleneck_dir,
+    return PreparationSettings(
+        config.store_dir,
         distorter,
         copies=config.distortion_copies if distorter.distortions else 0,
         distribution="none" if config.distribution == "none" else "mirrored",
         request=EngineRequest(config.engine, config.precision),
+        cluster=computing.cluster,
+        parts=config.bottleneck_dir,
+        listing=computing.listing,
     )
-    return prepare(dataset, source, settings, legacy, terminal=terminal, opened=opened)
 
 
 def _seed_of_features(config: RetrainConfig) -> int:

@@ -450,7 +450,7 @@ def test_reading_running_and_storing_are_timed(folder, store, batched):
     for todo in ([], range(12)):
         assert set(extractor.stopwatch.seconds.values()) == {0}
         computing.compute(photos(folder), todo, extractor=extractor, store=store)
-    assert list(extractor.stopwatch.seconds) == ["reading", "running", "storing"]
+    assert list(extractor.stopwatch.seconds) == ["reading", "decoding", "running", "storing"]
     assert min(extractor.stopwatch.seconds.values()) > 0
 
 

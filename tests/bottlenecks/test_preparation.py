@@ -58,7 +58,7 @@ def test_the_closing_line_counts_photos_and_the_detail_times_the_parts(tmp_path,
     assert line(plain) == "Features for 13 photos: 1 computed, 12 from the cache; 1 file skipped.\n"
     (photos / "cyan" / "bad.png").unlink()
     assert line(distorted).startswith("Features for 13 photos (2 distorted copies of each training photo): ")
-    timed = r"Reading and decoding took \d+\.\d s and running the backbone \d+\.\d s, in all threads together; storing"
+    timed = r"Reading took \d+\.\d s, decoding \d+\.\d s and running the backbone \d+\.\d s, in all threads together"
     assert re.search(timed, line(plain, logging.DEBUG))
     # Three numbers a photo, as the original wrote them.
     for path in photos.rglob("*.png"):

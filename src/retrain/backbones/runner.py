@@ -42,6 +42,7 @@ class BackboneRunner:
         distribution: str = "none",
         engine: str = engines.AUTO,
         precision: str = engines.FLOAT32,
+        threads: int | None = None,
     ) -> None:
         """Prepare to run a backbone, whose LiteRT model is kept beside its graph.
 
@@ -51,8 +52,9 @@ class BackboneRunner:
             distribution: As in `devices.strategy`, of batches in TensorFlow.
             engine: Of `engines.ENGINES`; `AUTO` is TensorFlow where it has a GPU or LiteRT no form, and else LiteRT.
             precision: Of `engines.PRECISIONS`; for int8, `quantized.int8_model` has made the model.
+            threads: How many will run it at once; by default as many as there are cores.
         """
-        self.backbone, self.distribution, self.threads = backbone, distribution, workers.cores()
+        self.backbone, self.distribution, self.threads = backbone, distribution, threads or workers.cores()
         self.engine, self.precision = engine, precision
         self._warn = warn
 

@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Self
+from pathlib import Path
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
@@ -43,14 +44,15 @@ NO_ROW = -1
 _COMMIT_SECONDS = 0.05  # of finished work that a kill may lose, beside the images in progress
 _HEAD_BYTES = 2**16
 Find = Callable[[bytes], int | None]  # key -> row
+Advance = Callable[[int, int], None]  # variants done, variants in all
 PhotoJob = tuple[list[int], Callable[[], Photo]]  # the indices of variants of one photo, and what returns it
 
 
 class Stopwatch:
-    """Adds up the seconds of each stage, "reading", "running" and "storing", over all threads."""
+    """Adds up the seconds of each stage, "reading", "decoding", "running" and "storing", over all threads."""
 
     def __init__(self) -> None:
-        self.seconds = dict.fromkeys(("reading", "running", "storing"), 0.0)
+        self.seconds = dict.fromkeys(("reading", "decoding", "running", "storing"), 0.0)
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -78,6 +80,24 @@ class ComputeResult:
     read: int = 0
 
 
+class Elsewhere(Protocol):
+    """Computes on other machines what `compute` computes here."""
+
+    def __call__(
+        self,
+        variants: Sequence[Variant],
+        todo: Sequence[int],
+        *,
+        extractor: "FeatureExtractor",
+        store: Store,
+        advance: Advance,
+    ) -> ComputeResult:
+        """Return what `compute` returns, computed and stored."""
+
+    def merge_left_overs(self, folder: Path, dimension: int) -> int:
+        """Store in a folder what machines computed for runs that ended early, and return how many vectors that were."""
+
+
 class VariantResult(NamedTuple):
     """The result of the variant at `position`: its entry for the store, and pixels that still have to be run.
 
@@ -99,7 +119,8 @@ class FeatureExtractor:
     """Turns variants of the photos in a folder into bottlenecks.
 
     `legacy_vector` returns the vector float32 [D] that an older cache has for a photo's path, None for most. `renewed`
-    gets the photos that the store had as they were decoded earlier; threads add to it.
+    gets the photos that the store had as they were decoded earlier; threads add to it. `elsewhere` computes many of
+    them on a cluster, None for this machine.
     """
 
     image_dir: Folder
@@ -108,6 +129,7 @@ class FeatureExtractor:
     legacy_vector: Callable[[str], np.ndarray | None] = lambda path: None
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
     renewed: set[str] = field(default_factory=set)
+    elsewhere: Elsewhere | None = None
 
     def index_name(self, variant: Variant) -> str:
         """Return what the index of the store calls a variant."""
@@ -221,7 +243,7 @@ def compute(
     *,
     extractor: FeatureExtractor,
     store: Store,
-    advance: Callable[[int, int], None] = lambda done, total: None,
+    advance: Advance = lambda done, total: None,
 ) -> ComputeResult:
     """Return the rows of the variants at the indices `todo`, from `missing`, after computing and storing them.
 
@@ -229,7 +251,21 @@ def compute(
 
     Raises:
         StoreError: The store cannot be written.
+        ClusterError: The extractor computes elsewhere, and not all could be computed.
     """
+    work = compute_here if extractor.elsewhere is None else extractor.elsewhere
+    return work(variants, todo, extractor=extractor, store=store, advance=advance)
+
+
+def compute_here(
+    variants: Sequence[Variant],
+    todo: Sequence[int],
+    *,
+    extractor: FeatureExtractor,
+    store: Store,
+    advance: Advance = lambda done, total: None,
+) -> ComputeResult:
+    """Return what `compute` returns, computed on this machine."""
     rows = np.full(len(variants), NO_ROW, np.int64)
     rejected: dict[str, str] = {}
     computed = legacy = done = 0
@@ -249,7 +285,7 @@ def compute(
         done += len(results)
         advance(done, len(todo))
     if forgotten:
-        again = compute(variants, sorted(forgotten), extractor=extractor, store=store)
+        again = compute_here(variants, sorted(forgotten), extractor=extractor, store=store)
         rows, rejected = np.maximum(rows, again.rows), rejected | again.rejected
         computed, legacy = computed + again.computed, legacy + again.legacy
     return ComputeResult(rows, rejected, computed, legacy, len(todo))
@@ -264,9 +300,9 @@ def compute_results(
     """
     if not todo:
         return
-    runner = extractor.runner
+    runner, watch = extractor.runner, extractor.stopwatch
     copies = ((list(group), path) for path, group in itertools.groupby(todo, key=lambda index: variants[index].path))
-    photos = read_ahead(extractor.image_dir, copies)
+    photos = read_ahead(extractor.image_dir, copies, lambda: watch.measure("reading"))
     jobs = iter(lambda: list(itertools.islice(photos, 1 if runner.batched else runner.at_once)), [])
 
     def open_worker() -> Callable[[list[PhotoJob]], list[VariantResult]]:
@@ -274,10 +310,12 @@ def compute_results(
 
         def work(job: list[PhotoJob]) -> list[VariantResult]:
             results: list[VariantResult] = []
-            with extractor.stopwatch.measure("reading"):
-                for indices, read in job:
-                    results += _read_variants(indices, [variants[index] for index in indices], read(), extractor, find)
-            return _run(results, run, extractor.stopwatch) if run else results
+            for indices, read in job:
+                with watch.measure("reading"):
+                    photo = read()
+                with watch.measure("decoding"):
+                    results += _decoded(photo, indices, [variants[index] for index in indices], extractor, find)
+            return _run(results, run, watch) if run else results
 
         return work
 
@@ -289,11 +327,11 @@ def compute_results(
             yield from workers.batches(results, seconds=_COMMIT_SECONDS)
             return
         for batch in workers.batches(results, count=BATCH):
-            yield _run(batch, lambda pixels: runner.run_batch(np.stack(pixels)), extractor.stopwatch)
+            yield _run(batch, lambda pixels: runner.run_batch(np.stack(pixels)), watch)
 
 
-def _read_variants(
-    indices: Sequence[int], variants: Sequence[Variant], photo: Photo, extractor: FeatureExtractor, find: Find
+def _decoded(
+    photo: Photo, indices: Sequence[int], variants: Sequence[Variant], extractor: FeatureExtractor, find: Find
 ) -> list[VariantResult]:
     """Return the results of variants of one photo, with pixels for those that must be run."""
     results = []

@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -89,8 +90,14 @@ def rejected(stamp: Stamp, error: BaseException) -> Photo:
     return Photo(stamp if will_happen_again(error) else NO_STAMP, reason=reason_of(error))
 
 
-def read_ahead(folder: Folder, jobs: Iterable[tuple[_Job, str]]) -> Iterator[tuple[_Job, Callable[[], Photo]]]:
+def read_ahead(
+    folder: Folder,
+    jobs: Iterable[tuple[_Job, str]],
+    measure: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Iterator[tuple[_Job, Callable[[], Photo]]]:
     """Yield each job with what returns the photo at its path: read by then on this machine, on its way in others.
+
+    Reading from others takes place in what `measure` returns.
 
     Raises:
         StorageError: The storage of a remote folder does not answer.
@@ -101,7 +108,8 @@ def read_ahead(folder: Folder, jobs: Iterable[tuple[_Job, str]]) -> Iterator[tup
 
     def open_reader() -> Callable[[list[tuple[_Job, str]]], list[tuple[_Job, Callable[[], Photo]]]]:
         def read(batch: list[tuple[_Job, str]]) -> list[tuple[_Job, Callable[[], Photo]]]:
-            photos = _fetch(folder, [path for _, path in batch])
+            with measure():
+                photos = _fetch(folder, [path for _, path in batch])
             return [(job, photo) for (job, _), photo in zip(batch, photos, strict=True)]
 
         return read

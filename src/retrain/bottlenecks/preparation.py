@@ -5,6 +5,7 @@ import shutil
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,8 +14,8 @@ from retrain.backbones.engines import FLOAT32, EngineRequest
 from retrain.backbones.loading import Backbone, load_backbone
 from retrain.backbones.runner import BackboneRunner
 from retrain.backbones.sources import BackboneSource
-from retrain.bottlenecks import choosing, computing
-from retrain.bottlenecks.computing import ComputeResult, FeatureExtractor, Stopwatch
+from retrain.bottlenecks import choosing, computing, left_overs
+from retrain.bottlenecks.computing import ComputeResult, Elsewhere, FeatureExtractor, Stopwatch
 from retrain.bottlenecks.legacy_cache import LegacyCache
 from retrain.bottlenecks.reading import BottleneckReader
 from retrain.bottlenecks.store import Store
@@ -24,7 +25,11 @@ from retrain.data.split import Split, SplitRule, is_ready_made
 from retrain.data.variants import Distorter, Variant, Variants, list_variants
 from retrain.errors import plural
 from retrain.metadata import TrainingSplit
+from retrain.storage.folders import Folder
 from retrain.terminal import Terminal
+
+if TYPE_CHECKING:
+    from retrain.bottlenecks.cluster.merging import Runs
 
 try:
     import fcntl
@@ -43,7 +48,8 @@ class PreparationSettings:
     """Where stores are, how training photos are distorted, and what computes bottlenecks.
 
     `copies` is the number of distorted copies of each training photo, 0 for the photos themselves; `distribution` is
-    as in `devices.strategy`.
+    as in `devices.strategy`. `cluster` computes what stores lack, None for this machine; its workers leave parts in
+    `parts`, by default in `bottleneck_dir`; the listing of the photos took `listing` seconds.
     """
 
     bottleneck_dir: Path
@@ -51,6 +57,9 @@ class PreparationSettings:
     copies: int = 0
     distribution: str = "none"
     request: EngineRequest = EngineRequest()
+    cluster: "Runs | None" = None
+    parts: Folder | None = None
+    listing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -100,31 +109,76 @@ def prepare(
     Raises:
         RetrainError: Something that the user can fix.
     """
-    home, in_float32 = settings.bottleneck_dir / source.folder_name, settings.request.precision == FLOAT32
+    network = open_network(dataset, source, settings, legacy, terminal=terminal, opened=opened)
+    backbone, exact, extractor = network.backbone, network.exact, network.extractor
+    store = opened.enter_context(Store(network.folder, dimension=backbone.dimension))
+    variants, result = _fill(dataset, store, extractor, copies=settings.copies, terminal=terminal)
+    read = BottleneckReader(variants.rows, result.rows, extractor=extractor, store=store)
+    in_float32, home = settings.request.precision == FLOAT32, backbone.graph.parent
+    read_exactly = read if in_float32 else _exact_reader(variants, exact, home, terminal, opened)
+    prepared = PreparedDataset(
+        variants.dataset, variants, read, extractor, backbone, network.source, network.folder, result.rejected,
+        exact.runner, read_exactly,
+    )  # fmt: skip
+    _report(prepared, result.computed, settings.copies, terminal)
+    if legacy:
+        _report_legacy_cache(legacy, result.legacy, backbone.dimension, terminal)
+    return prepared
+
+
+@dataclass(frozen=True)
+class Network:
+    """A backbone, and what computes its bottlenecks: `extractor` with the engine that was chosen, `exact` in float32.
+
+    `source` is that of the store, whose folder is `folder`.
+    """
+
+    backbone: Backbone
+    source: BackboneSource
+    folder: Path
+    exact: FeatureExtractor
+    extractor: FeatureExtractor
+
+
+def open_network(
+    dataset: Dataset,
+    source: BackboneSource,
+    settings: PreparationSettings,
+    legacy: LegacyCache | None,
+    *,
+    terminal: Terminal,
+    opened: ExitStack,
+) -> Network:
+    """Return a backbone with the engine that suits some photos; the arguments are those of `prepare`.
+
+    Raises:
+        RetrainError: Something that the user can fix.
+    """
+    home = settings.bottleneck_dir / source.folder_name
     _remove_left_overs(home, opened)
     backbone = _load(source, home, terminal)
     runner = BackboneRunner(backbone, terminal.warn, distribution=settings.distribution)
-    exact = FeatureExtractor(dataset.image_dir, runner, settings.distorter)
-    if legacy and legacy.dimension == backbone.dimension and in_float32:
+    elsewhere = _elsewhere(settings, dataset, terminal)
+    exact = FeatureExtractor(dataset.image_dir, runner, settings.distorter, elsewhere=elsewhere)
+    if legacy and legacy.dimension == backbone.dimension and settings.request.precision == FLOAT32:
         exact = replace(exact, legacy_vector=legacy.vector)
     variants = list_variants(dataset, copies=settings.copies)
     source, runner = choosing.choose(settings.request, source, variants, exact, terminal)
     folder = settings.bottleneck_dir / source.folder_name
     if folder != home:
         _remove_left_overs(folder, opened)
-    extractor = replace(exact, runner=runner, stopwatch=Stopwatch(), renewed=set())
-    store = opened.enter_context(Store(folder, dimension=backbone.dimension))
-    variants, result = _fill(dataset, store, extractor, copies=settings.copies, terminal=terminal)
-    read = BottleneckReader(variants.rows, result.rows, extractor=extractor, store=store)
-    read_exactly = read if in_float32 else _exact_reader(variants, exact, home, terminal, opened)
-    prepared = PreparedDataset(
-        variants.dataset, variants, read, extractor, backbone, source, folder, result.rejected, exact.runner,
-        read_exactly,
-    )  # fmt: skip
-    _report(prepared, result.computed, settings.copies, terminal)
-    if legacy:
-        _report_legacy_cache(legacy, result.legacy, backbone.dimension, terminal)
-    return prepared
+    return Network(backbone, source, folder, exact, replace(exact, runner=runner, stopwatch=Stopwatch(), renewed=set()))
+
+
+def _elsewhere(settings: PreparationSettings, dataset: Dataset, terminal: Terminal) -> Elsewhere | None:
+    if settings.cluster is None:
+        return None
+    # Imported late: most runs have nothing to do with clusters.
+    from retrain.bottlenecks.cluster.computing import ClusterComputing
+
+    depth = 2 if is_ready_made(dataset) else 1
+    parts = settings.parts or settings.bottleneck_dir
+    return ClusterComputing(settings.cluster, parts, depth, terminal.say, settings.listing)
 
 
 def _load(source: BackboneSource, folder: Path, terminal: Terminal) -> Backbone:
@@ -146,6 +200,7 @@ def _exact_reader(
     Raises:
         StoreError: A photo cannot be read any more.
     """
+    left_overs.merge(folder, extractor, terminal)
     store = opened.enter_context(Store(folder, dimension=extractor.runner.backbone.dimension))
     indices, advance = variants.members[Split.TESTING], terminal.progress("Test photos in float32", "image")
     return BottleneckReader.filled(variants.rows, indices, extractor=extractor, store=store, advance=advance)
@@ -239,8 +294,9 @@ def _report(prepared: PreparedDataset, computed: int, copies: int, terminal: Ter
         )
     seconds = prepared.extractor.stopwatch.seconds
     terminal.detail(
-        f"Reading and decoding took {seconds['reading']:.1f} s and running the backbone {seconds['running']:.1f} s, in "
-        f"all threads together; storing took {seconds['storing']:.1f} s. The cache is {prepared.folder}."
+        f"Reading took {seconds['reading']:.1f} s, decoding {seconds['decoding']:.1f} s and running the backbone "
+        f"{seconds['running']:.1f} s, in all threads together; storing took {seconds['storing']:.1f} s. The cache is "
+        f"{prepared.folder}."
     )
 
 

@@ -118,7 +118,7 @@ class BottleneckReader:
     def _repair(self, rows: np.ndarray) -> None:
         self._store.forget(rows)
         todo = np.flatnonzero(np.isin(self._rows, rows)).tolist()
-        result = computing.compute(self._variants, todo, extractor=self._extractor, store=self._store)
+        result = computing.compute_here(self._variants, todo, extractor=self._extractor, store=self._store)
         if result.rejected:
             path, reason = next(iter(result.rejected.items()))
             raise StoreError(f"the bottleneck of {path} is damaged and its image cannot be read: {reason}. Run again.")

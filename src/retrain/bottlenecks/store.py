@@ -17,11 +17,10 @@ import io
 import itertools
 import json
 import os
-import shutil
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,29 +28,14 @@ from typing import Any, Self
 
 import numpy as np
 
-from retrain.bottlenecks import checksums
+from retrain.bottlenecks import checksums, index_file
 from retrain.bottlenecks.mapped import MappedVectors
 from retrain.errors import StoreError, plural
 from retrain.files import check_regular
 from retrain.storage.folders import Folder
 from retrain.storage.stamps import Stamp
 
-_SCHEMA = """
-    CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, row INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS folders (id INTEGER PRIMARY KEY, path BLOB UNIQUE NOT NULL);
-    CREATE TABLE IF NOT EXISTS files (
-        folder INTEGER, name BLOB, size INTEGER, modified INTEGER, changed INTEGER, row INTEGER, reason TEXT,
-        PRIMARY KEY (folder, name)
-    ) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS counter (id INTEGER PRIMARY KEY CHECK (id = 0), rows INTEGER NOT NULL);
-    INSERT OR IGNORE INTO counter VALUES (0, 0);
-    CREATE TABLE IF NOT EXISTS ordered (id INTEGER PRIMARY KEY CHECK (id = 0), first INTEGER NOT NULL);
-    INSERT OR IGNORE INTO ordered SELECT 0, rows FROM counter;
-"""
-# Columns that came later. Rows before `ordered.first` are older, and have checksums that no order of words changes.
-_COLUMNS = ("vectors", "checksum INTEGER"), ("files", "checksum INTEGER"), ("files", "decoder TEXT")
 _NAMES_AT_ONCE = 50_000
-_BUSY_SECONDS = 60
 _RESERVED_AT_MOST = 2**22  # rows that runs may have reserved and not written: killed ones leave some
 INDEX = "index.sqlite"  # in every store, and in no folder of the original's
 KEY_BYTES = 16  # of the SHA-256: two of a billion images share them with a probability of 1e-21
@@ -115,7 +99,7 @@ class Store:
         self._of_thread = threading.local()
         self._mapping, self._writing = threading.Lock(), threading.Lock()
         with ExitStack() as opened:
-            with _store_errors(folder):
+            with index_file.store_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 self._index_path = folder / INDEX
                 arrays = self._vectors_path, self._checksums_path
@@ -127,9 +111,9 @@ class Store:
                     self._files = [opened.enter_context(_open_to_update(path)) for path in arrays]
                 else:
                     scratch = Path(opened.enter_context(TemporaryDirectory(prefix="retrain_index_")))
-                    self._index_path = _copy_of_index(self._index_path, scratch)
-                opened.enter_context(closing(self._index)).executescript(_SCHEMA)
-                self._ordered = _whole_number(self._index.execute("SELECT first FROM ordered").fetchone())
+                    self._index_path = index_file.copy_of(self._index_path, scratch)
+                opened.enter_context(closing(self._index)).executescript(index_file.SCHEMA)
+                self._ordered = index_file.whole_number(self._index.execute("SELECT first FROM ordered").fetchone())
                 self._stored, self._sums = MappedVectors(arrays[0], 0, dimension), np.zeros(0, np.uint32)
                 self._verified = np.zeros(0, bool)
                 self._map()
@@ -146,7 +130,7 @@ class Store:
     def _index(self) -> sqlite3.Connection:
         """Return the calling thread's own connection, which is closed with the thread."""
         if not hasattr(self._of_thread, "owner"):
-            self._of_thread.owner = _Owner(_connect(self._index_path))
+            self._of_thread.owner = index_file.Owner(index_file.connect(self._index_path))
         return self._of_thread.owner.index  # type: ignore[no-any-return]
 
     def lookup(self, folder: Folder, names: Iterable[str]) -> Iterator[FileRecord | None]:
@@ -172,7 +156,7 @@ class Store:
     def _add_columns(self) -> None:
         """Give an index of an earlier version the columns that it lacks; its rows have the checksums that they have."""
         with self._transaction():
-            for table, column in _COLUMNS:
+            for table, column in index_file.COLUMNS:
                 name = column.split()[0]
                 if name not in [row[1] for row in self._index.execute(f"PRAGMA table_info({table})")]:
                     self._index.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
@@ -186,7 +170,7 @@ class Store:
         return int(self._sums[row]) if there else None
 
     def _records(self, folder: Folder, encoded: Sequence[bytes]) -> dict[bytes, tuple[Any, ...]]:
-        with _store_errors(self.folder):
+        with index_file.store_errors(self.folder):
             rows = self._index.execute(
                 "SELECT name, row, checksum, reason, decoder, size, modified, changed FROM files"
                 " WHERE folder = ? AND name BETWEEN ? AND ?",
@@ -197,12 +181,12 @@ class Store:
     def count(self, folder: Folder) -> int:
         """Return how many files of an image folder, and distorted copies of them, have a row, up to date or not."""
         query = "SELECT count(row) FROM files WHERE folder = (SELECT id FROM folders WHERE path = ?)"
-        with _store_errors(self.folder):
+        with index_file.store_errors(self.folder):
             return int(self._index.execute(query, (os.fsencode(str(folder.resolve())),)).fetchone()[0])
 
     def find(self, key: bytes) -> int | None:
         """Return the row of a key, None where the store has none, or has lost it."""
-        with _store_errors(self.folder):
+        with index_file.store_errors(self.folder):
             return self._find(key)[0]
 
     def _find(self, key: bytes) -> tuple[int | None, int | None]:
@@ -228,20 +212,28 @@ class Store:
     def keys_by_row(self, rows: np.ndarray) -> dict[int, bytes]:
         """Return the key of each row int64 [n], `KEY_BYTES`; rows that are lost are left out."""
         query = "SELECT row, key FROM vectors WHERE row IN (SELECT value FROM json_each(?))"
-        with _store_errors(self.folder):
+        with index_file.store_errors(self.folder):
             pairs = self._index.execute(query, (json.dumps(rows.tolist()),)).fetchall()
         return {row: key for row, key in pairs if isinstance(key, bytes)}
 
-    def put(self, folder: Folder, entries: Sequence[Entry]) -> list[int | None]:
+    def merged(self, ids: Sequence[str]) -> set[str]:
+        """Return which of some commits of workers `put` has stored."""
+        query = "SELECT id FROM merged WHERE id IN (SELECT value FROM json_each(?))"
+        with index_file.store_errors(self.folder):
+            return {row[0] for row in self._index.execute(query, (json.dumps(list(ids)),))}
+
+    def put(self, folder: Folder, entries: Sequence[Entry], *, commit: str | None = None) -> list[int | None]:
         """Store results and return the row of each entry, None for those that have a reason, or a lost key.
+
+        With them, in one transaction, it is stored that they are those of a worker's `commit`, if any.
 
         Raises:
             StoreError: The disk is full, or the store cannot be written.
         """
-        with _store_errors(self.folder):
+        with index_file.store_errors(self.folder):
             new = [entry.vector for entry in entries if entry.vector is not None]
             written = self._write(np.stack(new).astype(np.float32, copy=False)) if new else []
-            return self._enter(self._folder_id(folder), entries, written)
+            return self._enter(self._folder_id(folder), entries, written, commit)
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Return the vectors of rows int64 [n] as float32 [n, D], each checked once against its checksum.
@@ -262,7 +254,7 @@ class Store:
 
     def forget(self, rows: np.ndarray) -> None:
         """Take the checksums of rows int64 [n] away: nothing in the index finds them, and they are computed again."""
-        with _store_errors(self.folder):
+        with index_file.store_errors(self.folder):
             count = self._checksums_path.stat().st_size // 4
             if count:
                 sums = np.memmap(self._checksums_path, np.uint32, "r+", shape=(count,))
@@ -270,14 +262,14 @@ class Store:
 
     def rename(self, folder: Folder, names: Sequence[tuple[str, str]]) -> None:
         """Give the records of files of an image folder other names: pairs of an old and a new one."""
-        with _store_errors(self.folder), self._transaction():
+        with index_file.store_errors(self.folder), self._transaction():
             folder_id = self._folder_id(folder)
             pairs = [(os.fsencode(new), folder_id, os.fsencode(old)) for old, new in names]
             self._index.executemany("UPDATE OR REPLACE files SET name = ? WHERE folder = ? AND name = ?", pairs)
 
     def _map(self) -> None:
         """Map as many rows as both files hold now."""
-        with self._mapping, _store_errors(self.folder):
+        with self._mapping, index_file.store_errors(self.folder):
             sizes = self._vectors_path.stat().st_size, self._checksums_path.stat().st_size
             count = min(sizes[0] // (4 * self.dimension), sizes[1] // 4)
             if count == len(self._stored):
@@ -313,7 +305,7 @@ class Store:
             written = self._checksums_path.stat().st_size // 4  # a damaged counter costs no row
             counted = "UPDATE counter SET rows = MAX(CAST(rows AS INTEGER), ?) + ?"
             self._index.execute(counted, (written, count))
-            first = _whole_number(self._index.execute("SELECT rows FROM counter").fetchone()) - count
+            first = index_file.whole_number(self._index.execute("SELECT rows FROM counter").fetchone()) - count
             if first > written + _RESERVED_AT_MOST:
                 raise sqlite3.DatabaseError("its count of rows is damaged")
         return first
@@ -331,7 +323,9 @@ class Store:
                     unwritten = unwritten[file.write(unwritten) :]
         return list(enumerate(sums.tolist(), first))
 
-    def _enter(self, folder_id: int, entries: Sequence[Entry], written: Iterable[tuple[int, int]]) -> list[int | None]:
+    def _enter(
+        self, folder_id: int, entries: Sequence[Entry], written: Iterable[tuple[int, int]], commit: str | None
+    ) -> list[int | None]:
         """Commit written rows with their checksums, and the records of files; return the row of each entry."""
         new = iter(written)
         rows: list[int | None] = []
@@ -353,6 +347,8 @@ class Store:
                     "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (folder_id, os.fsencode(entry.name), *stamp, row, entry.reason, checksum, entry.decoder),
                 )
+            if commit is not None:
+                self._index.execute("INSERT OR IGNORE INTO merged VALUES (?)", (commit,))
         return rows
 
     def _folder_id(self, folder: Folder) -> int:
@@ -375,61 +371,10 @@ class Store:
             raise
 
 
-def _whole_number(row: tuple[Any, ...] | None) -> int:
-    """Return the number in a row of the index; a damaged one may hold anything.
-
-    Raises:
-        sqlite3.DatabaseError: It holds none.
-    """
-    if row is None or type(row[0]) is not int:
-        raise sqlite3.DatabaseError("its index is damaged")
-    return row[0]
-
-
 def _may_be_written(*paths: Path) -> bool:
     return all(os.access(path, os.W_OK) for path in paths if path.exists())
-
-
-def _copy_of_index(path: Path, folder: Path) -> Path:
-    """Copy an index, and what a killed run left beside it, to a folder."""
-    shutil.copyfile(path, folder / path.name)
-    with suppress(FileNotFoundError):
-        shutil.copyfile(f"{path}-wal", folder / f"{path.name}-wal")
-    return folder / path.name
 
 
 def _open_to_update(path: Path) -> io.FileIO:
     path.touch()
     return path.open("r+b", buffering=0)
-
-
-class _Owner:
-    """Closes a connection when its thread ends; SQLite's own objects refer to each other, and would stay longer."""
-
-    def __init__(self, index: sqlite3.Connection) -> None:
-        self.index = index
-
-    def __del__(self) -> None:
-        self.index.close()
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # Only its thread uses it, but another one may be the last that refers to it.
-    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
-    # Commits survive a kill; a power cut may undo the last ones, whose images are then computed again.
-    connection.execute("PRAGMA synchronous = NORMAL")
-    return connection
-
-
-@contextmanager
-def _store_errors(folder: Path) -> Iterator[None]:
-    """Turn errors of the disk and of SQLite into one line about the folder."""
-    try:
-        yield
-    except (OSError, sqlite3.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise StoreError(
-            f"cannot use the bottleneck folder {folder}: {reason}. Check its permissions and the free disk space, "
-            f"delete it to start afresh, or choose another --bottleneck_dir."
-        ) from error

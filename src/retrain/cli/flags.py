@@ -41,9 +41,11 @@ _SUBCOMMANDS_HELP = """sub-commands, which go before folders of the same name:
 
 """
 _LENGTHS = ("how_many_training_steps", "how_many_epochs")  # only one of these
+_PARTS_TEXT = "A run that was ended, or is repeated, labels only what is missing."
 _GROUP_TEXTS = {
     "last layer": "The original's single layer, its weights shrunk by --l2, unless one of these is set.",
     "fine-tuning": "Also train layers of the network itself, the upper ones or all; any --architecture can be.",
+    "cluster": "Compute the features of very many photos on several machines, which have this package installed.",
     "distortions": "Train on distorted copies of the training photos, sampled from the seed.",
 }
 # The flags of the codelab's retrain.py, and those added by TF-Hub's. An abbreviation that was unique in one of them
@@ -130,10 +132,20 @@ def label_image_parser() -> argparse.ArgumentParser:
     )
     _add_views(parser)
     add("--link", action="store_true", help="make symbolic links there instead of copies")
+    _add_parts(parser.add_argument_group("very many photos", _PARTS_TEXT))
     add("--describe", action="store_true", help="print what the model is and exit")
     add_file_size(parser)
     _add_common(parser)
     return parser
+
+
+def _add_parts(group: argparse._ActionsContainer) -> None:
+    """Add the flags of `label_image` for more photos than one stream of lines, or one machine, is for."""
+    text = "write the lines of --csv or --json into files here, 1,000 photos each; those that are there stay"
+    group.add_argument("--results", type=folder, help=text, metavar="FOLDER_OR_URL")
+    for field in fields(RetrainConfig):
+        if field.name in ("cluster", "cluster_min", "cluster_max"):
+            _add_setting(group, field, None)
 
 
 def evaluate_parser() -> argparse.ArgumentParser:
@@ -316,8 +328,8 @@ def _add_setting(group: argparse._ActionsContainer, field: "Field[Any]", default
         group.add_argument(flag, type=_names, default=default, metavar=setting.metavar, help=text)
     else:
         kind = next(kind for kind in (*get_args(field.type), field.type) if kind is not NoneType)
-        places_of = {"image_dir": folder, "bottleneck_dir": places.cache}
-        kind = places_of.get(field.name, places.local if kind is Path else kind)
+        is_remote = field.name in ("image_dir", "bottleneck_dir")
+        kind = folder if is_remote else places.local if kind is Path else kind
         suffix = "" if default is None else f" (default: {default})"
         if field.name in SWEEPABLE:
             kind = _rate if field.name == "learning_rate" else kind

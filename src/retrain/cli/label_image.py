@@ -1,8 +1,6 @@
 """`label_image`: prints the best classes of each image, and sorts images by them."""
 
-import csv
 import itertools
-import json
 import sys
 import time
 from argparse import Namespace
@@ -10,11 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from retrain.cli import flags, lean_tensorflow
+from retrain.cli import flags, label_parts, lean_tensorflow
 from retrain.cli.console import DONE, FAILED, quieten, run
-from retrain.errors import UsageError, csv_cell, printable, shell_quoted
+from retrain.errors import UsageError, printable, shell_quoted
 from retrain.files import bound_reading
 from retrain.storage.folders import Folder, folder
 
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from retrain.inference.prediction import Prediction
 
 _PIECES_AT_MOST = 10  # of a name with spaces in it
-_COLUMNS = ("image", "rank", "label", "score", "error")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,7 +35,8 @@ def main(arguments: Sequence[str]) -> int:
         for line in description.describe_model(args.graph, labels=args.labels, overrides=overrides):
             print(printable(line))
         return DONE
-    inputs = _inputs(_words(args))
+    _check_words(_words(args))
+    inputs = None if args.results else _inputs(_words(args))
     from retrain.inference import loading as model_loading
     from retrain.inference import prediction
 
@@ -46,6 +44,8 @@ def main(arguments: Sequence[str]) -> int:
     model = model_loading.load(args.graph, labels=args.labels, overrides=overrides)
     if args.verbose:
         print(printable(f"label_image: {args.graph}: {model.metadata.summary()}"), file=sys.stderr)
+    if inputs is None:
+        return label_parts.run(args, model, _words(args))
     results = prediction.label(model, inputs.paths, k=args.top_k, min_score=args.min_score, views=args.views)
     return _print_results(results, args, inputs, model.metadata.labels)
 
@@ -67,15 +67,18 @@ def _words(args: Namespace) -> list[str]:
 
 
 def _inputs(words: Sequence[str]) -> _Inputs:
-    if not words:
-        raise UsageError("no image given. Name image files, folders or patterns, or - for a list on standard input.")
     from retrain.data import image_files
 
-    _check_spaces(words)
     paths = image_files.expand_paths([word for word in words if word != image_files.STANDARD_INPUT])
     if image_files.STANDARD_INPUT in words:
         return _Inputs(itertools.chain(paths, image_files.read_paths(sys.stdin.buffer)), 0, single=False)
     return _Inputs(paths, len(paths), single=len(words) == 1 and paths == [folder(words[0])])
+
+
+def _check_words(words: Sequence[str]) -> None:
+    if not words:
+        raise UsageError("no image given. Name image files, folders or patterns, or - for a list on standard input.")
+    _check_spaces(words)
 
 
 def _check_spaces(words: Sequence[str]) -> None:
@@ -96,6 +99,7 @@ def _check(args: Namespace) -> None:
         raise UsageError(f"--top_k is {args.top_k}; it must be at least 1.")
     if not 0 <= args.min_score <= 1:
         raise UsageError(f"--min_score is {args.min_score:g}; it must be 0 to 1.")
+    label_parts.check(args)
     if args.link and not args.sort_into:
         raise UsageError("--link goes with --sort_into. Give --sort_into a folder.")
     if args.sort_into:
@@ -150,28 +154,13 @@ def _sorter(args: Namespace, labels: Sequence[str]) -> Callable[[Folder, str], P
 
 
 def _printer(args: Namespace, *, single: bool) -> "Callable[[Prediction], None]":
-    if args.json:
-        return _print_json
-    if args.csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        return lambda result: _print_rows(result, writer)
+    if args.json or args.csv:
+        from retrain.inference import lines
+
+        form = lines.JSON if args.json else lines.CSV
+        print(lines.heading(form), end="")
+        return lambda result: print(lines.lines_of(result, form), end="", flush=True)
     return _print_timed() if single else _print_block
-
-
-def _print_json(result: "Prediction") -> None:
-    ranked = [{"label": r.label, "score": round(r.score, 6)} for r in result.ranked]
-    outcome = {"error": result.error} if result.error else {"labels": ranked}
-    print(json.dumps({"image": str(result.path), **outcome}), flush=True)
-
-
-def _print_rows(result: "Prediction", writer: Any) -> None:
-    path = csv_cell(str(result.path))
-    for rank, ranked in enumerate(result.ranked, 1):
-        writer.writerow((path, rank, csv_cell(ranked.label), f"{ranked.score:.6f}", ""))
-    if not result.ranked:
-        writer.writerow((path, "", "", "", csv_cell(result.error or "")))
-    sys.stdout.flush()
 
 
 def _print_timed() -> "Callable[[Prediction], None]":

@@ -24,6 +24,16 @@ def remember(folder: RemoteFolder, listings: Mapping[str, Listing]) -> None:
     storage.listings.update(listings)
 
 
+def add_listing(folder: RemoteFolder, below: str, listing: Listing) -> None:
+    """Let `stamp_of` answer from the listing of one more folder below this one, which may grow."""
+    _remote(folder, os.getpid()).listings[below] = listing
+
+
+def listed_stamp(folder: RemoteFolder, path: str) -> Stamp | None:
+    """Return the stamp of a file below a folder that the last listing has, None without any."""
+    return _remote(folder, os.getpid()).listed_stamp(path)
+
+
 def stamp_of(folder: Folder, path: str) -> Stamp | None:
     """Return the stamp of a file below a folder, as the last listing has it or else as it is now; None without any."""
     try:

@@ -4,6 +4,7 @@ import functools
 import importlib
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from retrain.errors import StorageError
 from retrain.storage.folders import RemoteFolder
 
 CONCURRENT = 32  # requests at once that hide the time of a round trip
+_HOST = re.compile(r"\[?(.*?)\]?(?::(\d+))?", re.DOTALL)  # a name or an address, of IPv6 in brackets, and a port
 _OTHERS_LOGS = ("fsspec", "asyncio", "azure", "google")  # whose errors are ours to tell
 
 
@@ -53,7 +55,7 @@ def _azure(package: Any, host: str) -> Any:
 
 def _sftp(package: Any, host: str) -> Any:
     user, _, server = host.rpartition("@")
-    name, _, port = server.partition(":")
+    name, port = _HOST.fullmatch(server).groups()  # type: ignore[union-attr]  # which matches any text
     options: dict[str, Any] = {"username": user} if user else {}
     if port:
         options["port"] = int(port)

@@ -1,0 +1,1 @@
+"""Runs tasks on the machines of a Ray cluster, however many of them are killed meanwhile."""
