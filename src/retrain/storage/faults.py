@@ -22,8 +22,8 @@ _UNREACHED = {
 }  # fmt: skip
 _BROKEN = {
     "HTTPClientError", "ConnectionError", "ClientConnectionError", "ClientPayloadError", "TimeoutError",
-    "FSTimeoutError", "IncompleteRead", "ResponseParserError", "ConnectionLost", "DisconnectError", "ServiceResponseError", "SFTPConnectionLost",
-    "SFTPNoConnection", "ChannelOpenError", "BrokenPipeError",
+    "FSTimeoutError", "IncompleteRead", "ResponseParserError", "ConnectionLost", "DisconnectError",
+    "ServiceResponseError", "SFTPConnectionLost", "SFTPNoConnection", "ChannelOpenError", "BrokenPipeError",
 }  # fmt: skip
 _NO_CREDENTIALS = {
     "NoCredentialsError", "PartialCredentialsError", "NoAuthTokenError", "DefaultCredentialsError", "ProfileNotFound",
