@@ -221,7 +221,7 @@ def _paths(names: Sequence[bytes], separator: bytes) -> Iterator[Folder]:
 
 def unreadable_reason(path: Folder, error: OSError) -> str:
     """Return why a file cannot be read, for a message to the user."""
-    if isinstance(error, FileNotFoundError) and isinstance(path, Path) and _URL_AS_PATH.match(str(path)):
+    if isinstance(path, Path) and isinstance(error, FileNotFoundError) and _URL_AS_PATH.match(str(path)):
         return "a URL, and only files are read. Download it first"
     return error.strerror or str(error)
 

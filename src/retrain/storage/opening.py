@@ -2,7 +2,9 @@
 
 import functools
 import importlib
+import logging
 import os
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +14,8 @@ from retrain.errors import StorageError
 from retrain.storage.folders import RemoteFolder
 
 CONCURRENT = 32  # requests at once that hide the time of a round trip
+_HOST = re.compile(r"\[?(.*?)\]?(?::(\d+))?", re.DOTALL)  # a name or an address, of IPv6 in brackets, and a port
+_OTHERS_LOGS = ("fsspec", "asyncio", "azure", "google")  # whose errors are ours to tell
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def _azure(package: Any, host: str) -> Any:
 
 def _sftp(package: Any, host: str) -> Any:
     user, _, server = host.rpartition("@")
-    name, _, port = server.partition(":")
+    name, port = _HOST.fullmatch(server).groups()  # type: ignore[union-attr]  # which matches any text
     options: dict[str, Any] = {"username": user} if user else {}
     if port:
         options["port"] = int(port)
@@ -115,6 +119,10 @@ def _connection(root: RemoteFolder, process: int) -> Connection:
 
 def _package(scheme: str) -> Any:
     protocol = PROTOCOLS[scheme]
+    for name in (protocol.package, *_OTHERS_LOGS):
+        logger = logging.getLogger(name)
+        if not logger.handlers:  # without any, Python prints what is logged, traceback and all
+            logger.addHandler(logging.NullHandler())
     try:
         return importlib.import_module(protocol.package)
     except ImportError as error:
