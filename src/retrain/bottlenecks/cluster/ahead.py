@@ -12,9 +12,9 @@ from retrain.storage import access
 from retrain.storage.folders import Folder, RemoteFolder
 from retrain.storage.stamps import Stamp
 
-_AT_ONCE = 32  # photos in a batch
+AT_ONCE = 32  # photos in a batch
 _BYTES = 64 * 2**20  # of a batch, about: large photos come in smaller batches
-_AHEAD = 2  # batches, beside the one that is taken from
+AHEAD = 2  # batches, beside the one that is taken from
 
 
 class ReadingAhead:
@@ -30,7 +30,7 @@ class ReadingAhead:
         self._number = {path: number for number, batch in enumerate(self._batches) for path in batch}
         self._reads: list[Future[dict[str, Photo]]] = []
         self._lock, self._reader = threading.Lock(), ThreadPoolExecutor(1)
-        self._read_until(_AHEAD)
+        self._read_until(AHEAD)
 
     def __enter__(self) -> Self:
         return self
@@ -45,7 +45,7 @@ class ReadingAhead:
             StorageError: The storage does not answer.
         """
         number = self._number[path]
-        self._read_until(number + _AHEAD)
+        self._read_until(number + AHEAD)
         return self._reads[number].result().pop(path)
 
     def _read_until(self, number: int) -> None:
@@ -75,7 +75,7 @@ def _batches(stamps: dict[str, Stamp | None]) -> list[list[str]]:
     size = 0
     for path, stamp in stamps.items():
         length = stamp.size if stamp else 0
-        if not batches or len(batches[-1]) == _AT_ONCE or size + length > _BYTES:
+        if not batches or len(batches[-1]) == AT_ONCE or size + length > _BYTES:
             batches.append([])
             size = 0
         batches[-1].append(path)

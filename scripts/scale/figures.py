@@ -1,0 +1,74 @@
+"""What was measured, as a file: distributions of single times, and means of what the driver does."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from retrain.bottlenecks.cluster.ahead import AHEAD, AT_ONCE
+from retrain.bottlenecks.cluster.shards import PHOTOS
+from retrain.errors import RetrainError
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Seconds of the steps of a computation on a cluster.
+
+    Attributes:
+        reading: Of batches of photos, each read at once.
+        computing: Of single photos on one core, decoding included.
+        committing: Of a part and its commit, and of the look whether there is one.
+        opening: Until a worker works.
+        answer: Until the storage has sent a page of a listing.
+        page: The driver's own, for a page.
+        cut: The driver's own, for cutting a shard and handing it out.
+        merge: The reducer's, for a commit.
+    """
+
+    reading: list[float]
+    computing: list[float]
+    committing: list[float]
+    opening: float
+    answer: float
+    page: float
+    cut: float
+    merge: float
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Return the figures in a file.
+
+        Raises:
+            RetrainError: It cannot be read, or holds something else.
+        """
+        try:
+            return cls(**json.loads(path.read_text())["figures"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RetrainError(
+                f"{path} holds no figures of scripts.scale. Measure them: leave --figures out."
+            ) from error
+
+    def to_dict(self) -> dict[str, object]:
+        """Return them as a value for JSON."""
+        return asdict(self)
+
+
+def draw_shards(figures: Figures, count: int, cores: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the seconds float64 [count] of whole shards on a worker, drawn from what was measured.
+
+    As in `retrain.bottlenecks.cluster.ahead`, one thread reads batch after batch, at most so many ahead of the batch
+    that is computed, while the worker's cores compute.
+    """
+    reading, computing = np.array(figures.reading), np.array(figures.computing, np.float32)
+    batches = -(-PHOTOS // AT_ONCE)
+    read, done = np.zeros(count), np.zeros(count)
+    begun: list[np.ndarray] = []
+    for number in range(batches):
+        photos = min(AT_ONCE, PHOTOS - number * AT_ONCE)
+        may_read = begun[number - AHEAD] if number > AHEAD else 0.0
+        read = np.maximum(read, may_read) + rng.choice(reading, count)
+        begun.append(np.maximum(read, done))
+        done = begun[-1] + computing[rng.integers(len(computing), size=(count, photos))].sum(axis=1) / cores
+    return done + rng.choice(np.array(figures.committing), count)
