@@ -17,8 +17,9 @@ class Figures:
     """Seconds of the steps of a computation on a cluster.
 
     Attributes:
-        reading: Of batches of photos, each read at once.
-        computing: Of single photos on one core, decoding included.
+        reading: Of batches of photos from a remote folder, three of them at the same time.
+        handling: Of a core, for reading a photo.
+        computing: Of a core, for decoding a photo and running the network; of single photos.
         committing: Of a part and its commit, and of the look whether there is one.
         opening: Until a worker works.
         answer: Until the storage has sent a page of a listing.
@@ -28,6 +29,7 @@ class Figures:
     """
 
     reading: list[float]
+    handling: float
     computing: list[float]
     committing: list[float]
     opening: float
@@ -58,17 +60,16 @@ class Figures:
 def draw_shards(figures: Figures, count: int, cores: int, rng: np.random.Generator) -> np.ndarray:
     """Return the seconds float64 [count] of whole shards on a worker, drawn from what was measured.
 
-    As in `retrain.bottlenecks.cluster.ahead`, one thread reads batch after batch, at most so many ahead of the batch
-    that is computed, while the worker's cores compute.
+    As in `retrain.bottlenecks.cluster.ahead`, a batch is read as soon as the batch before the last one is begun, and
+    at the same time as these; meanwhile the worker's cores compute.
     """
     reading, computing = np.array(figures.reading), np.array(figures.computing, np.float32)
-    batches = -(-PHOTOS // AT_ONCE)
-    read, done = np.zeros(count), np.zeros(count)
+    done = np.zeros(count)
     begun: list[np.ndarray] = []
-    for number in range(batches):
-        photos = min(AT_ONCE, PHOTOS - number * AT_ONCE)
-        may_read = begun[number - AHEAD] if number > AHEAD else 0.0
-        read = np.maximum(read, may_read) + rng.choice(reading, count)
-        begun.append(np.maximum(read, done))
-        done = begun[-1] + computing[rng.integers(len(computing), size=(count, photos))].sum(axis=1) / cores
+    for number, start in enumerate(range(0, PHOTOS, AT_ONCE)):
+        photos = min(AT_ONCE, PHOTOS - start)
+        asked = begun[number - AHEAD] if number > AHEAD else 0.0
+        begun.append(np.maximum(done, asked + rng.choice(reading, count)))
+        drawn = computing[rng.integers(len(computing), size=(count, photos))].sum(axis=1)
+        done = begun[-1] + (drawn + photos * figures.handling) / cores
     return done + rng.choice(np.array(figures.committing), count)

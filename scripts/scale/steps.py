@@ -1,0 +1,151 @@
+"""Measures the steps of a computation on a cluster one by one: what a simulation of many nodes draws from."""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from scripts.benchmark.bench import seconds_of
+from scripts.benchmark.fill import in_threads
+
+from retrain.bottlenecks import computing
+from retrain.bottlenecks.cluster import shards
+from retrain.bottlenecks.cluster.ahead import AHEAD, AT_ONCE
+from retrain.bottlenecks.cluster.ledger import Ledger
+from retrain.bottlenecks.cluster.parts import STAGES, Commit, pack, part_name
+from retrain.bottlenecks.cluster.reducing import Reducer
+from retrain.bottlenecks.computing import FeatureExtractor
+from retrain.bottlenecks.store import Entry, Store
+from retrain.cluster.pool import Cluster
+from retrain.cluster.tasks import Task
+from retrain.data.variants import Variant, VariantColumns
+from retrain.storage import access
+from retrain.storage.folders import Folder, RemoteFolder
+from retrain.storage.stamps import Stamp
+
+
+def reading(folder: Folder, paths: Sequence[str]) -> tuple[list[float], float]:
+    """Return the seconds in which batches of photos are read as workers do it, and those of this process for a photo.
+
+    Their contents are hashed too.
+    """
+    batches, own = list(_batches(paths, AT_ONCE)), time.process_time()
+    at_once = 1 + AHEAD if isinstance(folder, RemoteFolder) else 1
+    seconds = list(in_threads(lambda: lambda batch: seconds_of(lambda: _read(folder, batch)), batches, at_once))
+    return seconds, (time.process_time() - own) / (len(batches) * AT_ONCE)
+
+
+def _read(folder: Folder, paths: Sequence[str]) -> None:
+    if isinstance(folder, RemoteFolder):
+        for content in access.of(folder).read_many(paths):
+            computing.photo_of(Stamp(0, 0, 0), content)
+    else:
+        for path in paths:
+            computing.read_photo(folder, path)
+
+
+def running(extractor: FeatureExtractor, paths: Sequence[str]) -> list[float]:
+    """Return the seconds of a core for each photo, decoded and run, while all cores do the same."""
+
+    def open_worker() -> Callable[[str], float]:
+        run = extractor.runner.runner()
+
+        def work(path: str) -> float:
+            photo = computing.read_photo(extractor.image_dir, path)
+            started = time.thread_time()
+            run(extractor.pixel_maker(photo)(""))
+            return time.thread_time() - started
+
+        return work
+
+    return list(in_threads(open_worker, paths, extractor.runner.threads))
+
+
+def committing(ledger: Ledger, dimension: int, count: int) -> list[float]:
+    """Return the seconds in which a worker looks for a commit, writes a part, and commits it; they stay."""
+    return [seconds_of(lambda shard=shard: _commit(ledger, *shard)) for shard in _shards(dimension, count)]
+
+
+def _commit(ledger: Ledger, shard_id: str, entries: Sequence[Entry], dimension: int) -> None:
+    ledger.is_committed(shard_id)
+    name, data = part_name(shard_id, 1), pack(entries, dimension)
+    ledger.write_part(name, data)
+    seconds = dict.fromkeys(STAGES, 0.0)
+    digest = hashlib.sha256(data).hexdigest()
+    ledger.publish(
+        Commit(shard_id, name, digest, "/photos", len(entries), {}, seconds, took=0.0, node="node", time=time.time())
+    )
+
+
+def _shards(dimension: int, count: int) -> Iterator[tuple[str, list[Entry], int]]:
+    """Yield shards of vectors that no photo has."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        vectors = rng.random((shards.PHOTOS, dimension), np.float32)
+        names = (f"class{number % 1000:03d}/{number // 1000:04d}{photo:03d}.jpg" for photo in range(shards.PHOTOS))
+        entries = [
+            Entry(name, Stamp(1, 1, 1), key=rng.bytes(32), vector=vector)
+            for name, vector in zip(names, vectors, strict=True)
+        ]
+        yield f"{number:032x}", entries, dimension
+
+
+def merging(folder: Path, dimension: int, count: int, rounds: int) -> list[float]:
+    """Return the seconds in which the reducer merges a commit on this disk, the mean of each of some rounds.
+
+    The store grows from round to round.
+    """
+    ledger = Ledger(folder / "parts")
+    every = _shards(dimension, count * rounds)
+    means = []
+    with Store(folder / "store", dimension=dimension) as store:
+        for _ in range(rounds):
+            for _ in range(count):
+                _commit(ledger, *next(every))
+            os.sync()  # what was written meanwhile is not the reducer's
+            means.append(seconds_of(Reducer(store, ledger).merge_left_overs) / count)
+    return means
+
+
+def listing(folder: Folder, below: Sequence[str]) -> tuple[float, float]:
+    """Return the seconds of a page of a listing of class folders: until it is there, and of this process alone."""
+    pages, started, own = 0, time.perf_counter(), time.process_time()
+    for name in below:
+        pages += sum(1 for _ in access.of(folder).pages(name))
+    return (time.perf_counter() - started) / pages, (time.process_time() - own) / pages
+
+
+def cutting(extractor: FeatureExtractor, paths: Sequence[str], folder: Path) -> float:
+    """Return the seconds of this process for a shard: what the store lacks is found, cut and named."""
+    columns = VariantColumns(list(paths), [""] * len(paths))
+    with Store(folder / "empty", dimension=extractor.runner.backbone.dimension) as store:
+        own = time.process_time()
+        _, todo = computing.missing(columns, extractor=extractor, store=store)
+        count = 0
+        for indices in shards.cut(columns.paths, todo, depth=1):
+            some: list[Variant] = [columns[index] for index in indices]
+            shards.shard_of(some, extractor, "store", lambda path: Stamp(1, 1, 1))
+            count += 1
+        return (time.process_time() - own) / count
+
+
+def handing_out(cluster: Cluster, count: int) -> tuple[float, float]:
+    """Return the seconds until a worker is open, and those for each of many tasks that are nothing but a value."""
+    value = VariantColumns([f"class000/{number:07d}.jpg" for number in range(shards.PHOTOS)], [""] * shards.PHOTOS)
+    begun = time.perf_counter()
+    tasks = (Task(str(number), (value, [Stamp(1, number, 1)] * shards.PHOTOS)) for number in range(count))
+    outcomes = cluster.run(_open_idle, {}, tasks)
+    next(outcomes)
+    opened, own = time.perf_counter(), time.process_time()
+    done = sum(1 for _ in outcomes)
+    return opened - begun, (time.process_time() - own) / done
+
+
+def _open_idle(cores: int, shared: object) -> Callable[[Task, int], str]:
+    return lambda task, attempt: "won"
+
+
+def _batches(paths: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (paths[start : start + size] for start in range(0, len(paths) - size + 1, size))
