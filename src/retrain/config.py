@@ -55,6 +55,7 @@ def _one_of(allowed: Sequence[str]) -> Rule:
 _LAYOUT = "folder of class folders, or of train/, validation/ and test/ with class folders each"
 _LONGEST = 10_000 * 3600  # seconds
 _PHOTOS = 10**6  # at most so many at once
+_WORKERS = 100_000
 _POSITIVE = Rule(lambda value: 0 < value < math.inf, "it must be above 0")
 _RATE = Rule(
     lambda rate: rate == recipe.AUTO if isinstance(rate, str) else 0 < rate < math.inf,
@@ -311,9 +312,31 @@ class RetrainConfig:
         _at_least(1, 2**62),
     )
 
+    cluster: str | None = _setting(
+        None,
+        "compute features on a Ray cluster: auto joins the one that runs, or starts one on this machine; or HOST:PORT",
+        "ADDRESS",
+        Rule(bool, "give auto, or HOST:PORT"),
+        group="cluster",
+    )
+    cluster_min: int | None = _setting(
+        None, "workers to keep, of up to 4 cores each", "WORKERS", _at_least(0, _WORKERS)
+    )
+    cluster_max: int | None = _setting(
+        None,
+        "workers at most; more than there is room for make an autoscaler add nodes (default: what there is room for)",
+        "WORKERS",
+        _at_least(1, _WORKERS),
+    )
+
     print_misclassified_test_images: bool = _setting(
         False, "list the misclassified test photos with predicted class and score", group="messages"
     )
+
+    @property
+    def store_dir(self) -> Path:
+        """Return where stores lie: this machine keeps them itself where `bottleneck_dir` is at a URL."""
+        return self.bottleneck_dir if isinstance(self.bottleneck_dir, Path) else RetrainConfig.bottleneck_dir
 
     @property
     def split_rule(self) -> SplitRule:

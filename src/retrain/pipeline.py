@@ -29,6 +29,7 @@ from retrain.formats import frozen_graph
 from retrain.plans import check_length, distortions_of, scope_of
 from retrain.preprocessing import InputSpec
 from retrain.session import Heed, Session, heed_nothing
+from retrain.storage.folders import RemoteFolder
 from retrain.sweep import Trial
 from retrain.terminal import Terminal
 from retrain.time_limit import Reserve, TimeLimit
@@ -131,9 +132,10 @@ def _best_of(
     """
     # What all of them need comes first: it takes the time of none.
     prepared: dict[tuple[str, int], PreparedDataset] = {}
+    cluster = _cluster(configs[0], session)
     for each in configs:
         if _key(each) not in prepared:
-            prepared[_key(each)] = _prepare(each, dataset, session.terminal, session.opened)
+            prepared[_key(each)] = _prepare(each, dataset, cluster, session)
     if trials[0].name:
         write_hparams(configs[0].summaries_dir, list(trials[0].values))
     jobs = [
@@ -173,6 +175,7 @@ def _check_settings(config: RetrainConfig) -> None:
     check(config)
     frozen_graph.check_output(config.final_tensor_name, scope=scope_of(config), layers=len(config.hidden_units) + 1)
     _spec(config)
+    _check_cluster(config)
     precision = EngineRequest(config.engine, config.precision).precision
     if config.fine_tune_from and precision != FLOAT32:
         raise UsageError(f"--fine_tune_from trains in float32, not in {precision}. Leave --precision out.")
@@ -181,10 +184,38 @@ def _check_settings(config: RetrainConfig) -> None:
         raise UsageError("--time_limit cannot end several workers at the same step. Give --fine_tune_steps instead.")
 
 
-def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened: ExitStack) -> PreparedDataset:
+def _check_cluster(config: RetrainConfig) -> None:
+    fewest, most = config.cluster_min, config.cluster_max
+    if config.cluster is None and (fewest, most) != (None, None):
+        raise UsageError("--cluster_min and --cluster_max are numbers of workers of a cluster. Give --cluster, too.")
+    if fewest is not None and most is not None and fewest > most:
+        raise UsageError(f"--cluster_min {fewest} is more than --cluster_max {most}.")
+    if config.cluster is not None:
+        from retrain.cluster.starting import require_ray
+
+        require_ray()
+
+
+def _cluster(config: RetrainConfig, session: Session) -> Any:
+    """Return what computes features in shards, None where this process computes them as they come."""
+    # Imported late: most runs have nothing to do with clusters.
+    if config.cluster is not None:
+        from retrain.bottlenecks.cluster.opening import ClusterRequest, LazyCluster
+
+        request = ClusterRequest(config.cluster, config.cluster_min, config.cluster_max)
+        return LazyCluster(request, session.terminal, session.opened)
+    if isinstance(config.bottleneck_dir, RemoteFolder):
+        from retrain.bottlenecks.cluster.here import Here
+
+        return Here()
+    return None
+
+
+def _prepare(config: RetrainConfig, dataset: Dataset, cluster: Any, session: Session) -> PreparedDataset:
+    terminal = session.terminal
     spec, network = _spec(config), config.tfhub_module or config.architecture
     photos = [example.path for example in dataset.examples]
-    legacy = legacy_cache.find(config.bottleneck_dir, config.image_dir, photos, network)
+    legacy = legacy_cache.find(config.store_dir, config.image_dir, photos, network)
     if legacy and not _computes_what_its_name_says(config, spec):
         legacy = legacy.without_files("of this network with its own input, weights and features")
     if config.bottleneck_tensor is None:
@@ -197,13 +228,15 @@ def _prepare(config: RetrainConfig, dataset: Dataset, terminal: Terminal, opened
         trainable_layers.split_network(families.trainable_network(source).model, config.fine_tune_from)
     distorter = Distorter(distortions_of(config), config.random_seed)
     settings = PreparationSettings(
-        config.bottleneck_dir,
+        config.store_dir,
         distorter,
         copies=config.distortion_copies if distorter.distortions else 0,
         distribution="none" if config.distribution == "none" else "mirrored",
         request=EngineRequest(config.engine, config.precision),
+        cluster=cluster,
+        parts=config.bottleneck_dir,
     )
-    return prepare(dataset, source, settings, legacy, terminal=terminal, opened=opened)
+    return prepare(dataset, source, settings, legacy, terminal=terminal, opened=session.opened)
 
 
 def _seed_of_features(config: RetrainConfig) -> int:

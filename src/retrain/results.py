@@ -40,7 +40,7 @@ def planned(config: RetrainConfig) -> list[Output]:
         Output(config.output_labels, "--output_labels", outputs.TEXT),
         *_checkpoint_outputs(own.checkpoint),
         Output(config.summaries_dir, "--summaries_dir"),
-        Output(config.bottleneck_dir, "--bottleneck_dir"),
+        Output(config.store_dir, "--bottleneck_dir"),
         Output(runs.folder_of(graph), "--output_graph"),
         *formats.export_outputs(graph, [name for name in config.export if name != "tflite"]),
     ]

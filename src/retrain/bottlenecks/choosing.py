@@ -12,6 +12,7 @@ from retrain.backbones.loading import checksum_of
 from retrain.backbones.measuring import Measurement
 from retrain.backbones.runner import BackboneRunner
 from retrain.backbones.sources import BackboneSource
+from retrain.bottlenecks import left_overs
 from retrain.bottlenecks import store as stores
 from retrain.bottlenecks.computing import FeatureExtractor
 from retrain.bottlenecks.store import Store
@@ -57,6 +58,8 @@ def choose(
         name: replace(source, engine=name, precision=request.precision, calibration=calibration)
         for name in request.names
     }
+    for name in dict.fromkeys(each.folder_name for each in sources.values()):
+        left_overs.merge(home.parent / name, extractor, terminal)
     ruling = _ruling(sources.values(), home.parent, variants, extractor)
     measured = measuring.remembered(home, request.precision)
     if ruling is None and measured is None and len(sources) > 1 and len(variants.rows) >= _WORTH_MEASURING:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
 import numpy as np
@@ -89,6 +90,9 @@ class Elsewhere(Protocol):
         advance: Advance,
     ) -> ComputeResult:
         """Return what `compute` returns, computed and stored."""
+
+    def merge_left_overs(self, folder: Path, dimension: int) -> int:
+        """Store in a folder what machines computed for runs that ended early, and return how many vectors that were."""
 
 
 @dataclass(frozen=True, slots=True)

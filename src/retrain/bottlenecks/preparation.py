@@ -5,6 +5,7 @@ import shutil
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,8 +14,8 @@ from retrain.backbones.engines import FLOAT32, EngineRequest
 from retrain.backbones.loading import Backbone, load_backbone
 from retrain.backbones.runner import BackboneRunner
 from retrain.backbones.sources import BackboneSource
-from retrain.bottlenecks import choosing, computing
-from retrain.bottlenecks.computing import ComputeResult, FeatureExtractor, Stopwatch
+from retrain.bottlenecks import choosing, computing, left_overs
+from retrain.bottlenecks.computing import ComputeResult, Elsewhere, FeatureExtractor, Stopwatch
 from retrain.bottlenecks.legacy_cache import LegacyCache
 from retrain.bottlenecks.reading import BottleneckReader
 from retrain.bottlenecks.store import Store
@@ -24,7 +25,11 @@ from retrain.data.split import Split, SplitRule, is_ready_made
 from retrain.data.variants import Distorter, Variant, Variants, list_variants
 from retrain.errors import StoreError, plural
 from retrain.metadata import TrainingSplit
+from retrain.storage.folders import Folder
 from retrain.terminal import Terminal
+
+if TYPE_CHECKING:
+    from retrain.bottlenecks.cluster.computing import Runs
 
 try:
     import fcntl
@@ -43,7 +48,8 @@ class PreparationSettings:
     """Where stores are, how training photos are distorted, and what computes bottlenecks.
 
     `copies` is the number of distorted copies of each training photo, 0 for the photos themselves; `distribution` is
-    as in `devices.strategy`.
+    as in `devices.strategy`. `cluster` computes what stores lack, None for this machine; its workers leave parts in
+    `parts`, by default in `bottleneck_dir`.
     """
 
     bottleneck_dir: Path
@@ -51,6 +57,8 @@ class PreparationSettings:
     copies: int = 0
     distribution: str = "none"
     request: EngineRequest = EngineRequest()  # noqa: RUF009 (a value)
+    cluster: "Runs | None" = None
+    parts: Folder | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,8 @@ def prepare(
     _remove_left_overs(home, opened)
     backbone = _load(source, home, terminal)
     runner = BackboneRunner(backbone, terminal.warn, distribution=settings.distribution)
-    exact = FeatureExtractor(dataset.image_dir, runner, settings.distorter)
+    elsewhere = _elsewhere(settings, dataset, terminal)
+    exact = FeatureExtractor(dataset.image_dir, runner, settings.distorter, elsewhere=elsewhere)
     if legacy and legacy.dimension == backbone.dimension and in_float32:
         exact = replace(exact, legacy_vector=legacy.vector)
     variants = list_variants(dataset, copies=settings.copies)
@@ -127,6 +136,16 @@ def prepare(
     return prepared
 
 
+def _elsewhere(settings: PreparationSettings, dataset: Dataset, terminal: Terminal) -> Elsewhere | None:
+    if settings.cluster is None:
+        return None
+    # Imported late: most runs have nothing to do with clusters.
+    from retrain.bottlenecks.cluster.computing import ClusterComputing
+
+    depth = 2 if is_ready_made(dataset) else 1
+    return ClusterComputing(settings.cluster, settings.parts or settings.bottleneck_dir, depth, terminal.say)
+
+
 def _load(source: BackboneSource, folder: Path, terminal: Terminal) -> Backbone:
     with terminal.waiting("Loading the network"):
         backbone = load_backbone(source, folder)
@@ -146,6 +165,7 @@ def _exact_reader(
     Raises:
         StoreError: A photo cannot be read any more.
     """
+    left_overs.merge(folder, extractor, terminal)
     store = opened.enter_context(Store(folder, dimension=extractor.runner.backbone.dimension))
     indices = variants.members[Split.TESTING]
     wanted = [variants.rows[index] for index in indices.tolist()]

@@ -43,6 +43,7 @@ _LENGTHS = ("how_many_training_steps", "how_many_epochs")  # only one of these
 _GROUP_TEXTS = {
     "last layer": "The original's single layer, unless one of these is set.",
     "fine-tuning": "Also train layers of the network itself, the upper ones or all; any --architecture can be.",
+    "cluster": "Compute the features of very many photos on several machines, which have this package installed.",
     "distortions": "Train on distorted copies of the training photos, sampled from the seed.",
 }
 # The flags of the codelab's retrain.py, and those added by TF-Hub's. An abbreviation that was unique in one of them

@@ -12,9 +12,8 @@ from conftest import photo
 
 from retrain.backbones.loading import Backbone
 from retrain.bottlenecks import computing
-from retrain.bottlenecks.cluster import shards, work
+from retrain.bottlenecks.cluster import reducing, shards, work
 from retrain.bottlenecks.cluster.computing import ClusterComputing
-from retrain.bottlenecks.cluster.reducing import Reducer
 from retrain.bottlenecks.computing import FeatureExtractor
 from retrain.bottlenecks.store import Store
 from retrain.cluster.tasks import Outcome, Task
@@ -130,7 +129,7 @@ def test_what_a_killed_run_had_computed_is_merged_by_the_next_one(folder, store,
         spread(folder, store, workers)
     assert len(workers.done) == 3
     assert left_in(store)
-    ClusterComputing(workers, store.folder.parent, 1, print).merge_left_overs(store)
+    ClusterComputing(workers, store.folder.parent, 1, print).merge_left_overs(store.folder, 3)
     assert left_in(store) == []
     again = Workers(extractor_of(folder))
     found = spread(folder, store, again)
@@ -178,7 +177,7 @@ def test_a_damaged_part_or_commit_is_computed_again(folder, store, tmp_path, dam
     if later:
         with pytest.raises(KeyboardInterrupt):
             spread(folder, store, workers)
-        ClusterComputing(workers, store.folder.parent, 1, print).merge_left_overs(store)
+        ClusterComputing(workers, store.folder.parent, 1, print).merge_left_overs(store.folder, 3)
     elif (what, damage) == ("commits", Path.unlink):  # as on a disk that only the worker sees
         with pytest.raises(StoreError, match="on a disk that all nodes share"):
             spread(folder, store, workers)
@@ -226,7 +225,7 @@ def test_of_two_workers_that_do_one_shard_one_wins_and_both_end_well(folder, sto
             return super().runner_of_several()
 
     extractor = dataclasses.replace(extractor_of(folder), runner=Slow())
-    ledger = ClusterComputing(None, store.folder.parent, 1, print).ledger(store)
+    ledger = ClusterComputing(None, store.folder.parent, 1, print).ledger(store.folder)
     shard = shards.shard_of(variants_of(folder)[:10], extractor, "net", lambda path: None)
     worker, outcomes = work.Worker(extractor, ledger, None), []
     threads = [threading.Thread(target=lambda: outcomes.append(worker(Task("", shard), 1))) for _ in range(2)]
@@ -275,8 +274,7 @@ def test_progress_reaches_all_variants(folder, store):
 
 def test_a_commit_that_another_run_has_merged_meanwhile_is_no_loss(folder, store, tmp_path):
     def happens(task, ledger):
-        with Store(store.folder, dimension=3) as other:
-            Reducer(other, ledger).merge_left_overs()
+        reducing.merge_left_overs(ledger, store.folder, 3)
 
     found = spread(folder, store, Workers(extractor_of(folder), happens))
     assert np.array_equal(vectors(store, found), expected(folder, tmp_path)[1])
@@ -287,8 +285,8 @@ def test_parts_of_killed_workers_go_after_a_day(folder, store, monkeypatch):
     parts.mkdir()
     (parts / "abc-1-123").write_bytes(b"half a part")
     elsewhere = ClusterComputing(None, store.folder.parent, 1, print)
-    elsewhere.merge_left_overs(store)
+    elsewhere.merge_left_overs(store.folder, 3)
     assert left_in(store)
     os.utime(parts / "abc-1-123", (1, 1))
-    elsewhere.merge_left_overs(store)
+    elsewhere.merge_left_overs(store.folder, 3)
     assert left_in(store) == []

@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from retrain.bottlenecks import computing
-from retrain.bottlenecks.cluster import shards, work
+from retrain.bottlenecks.cluster import reducing, shards, work
 from retrain.bottlenecks.cluster.ledger import Ledger
 from retrain.bottlenecks.cluster.reducing import Fetched, Reducer
 from retrain.bottlenecks.cluster.summary import Summary
@@ -46,13 +47,14 @@ class ClusterComputing:
     depth: int
     say: Callable[[str], None]
 
-    def ledger(self, store: Store) -> Ledger:
-        """Return where parts of a store go."""
-        return Ledger(self.parts / store.folder.name)
+    def ledger(self, folder: Path) -> Ledger:
+        """Return where parts of the store in a folder go; workers are in other folders of their machines."""
+        parts = self.parts.absolute() if isinstance(self.parts, Path) else self.parts
+        return Ledger(parts / folder.name)
 
-    def merge_left_overs(self, store: Store) -> int:
-        """Merge what is committed and not in a store yet, and return how many variants that were."""
-        return Reducer(store, self.ledger(store)).merge_left_overs()
+    def merge_left_overs(self, folder: Path, dimension: int) -> int:
+        """Merge what is committed and not yet in the store in a folder, and return how many variants that were."""
+        return reducing.merge_left_overs(self.ledger(folder), folder, dimension)
 
     def __call__(
         self,
@@ -71,7 +73,7 @@ class ClusterComputing:
         """
         old = [i for i in todo if not variants[i].copy and extractor.legacy_vector(variants[i].path) is not None]
         here = computing.compute_here(variants, old, extractor=extractor, store=store)
-        run = _Run(self, variants, extractor, Reducer(store, self.ledger(store)))
+        run = _Run(self, variants, extractor, Reducer(store, self.ledger(store.folder)))
         rest = sorted(set(todo).difference(old))
         run.compute(rest, lambda done: advance(done + len(old), len(todo)))
         rows, rejected = np.maximum(here.rows, run.rows), here.rejected | run.rejected

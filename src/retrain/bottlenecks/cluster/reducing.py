@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from retrain import workers
 from retrain.bottlenecks.cluster.ledger import DamagedPartError, Ledger
@@ -64,15 +65,14 @@ class Reducer:
             self.ledger.withdraw(commit.id, commit.part)
         return rows
 
-    def merge_left_overs(self) -> int:
-        """Merge what workers of earlier runs, or of other machines, committed, and return how many variants that were.
+    def merge_all(self, ids: list[str]) -> int:
+        """Merge the commits of some shards and return how many variants that were; damaged ones make way.
 
-        Later commits come last: they saw the photos as they are now. Damaged ones make way.
+        Later commits come last: they saw the photos as they are now.
 
         Raises:
             StoreError: The store cannot be written.
         """
-        ids = self.ledger.ids()
         if self.keeps:
             merged = self.store.merged(ids)
             ids = [shard_id for shard_id in ids if shard_id not in merged]
@@ -89,7 +89,6 @@ class Reducer:
                 damaged.append(fetched.commit.id)
         for shard_id in damaged:
             self.ledger.withdraw(shard_id, None)
-        self.ledger.remove_abandoned(set(ids))
         return count
 
     def _fetch(self, commit: Commit) -> Fetched:
@@ -98,3 +97,22 @@ class Reducer:
             return Fetched(commit, self.ledger.entries(commit, self.store.dimension))
         except (DamagedPartError, UsageError):
             return Fetched(commit)
+
+
+def merge_left_overs(ledger: Ledger, folder: Path, dimension: int) -> int:
+    """Merge what workers of earlier runs, or of other machines, committed, and return how many variants that were.
+
+    Args:
+        ledger: Where commits are; parts that belong to none, and are old, are removed.
+        folder: That of the store, which is made if there are commits.
+        dimension: Of the vectors.
+
+    Raises:
+        StoreError: The store cannot be used.
+    """
+    ids, count = ledger.ids(), 0
+    if ids:
+        with Store(folder, dimension=dimension) as store:
+            count = Reducer(store, ledger).merge_all(ids)
+    ledger.remove_abandoned(set(ids))
+    return count
