@@ -20,6 +20,7 @@ from typing import Any
 from scripts.benchmark.bench import Bench
 from scripts.scale.figures import Figures
 from scripts.scale.measuring import measure_overhead, measure_steps
+from scripts.scale.million import measure_million
 from scripts.scale.planning import HEAD, Assumptions, plan, row
 
 from retrain.backbones import processor
@@ -27,7 +28,11 @@ from retrain.cli import console, flags
 from retrain.errors import RetrainError, UsageError
 
 _PHOTOS, _NODES = (10**6, 10**7, 10**8), (1, 10, 100, 1000)
-_MEASURES: dict[str, Callable[[Bench], Any]] = {"overhead": measure_overhead, "steps": measure_steps}
+_MEASURES: dict[str, Callable[[Bench], Any]] = {
+    "overhead": measure_overhead,
+    "million": measure_million,
+    "steps": measure_steps,
+}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -68,7 +68,7 @@ def _spread(what: str, seconds: Sequence[float]) -> str:
 
 def measure_overhead(bench: Bench) -> Overhead:
     """Measure a cluster's filling of a store beside the local one."""
-    count, rounds = (2200, 1) if bench.quick else (8000, 3)
+    count, rounds = (1100, 1) if bench.quick else (3000, 5)
     photos = copies(bench.photos(_FLOWERS), bench.folder / "photos", count)
     extractor = FeatureExtractor(photos, engine_of(bench.backbone(LITE)))
     with cluster_of_its_own() as cluster:

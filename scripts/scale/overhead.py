@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,7 @@ class Overhead:
 @contextlib.contextmanager
 def cluster_of_its_own() -> Iterator[Cluster]:
     """Start Ray on this machine, with as many cores as this process has; one that runs here is not joined."""
+    os.environ["RAY_worker_niceness"] = "0"  # else whatever else runs here would take the workers' cores first
     import ray
 
     ray.init(address="local", num_cpus=workers.cores(), log_to_driver=False, logging_level="CRITICAL")
