@@ -191,8 +191,10 @@ def _check_cluster(config: RetrainConfig) -> None:
     if fewest is not None and most is not None and fewest > most:
         raise UsageError(f"--cluster_min {fewest} is more than --cluster_max {most}.")
     if config.cluster is not None:
-        from retrain.cluster.starting import require_ray
+        # Imported late: most runs have nothing to do with clusters.
+        from retrain.cluster.starting import check_address, require_ray
 
+        check_address(config.cluster)
         require_ray()
 
 

@@ -29,7 +29,7 @@ from retrain.storage.folders import Folder
 from retrain.terminal import Terminal
 
 if TYPE_CHECKING:
-    from retrain.bottlenecks.cluster.computing import Runs
+    from retrain.bottlenecks.cluster.merging import Runs
 
 try:
     import fcntl

@@ -5,12 +5,13 @@ with open_cluster("auto", fewest=None, most=None) as cluster:
         ...
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, Self
 
 from retrain.cluster.actor import OpenWorker
-from retrain.cluster.scheduling import Limits, Schedule
+from retrain.cluster.hands import Limits
+from retrain.cluster.scheduling import Schedule
 from retrain.cluster.starting import connected
 from retrain.cluster.tasks import Outcome, Task
 
@@ -22,9 +23,9 @@ _IDLE_SECONDS = 30.0
 class Cluster:
     """A connection to Ray; a context manager that ends it."""
 
-    def __init__(self, stack: ExitStack, dashboard: str, limits: Limits) -> None:
-        """Hold what `open_cluster` opened."""
-        self._stack, self._limits = stack, limits
+    def __init__(self, stack: ExitStack, dashboard: str, limits: Limits, notice: Callable[[str], None]) -> None:
+        """Hold what `open_cluster` opened; `dashboard` is HOST:PORT, "" for none."""
+        self._stack, self._limits, self._notice = stack, limits, notice
         self.dashboard = dashboard
 
     def __enter__(self) -> Self:
@@ -49,22 +50,32 @@ class Cluster:
         from ray import cloudpickle
 
         opening = cloudpickle.dumps(open_worker), ray.put(dict(shared))
-        yield from Schedule(opening, tasks, self._limits).outcomes()
+        yield from Schedule(opening, tasks, self._limits, self._notice).outcomes()
 
 
 def open_cluster(
-    address: str, *, fewest: int | None = None, most: int | None = None, idle_seconds: float = _IDLE_SECONDS
+    address: str,
+    *,
+    fewest: int | None = None,
+    most: int | None = None,
+    idle_seconds: float = _IDLE_SECONDS,
+    notice: Callable[[str], None] = lambda text: None,
 ) -> Cluster:
     """Connect to a cluster.
 
     Args:
         address: `auto` joins a running Ray, of RAY_ADDRESS or of this machine, or starts one here, which ends with
-            this process; HOST:PORT joins the one there.
+            this process; HOST:PORT joins the one there, ray://HOST:PORT from outside of its machines.
         fewest: Workers that are kept although no task waits.
         most: Workers at once; more than the nodes have room for make Ray's autoscaler add nodes. None is as many as the
             nodes have room for.
         idle_seconds: How long a worker waits for tasks until it ends.
+        notice: Called with a line for people where tasks wait for free cores.
+
+    Raises:
+        UsageError: This is no address.
+        ClusterError: Ray is missing, does not answer within seconds, cannot be started, or is another version.
     """
     stack = ExitStack()
     dashboard = stack.enter_context(connected(address))
-    return Cluster(stack, dashboard, Limits(fewest, most, idle_seconds))
+    return Cluster(stack, dashboard, Limits(fewest, most, idle_seconds), notice)

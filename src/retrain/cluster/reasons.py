@@ -15,7 +15,14 @@ def is_lost(error: BaseException) -> bool:
     """Return whether an error of Ray says that a worker is gone, not that its work went wrong."""
     from ray.exceptions import RayError, RayTaskError
 
-    return isinstance(error, RayError) and not isinstance(error, RayTaskError)
+    return isinstance(error, RayError) and not isinstance(error, RayTaskError) and not is_cancelled(error)
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Return whether a task was taken back before it began."""
+    from ray.exceptions import TaskCancelledError
+
+    return isinstance(error, TaskCancelledError)
 
 
 def reason(error: BaseException) -> str:
@@ -29,3 +36,12 @@ def reason(error: BaseException) -> str:
         if found:
             return found[1].strip()
     return first_line(error)
+
+
+def mismatch(error: BaseException) -> str | None:
+    """Return in one line which versions differ, None where the error is not of that kind."""
+    found = re.findall(r"Ray: (\S+)\s+Python: (\S+)", str(error))
+    if len(found) < 2:
+        return None
+    cluster, here = (f"Ray {ray} on Python {python}" for ray, python in found[:2])
+    return f"it is {cluster}, and this is {here}. Install the same on all nodes"

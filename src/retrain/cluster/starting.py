@@ -3,14 +3,40 @@
 import importlib.util
 import logging
 import os
+import re
+import shutil
 import signal
+import tempfile
 import threading
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from retrain import workers
-from retrain.errors import ClusterError, first_line
+from retrain.cluster.reasons import mismatch
+from retrain.errors import ClusterError, UsageError, first_line
+from retrain.files import lock
+
+_ADDRESS = re.compile(r"(?:ray://)?(?P<at>[A-Za-z0-9_.-]+:[0-9]{1,5}|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5})")
+_PROBE_SECONDS = 5.0  # for a cluster to answer; Ray itself tries for two minutes, and then ends the process
+_FOLDERS = "retrain-ray-"
+_LONGEST_FOLDER = 40  # letters of the path in which Ray makes sockets, whose paths have 107 at most
+
+
+def check_address(text: str) -> str:
+    """Return what `--cluster` says.
+
+    Raises:
+        UsageError: It is neither `auto`, nor HOST:PORT, nor ray://HOST:PORT.
+    """
+    if text != "auto" and not _ADDRESS.fullmatch(text):
+        raise UsageError(
+            f"--cluster {text}: not an address. Give auto, HOST:PORT of the head node (from a node of the cluster), "
+            "or ray://HOST:PORT (from elsewhere)."
+        )
+    return text
 
 
 def require_ray() -> None:
@@ -23,37 +49,130 @@ def require_ray() -> None:
 def connected(address: str) -> Iterator[str]:
     """Connect this process to Ray, and give the address of its dashboard, "" for none.
 
+    A program that is connected already stays so. Otherwise the connection ends with this context, and what was started
+    on this machine with it, even where this process is killed.
+
     Args:
-        address: `auto` or the HOST:PORT of a running cluster.
+        address: `auto`, or where the cluster is: see `check_address`.
+
+    Raises:
+        ClusterError: Ray is missing, does not answer within seconds, cannot be started, or is another version.
     """
+    check_address(address)
     require_ray()
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    import ray
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would ask on the terminal
+    with _without_warnings():
+        import ray
 
     if ray.is_initialized():
-        yield ray.get_runtime_context().worker.node.webui_url or ""
+        if address not in ("auto", ray.get_runtime_context().gcs_address):
+            raise ClusterError(f"--cluster {address}: this program is connected to another Ray. Shut that down first.")
+        yield ray._private.worker.get_dashboard_url() or ""
         return
-    terminate = signal.getsignal(signal.SIGTERM)
-    try:
-        context = _init(address)
-    except Exception as error:
-        raise ClusterError(f"--cluster {address}: no Ray answers there ({first_line(error)}).") from error
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, terminate)
-    try:
+    with ExitStack() as stack:
+        _hold_back_messages(stack)
+        found = _running() if address == "auto" else address
+        try:
+            with _without_warnings(), _own_signals():
+                context = _joined(found) if found else _started(stack)
+        except (Exception, SystemExit) as error:
+            doing = f"--cluster {address}: cannot join {found}" if found else "--cluster auto: cannot start Ray"
+            raise ClusterError(f"{doing}: {mismatch(error) or first_line(error)}.") from error
+        stack.callback(ray.shutdown)
         yield context.dashboard_url or ""
-    finally:
-        ray.shutdown()
 
 
-def _init(address: str) -> Any:
+def _joined(address: str) -> Any:
     import ray
 
-    quiet = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    if address != "auto":
-        return ray.init(address=address, **quiet)
+    _probe(address)
+    return ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL)
+
+
+def _started(stack: ExitStack) -> Any:
+    """Start Ray on the cores of this process, with its files in a folder that is removed when `stack` closes."""
+    import ray
+
+    return ray.init(
+        "local",
+        num_cpus=workers.cores(),
+        log_to_driver=False,
+        logging_level=logging.CRITICAL,
+        _temp_dir=str(_own_folder(stack)),
+    )
+
+
+def _running() -> str | None:
+    """Return the address of the Ray that RAY_ADDRESS names or that `ray start` started here last, None for neither.
+
+    Not `ray.init("auto")`: that would also join what another program started for itself, and end with it.
+    """
+    from ray._private.services import find_bootstrap_address
+
+    named = os.environ.get("RAY_ADDRESS")
+    if named and named not in ("auto", "local"):
+        return named
+    with suppress(Exception):  # that file stays when a machine is switched off
+        found = find_bootstrap_address(None)
+        if found:
+            _probe(found)
+            return str(found)
+    return None
+
+
+def _probe(address: str) -> None:
+    """Raise where no server answers that speaks gRPC, as Ray's do."""
+    import grpc
+
+    where = address.removeprefix("ray://")
+    if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):  # Ray reads the certificates, this does not
+        return
+    with grpc.insecure_channel(where, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=_PROBE_SECONDS)
+        except grpc.FutureTimeoutError as error:
+            raise ConnectionError("no Ray answers there. Start one with `ray start --head`, or give auto") from error
+
+
+def _own_folder(stack: ExitStack) -> Path:
+    """Make a folder for the files of a Ray that we start, and remove those of processes that were killed."""
+    parent = Path(tempfile.gettempdir())
+    if len(str(parent)) > _LONGEST_FOLDER - len(_FOLDERS) - 8 and Path("/tmp").is_dir():
+        parent = Path("/tmp")
+    for folder in parent.glob(f"{_FOLDERS}*"):
+        with ExitStack() as held, suppress(OSError):
+            if lock(folder, held, wait=False):
+                shutil.rmtree(folder)
+    made = Path(tempfile.mkdtemp(prefix=_FOLDERS, dir=parent))
+    stack.callback(shutil.rmtree, made, ignore_errors=True)
+    lock(made, stack)
+    return made
+
+
+def _hold_back_messages(stack: ExitStack) -> None:
+    """Keep Ray from printing each death of a worker, which `log_to_driver=False` does not, until `stack` closes."""
+    from ray._private import worker
+
+    stack.callback(setattr, worker, "print_to_stdstream", worker.print_to_stdstream)
+    worker.print_to_stdstream = lambda *arguments, **options: None
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep this program's handler of SIGTERM, which Ray replaces by one that exits with 1."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
     try:
-        return ray.init(address="auto", **quiet)
-    except ConnectionError:
-        return ray.init(address="local", num_cpus=workers.cores(), **quiet)
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Hide what Ray warns of: changes of its own defaults."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

@@ -1,0 +1,265 @@
+"""A real Ray of three nodes on this machine, whose workers and nodes are killed."""
+
+import os
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+from cluster_work import TryLaterError, open_badly, open_worker, open_wrongly
+from conftest import ROOT
+
+import retrain
+from retrain.cluster.pool import Task, open_cluster
+from retrain.errors import ClusterError, RetrainError
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory):
+    """Three nodes, on which four workers fit: of one, twice three, and one core."""
+    patch = pytest.MonkeyPatch()
+    folder = tmp_path_factory.mktemp("ray")
+    patch.setenv("RAY_TMPDIR", str(folder) if len(str(folder)) < 40 else f"/tmp/rt{os.getpid()}")
+    patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]))
+    patch.delenv("RAY_ADDRESS", raising=False)
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 1,
+            "include_dashboard": False,
+            "_system_config": {"prestart_worker_first_driver": False},  # ten processes that nobody asked for
+        },
+    )
+    try:
+        for cores in (6, 1):
+            cluster.add_node(num_cpus=cores)
+        yield cluster
+    finally:
+        cluster.shutdown()
+        patch.undo()
+
+
+@pytest.fixture(scope="module")
+def cluster(nodes):
+    with open_cluster(nodes.address) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def lone(nodes, cluster):
+    """The same cluster with one worker, which is there sooner."""
+    with open_cluster(nodes.address, most=1) as opened:
+        yield opened
+
+
+def results(cluster, values, open_=open_worker):
+    """Run tasks with these values; return their outcomes by number, each of which came once."""
+    found = list(cluster.run(open_, {}, (Task(str(number), value) for number, value in enumerate(values))))
+    by_number = {int(outcome.task.name): outcome for outcome in found}
+    assert len(by_number) == len(found)
+    return by_number
+
+
+def until(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@contextmanager
+def meanwhile(action):
+    """Run something in a thread, and wait for its end."""
+    thread = threading.Thread(target=action)
+    thread.start()
+    yield
+    thread.join()
+
+
+def test_every_core_group_of_every_node_works_and_gets_what_is_shared(cluster, tmp_path):
+    """Four workers, and two tasks wait at each until all are there."""
+
+    def release():
+        until(lambda: len(list(tmp_path.iterdir())) == 4)
+        (tmp_path / "go").touch()
+
+    with meanwhile(release):
+        todo = [Task(str(number), ("meet", tmp_path, tmp_path / "go")) for number in range(8)]
+        found = [outcome.result for outcome in cluster.run(open_worker, {"network": b"bytes"}, todo)]
+    about = {worker["pid"]: worker for worker in found}
+    assert os.getpid() not in about
+    assert sorted(worker["cores"] for worker in about.values()) == [1, 1, 3, 3]
+    assert len({worker["node"] for worker in about.values()}) == 3
+    assert all(worker["shared"] == {"network": b"bytes"} for worker in found)
+
+
+def test_tasks_of_killed_workers_are_done_by_others_and_a_poisoned_one_costs_itself(cluster, tmp_path):
+    values = [("echo", number) for number in range(300)]
+    values[50:200:15] = [("die_once", tmp_path / str(number)) for number in range(10)]
+    values[120] = ("die",)
+    found = results(cluster, values)
+    assert sorted(found) == list(range(300))
+    for number, value in enumerate(values):
+        outcome = found[number]
+        if value[0] == "die":
+            assert (outcome.result, outcome.attempt) == (None, 3)
+            assert "ended" in outcome.failure
+            assert "\n" not in outcome.failure
+        else:
+            assert outcome.failure is None
+            assert outcome.result == ("survived" if value[0] == "die_once" else number)
+            assert outcome.attempt <= 3
+
+
+def test_errors_are_tried_again_unless_the_user_must_act(cluster, tmp_path):
+    folders = [tmp_path / str(number) for number in range(5)]
+    for folder in folders:
+        folder.mkdir()
+    found = results(
+        cluster,
+        [
+            ("raise", OSError("gone\nfor long"), 2, folders[0]),
+            ("raise", OSError("gone\nfor long"), 3, folders[1]),
+            ("raise", RetrainError("Mend it."), 1, folders[2]),
+            ("raise", TryLaterError("busy"), 1, folders[3]),
+            ("unpicklable",),
+            ("exit",),
+        ],
+    )
+    ends = {number: (outcome.result, outcome.failure, outcome.attempt) for number, outcome in found.items()}
+    assert ends[0] == ("well", None, 3)
+    assert ends[1] == (None, "gone", 3)
+    assert ends[2] == (None, "Mend it", 1)
+    assert ends[3] == ("well", None, 2)
+    for number in (4, 5):
+        result, failure, attempt = ends[number]
+        assert (result, attempt) == (None, 3)
+        assert failure
+        assert "\n" not in failure
+
+
+def test_tasks_of_a_node_that_dies_are_done_by_others(nodes, cluster, tmp_path):
+    doomed = nodes.add_node(num_cpus=1)
+
+    def kill():
+        until((tmp_path / doomed.node_id).exists)
+        doomed.all_processes["raylet"][0].process.kill()
+
+    with meanwhile(kill):
+        found = results(cluster, [("stay", doomed.node_id, tmp_path)] * 20 + [("echo", 1)] * 20)
+    nodes.remove_node(doomed, allow_graceful=False)
+    assert all(outcome.failure is None for outcome in found.values())
+    assert {outcome.attempt for outcome in found.values()} <= {1, 2}
+    assert all(outcome.result != doomed.node_id for outcome in found.values())
+
+
+def test_a_node_that_joins_gets_workers(nodes, cluster):
+    new, seen = [], set()
+    deadline = time.monotonic() + 60
+
+    def todo():
+        while not new or new[0].node_id not in seen:
+            assert time.monotonic() < deadline
+            yield Task("", ("about",))
+
+    for outcome in cluster.run(open_worker, {}, todo()):
+        seen.add(outcome.result["node"])
+        if not new:
+            new.append(nodes.add_node(num_cpus=1))
+    nodes.remove_node(new[0], allow_graceful=False)
+
+
+def test_no_more_than_a_few_tasks_for_each_worker_are_taken_ahead(lone):
+    taken, ahead = 0, 0
+
+    def todo():
+        nonlocal taken
+        for number in range(10**6):
+            taken += 1
+            yield Task(str(number), ("echo", number))
+
+    outcomes = lone.run(open_worker, {}, todo())
+    for done in range(1, 301):
+        next(outcomes)
+        ahead = max(ahead, taken - done)
+    outcomes.close()
+    assert ahead <= 10
+
+
+def test_results_come_while_the_next_task_is_slow_to_come(lone):
+    first = threading.Event()
+
+    def todo():
+        yield Task("first", ("echo", 1))
+        assert first.wait(60)
+        yield Task("second", ("echo", 2))
+
+    found = []
+    for outcome in lone.run(open_worker, {}, todo()):
+        found.append(outcome.result)
+        first.set()
+    assert found == [1, 2]
+
+
+def test_an_idle_worker_takes_what_lies_ready_at_a_busy_one(cluster, tmp_path):
+    """The task that ends all waits lies behind one of them at the worker that was there first."""
+    values = [("wait", tmp_path / "go")] * 3 + [("touch", tmp_path / "go")]
+    assert all(outcome.failure is None for outcome in results(cluster, values).values())
+
+
+def test_what_goes_wrong_with_the_source_of_tasks_reaches_who_waits(lone):
+    def todo():
+        yield Task("", ("echo", 1))
+        raise ValueError("no such luck")
+
+    with pytest.raises(ValueError, match="no such luck"):
+        list(lone.run(open_worker, {}, todo()))
+
+
+def test_no_tasks_are_no_outcomes(lone):
+    assert results(lone, []) == {}
+
+
+def test_workers_that_cannot_be_opened_end_the_run_in_one_line(lone):
+    with pytest.raises(ClusterError, match=r"^No worker can be opened: .*no room on the device\.$"):
+        results(lone, [("echo", 1)], open_badly)
+    with pytest.raises(ClusterError, match=r"^.*: the network is not for this processor"):
+        results(lone, [("echo", 1)], open_wrongly)
+
+
+def test_another_version_on_a_node_ends_the_run_in_one_line(lone, monkeypatch):
+    monkeypatch.setattr(retrain, "__version__", "0.0.1")
+    with pytest.raises(ClusterError, match=r"retrain .* on Python 3.*, but this run is retrain 0\.0\.1 on"):
+        results(lone, [("echo", 1)])
+
+
+def test_workers_are_no_more_than_the_most_and_idle_ones_end(nodes):
+    import ray
+
+    with open_cluster(nodes.address, fewest=1, most=2, idle_seconds=0.1) as cluster:
+        calm = threading.Event()
+
+        def todo():
+            for number in range(100):
+                yield Task(str(number), ("about",))
+            assert calm.wait(60)
+            yield Task("last", ("about",))
+
+        def alone():
+            """Wait until a worker has ended."""
+            full = ray.cluster_resources()["CPU"]
+            until(lambda: full - ray.available_resources().get("CPU", 0) <= 1)
+            calm.set()
+
+        pids = set()
+        for number, outcome in enumerate(cluster.run(open_worker, {}, todo())):
+            pids.add(outcome.result["pid"])
+            if number == 99:
+                threading.Thread(target=alone).start()
+        assert len(pids) <= 2
