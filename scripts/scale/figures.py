@@ -14,7 +14,7 @@ from retrain.errors import RetrainError
 
 @dataclass(frozen=True)
 class Figures:
-    """Seconds of the steps of a computation on a cluster.
+    """Seconds of the steps of a computation on a cluster, by the clock, or of a core, which others cannot take away.
 
     Attributes:
         reading: Of batches of photos from a remote folder, three of them at the same time.
@@ -23,9 +23,9 @@ class Figures:
         committing: Of a part and its commit, and of the look whether there is one.
         opening: Until a worker works.
         answer: Until the storage has sent a page of a listing.
-        page: The driver's own, for a page.
-        cut: The driver's own, for cutting a shard and handing it out.
-        merge: The reducer's, for a commit.
+        page: Of a core, for what the driver does with a page.
+        cut: Of a core, for cutting a shard and handing it out.
+        merge: Of a core, for merging a commit.
     """
 
     reading: list[float]

@@ -26,13 +26,11 @@ _FLOWERS = "flowers_1100"
 class Steps:
     """What was measured of single steps: `figures` with S3 on this machine, and what differs on its disk.
 
-    `merging` are seconds of the reducer for a commit, in rounds of `merged` commits each into a growing store;
     `disk_reading` and `disk_committing` are as in `Figures`.
     """
 
     figures: Figures
-    merging: list[float]
-    merged: int
+    merging: list[steps.Merging]
     dimension: int
     disk_reading: list[float]
     disk_committing: list[float]
@@ -40,8 +38,7 @@ class Steps:
     def lines(self) -> list[str]:
         """Return rows of a table."""
         found, part = self.figures, self.dimension * 4 * PHOTOS
-        stores = [f"{PHOTOS * self.merged * (number + 1):,}" for number in range(len(self.merging))]
-        merging = ", ".join(f"{1 / seconds:.0f}/s to {to}" for seconds, to in zip(self.merging, stores, strict=True))
+        first, last = (f"{1 / each.seconds:.0f} commits/s until {each.rows:,} rows" for each in self._ends)
         return [
             "| step | seconds: median | mean | 99th of 100 | most |",
             "|---|---|---|---|---|",
@@ -51,13 +48,17 @@ class Steps:
             _spread("a shard's part and commit, to S3", found.committing),
             _spread("a shard's part and commit, to the disk", self.disk_committing),
             f"| a photo read from S3, on one core | | {found.handling:.3g} | | |",
-            f"| a page of {PHOTOS} names from S3: all, the driver | | {found.answer:.3g}, {found.page:.3g} | | |",
-            f"| a shard cut and handed out, the driver | | {found.cut:.3g} | | |",
+            f"| a page of {PHOTOS} names from S3: waiting, a core | | {found.answer:.3g}, {found.page:.3g} | | |",
+            f"| a shard cut and handed out, a core | | {found.cut:.3g} | | |",
             f"| a worker opened | | {found.opening:.3g} | | |",
             "",
-            f"The reducer merges {1 / found.merge:.0f} commits/s, {part / found.merge / 1e6:.0f} MB/s of vectors "
-            f"({merging} rows).",
+            f"The reducer takes {found.merge:.3g} s of a core for a commit: at most {1 / found.merge:.0f} commits/s, "
+            f"{part / found.merge / 1e6:.0f} MB/s. By the clock it was {first}, {last}.",
         ]
+
+    @property
+    def _ends(self) -> tuple[steps.Merging, steps.Merging]:
+        return self.merging[0], self.merging[-1]
 
 
 def _spread(what: str, seconds: Sequence[float]) -> str:
@@ -80,12 +81,11 @@ def measure_steps(bench: Bench) -> Steps:
     photos = bench.photos(_FLOWERS)
     paths = photo_paths(photos, 128 if bench.quick else None)
     extractor = FeatureExtractor(photos, engine_of(bench.backbone(LITE)))
-    dimension, rounds = extractor.runner.backbone.dimension, 1 if bench.quick else 10
-    merged = 10 if bench.quick else 50
-    merging = steps.merging(bench.folder / "merging", dimension, merged, rounds)
+    dimension = extractor.runner.backbone.dimension
+    merging = steps.merging(bench.folder / "merging", dimension, 10 if bench.quick else 50, 1 if bench.quick else 10)
     with moto("scale") as bucket:
         reading, handling, committing = _through_s3(bucket, photos, paths, dimension)
-        answer, page = steps.listing(bucket / "names", [_names(bucket, 1000 if bench.quick else 3000)])
+        answer, page = steps.listing(_named(bucket / "names", 1 if bench.quick else 2))
     with cluster_of_its_own() as cluster:
         opening, handing = steps.handing_out(cluster, 100 if bench.quick else 1000)
     names = [f"class{number // 1000:03d}/{number % 1000:07d}.jpg" for number in range(20_000)]
@@ -98,10 +98,10 @@ def measure_steps(bench: Bench) -> Steps:
         answer,
         page,
         cut=steps.cutting(extractor, names, bench.folder) + handing,
-        merge=max(merging),
+        merge=max(each.own for each in merging),
     )
     disk = steps.reading(photos, paths)[0], steps.committing(Ledger(bench.folder / "parts"), dimension, len(committing))
-    return Steps(figures, merging, merged, dimension, *disk)
+    return Steps(figures, merging, dimension, *disk)
 
 
 def _through_s3(
@@ -115,9 +115,10 @@ def _through_s3(
     return *steps.reading(bucket / "photos", paths), steps.committing(Ledger(bucket / "parts"), dimension, few)
 
 
-def _names(bucket: RemoteFolder, count: int) -> str:
-    """Write empty files into a folder of a bucket, and return its name."""
-    storage = access.of(bucket / "names")
-    for number in range(count):
-        storage.write(f"roses/{number:07d}.jpg", b"")
-    return "roses"
+def _named(folder: RemoteFolder, pages: int) -> RemoteFolder:
+    """Write empty files into two class folders, so many pages each, and return where they are."""
+    storage = access.of(folder)
+    for number in range(pages * steps.PAGE):
+        for name in ("daisy", "roses"):
+            storage.write(f"{name}/{number:07d}.jpg", b"")
+    return folder

@@ -58,7 +58,8 @@ class Overhead:
 @contextlib.contextmanager
 def cluster_of_its_own() -> Iterator[Cluster]:
     """Start Ray on this machine, with as many cores as this process has; one that runs here is not joined."""
-    os.environ["RAY_worker_niceness"] = "0"  # else whatever else runs here would take the workers' cores first
+    # Else whatever else runs here would take the workers' cores first.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     import ray
 
     ray.init(address="local", num_cpus=workers.cores(), log_to_driver=False, logging_level="CRITICAL")

@@ -4,6 +4,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,13 @@ from retrain.bottlenecks.computing import FeatureExtractor
 from retrain.bottlenecks.store import Entry, Store
 from retrain.cluster.pool import Cluster
 from retrain.cluster.tasks import Task
+from retrain.data.dataset import scan
 from retrain.data.variants import Variant, VariantColumns
 from retrain.storage import access
 from retrain.storage.folders import Folder, RemoteFolder
 from retrain.storage.stamps import Stamp
+
+PAGE = 1000  # names in an answer of S3 to a request for a listing
 
 
 def reading(folder: Folder, paths: Sequence[str]) -> tuple[list[float], float]:
@@ -92,30 +96,41 @@ def _shards(dimension: int, count: int) -> Iterator[tuple[str, list[Entry], int]
         yield f"{number:032x}", entries, dimension
 
 
-def merging(folder: Path, dimension: int, count: int, rounds: int) -> list[float]:
-    """Return the seconds in which the reducer merges a commit on this disk, the mean of each of some rounds.
+@dataclass(frozen=True)
+class Merging:
+    """Seconds of the reducer for a commit, by the clock and of this process alone, until a store has so many rows."""
 
-    The store grows from round to round.
-    """
+    rows: int
+    seconds: float
+    own: float
+
+
+def merging(folder: Path, dimension: int, count: int, rounds: int) -> list[Merging]:
+    """Return what the reducer takes on this disk, `count` commits in each round, into a store that grows."""
     ledger = Ledger(folder / "parts")
     every = _shards(dimension, count * rounds)
-    means = []
+    found = []
     with Store(folder / "store", dimension=dimension) as store:
-        for _ in range(rounds):
+        for number in range(rounds):
             for _ in range(count):
                 _commit(ledger, *next(every))
             os.sync()  # what was written meanwhile is not the reducer's
-            ids = ledger.ids()
-            means.append(seconds_of(lambda ids=ids: Reducer(store, ledger).merge_all(ids)) / count)
-    return means
+            ids, started, own = ledger.ids(), time.perf_counter(), time.process_time()
+            Reducer(store, ledger).merge_all(ids)
+            seconds, own = time.perf_counter() - started, time.process_time() - own
+            found.append(Merging((number + 1) * count * shards.PHOTOS, seconds / count, own / count))
+    return found
 
 
-def listing(folder: Folder, below: Sequence[str]) -> tuple[float, float]:
-    """Return the seconds of a page of a listing of class folders: until it is there, and of this process alone."""
-    pages, started, own = 0, time.perf_counter(), time.process_time()
-    for name in below:
-        pages += sum(1 for _ in access.of(folder).pages(name))
-    return (time.perf_counter() - started) / pages, (time.process_time() - own) / pages
+def listing(folder: RemoteFolder) -> tuple[float, float]:
+    """Return the seconds of a page of a listing: of waiting for the server, and of a core for all that is listed."""
+    own = time.process_time()
+    names = len(scan(folder).examples)
+    own = time.process_time() - own
+    started, waited = time.perf_counter(), time.process_time()
+    pages = sum(len(page) for page in access.of(folder).pages()) / PAGE
+    waited = time.perf_counter() - started - (time.process_time() - waited)
+    return max(0.0, waited) / pages, own / names * PAGE
 
 
 def cutting(extractor: FeatureExtractor, paths: Sequence[str], folder: Path) -> float:
