@@ -108,32 +108,65 @@ def prepare(
     Raises:
         RetrainError: Something that the user can fix.
     """
-    home, in_float32 = settings.bottleneck_dir / source.folder_name, settings.request.precision == FLOAT32
+    network = open_network(dataset, source, settings, legacy, terminal=terminal, opened=opened)
+    backbone, exact, extractor = network.backbone, network.exact, network.extractor
+    store = opened.enter_context(Store(network.folder, dimension=backbone.dimension))
+    variants, result = _fill(dataset, store, extractor, copies=settings.copies, terminal=terminal)
+    read = BottleneckReader(variants.rows, result.rows, extractor=extractor, store=store)
+    in_float32, home = settings.request.precision == FLOAT32, backbone.graph.parent
+    read_exactly = read if in_float32 else _exact_reader(variants, exact, home, terminal, opened)
+    prepared = PreparedDataset(
+        variants.dataset, variants, read, extractor, backbone, network.source, network.folder, result.rejected,
+        exact.runner, read_exactly,
+    )  # fmt: skip
+    _report(prepared, result.computed, settings.copies, terminal)
+    if legacy:
+        _report_legacy_cache(legacy, result.legacy, backbone.dimension, terminal)
+    return prepared
+
+
+@dataclass(frozen=True)
+class Network:
+    """A backbone, and what computes its bottlenecks: `extractor` with the engine that was chosen, `exact` in float32.
+
+    `source` is that of the store, whose folder is `folder`.
+    """
+
+    backbone: Backbone
+    source: BackboneSource
+    folder: Path
+    exact: FeatureExtractor
+    extractor: FeatureExtractor
+
+
+def open_network(
+    dataset: Dataset,
+    source: BackboneSource,
+    settings: PreparationSettings,
+    legacy: LegacyCache | None,
+    *,
+    terminal: Terminal,
+    opened: ExitStack,
+) -> Network:
+    """Return a backbone with the engine that suits some photos; the arguments are those of `prepare`.
+
+    Raises:
+        RetrainError: Something that the user can fix.
+    """
+    home = settings.bottleneck_dir / source.folder_name
     _remove_left_overs(home, opened)
     backbone = _load(source, home, terminal)
     runner = BackboneRunner(backbone, terminal.warn, distribution=settings.distribution)
     elsewhere = _elsewhere(settings, dataset, terminal)
     exact = FeatureExtractor(dataset.image_dir, runner, settings.distorter, elsewhere=elsewhere)
-    if legacy and legacy.dimension == backbone.dimension and in_float32:
+    if legacy and legacy.dimension == backbone.dimension and settings.request.precision == FLOAT32:
         exact = replace(exact, legacy_vector=legacy.vector)
     variants = list_variants(dataset, copies=settings.copies)
     source, runner = choosing.choose(settings.request, source, variants, exact, terminal)
     folder = settings.bottleneck_dir / source.folder_name
     if folder != home:
         _remove_left_overs(folder, opened)
-    extractor = replace(exact, runner=runner, stopwatch=Stopwatch(), renewed=set())
-    store = opened.enter_context(Store(folder, dimension=backbone.dimension))
-    variants, result = _fill(dataset, store, extractor, copies=settings.copies, terminal=terminal)
-    read = BottleneckReader(variants.rows, result.rows, extractor=extractor, store=store)
-    read_exactly = read if in_float32 else _exact_reader(variants, exact, home, terminal, opened)
-    prepared = PreparedDataset(
-        variants.dataset, variants, read, extractor, backbone, source, folder, result.rejected, exact.runner,
-        read_exactly,
-    )  # fmt: skip
-    _report(prepared, result.computed, settings.copies, terminal)
-    if legacy:
-        _report_legacy_cache(legacy, result.legacy, backbone.dimension, terminal)
-    return prepared
+    return Network(backbone, source, folder, exact, replace(exact, runner=runner, stopwatch=Stopwatch(), renewed=set()))
 
 
 def _elsewhere(settings: PreparationSettings, dataset: Dataset, terminal: Terminal) -> Elsewhere | None:
