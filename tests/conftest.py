@@ -90,6 +90,27 @@ def mean_colour_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory):
+    """A server of S3 on this machine, in a process of its own."""
+    from servers import s3_server
+
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server, monkeypatch: pytest.MonkeyPatch):
+    """An empty bucket on that server, which this process finds and its children."""
+    from servers import forget_connections, new_bucket
+
+    for name, value in s3_server.env.items():
+        monkeypatch.setenv(name, value)
+    forget_connections()
+    yield new_bucket(s3_server)
+    forget_connections()
+
+
 def write_graph(path: Path, build: Callable, size: int = 16) -> Path:
     """Write the frozen graph that `build(tf, image)` makes, in the form of a TF-Hub export of old."""
     import tensorflow as tf

@@ -15,7 +15,7 @@ from retrain.backbones import graph_files, measuring, sources
 from retrain.backbones import loading as loading_backbones
 from retrain.backbones.catalogue import BackboneSpec, Kind
 from retrain.backbones.loading import Backbone
-from retrain.bottlenecks import computing, legacy_cache
+from retrain.bottlenecks import legacy_cache, photos
 from retrain.bottlenecks.store import Store
 from retrain.cli import flags, show_image
 from retrain.data import image_files
@@ -55,7 +55,7 @@ def spec(path):
 
 
 def read_photo(path):
-    if reason := computing.read_photo(path.parent, path.name).reason:
+    if reason := photos.read_photo(path.parent, path.name).reason:
         raise OSError(reason)
 
 
@@ -154,11 +154,11 @@ def test_the_flag_bounds_files_of_every_kind_and_lowers_what_a_kind_may_have(tmp
 def test_a_photo_above_the_bound_is_a_rejection_that_is_not_remembered(tmp_path):
     image = photo(tmp_path / "1.png", (1, 2, 3))
     files.bound_reading(50)
-    rejected = computing.read_photo(tmp_path, image.name)
+    rejected = photos.read_photo(tmp_path, image.name)
     assert "at most 50 are read" in rejected.reason
-    assert rejected.stamp == computing._NO_STAMP
+    assert rejected.stamp == photos.NO_STAMP
     files.bound_reading(None)
-    assert computing.read_photo(tmp_path, image.name).data == image.read_bytes()
+    assert photos.read_photo(tmp_path, image.name).data == image.read_bytes()
 
 
 def test_a_bound_can_be_raised_and_lowered(tmp_path):

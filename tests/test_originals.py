@@ -104,7 +104,7 @@ def test_an_exported_graph_is_read_by_old_code(trained, flowers, tmp_path, archi
         assert set(node.attr) <= TENSORFLOW_1_4[node.op], node.op
     model = graph_model(tmp_path / "g.pb")
     for image in sorted((flowers / "daisy").glob("*.jpg"))[:3]:
-        pixels = prediction.pixels(model, image)
+        pixels = prediction.pixels(model, image.read_bytes())
         # Mean and std 128 where the network was made for 127.5 or 127: the scores differ by as little as the pixels.
         assert old_scores(tmp_path / "g.pb", pixels) == pytest.approx(model(pixels[None])[0], abs=2e-2)
         same = replace(model.metadata, input=replace(model.metadata.input, mean=128.0, std=128.0))
@@ -245,7 +245,7 @@ def test_a_saved_model_answers_as_the_originals_did(trained, flowers, tmp_path):
     for steps in (20, 30):  # the second takes the place of the first
         trained(tmp_path, saved_model_dir=tmp_path / "saved", final_tensor_name="other", how_many_training_steps=steps)
     model = graph_model(tmp_path / "g.pb")
-    pixels = prediction.pixels(model, next((flowers / "roses").iterdir()))[None]
+    pixels = prediction.pixels(model, next((flowers / "roses").iterdir()).read_bytes())[None]
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], str(tmp_path / "saved"))
         signature = meta_graph.signature_def["serving_default"]

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripts.scale.figures import Figures, draw_shards
+from scripts.scale.figures import AHEAD, BATCH, READERS, Figures, draw_shards
 from scripts.scale.simulation import Driver, Fleet, simulate
+
+from retrain.bottlenecks import photos
 
 FREE = Driver(answer=0, listers=1, page=0, cut=0, merge=0)
 FIGURES = Figures(
@@ -112,11 +114,14 @@ def test_a_shard_takes_what_computing_takes_where_reading_is_fast():
 
 
 def test_a_shard_takes_what_reading_takes_where_that_is_slow():
-    slow = dataclasses.replace(FIGURES, reading=[0.2])
+    slow = dataclasses.replace(FIGURES, reading=[20])
     seconds = draw_shards(slow, 10, 4, np.random.default_rng(0))
-    # Three batches are read at the same time; the last but one of 32 in the eleventh turn, and then the last one.
-    assert 11 * 0.2 + 0.1 < seconds[0] < 11 * 0.2 + 3 * 32 * 0.005 / 4 * 11 + 0.1
-    assert (seconds == seconds[0]).all()
+    # Two threads read four batches each; the last two, of 128 and 104 photos, are computed at the end.
+    assert seconds == pytest.approx(4 * 20 + (128 + 104) * 0.005 / 4 + 0.1, rel=1e-4)
+
+
+def test_photos_are_read_as_workers_read_them():
+    assert (BATCH, READERS, AHEAD) == (photos._BATCH, photos._BATCHES, 2 * photos._BATCHES)
 
 
 def test_shards_vary_as_what_was_measured():

@@ -7,9 +7,10 @@ from typing import Self
 
 import numpy as np
 
-from retrain.bottlenecks.cluster.ahead import AHEAD, AT_ONCE
 from retrain.bottlenecks.cluster.shards import PHOTOS
 from retrain.errors import RetrainError
+
+BATCH, READERS, AHEAD = 128, 2, 4  # how retrain/bottlenecks/photos.py reads: photos, threads, batches ahead
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Figures:
     """Seconds of the steps of a computation on a cluster, by the clock, or of a core, which others cannot take away.
 
     Attributes:
-        reading: Of batches of photos from a remote folder, three of them at the same time.
+        reading: Of batches of `BATCH` photos from a remote folder, `READERS` of them at the same time.
         handling: Of a core, for reading a photo.
         computing: Of a core, for decoding a photo and running the network; of single photos.
         committing: Of a part and its commit, and of the look whether there is one.
@@ -60,16 +61,18 @@ class Figures:
 def draw_shards(figures: Figures, count: int, cores: int, rng: np.random.Generator) -> np.ndarray:
     """Return the seconds float64 [count] of whole shards on a worker, drawn from what was measured.
 
-    As in `retrain.bottlenecks.cluster.ahead`, a batch is read as soon as the batch before the last one is begun, and
-    at the same time as these; meanwhile the worker's cores compute.
+    As in `retrain.bottlenecks.photos`, some threads read batches in their order, not too far ahead of the one that is
+    computed; meanwhile the worker's cores compute.
     """
     reading, computing = np.array(figures.reading), np.array(figures.computing, np.float32)
-    done = np.zeros(count)
+    free, done = np.zeros((READERS, count)), np.zeros(count)
     begun: list[np.ndarray] = []
-    for number, start in enumerate(range(0, PHOTOS, AT_ONCE)):
-        photos = min(AT_ONCE, PHOTOS - start)
-        asked = begun[number - AHEAD] if number > AHEAD else 0.0
-        begun.append(np.maximum(done, asked + rng.choice(reading, count)))
+    for number, start in enumerate(range(0, PHOTOS, BATCH)):
+        photos = min(BATCH, PHOTOS - start)
+        free.sort(axis=0)
+        asked = np.maximum(free[0], begun[number - AHEAD]) if number >= AHEAD else free[0]
+        free[0] = asked + rng.choice(reading, count) * photos / BATCH
+        begun.append(np.maximum(done, free[0]))
         drawn = computing[rng.integers(len(computing), size=(count, photos))].sum(axis=1)
         done = begun[-1] + (drawn + photos * figures.handling) / cores
     return done + rng.choice(np.array(figures.committing), count)

@@ -9,7 +9,7 @@ import numpy as np
 from scripts.benchmark.bench import LITE, Bench, engine_of, photo_paths
 from scripts.benchmark.commands import copies
 from scripts.scale import steps
-from scripts.scale.figures import Figures
+from scripts.scale.figures import BATCH, READERS, Figures
 from scripts.scale.overhead import Overhead, cluster_of_its_own, overhead
 from scripts.scale.servers import moto
 
@@ -42,8 +42,8 @@ class Steps:
         return [
             "| step | seconds: median | mean | 99th of 100 | most |",
             "|---|---|---|---|---|",
-            _spread("a batch of 32 photos from S3, three at once", found.reading),
-            _spread("a batch of 32 photos from the disk", self.disk_reading),
+            _spread(f"a batch of {BATCH} photos from S3, {READERS} at once", found.reading),
+            _spread(f"a batch of {BATCH} photos from the disk", self.disk_reading),
             _spread("a photo decoded and run, on one core", found.computing),
             _spread("a shard's part and commit, to S3", found.committing),
             _spread("a shard's part and commit, to the disk", self.disk_committing),
@@ -79,7 +79,7 @@ def measure_overhead(bench: Bench) -> Overhead:
 def measure_steps(bench: Bench) -> Steps:
     """Measure the steps of a computation on a cluster."""
     photos = bench.photos(_FLOWERS)
-    paths = photo_paths(photos, 128 if bench.quick else None)
+    paths = photo_paths(photos, 256 if bench.quick else None)
     extractor = FeatureExtractor(photos, engine_of(bench.backbone(LITE)))
     dimension = extractor.runner.backbone.dimension
     merging = steps.merging(bench.folder / "merging", dimension, 10 if bench.quick else 50, 1 if bench.quick else 10)

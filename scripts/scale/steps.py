@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from scripts.benchmark.bench import seconds_of
 from scripts.benchmark.fill import in_threads
+from scripts.scale.figures import BATCH, READERS
 
-from retrain.bottlenecks import computing
+from retrain.bottlenecks import computing, photos
 from retrain.bottlenecks.cluster import shards
-from retrain.bottlenecks.cluster.ahead import AHEAD, AT_ONCE
 from retrain.bottlenecks.cluster.ledger import Ledger
 from retrain.bottlenecks.cluster.parts import STAGES, Commit, pack, part_name
 from retrain.bottlenecks.cluster.reducing import Reducer
@@ -31,23 +31,23 @@ PAGE = 1000  # names in an answer of S3 to a request for a listing
 
 
 def reading(folder: Folder, paths: Sequence[str]) -> tuple[list[float], float]:
-    """Return the seconds in which batches of photos are read as workers do it, and those of this process for a photo.
+    """Return the seconds in which batches of photos are read as workers do it, and those of a core for a photo.
 
     Their contents are hashed too.
     """
-    batches, own = list(_batches(paths, AT_ONCE)), time.process_time()
-    at_once = 1 + AHEAD if isinstance(folder, RemoteFolder) else 1
-    seconds = list(in_threads(lambda: lambda batch: seconds_of(lambda: _read(folder, batch)), batches, at_once))
-    return seconds, (time.process_time() - own) / (len(batches) * AT_ONCE)
+    batches = [paths[start : start + BATCH] for start in range(0, len(paths) - BATCH + 1, BATCH)]
+    own = time.process_time()
+    seconds = list(in_threads(lambda: lambda batch: seconds_of(lambda: _read(folder, batch)), batches, READERS))
+    return seconds, (time.process_time() - own) / (len(batches) * BATCH)
 
 
 def _read(folder: Folder, paths: Sequence[str]) -> None:
     if isinstance(folder, RemoteFolder):
         for content in access.of(folder).read_many(paths):
-            computing.photo_of(Stamp(0, 0, 0), content)
+            photos.photo_of(Stamp(0, 0, 0), content)
     else:
         for path in paths:
-            computing.read_photo(folder, path)
+            photos.read_photo(folder, path)
 
 
 def running(extractor: FeatureExtractor, paths: Sequence[str]) -> list[float]:
@@ -57,7 +57,7 @@ def running(extractor: FeatureExtractor, paths: Sequence[str]) -> list[float]:
         run = extractor.runner.runner()
 
         def work(path: str) -> float:
-            photo = computing.read_photo(extractor.image_dir, path)
+            photo = photos.read_photo(extractor.image_dir, path)
             started = time.thread_time()
             run(extractor.pixel_maker(photo)(""))
             return time.thread_time() - started
@@ -161,7 +161,3 @@ def handing_out(cluster: Cluster, count: int) -> tuple[float, float]:
 
 def _open_idle(cores: int, shared: object) -> Callable[[Task, int], str]:
     return lambda task, attempt: "won"
-
-
-def _batches(paths: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    return (paths[start : start + size] for start in range(0, len(paths) - size + 1, size))

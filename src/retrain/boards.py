@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from retrain import sweep
-from retrain.bottlenecks.computing import read_photo
+from retrain.bottlenecks.photos import read_photo
 from retrain.candidates import Candidate
 from retrain.data import decoding
 from retrain.data.split import Split
@@ -20,6 +20,7 @@ from retrain.evaluation.projector_files import PhotoPoints
 from retrain.evaluation.report import Report, TestScores
 from retrain.evaluation.tensorboard import Summaries
 from retrain.preprocessing import CROP
+from retrain.storage.folders import Folder
 from retrain.terminal import Terminal
 from retrain.time_limit import TimeLimit
 
@@ -68,7 +69,7 @@ def _settings(chosen: Candidate) -> dict[str, float | str]:
     config, values = chosen.config, {}
     for field in fields(config):
         value = getattr(config, field.name)
-        is_changed = value != field.default and field.name not in _LEFT_OUT and not isinstance(value, Path)
+        is_changed = value != field.default and field.name not in _LEFT_OUT and not isinstance(value, Folder)
         if field.name in _COMPARED or is_changed:
             values[field.name] = "default" if value is None else value
     return sweep.Trial("", values).shown()
@@ -128,7 +129,7 @@ def _pixels(pictures: Mapping[str, bytes], paths: Sequence[str]) -> list[np.ndar
     return [np.asarray(Image.open(file, formats=["JPEG"]).convert("RGB")) if file else None for file in files]
 
 
-def _square(image_dir: Path, path: str) -> np.ndarray | None:
+def _square(image_dir: Folder, path: str) -> np.ndarray | None:
     """Return the middle of a photo for the projector's sheet, uint8 [s, s, 3], None if it cannot be read."""
     photo, side = read_photo(image_dir, path), projector.PICTURE_SIDE
     try:

@@ -13,6 +13,7 @@ from retrain.errors import UsageError
 from retrain.evaluation import runs
 from retrain.formats.table import EXPORTS
 from retrain.preprocessing import ASPECT_MODES, LARGEST_SIDE, Scaling, scaling_problem
+from retrain.storage.folders import Folder
 from retrain.training import recipe
 
 
@@ -75,7 +76,7 @@ _NODE_NAME = Rule(
 class RetrainConfig:
     """Every setting of a run with its default; `retrain --help` says what each one means."""
 
-    image_dir: Path = field(metadata={"setting": Setting(_LAYOUT, "FOLDER", group="photos")})
+    image_dir: Folder = field(metadata={"setting": Setting(_LAYOUT, "FOLDER", group="photos")})
     testing_percentage: float = _setting(DEFAULT_SPLIT.testing, "percentage of photos for the final test", "PERCENT")
     validation_percentage: float = _setting(DEFAULT_SPLIT.validation, "percentage of photos for validation", "PERCENT")
 
@@ -314,7 +315,7 @@ class RetrainConfig:
 
     cluster: str | None = _setting(
         None,
-        "compute features on a Ray cluster: auto joins the one that runs, or starts one on this machine; or HOST:PORT",
+        "compute on a Ray cluster: auto joins the one that runs, or starts one on this machine; or HOST:PORT",
         "ADDRESS",
         Rule(bool, "give auto, or HOST:PORT"),
         group="cluster",

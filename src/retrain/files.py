@@ -252,7 +252,7 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
 
 def read_opened(file: io.FileIO, path: str | os.PathLike[str], limit: int) -> bytes:
     """Return the rest of a file that `open_regular` opened, as `read_regular` does; `path` is for errors."""
-    size = _checked_size(os.fstat(file.fileno()), path, limit) - file.tell()
+    size = check_size(os.fstat(file.fileno()).st_size, path, limit) - file.tell()
     parts = []
     while size > 0 and (part := file.read(size)):
         parts.append(part)
@@ -268,7 +268,7 @@ def check_file(path: str | os.PathLike[str], limit: int) -> None:
     """
     status = os.stat(path)  # noqa: PTH116
     check_regular(status, path)
-    _checked_size(status, path, limit)
+    check_size(status.st_size, path, limit)
 
 
 _largest: int | None = None  # bytes
@@ -285,8 +285,13 @@ def reading_bound() -> int | None:
     return _largest
 
 
-def _checked_size(status: os.stat_result, path: str | os.PathLike[str], limit: int) -> int:
-    size, most = status.st_size, limit if _largest is None else _largest
+def check_size(size: int, path: str | os.PathLike[str], limit: int) -> int:
+    """Return the bytes of a file if it may be read: at most `limit`, or what `bound_reading` was given last.
+
+    Raises:
+        OSError: It has more.
+    """
+    most = limit if _largest is None else _largest
     if size > most:
         problem = f"{size:,} bytes, and at most {most:,} are read: --max_file_size raises that"
         raise OSError(errno.EFBIG, problem, os.fspath(path))

@@ -27,6 +27,7 @@ from retrain.evaluation.tensorboard import TRAIN, Summaries
 from retrain.export import WrittenGraph
 from retrain.formats import table as formats
 from retrain.formats.classifier import ExportSource
+from retrain.storage.folders import Folder
 from retrain.terminal import Terminal
 from retrain.time_limit import TimeLimit
 from retrain.training import sampling
@@ -166,7 +167,7 @@ def _run_settings(chosen: Candidate) -> RunSettings:
     """Return the settings of the run: those without a field of their own only if changed, and no paths."""
     config = chosen.config
     others = {field: getattr(config, field.name) for field in fields(config) if field.name not in _ELSEWHERE}
-    changed = {f.name: value for f, value in others.items() if value != f.default and not isinstance(value, Path)}
+    changed = {f.name: value for f, value in others.items() if value != f.default and not isinstance(value, Folder)}
     if config.fine_tune_from:
         changed["fine_tune_steps"] = chosen.history[-1].step + 1 - chosen.steps
     architecture = config.tfhub_module or config.architecture

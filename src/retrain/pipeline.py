@@ -202,12 +202,12 @@ def _cluster(config: RetrainConfig, session: Session) -> Any:
     """Return what computes features in shards, None where this process computes them as they come."""
     # Imported late: most runs have nothing to do with clusters.
     if config.cluster is not None:
-        from retrain.bottlenecks.cluster.opening import ClusterRequest, LazyCluster
+        from retrain.cluster.opening import ClusterRequest, LazyCluster
 
         request = ClusterRequest(config.cluster, config.cluster_min, config.cluster_max)
         return LazyCluster(request, session.terminal, session.opened)
     if isinstance(config.bottleneck_dir, RemoteFolder):
-        from retrain.bottlenecks.cluster.here import Here
+        from retrain.cluster.here import Here
 
         return Here()
     return None

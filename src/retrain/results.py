@@ -20,7 +20,8 @@ def check(config: RetrainConfig) -> None:
     """Fail now, not after the training, where a result cannot be written or would cost the user a file."""
     if config.saved_model_dir:
         saved_model.check(config.saved_model_dir)
-    inputs = {"--image_dir": config.image_dir, "--weights": config.weights, "--tfhub_module": config.tfhub_module}
+    photos = config.image_dir if isinstance(config.image_dir, Path) else None
+    inputs = {"--image_dir": photos, "--weights": config.weights, "--tfhub_module": config.tfhub_module}
     inputs |= {"--architecture": config.architecture}
     outputs.check(planned(config), {flag: Path(path) for flag, path in inputs.items() if path and Path(path).exists()})
     runs.check(runs.folder_of(config.output_graph), config.run_name, config.image_dir)

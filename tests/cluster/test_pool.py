@@ -239,27 +239,36 @@ def test_another_version_on_a_node_ends_the_run_in_one_line(lone, monkeypatch):
         results(lone, [("echo", 1)])
 
 
-def test_workers_are_no_more_than_the_most_and_idle_ones_end(nodes):
-    import ray
+def test_workers_are_no_more_than_the_most_and_idle_ones_end(nodes, tmp_path):
+    """Two meet; then one task at a time comes, until one of them is gone."""
+    deadline, done = time.monotonic() + 60, threading.Semaphore(0)
 
-    with open_cluster(nodes.address, fewest=1, most=2, idle_seconds=0.1) as cluster:
-        calm = threading.Event()
+    def workers():
+        return [int(path.name) for path in tmp_path.iterdir() if path.name.isdecimal()]
 
-        def todo():
-            for number in range(100):
-                yield Task(str(number), ("about",))
-            assert calm.wait(60)
-            yield Task("last", ("about",))
+    def release():
+        until(lambda: len(workers()) == 2)
+        (tmp_path / "go").touch()
 
-        def alone():
-            """Wait until a worker has ended."""
-            full = ray.cluster_resources()["CPU"]
-            until(lambda: full - ray.available_resources().get("CPU", 0) <= 1)
-            calm.set()
+    def todo():
+        for number in range(10):
+            yield Task(str(number), ("meet", tmp_path, tmp_path / "go"))
+        for _ in range(10):
+            done.acquire()
+        while all(is_alive(pid) for pid in workers()):
+            assert time.monotonic() < deadline
+            yield Task("", ("about",))
+            done.acquire()
 
-        pids = set()
-        for number, outcome in enumerate(cluster.run(open_worker, {}, todo())):
-            pids.add(outcome.result["pid"])
-            if number == 99:
-                threading.Thread(target=alone).start()
-        assert len(pids) <= 2
+    with open_cluster(nodes.address, fewest=1, most=2, idle_seconds=0.1) as cluster, meanwhile(release):
+        for _ in cluster.run(open_worker, {}, todo()):
+            done.release()
+    assert len(workers()) == 2
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

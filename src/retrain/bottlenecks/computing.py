@@ -6,10 +6,7 @@ calling thread runs it. The calling thread stores the vectors (writer).
 
 import contextlib
 import functools
-import hashlib
-import io
 import itertools
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,13 +18,23 @@ import numpy as np
 
 from retrain import workers
 from retrain.backbones.runner import BackboneRunner
+from retrain.bottlenecks.photos import (
+    NO_STAMP,
+    SECOND_DECODING,
+    UNREADABLE,
+    Photo,
+    key_of,
+    read_ahead,
+    read_photo,
+    reason_of,
+    will_happen_again,
+)
 from retrain.bottlenecks.store import Entry, Store, index_name
 from retrain.data import decoding
 from retrain.data.distortions import Distortions
-from retrain.data.image_files import IMAGE_BYTES, MAGIC_BYTES, has_image_magic
 from retrain.data.variants import Distorter, Variant
 from retrain.errors import ImageError
-from retrain.files import open_regular, read_opened
+from retrain.storage import access
 from retrain.storage.folders import Folder
 from retrain.storage.stamps import Stamp
 
@@ -35,14 +42,10 @@ BATCH = 32  # images that TensorFlow runs at once
 NO_DISTORTIONS = Distorter(Distortions(), 0)
 NO_ROW = -1
 _COMMIT_SECONDS = 0.05  # of finished work that a kill may lose, beside the images in progress
-_READ_AT_ONCE = 2**20
-_NO_STAMP = Stamp(-1, -1, -1)  # no file has it: whatever it is recorded with is looked at again by the next run
 _HEAD_BYTES = 2**16
-_UNREADABLE = (OSError, ImageError, MemoryError)
-# Enters the keys of photos that version 0.1 decoded otherwise, and the names of files that may be such photos.
-_SECOND_DECODING = "\0decoding 2"
 Find = Callable[[bytes], int | None]  # key -> row
 Advance = Callable[[int, int], None]  # variants done, variants in all
+PhotoJob = tuple[list[int], Callable[[], Photo]]  # the indices of variants of one photo, and what returns it
 
 
 class Stopwatch:
@@ -95,20 +98,6 @@ class Elsewhere(Protocol):
         """Store in a folder what machines computed for runs that ended early, and return how many vectors that were."""
 
 
-@dataclass(frozen=True, slots=True)
-class Photo:
-    """A photo's file: its size and times, its bytes and their SHA-256; or the reason why it cannot be used.
-
-    Of a photo that version 0.1 decoded otherwise, `content` is another hash, and `earlier` the SHA-256.
-    """
-
-    stamp: Stamp
-    data: bytes = b""
-    content: bytes = b""
-    earlier: bytes | None = None
-    reason: str | None = None
-
-
 class VariantResult(NamedTuple):
     """The result of the variant at `position`: its entry for the store, and pixels that still have to be run.
 
@@ -144,20 +133,21 @@ class FeatureExtractor:
 
     def index_name(self, variant: Variant) -> str:
         """Return what the index of the store calls a variant."""
-        mark = _SECOND_DECODING if decoding.may_be_decoded_otherwise(variant.path) else ""
+        mark = SECOND_DECODING if decoding.may_be_decoded_otherwise(variant.path) else ""
         return index_name(variant.path, self.distorter.identity(variant.copy) + mark)
 
     def keys(self, variants: Iterable[Variant]) -> list[bytes]:
         """Return the keys of variants in a store; those of photos that cannot be read are left out."""
         photos = ((read_photo(self.image_dir, path), copy) for path, copy in variants)
-        return [_key(photo.content, self.distorter.identity(copy)) for photo, copy in photos if photo.reason is None]
+        return [key_of(photo.content, self.distorter.identity(copy)) for photo, copy in photos if photo.reason is None]
 
     def pixels(self, variants: Iterable[Variant]) -> list[np.ndarray]:
         """Return the backbone's input for variants, uint8 [H, W, 3] each; unreadable photos are left out."""
         images = []
-        for path, group in itertools.groupby(variants, key=lambda variant: variant.path):
+        copies = ((list(group), path) for path, group in itertools.groupby(variants, key=lambda variant: variant.path))
+        for group, read in read_ahead(self.image_dir, copies):
             with contextlib.suppress(ImageError):
-                make_pixels = self.pixel_maker(read_photo(self.image_dir, path))
+                make_pixels = self.pixel_maker(read())
                 images += [make_pixels(variant.copy) for variant in group]
         return images
 
@@ -200,7 +190,7 @@ def missing(
     records = store.lookup(extractor.image_dir, map(extractor.index_name, variants))
     for index, ((path, _), record) in enumerate(zip(variants, records, strict=True)):
         if path != last_path and record is not None:
-            last_path, stamp = path, stamp_of(extractor.image_dir, path)
+            last_path, stamp = path, access.stamp_of(extractor.image_dir, path)
         if record is None and decoding.may_be_decoded_otherwise(path):
             unseen.append(index)
         # What another decoder could not read, this one may.
@@ -238,11 +228,10 @@ def _adopt_earlier(variants: Sequence[Variant], extractor: FeatureExtractor, sto
 
 def _is_unchanged(image_dir: Folder, path: str, stamp: Stamp) -> bool:
     """Return whether a file is the one with a stamp, and certainly no photo that version 0.1 decoded otherwise."""
-    if stamp_of(image_dir, path) != stamp:
+    if access.stamp_of(image_dir, path) != stamp:
         return False
     try:
-        with open_regular(f"{image_dir}/{path}") as file:
-            head = file.read(_HEAD_BYTES)
+        head = access.of(image_dir).head(path, _HEAD_BYTES)
     except OSError:
         return False
     return not decoding.is_decoded_otherwise(head) and (b"IDAT" in head or b"PNG" not in head[:4])
@@ -303,32 +292,27 @@ def compute_here(
 
 
 def compute_results(
-    variants: Sequence[Variant],
-    todo: Sequence[int],
-    extractor: FeatureExtractor,
-    find: Find,
-    read: Callable[[str], Photo] | None = None,
+    variants: Sequence[Variant], todo: Sequence[int], extractor: FeatureExtractor, find: Find
 ) -> Iterator[list[VariantResult]]:
     """Yield the results of the variants at the indices `todo` as they are done, in batches worth a transaction.
 
-    The variants of one photo must be side by side. A variant whose key `find` knows is not computed. Threads call
-    `read` for each photo in this order, by default to read its file from the image folder.
+    The variants of one photo must be side by side. A variant whose key `find` knows is not computed.
     """
     if not todo:
         return
     runner, watch = extractor.runner, extractor.stopwatch
-    read = read or functools.partial(read_photo, extractor.image_dir)
-    photos = (list(group) for _, group in itertools.groupby(todo, key=lambda index: variants[index].path))
+    copies = ((list(group), path) for path, group in itertools.groupby(todo, key=lambda index: variants[index].path))
+    photos = read_ahead(extractor.image_dir, copies, lambda: watch.measure("reading"))
     jobs = iter(lambda: list(itertools.islice(photos, 1 if runner.batched else runner.at_once)), [])
 
-    def open_worker() -> Callable[[list[list[int]]], list[VariantResult]]:
+    def open_worker() -> Callable[[list[PhotoJob]], list[VariantResult]]:
         run = None if runner.batched else runner.runner_of_several()
 
-        def work(job: list[list[int]]) -> list[VariantResult]:
+        def work(job: list[PhotoJob]) -> list[VariantResult]:
             results: list[VariantResult] = []
-            for indices in job:
+            for indices, read in job:
                 with watch.measure("reading"):
-                    photo = read(variants[indices[0]].path)
+                    photo = read()
                 with watch.measure("decoding"):
                     results += _decoded(photo, indices, [variants[index] for index in indices], extractor, find)
             return _run(results, run, watch) if run else results
@@ -346,31 +330,6 @@ def compute_results(
             yield _run(batch, lambda pixels: runner.run_batch(np.stack(pixels)), watch)
 
 
-def read_photo(image_dir: Folder, path: str) -> Photo:
-    """Return a photo's file, or why it cannot be read."""
-    stamp = _NO_STAMP
-    try:
-        with open_regular(f"{image_dir}/{path}") as file:
-            stamp = Stamp.of(os.fstat(file.fileno()))
-            data = _read(file, path)
-    except _UNREADABLE as error:
-        return unreadable(stamp, error)
-    return photo_of(stamp, data)
-
-
-def unreadable(stamp: Stamp, error: BaseException) -> Photo:
-    """Return the photo that a file with a stamp cannot be read as."""
-    return Photo(stamp if _will_happen_again(error) else _NO_STAMP, reason=_reason(error))
-
-
-def photo_of(stamp: Stamp, data: bytes) -> Photo:
-    """Return the photo that a file with a stamp and these bytes is."""
-    content = hashlib.sha256(data).digest()
-    if not decoding.is_decoded_otherwise(data):
-        return Photo(stamp, data, content)
-    return Photo(stamp, data, _key(content, _SECOND_DECODING), earlier=content)
-
-
 def _decoded(
     photo: Photo, indices: Sequence[int], variants: Sequence[Variant], extractor: FeatureExtractor, find: Find
 ) -> list[VariantResult]:
@@ -380,7 +339,7 @@ def _decoded(
         make_pixels = extractor.pixel_maker(photo)
         for index, variant in zip(indices, variants, strict=True):
             distortion = extractor.distorter.identity(variant.copy)
-            key = _key(photo.content, distortion)
+            key = key_of(photo.content, distortion)
             entry = Entry(extractor.index_name(variant), photo.stamp, key)
             if find(key) is not None:
                 results.append(VariantResult(index, entry))
@@ -388,18 +347,14 @@ def _decoded(
                 results.append(VariantResult(index, entry, legacy=True).with_vector(vector))
             else:
                 results.append(VariantResult(index, entry, make_pixels(variant.copy)))
-                if photo.earlier is not None and find(_key(photo.earlier, distortion)) is not None:
+                if photo.earlier is not None and find(key_of(photo.earlier, distortion)) is not None:
                     extractor.renewed.add(variant.path)
-    except _UNREADABLE as error:
-        stamp = photo.stamp if _will_happen_again(error) else _NO_STAMP
+    except UNREADABLE as error:
+        stamp = photo.stamp if will_happen_again(error) else NO_STAMP
         names = map(extractor.index_name, variants)
-        entries = [Entry(name, stamp, reason=_reason(error), decoder=decoding.decoder()) for name in names]
+        entries = [Entry(name, stamp, reason=reason_of(error), decoder=decoding.decoder()) for name in names]
         return list(map(VariantResult, indices, entries))
     return results
-
-
-def _key(content: bytes, distortion: str) -> bytes:
-    return hashlib.sha256(content + distortion.encode()).digest() if distortion else content
 
 
 def _run(
@@ -411,27 +366,3 @@ def _run(
     with stopwatch.measure("running"):
         vectors = iter(run([result.pixels for result in results if result.pixels is not None]))
         return [r if r.pixels is None else r.with_vector(next(vectors)) for r in results]
-
-
-def stamp_of(image_dir: Folder, path: str) -> Stamp | None:
-    """Return the stamp of a photo's file, None where it is gone."""
-    try:
-        return Stamp.of(os.stat(f"{image_dir}/{path}"))  # noqa: PTH116 (a Path for each of a million files is slow)
-    except OSError:
-        return None
-
-
-def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error) or "not enough memory to read it"
-
-
-def _will_happen_again(error: BaseException) -> bool:
-    """Return whether a file itself cannot be used; not so a lack of memory or file handles, or a failing disk."""
-    ours = isinstance(error.__cause__, MemoryError) or getattr(error.__cause__, "errno", None) is not None
-    return isinstance(error, ImageError) and not ours
-
-
-def _read(file: io.FileIO, path: str) -> bytes:
-    """Return the content of an open file; of one that is no image, a film say, only its beginning."""
-    start = file.read(_READ_AT_ONCE) or b""
-    return start + read_opened(file, path, IMAGE_BYTES) if has_image_magic(start[:MAGIC_BYTES]) else start

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from retrain import workers
-from retrain.bottlenecks.computing import read_photo
+from retrain.bottlenecks.photos import Photo, read_ahead
 from retrain.data import decoding
 from retrain.errors import ImageError, StoreError
 from retrain.preprocessing import InputSpec
@@ -54,8 +54,9 @@ def decode_all(
         StoreError: A photo cannot be read, or the file cannot be written.
     """
     height, width = spec.size
+    read = read_ahead(image_dir, ((path, path) for path in paths))
     photos = workers.map_in_order(
-        lambda: lambda path: _decode(image_dir, path, spec), paths, threads=workers.cores(), waiting=_WAITING
+        lambda: lambda job: _decode(*job, spec), read, threads=workers.cores(), waiting=_WAITING
     )
     try:
         # Written, not mapped: a full disk is then an error, and not the end of the process.
@@ -75,14 +76,14 @@ def decode_all(
     return DecodedPhotos(pixels)
 
 
-def _decode(image_dir: Folder, path: str, spec: InputSpec) -> np.ndarray:
+def _decode(path: str, read: Callable[[], Photo], spec: InputSpec) -> np.ndarray:
     """Return a photo as a network takes it, uint8 [h, w, 3].
 
     Raises:
         StoreError: It cannot be read.
     """
     height, width = spec.size
-    photo = read_photo(image_dir, path)
+    photo = read()
     try:
         if photo.reason is not None:
             raise ImageError(photo.reason)

@@ -10,6 +10,8 @@ import numpy as np
 
 from retrain.bottlenecks.store import INDEX
 from retrain.files import read_regular
+from retrain.storage import access
+from retrain.storage.folders import Folder, RemoteFolder
 
 _TEXT_BYTES = 2**24  # that a vector's file may have: a million numbers
 
@@ -23,7 +25,7 @@ class LegacyCache:
     """
 
     folder: Path
-    image_dir: Path
+    image_dir: Folder
     files: dict[str, Path]
     dimension: int
     refused: dict[str, set[str]] = field(default_factory=dict)
@@ -34,7 +36,7 @@ class LegacyCache:
         if file is None:
             return None
         reason = "older than their photos"
-        if _is_newer(file, self.image_dir / path):
+        if _is_newer(file, self.image_dir, path):
             vector = _read(file)
             if vector is not None and len(vector) == self.dimension:
                 return vector
@@ -47,7 +49,7 @@ class LegacyCache:
         return replace(self, files={}, refused={reason: set(self.files)})
 
 
-def find(bottleneck_dir: Path, image_dir: Path, paths: Sequence[str], network: str) -> LegacyCache | None:
+def find(bottleneck_dir: Path, image_dir: Folder, paths: Sequence[str], network: str) -> LegacyCache | None:
     """Return the original's text files for some photos, None where there are none.
 
     They are `<bottleneck_dir>/<class folder>/<photo's name>_<network>.txt`, and hold numbers with commas between. The
@@ -69,14 +71,19 @@ def find(bottleneck_dir: Path, image_dir: Path, paths: Sequence[str], network: s
     return LegacyCache(bottleneck_dir, image_dir, files, len(first)) if first is not None else None
 
 
-def _is_newer(file: Path, photo: Path) -> bool:
+def _is_newer(file: Path, image_dir: Folder, path: str) -> bool:
     """Return whether a file is newer than a photo, and than the moment when the photo came to its place."""
+    photo = access.stamp_of(image_dir, path)
     try:
-        ours, theirs = file.stat(), photo.stat()
+        ours = file.stat()
     except OSError:
         return False
+    if photo is None or ours.st_mtime_ns < photo.modified:
+        return False
+    if isinstance(image_dir, RemoteFolder):  # the server's time is that when the photo came to its place
+        return photo.modified > 0
     # Copied with its time, unpacked or moved, a photo looks older than it has been here.
-    return ours.st_mtime_ns >= theirs.st_mtime_ns and max(ours.st_mtime_ns, ours.st_ctime_ns) >= theirs.st_ctime_ns
+    return max(ours.st_mtime_ns, ours.st_ctime_ns) >= photo.changed
 
 
 def _has_other_folders(bottleneck_dir: Path) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from retrain.backbones import catalogue, devices, engines
 from retrain.cli import flags
 from retrain.cli.console import DONE
+from retrain.cli.places import PLACES
 from retrain.formats.table import EXPORTS
 from retrain.preprocessing import ASPECT_MODES
 from retrain.training import recipe
@@ -48,6 +49,6 @@ def _describe_values(parser: argparse.ArgumentParser) -> None:
     for action in parser._actions:
         if action.dest in _VALUES:
             action.choices = _VALUES[action.dest]
-        elif action.type is Path or action.dest in ("folder", "images", "image", "weights"):
+        elif action.type in PLACES or action.dest in ("folder", "images", "image", "weights"):
             kind = shtab.DIRECTORY if action.dest.endswith(("_dir", "folder")) else shtab.FILE
             action.complete = kind  # type: ignore[attr-defined]

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 from retrain import __version__
 from retrain.backbones import catalogue
-from retrain.cli import spelling
+from retrain.cli import places, spelling
 from retrain.cli.help_format import HelpFormatter
 from retrain.config import RetrainConfig, check_value
 from retrain.data.split import Split
 from retrain.errors import UsageError
 from retrain.preprocessing import ASPECT_MODES
+from retrain.storage.folders import folder
 from retrain.sweep import SWEEPABLE
 from retrain.training import recipe
 
@@ -101,9 +102,9 @@ def _add_marks(group: argparse._ActionsContainer) -> None:
     text = (
         "move photos as the marks in this file say, which the report's page writes, and exit; photos that are removed"
     )
-    group.add_argument("--apply_marks", type=Path, help=f"{text} go beside the folder", metavar="FILE")
+    group.add_argument("--apply_marks", type=places.local, help=f"{text} go beside the folder", metavar="FILE")
     text = "move photos back: FILE is the list that --apply_marks names; exit"
-    group.add_argument("--undo_marks", type=Path, help=text, metavar="FILE")
+    group.add_argument("--undo_marks", type=places.local, help=text, metavar="FILE")
 
 
 def label_image_parser() -> argparse.ArgumentParser:
@@ -124,7 +125,7 @@ def label_image_parser() -> argparse.ArgumentParser:
     add("--min_score", type=float, default=0.0, help="omit classes that score lower, 0 to 1", metavar="SCORE")
     add(
         "--sort_into",
-        type=Path,
+        type=places.local,
         help="copy each image to a sub-folder of this one, named by its class",
         metavar="FOLDER",
     )
@@ -143,11 +144,11 @@ def evaluate_parser() -> argparse.ArgumentParser:
         description="Measures how good a model, of retrain or of anyone else, is on a folder of photos.",
     )
     add = parser.add_argument
-    add("model", nargs="?", type=Path, help="the model; the same as --graph")
+    add("model", nargs="?", type=places.local, help="the model; the same as --graph")
     _add_graph(parser)
     add(
         "--image_dir",
-        type=Path,
+        type=folder,
         default=Path("tf_files/flower_photos"),
         help="folder of class folders, or of train/, validation/ and test/ with those (default: %(default)s)",
     )
@@ -157,7 +158,7 @@ def evaluate_parser() -> argparse.ArgumentParser:
         add(f"--{name}", type=float, help=text, metavar="PERCENT")
     _add_views(parser)
     add("--json", action="store_true", help="print one JSON object with all figures")
-    add("--predictions", type=Path, help="write the prediction for each image as CSV", metavar="FILE")
+    add("--predictions", type=places.local, help="write the prediction for each image as CSV", metavar="FILE")
     add_file_size(parser)
     _add_common(parser)
     return parser
@@ -181,14 +182,16 @@ def compare_parser(paths: Mapping[str, Path] | None = None) -> argparse.Argument
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print all figures and photos as one JSON object")
     form.add_argument("--csv", action="store_true", help="print a row for each photo that one run alone got right")
-    form.add_argument("--page", type=Path, metavar="FILE.html", help="write both runs side by side as a page, too")
+    form.add_argument(
+        "--page", type=places.local, metavar="FILE.html", help="write both runs side by side as a page, too"
+    )
     return parser
 
 
 def _add_runs(parser: argparse.ArgumentParser, paths: Mapping[str, Path] | None) -> None:
     default = (paths or {}).get("output_graph", RetrainConfig.output_graph)
     text = "graph beside which the runs are (default: %(default)s)"
-    parser.add_argument("--output_graph", type=Path, default=default, help=text, metavar="FILE")
+    parser.add_argument("--output_graph", type=places.local, default=default, help=text, metavar="FILE")
 
 
 def metadata_overrides(args: argparse.Namespace) -> "Metadata":
@@ -215,7 +218,7 @@ def metadata_overrides(args: argparse.Namespace) -> "Metadata":
 def _add_graph(parser: argparse._ActionsContainer) -> None:
     """Add `--graph` and the flags that describe a model which does not describe itself."""
     parser.add_argument(
-        "--graph", type=Path, default=RetrainConfig.output_graph,
+        "--graph", type=places.local, default=RetrainConfig.output_graph,
         help="the model: .pb, .tflite, .keras, .onnx or a SavedModel's folder (default: %(default)s)",
     )  # fmt: skip
     add_graph_flags(parser)
@@ -228,7 +231,7 @@ def _add_views(parser: argparse._ActionsContainer) -> None:
 
 def add_graph_flags(parser: argparse._ActionsContainer) -> None:
     """Add the flags that describe a model which does not describe itself."""
-    parser.add_argument("--labels", type=Path, help="labels file, for a model that holds no labels")
+    parser.add_argument("--labels", type=places.local, help="labels file, for a model that holds no labels")
     parser.add_argument("--input_layer", help="name of the input that takes the image", metavar="NODE")
     parser.add_argument("--output_layer", help="name of the output with the scores", metavar="NODE")
     parser.add_argument("--input_height", type=int, help="height of the image", metavar="PIXELS")
@@ -314,6 +317,8 @@ def _add_setting(group: argparse._ActionsContainer, field: "Field[Any]", default
         group.add_argument(flag, type=_names, default=default, metavar=setting.metavar, help=text)
     else:
         kind = next(kind for kind in (*get_args(field.type), field.type) if kind is not NoneType)
+        places_of = {"image_dir": folder, "bottleneck_dir": places.cache}
+        kind = places_of.get(field.name, places.local if kind is Path else kind)
         suffix = "" if default is None else f" (default: {default})"
         if field.name in SWEEPABLE:
             kind = _rate if field.name == "learning_rate" else kind

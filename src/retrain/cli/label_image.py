@@ -1,8 +1,6 @@
 """`label_image`: prints the best classes of each image, and sorts images by them."""
 
-import csv
 import itertools
-import json
 import sys
 import time
 from argparse import Namespace
@@ -10,18 +8,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from retrain.cli import flags, lean_tensorflow
 from retrain.cli.console import DONE, FAILED, quieten, run
-from retrain.errors import UsageError, csv_cell, printable, shell_quoted
+from retrain.errors import UsageError, printable, shell_quoted
 from retrain.files import bound_reading
+from retrain.storage.folders import Folder, folder
 
 if TYPE_CHECKING:
     from retrain.inference.prediction import Prediction
 
 _PIECES_AT_MOST = 10  # of a name with spaces in it
-_COLUMNS = ("image", "rank", "label", "score", "error")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -56,7 +54,7 @@ command = partial(run, "label_image", main)
 class _Inputs:
     """The images to label, their number, 0 where it is unknown, and whether they are the one file that was named."""
 
-    paths: Iterable[Path]
+    paths: Iterable[Folder]
     count: int
     single: bool
 
@@ -74,7 +72,7 @@ def _inputs(words: Sequence[str]) -> _Inputs:
     paths = image_files.expand_paths([word for word in words if word != image_files.STANDARD_INPUT])
     if image_files.STANDARD_INPUT in words:
         return _Inputs(itertools.chain(paths, image_files.read_paths(sys.stdin.buffer)), 0, single=False)
-    return _Inputs(paths, len(paths), single=len(words) == 1 and paths == [Path(words[0])])
+    return _Inputs(paths, len(paths), single=len(words) == 1 and paths == [folder(words[0])])
 
 
 def _check_spaces(words: Sequence[str]) -> None:
@@ -134,37 +132,28 @@ def _print_results(results: "Iterable[Prediction]", args: Namespace, inputs: _In
     return code
 
 
-def _sorter(args: Namespace, labels: Sequence[str]) -> Callable[[Path, str], Path]:
+def _sorter(args: Namespace, labels: Sequence[str]) -> Callable[[Folder, str], Path]:
     """Return a function that puts an image into the folder of its class."""
     from retrain.inference import sorting
 
     folders = sorting.class_folders(labels, args.sort_into)
-    return lambda path, label: sorting.put(path, folders[label], link=args.link)
+
+    def put(path: Folder, label: str) -> Path:
+        if isinstance(path, Path):
+            return sorting.put(path, folders[label], link=args.link)
+        raise UsageError(f"--sort_into copies files of this machine, and {path} is remote. Use --csv or --json there.")
+
+    return put
 
 
 def _printer(args: Namespace, *, single: bool) -> "Callable[[Prediction], None]":
-    if args.json:
-        return _print_json
-    if args.csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        return lambda result: _print_rows(result, writer)
+    if args.json or args.csv:
+        from retrain.inference import lines
+
+        form = lines.JSON if args.json else lines.CSV
+        print(lines.heading(form), end="")
+        return lambda result: print(lines.lines_of(result, form), end="", flush=True)
     return _print_timed() if single else _print_block
-
-
-def _print_json(result: "Prediction") -> None:
-    ranked = [{"label": r.label, "score": round(r.score, 6)} for r in result.ranked]
-    outcome = {"error": result.error} if result.error else {"labels": ranked}
-    print(json.dumps({"image": str(result.path), **outcome}), flush=True)
-
-
-def _print_rows(result: "Prediction", writer: Any) -> None:
-    path = csv_cell(str(result.path))
-    for rank, ranked in enumerate(result.ranked, 1):
-        writer.writerow((path, rank, csv_cell(ranked.label), f"{ranked.score:.6f}", ""))
-    if not result.ranked:
-        writer.writerow((path, "", "", "", csv_cell(result.error or "")))
-    sys.stdout.flush()
 
 
 def _print_timed() -> "Callable[[Prediction], None]":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from retrain.cli import console, flags
 from retrain.errors import UsageError, printable
+from retrain.storage.folders import folder
 
 if TYPE_CHECKING:
     from retrain.evaluation.folder import FolderEvaluation
@@ -44,7 +45,8 @@ def main(arguments: Sequence[str]) -> int:
 
     files.bound_reading(args.max_file_size)
     written = formats.graph_output(args.output, "--output")
-    outputs.check([written], {"--input": args.input, "--labels": args.labels, "--image_dir": args.image_dir})
+    photos = args.image_dir if isinstance(args.image_dir, Path) else None
+    outputs.check([written], {"--input": args.input, "--labels": args.labels, "--image_dir": photos})
     graph = reading.read_judged(args.input)
     if args.output_node_names:
         graph = editing.extract(graph, args.output_node_names.split(","), also=[metadata.METADATA_NODE])
@@ -81,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--bitdepth", type=int, default=8, help="bits of a rounded number (default: %(default)s)")
     add("--output_node_names", default="", help="nodes to keep, with commas between (default: all)")
     add("--print_nodes", nargs="?", const=True, help="list the nodes of the result")
-    add("--image_dir", type=Path, help="photos in class folders: print what the rounding costs on them")
+    add("--image_dir", type=folder, help="photos in class folders: print what the rounding costs on them")
     for name in _EIGHTBIT_FLAGS:
         add(f"--{name}", nargs="?", const="True", help=argparse.SUPPRESS)
     flags.add_graph_flags(parser)

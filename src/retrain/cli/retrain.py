@@ -14,6 +14,7 @@ from retrain.cli import flags
 from retrain.cli.console import DONE, heed_first_interrupt, quieten, run
 from retrain.config import ORIGINAL_PATHS, RetrainConfig
 from retrain.errors import UsageError, did_you_mean, shell_quoted
+from retrain.storage.folders import Folder, folder
 from retrain.sweep import SWEEPABLE
 
 _BEGAN = time.monotonic()  # of the command, before it imports what takes time
@@ -87,17 +88,17 @@ def parse(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> 
     return ParsedRetrain(config, choices, "DEBUG" if verbose else level, list_layers, marks[0] if marks else None)
 
 
-def _image_dir(words: Sequence[str], flag: Path | None) -> Path | None:
+def _image_dir(words: Sequence[str], flag: Folder | None) -> Folder | None:
     """Return the folder of photos, which is named by itself or by `--image_dir`.
 
     Raises:
         UsageError: More than one is named; the words of a name with a space in it, say.
     """
-    named = list(dict.fromkeys(map(str, [*([flag] if flag is not None else []), *words])))
+    named = list(dict.fromkeys(map(str, [*([flag] if flag is not None else []), *map(folder, words)])))
     if len(named) < 2:
         if words and not Path(words[0]).exists() and (hint := did_you_mean(words[0], flags.SUBCOMMANDS)):
             raise UsageError(f"{words[0]!r} is neither a folder nor a sub-command.{hint}")
-        return Path(named[0]) if named else None
+        return folder(named[0]) if named else None
     joined = " ".join(named)
     if Path(joined).exists():
         option = "--image_dir " if flag is not None else ""

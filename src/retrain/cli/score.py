@@ -16,6 +16,7 @@ from retrain.formats import saved_model
 from retrain.formats.table import format_of
 from retrain.inference import loading as model_loading
 from retrain.inference import prediction
+from retrain.storage.folders import Folder, folder
 
 _WARM_UP_RUNS, _TIMED_RUNS = 5, 30
 
@@ -26,13 +27,13 @@ def main(arguments: Sequence[str]) -> int:
     bound_reading(request["max_file_size"])
     console.quieten(verbose=False)
     score = _score_encoded if request["encoded"] else _score
-    probabilities, milliseconds = score(Path(request["model"]), [Path(image) for image in request["images"]])
+    probabilities, milliseconds = score(Path(request["model"]), [folder(image) for image in request["images"]])
     np.save(arguments[0], probabilities)
     sys.stdout.write(json.dumps({"milliseconds": milliseconds}))
     return console.DONE
 
 
-def _score(model: Path, images: Sequence[Path]) -> tuple[np.ndarray, float]:
+def _score(model: Path, images: Sequence[Folder]) -> tuple[np.ndarray, float]:
     """Return the probabilities float32 [N, C] of decoded images, and the milliseconds per image."""
     lean_tensorflow.install_for(model)
     classifier = format_of(model).load(model, model_loading.describe(model))
@@ -41,11 +42,11 @@ def _score(model: Path, images: Sequence[Path]) -> tuple[np.ndarray, float]:
         if scored.probabilities is None:
             raise ExportError(f"{scored.path}: {scored.error}")
         rows.append(scored.probabilities)
-    batches = [prediction.pixels(classifier, image)[None] for image in images[:_TIMED_RUNS]]
+    batches = [prediction.pixels(classifier, read_image(image))[None] for image in images[:_TIMED_RUNS]]
     return np.stack(rows), _median_milliseconds(classifier, batches)
 
 
-def _score_encoded(model: Path, images: Sequence[Path]) -> tuple[np.ndarray, float]:
+def _score_encoded(model: Path, images: Sequence[Folder]) -> tuple[np.ndarray, float]:
     """Return the same for a SavedModel that decodes the image files itself."""
     classify = saved_model.ImageFileModel(model)
     rows = [classify(read_image(image)) for image in images]

@@ -51,7 +51,7 @@ class Hand:
         for number, (held, _) in enumerate(self.held):
             if held is job:
                 del self.held[number]
-                job.copies, job.recalled = job.copies - 1, False
+                job.copies -= 1
                 if number == 0:
                     self.since = time.monotonic()
                 return True

@@ -118,11 +118,11 @@ class Schedule:
         import ray
 
         hands = self._hands.ready()
-        lying = [pair for hand in hands for pair in hand.held[1:]]
-        wanted = sum(not hand.held for hand in hands) - sum(job.recalled for job, _ in lying)
-        for job, reference in [pair for pair in lying if not pair[0].recalled][: max(wanted, 0)]:
-            job.recalled = True
-            ray.cancel(reference)  # it ends as cancelled, unless it has begun
+        lying = [(hand, job, reference) for hand in hands for job, reference in hand.held[1:]]
+        for hand, job, reference in lying[: sum(not hand.held for hand in hands)]:
+            ray.cancel(reference)  # it never begins there, which Ray says only when the worker is done with the first
+            hand.let_go(job)
+            self._enqueue(job)
         now, slow = time.monotonic(), max(_SLOW_SECONDS, _SLOW * self._seconds / max(self._count, 1))
         for hand in hands if self._fed else ():
             if hand.held and now - hand.since > slow and hand.held[0][0].copies == 1:
@@ -140,9 +140,8 @@ class Schedule:
             self._lost(hand, error)
             return
         began = hand.since
-        held = hand.let_go(job)  # not if it was given up meanwhile
+        held = hand.let_go(job)  # not if it was taken back, or given up with its worker
         if error is not None and is_cancelled(error):
-            self._enqueue(job)
             return
         reply = Reply(failure=reason(error)) if error is not None else future.result()
         if reply.failure is None and held:

@@ -93,13 +93,25 @@ def _started(stack: ExitStack) -> Any:
     """Start Ray on the cores of this process, with its files in a folder that is removed when `stack` closes."""
     import ray
 
-    return ray.init(
-        "local",
-        num_cpus=workers.cores(),
-        log_to_driver=False,
-        logging_level=logging.CRITICAL,
-        _temp_dir=str(_own_folder(stack)),
-    )
+    folder = str(_own_folder(stack))
+    with ExitStack() as restored:
+        # What Ray's processes and workers leave behind when they are killed goes with the folder.
+        restored.callback(_set_variable, "TMPDIR", os.environ.get("TMPDIR"))
+        _set_variable("TMPDIR", folder)
+        return ray.init(
+            "local",
+            num_cpus=workers.cores(),
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            _temp_dir=folder,
+        )
+
+
+def _set_variable(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
 
 
 def _running() -> str | None:

@@ -38,16 +38,15 @@ class Reply:
 class Job:
     """A task on its way.
 
-    `attempt` is the one that it is at, `copies` how many workers have it, `queued` whether it waits for one, `recalled`
-    whether it is to come back from one that has not begun it, and `failed_on` the ids of nodes that failed at it. A
-    `suspect` one was at a worker that died, and gets one for itself, so that the next death has one cause only.
+    `attempt` is the one that it is at, `copies` how many workers have it, `queued` whether it waits for one, and
+    `failed_on` the ids of nodes that failed at it. A `suspect` one was at a worker that died, and gets one for itself,
+    so that the next death has one cause only.
     """
 
     task: Task
     attempt: int = 1
     copies: int = 0
     queued: bool = False
-    recalled: bool = False
     suspect: bool = False
     done: bool = False
     failed_on: set[str] = field(default_factory=set)

@@ -7,12 +7,13 @@ of class folders, in any usual spelling, whose split is kept.
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from retrain.data import layout, mistakes
-from retrain.data.layout import ClassLister, quoted
+from retrain.data.layout import ClassLister, Place, quoted
+from retrain.data.listed import OnListed, list_tree
 from retrain.data.split import DEFAULT_SPLIT, Split, SplitRule, group_of, is_ready_made, nearest_to_training
 from retrain.errors import DatasetError, plural
+from retrain.storage.folders import Folder, RemoteFolder
 
 FEW_IMAGES = 20  # the original's threshold for its warning
 
@@ -34,7 +35,7 @@ class Dataset:
     is laid out and what in it is not used.
     """
 
-    image_dir: Path
+    image_dir: Folder
     class_names: tuple[str, ...]
     examples: tuple[Example, ...]
     notes: tuple[str, ...] = ()
@@ -46,7 +47,13 @@ class Dataset:
         return [counts[class_id] for class_id in range(len(self.class_names))]
 
 
-def scan(image_dir: Path, rule: SplitRule = DEFAULT_SPLIT, *, least_classes: int = 2) -> Dataset:
+def scan(
+    image_dir: Folder,
+    rule: SplitRule = DEFAULT_SPLIT,
+    *,
+    least_classes: int = 2,
+    on_listed: OnListed | None = None,
+) -> Dataset:
     """Return the examples of an image folder, sorted by class and path.
 
     Hidden files and folders are left out; nested folders below a class belong to the class. Files are not opened,
@@ -56,18 +63,32 @@ def scan(image_dir: Path, rule: SplitRule = DEFAULT_SPLIT, *, least_classes: int
         image_dir: Folder of class folders, or of `train/`, `validation/` and `test/` with class folders each.
         rule: Splits images that no folder assigns to a split.
         least_classes: How many class folders with images there must be; training needs two.
+        on_listed: Called with a class folder below the image folder, and consecutive sorted paths of its files, as
+            they become known: of a remote folder from several threads, before it is known which folders are classes.
 
     Raises:
         DatasetError: No such folder, or too few class folders with images.
+        StorageError: A remote folder cannot be listed.
     """
-    if not image_dir.is_dir():
-        raise mistakes.no_folder(image_dir)
-    splits = layout.split_folders(image_dir)
+    place = _place(image_dir, on_listed)
+    splits = layout.split_folders(place)
+    lister = ClassLister(place, [place / folder for folder in splits] or [place], on_listed)
     if splits:
-        dataset = _scan_split_folders(image_dir, splits, rule, least_classes)
+        dataset = _scan_split_folders(image_dir, lister, splits, rule, least_classes)
     else:
-        dataset = _scan_class_folders(image_dir, rule, least_classes)
+        dataset = _scan_class_folders(image_dir, lister, rule, least_classes)
     return _with_notes(_with_training_images(dataset))
+
+
+def _place(image_dir: Folder, on_listed: OnListed | None) -> Place:
+    """Return a folder as `layout` takes it: a remote one is listed now."""
+    if isinstance(image_dir, RemoteFolder):
+        listed = list_tree(image_dir, lambda name: layout.split_of(name) is not None, on_listed)
+        if listed.folders() or listed.files():
+            return listed
+    elif image_dir.is_dir():
+        return image_dir
+    raise mistakes.no_folder(image_dir)
 
 
 def without(dataset: Dataset, rejected: Sequence[str]) -> Dataset:
@@ -109,49 +130,50 @@ def groups_of(dataset: Dataset) -> list[str]:
     return [group_of(path) for path in paths]
 
 
-def _scan_class_folders(image_dir: Path, rule: SplitRule, least_classes: int) -> Dataset:
-    lister = ClassLister(image_dir, [image_dir])
-    files = lister.class_files(image_dir)
-    _check_classes(image_dir, files, least_classes, lister)
-    paths = [(class_id, f"{name}/{file}") for class_id, name in enumerate(files) for file in files[name]]
+def _scan_class_folders(image_dir: Folder, lister: ClassLister, rule: SplitRule, least_classes: int) -> Dataset:
+    files = lister.class_files(lister.image_dir)
+    _check_classes(lister.image_dir, files, least_classes, lister)
+    paths = [(class_id, path) for class_id, name in enumerate(files) for path in files[name]]
     examples = tuple(Example(path, number, rule.assign(path)) for number, path in paths)
     return _listed(image_dir, tuple(files), examples, lister.notes())
 
 
-def _scan_split_folders(image_dir: Path, splits: dict[str, Split], rule: SplitRule, least_classes: int) -> Dataset:
-    lister = ClassLister(image_dir, [image_dir / folder for folder in splits])
-    lister.find_loose(image_dir)
-    files = {folder: lister.class_files(image_dir / folder) for folder in splits}
+def _scan_split_folders(
+    image_dir: Folder, lister: ClassLister, splits: dict[str, Split], rule: SplitRule, least_classes: int
+) -> Dataset:
+    place = lister.image_dir
+    lister.find_loose(place)
+    files = {folder: lister.class_files(place / folder) for folder in splits}
     training = [folder for folder, split in splits.items() if split is Split.TRAINING]
     names = tuple(sorted({name for folder in training for name in files[folder]}))
-    _check_classes(image_dir / training[0], names, least_classes, lister)
+    _check_classes(place / training[0], names, least_classes, lister)
     for folder, classes in files.items():
         unknown = sorted(set(classes) - set(names))
         if unknown:
             raise DatasetError(
-                f"{image_dir / folder} has {plural(len(unknown), 'class folder')} missing in "
-                f"{image_dir / training[0]}: {quoted(unknown)}. Every class needs training photos."
+                f"{place / folder} has {plural(len(unknown), 'class folder')} missing in "
+                f"{place / training[0]}: {quoted(unknown)}. Every class needs training photos."
             )
     train_rule = rule_within(splits.values(), rule)
     examples = []
     for class_id, name in enumerate(names):
         for folder, split in splits.items():
-            for file in files[folder].get(name, ()):
-                assigned = train_rule.assign(f"{name}/{file}") if split is Split.TRAINING else split
-                examples.append(Example(f"{folder}/{name}/{file}", class_id, assigned))
+            for path in files[folder].get(name, ()):
+                assigned = train_rule.assign(path.partition("/")[2]) if split is Split.TRAINING else split
+                examples.append(Example(path, class_id, assigned))
     *first, last = [f"{folder}/" for folder in splits]
     notes = [f"Using your {', '.join(first)} and {last} folders." if first else f"Using your {last} folder."]
-    others = [name for name in layout.folders(image_dir) if name not in splits]
+    others = [name for name in layout.folders(place) if name not in splits]
     if others:
         notes.append(f"Not used, being no part of that split: the folder {quoted(others)}.")
     return _listed(image_dir, names, tuple(examples), notes + lister.notes())
 
 
-def _listed(image_dir: Path, names: tuple[str, ...], examples: tuple[Example, ...], notes: Sequence[str]) -> Dataset:
+def _listed(image_dir: Folder, names: tuple[str, ...], examples: tuple[Example, ...], notes: Sequence[str]) -> Dataset:
     return Dataset(image_dir, names, examples, tuple(notes), tuple(notes))
 
 
-def _check_classes(folder: Path, names: Collection[str], least: int, lister: ClassLister) -> None:
+def _check_classes(folder: Place, names: Collection[str], least: int, lister: ClassLister) -> None:
     if len(names) < least:
         raise mistakes.too_few_classes(folder, names, least=least, notes=lister.notes())
 

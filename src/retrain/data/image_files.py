@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from retrain import workers
 from retrain.errors import DatasetError, UsageError
-from retrain.files import open_regular, read_regular
+from retrain.files import check_size, open_regular, read_regular
+from retrain.storage import access
+from retrain.storage.folders import SCHEMES, Folder, RemoteFolder, folder
 
 EXTENSIONS = tuple(".jpg .jpeg .png .gif .bmp .webp .tif .tiff .heic .heif .hif .avif".split())
 JPEG_MAGIC = b"\xff\xd8\xff"
@@ -50,14 +53,14 @@ def has_image_name(name: str) -> bool:
     return name.lower().endswith(EXTENSIONS)
 
 
-def is_image(path: Path) -> bool:
+def is_image(path: Folder) -> bool:
     """Return whether a file begins like an image; False if it cannot be read."""
     return has_image_magic(_head(path))
 
 
-def is_other_photo(path: Path) -> bool:
+def is_other_photo(path: Folder) -> bool:
     """Return whether a file is a photo of a format that retrain does not read, a raw one say."""
-    return path.suffix.lower() in _OTHER_PHOTOS or other_format(_head(path)) is not None
+    return os.path.splitext(path.name)[1].lower() in _OTHER_PHOTOS or other_format(_head(path)) is not None  # noqa: PTH122
 
 
 def other_format(head: bytes) -> str | None:
@@ -65,17 +68,23 @@ def other_format(head: bytes) -> str | None:
     return "CR3" if head[4:12] == b"ftypcrx " else None
 
 
-def read_image(path: Path) -> bytes:
+def read_image(path: Folder) -> bytes:
     """Return the content of an image file.
 
     Raises:
         OSError: It cannot be read, is no regular file, or holds more than `IMAGE_BYTES` or `--max_file_size`.
     """
+    if isinstance(path, RemoteFolder):
+        storage = access.of(RemoteFolder(path.root))
+        check_size(storage.stamp(path.path).size, str(path), IMAGE_BYTES)
+        return storage.read(path.path)
     return read_regular(path, IMAGE_BYTES)
 
 
-def _head(path: Path) -> bytes:
+def _head(path: Folder) -> bytes:
     try:
+        if isinstance(path, RemoteFolder):
+            return access.of(RemoteFolder(path.root)).head(path.path, MAGIC_BYTES)
         with open_regular(path) as file:
             return file.read(MAGIC_BYTES)
     except OSError:
@@ -84,25 +93,29 @@ def _head(path: Path) -> bytes:
 
 STANDARD_INPUT = "-"
 _LONGEST_NAME = 2**16  # bytes of a name in a list; no system has longer ones
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_WEB = re.compile(r"(?:https?|ftp)://", re.IGNORECASE)
+_READERS, _WAITING = 16, 1024  # threads that look into remote files, and files that may wait
 _URL_AS_PATH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
-def expand_paths(words: Sequence[str]) -> list[Path]:
+def expand_paths(words: Sequence[str]) -> list[Folder]:
     """Return the image files that arguments name: a file, a folder's image files at any depth, or a pattern's files.
+
+    Files and folders may be remote; patterns are of this machine.
 
     A file that does not exist is returned too, and a photo of a format that is not read: reading it says so.
 
     Raises:
-        UsageError: A URL, or a pattern or folder without images.
+        UsageError: A URL that is not read, or a pattern or folder without images.
         DatasetError: A folder that cannot be read.
+        StorageError: A remote folder cannot be read.
     """
-    paths: list[Path] = []
+    paths: list[Folder] = []
     for word in words:
-        if _URL.match(word):
-            raise UsageError(f"{word} is a URL, and only files are read. Download it first: curl -O {word}")
-        path = Path(word)
-        if path.exists() or not glob.has_magic(word):
+        path = _named(word)
+        if isinstance(path, RemoteFolder):
+            images = _remote_images(path)
+        elif path.exists() or not glob.has_magic(word):
             images = _images_of(path)
         else:
             images = [image for match in sorted(glob.glob(word, recursive=True)) for image in _images_of(Path(match))]
@@ -112,7 +125,46 @@ def expand_paths(words: Sequence[str]) -> list[Path]:
     return paths
 
 
-def read_paths(names: BinaryIO) -> Iterator[Path]:
+def _named(word: str) -> Folder:
+    """Return what an argument names, which may be a pattern.
+
+    Raises:
+        UsageError: A URL of the web, or one that is not used.
+    """
+    if _WEB.match(word):
+        shown = word if not set("?@") & set(word) else "this"  # which may be a password or a token
+        raise UsageError(f"{shown} is a URL, and only files are read. Download it first: curl -O {shown}")
+    return folder(word)
+
+
+def _remote_images(path: RemoteFolder) -> list[Folder]:
+    """Return a remote file, or the images in a remote folder at any depth, sorted; a file that is not there, too."""
+    storage = access.of(RemoteFolder(path.root))
+    try:
+        if path.path:
+            storage.stamp(path.path)
+            return [path]
+    except (FileNotFoundError, IsADirectoryError):
+        pass
+    except OSError:  # reading it says so
+        return [path]
+    try:
+        found = sorted(file.path for page in storage.pages(path.path) for file in page)
+    except FileNotFoundError:
+        found = []
+    except OSError as error:
+        raise DatasetError(f"cannot read the folder {path}: {error.strerror}. Check its permissions.") from error
+    files = [RemoteFolder(path.root, name) for name in found if "/." not in f"/{name}"[len(path.path) :]]
+
+    def is_photo(file: RemoteFolder) -> bool:
+        return has_image_name(file.name) or is_image(file) or is_other_photo(file)
+
+    photos = workers.map_in_order(lambda: is_photo, files, threads=_READERS, waiting=_WAITING)
+    images: list[Folder] = [file for file, keep in zip(files, photos, strict=True) if keep]
+    return images or ([path] if not found and has_image_name(path.name) else [])
+
+
+def read_paths(names: BinaryIO) -> Iterator[Folder]:
     """Yield the paths in a stream as soon as each arrives: one a line, or one before each NUL (`find -print0`).
 
     They may be in any encoding; empty ones are skipped.
@@ -131,20 +183,20 @@ def read_paths(names: BinaryIO) -> Iterator[Path]:
     yield from _paths([rest], separator)
 
 
-def _paths(names: Sequence[bytes], separator: bytes) -> Iterator[Path]:
+def _paths(names: Sequence[bytes], separator: bytes) -> Iterator[Folder]:
     for name in names:
-        if word := name if separator == b"\0" else name.rstrip(b"\r"):
-            yield Path(os.fsdecode(word))
+        if word := os.fsdecode(name if separator == b"\0" else name.rstrip(b"\r")):
+            yield folder(word) if word.partition("://")[0].lower() in SCHEMES else Path(word)
 
 
-def unreadable_reason(path: Path, error: OSError) -> str:
+def unreadable_reason(path: Folder, error: OSError) -> str:
     """Return why a file cannot be read, for a message to the user."""
     if isinstance(error, FileNotFoundError) and _URL_AS_PATH.match(str(path)):
         return "a URL, and only files are read. Download it first"
     return error.strerror or str(error)
 
 
-def _images_of(path: Path) -> list[Path]:
+def _images_of(path: Path) -> list[Folder]:
     if not path.is_dir():
         return [path]
     # As in training, the content decides about a file of another name. Photos that are not read are named, each with
@@ -153,7 +205,7 @@ def _images_of(path: Path) -> list[Path]:
     return [file for name, file in files if has_image_name(name) or is_image(file) or is_other_photo(file)]
 
 
-def files_below(folder: Path, follow: Callable[[str], bool] = lambda link: True) -> Iterator[str]:
+def files_below(top: Path, follow: Callable[[str], bool] = lambda link: True) -> Iterator[str]:
     """Yield the paths of all visible files below a folder, relative to it, "/"-separated, sorted within each folder.
 
     Symbolic links count where `follow` returns True for their path, those that lead back up only once.
@@ -162,7 +214,7 @@ def files_below(folder: Path, follow: Callable[[str], bool] = lambda link: True)
         DatasetError: A folder cannot be read.
     """
     visited: set[tuple[int, int]] = set()
-    waiting = [("", str(folder))]
+    waiting = [("", str(top))]
     while waiting:
         prefix, parent = waiting.pop()
         try:

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from retrain.data.image_files import files_below, has_image_name, is_image
+from retrain.data import image_files
+from retrain.data.image_files import has_image_name
+from retrain.data.listed import ListedFolder, OnListed
 from retrain.data.split import Split
 from retrain.errors import DatasetError, plural
 
+Place = Path | ListedFolder
 _NAMED_AT_MOST = 5
 _SPLIT_NAME = re.compile(
     r"(?:seg|images?|photos?|data|dataset)?"
@@ -26,7 +29,7 @@ def split_of(name: str) -> Split | None:
     return Split(match.lastgroup) if match and match.lastgroup else None
 
 
-def split_folders(image_dir: Path) -> dict[str, Split]:
+def split_folders(image_dir: Place) -> dict[str, Split]:
     """Return folder name -> split where folders of class folders are a split; else an empty dict.
 
     A folder of training photos makes a split with one for another split beside it, or with nothing else that holds
@@ -57,45 +60,62 @@ def split_folders(image_dir: Path) -> dict[str, Split]:
 class ClassLister:
     """Lists the files of the class folders in `parents`, which lie in `image_dir`, and keeps what is left out.
 
+    `on_listed` is called with each class folder on this machine; those of a remote one were told as they arrived.
+
     `without_images` are class folders in which no file is an image, with what they hold; `links` lead into another
     class; `loose` are images that lie in no class folder. All are paths below the image folder.
     """
 
-    image_dir: Path
-    parents: Sequence[Path]
+    image_dir: Place
+    parents: Sequence[Place]
+    on_listed: OnListed | None = None
     without_images: list[str] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
     loose: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        paths = [os.path.join(parent, name) for parent in self.parents for name in folders(parent)]  # noqa: PTH118
+        local = [parent for parent in self.parents if isinstance(parent, Path)]
+        paths = [os.path.join(parent, name) for parent in local for name in folders(parent)]  # noqa: PTH118
         # Of a folder and links to it, the folder is the class.
         self._owners: dict[str, str] = {}
         for path in sorted(paths, key=os.path.islink):
             self._owners.setdefault(os.path.realpath(path), path)
         self._above = {above for real in self._owners for above in _upwards(os.path.dirname(real))}  # noqa: PTH120
 
-    def class_files(self, parent: Path) -> dict[str, list[str]]:
-        """Return class name -> sorted file paths relative to the class folder, for folders that hold images."""
+    def class_files(self, parent: Place) -> dict[str, Sequence[str]]:
+        """Return class name -> sorted paths of its files below the image folder, for folders that hold images."""
         classes = {}
         for name in folders(parent):
-            path = os.path.join(parent, name)  # noqa: PTH118
-            follow = self._follower(path)
-            if os.path.islink(path) and not follow(path):  # noqa: PTH114
+            folder = parent / name
+            paths = self._class_paths(folder)
+            if paths is None:
                 continue
-            paths = sorted(files_below(parent / name, follow))
-            if any(map(has_image_name, paths)) or any(is_image(parent / name / file) for file in paths):
+            below = self._below(folder)
+            if any(map(has_image_name, paths)) or any(is_image(self.image_dir / path) for path in paths):
                 classes[name] = paths
+                if self.on_listed and isinstance(folder, Path):
+                    self.on_listed(below, paths)
             else:
-                held = f"{plural(len(paths), 'file')} such as {paths[0]!r}" if paths else "empty"
-                self.without_images.append(f"{self._below(path)!r} ({held})")
+                first = paths[0][len(below) + 1 :] if paths else ""
+                held = f"{plural(len(paths), 'file')} such as {first!r}" if paths else "empty"
+                self.without_images.append(f"{below!r} ({held})")
         self.find_loose(parent)
         return classes
 
-    def find_loose(self, folder: Path) -> None:
+    def _class_paths(self, folder: Place) -> Sequence[str] | None:
+        """Return the sorted paths of the files of a class, None for a link that is not followed."""
+        if isinstance(folder, ListedFolder):
+            return folder.paths()
+        follow = self._follower(str(folder))
+        if folder.is_symlink() and not follow(str(folder)):
+            return None
+        below = self._below(folder)
+        return sorted(f"{below}/{file}" for file in image_files.files_below(folder, follow))
+
+    def find_loose(self, folder: Place) -> None:
         """Keep the images that lie in a folder of class folders or of a split itself."""
-        paths = [(name, folder / name) for name in files(folder)]
-        self.loose += [self._below(str(path)) for name, path in paths if has_image_name(name) or is_image(path)]
+        loose = [folder / name for name in files(folder) if has_image_name(name) or is_image(folder / name)]
+        self.loose += map(self._below, loose)
 
     def notes(self) -> list[str]:
         """Return sentences about what was left out."""
@@ -116,21 +136,26 @@ class ClassLister:
             owners = (self._owners[above] for above in _upwards(target) if above in self._owners)
             if target not in self._above and all(owner == own for owner in owners):
                 return True
-            self.links.append(self._below(link))
+            self.links.append(self._below(Path(link)))
             return False
 
         return follow
 
-    def _below(self, path: str) -> str:
-        return os.path.relpath(path, self.image_dir).replace(os.sep, "/")
+    def _below(self, place: Place) -> str:
+        """Return a path below the image folder, "/"-separated."""
+        if isinstance(place, ListedFolder) or isinstance(self.image_dir, ListedFolder):
+            return place.path if isinstance(place, ListedFolder) else ""
+        return os.path.relpath(place, self.image_dir).replace(os.sep, "/")
 
 
-def folders(folder: Path) -> list[str]:
+def folders(folder: Place) -> list[str]:
     """Return the sorted names of the visible folders in a folder.
 
     Raises:
         DatasetError: It cannot be read.
     """
+    if isinstance(folder, ListedFolder):
+        return folder.folders()
     return sorted(entry.name for entry in _visible(folder) if entry.is_dir())
 
 
@@ -145,21 +170,32 @@ def shortened(texts: Sequence[str], count: int = 0) -> str:
     return ", ".join(texts[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
 
 
-def class_folders(folder: Path) -> list[str]:
+def class_folders(folder: Place) -> list[str]:
     """Return the sorted names of the folders in a folder that hold images, at any depth."""
     return [name for name in folders(folder) if _holds_image(folder / name)]
 
 
-def _holds_image(folder: Path) -> bool:
-    return any(map(has_image_name, files_below(folder))) or any(is_image(folder / file) for file in files_below(folder))
+def _holds_image(folder: Place) -> bool:
+    if isinstance(folder, ListedFolder):
+        below = [ListedFolder(folder.tree, path) for path in folder.paths()]
+        return any(has_image_name(file.path) for file in below) or any(map(is_image, below))
+    named = any(map(has_image_name, image_files.files_below(folder)))
+    return named or any(is_image(folder / file) for file in image_files.files_below(folder))
 
 
-def files(folder: Path) -> list[str]:
+def is_image(file: Place) -> bool:
+    """Return whether a file begins like an image; False if it cannot be read."""
+    return file.is_image() if isinstance(file, ListedFolder) else image_files.is_image(file)
+
+
+def files(folder: Place) -> list[str]:
     """Return the sorted names of the visible files in a folder itself.
 
     Raises:
         DatasetError: It cannot be read.
     """
+    if isinstance(folder, ListedFolder):
+        return folder.files()
     return sorted(entry.name for entry in _visible(folder) if not entry.is_dir())
 
 

@@ -14,6 +14,7 @@ from retrain.data.marks import Action, Mark
 from retrain.data.split import Split, SplitRule
 from retrain.errors import MarksError, did_you_mean, printable
 from retrain.files import aside, remove_stale_drafts, sha256_of
+from retrain.storage.folders import Folder, RemoteFolder
 
 _NAME_BYTES = 255  # of a name on most file systems
 _TRIES = 1000  # of numbers for a name that leaves a photo in its split
@@ -148,13 +149,15 @@ class Places:
         return rule.assign("/".join(parts[1:])) if own is Split.TRAINING else own
 
 
-def places(image_dir: Path, rule: SplitRule) -> Places:
+def places(image_dir: Folder, rule: SplitRule) -> Places:
     """Return the places of an image folder, whatever it is called by: beside the folder itself, not beside a link.
 
     Raises:
         MarksError: There is no folder beside it, or a folder of that name is a link or a file.
         DatasetError: It is no folder, or cannot be read.
     """
+    if isinstance(image_dir, RemoteFolder):
+        raise MarksError(f"{image_dir} is remote, and marked photos are moved on this machine only. Move them there.")
     if not image_dir.is_dir():
         raise mistakes.no_folder(image_dir)
     real = image_dir.resolve()

@@ -14,6 +14,7 @@ from retrain.data.marks_done import Entry
 from retrain.data.split import DEFAULT_SPLIT, SplitRule
 from retrain.errors import MarksError, printable
 from retrain.files import lock, sha256_of
+from retrain.storage.folders import Folder
 
 _AGAIN = "Those before it were moved; fix this and run the same command again"
 
@@ -34,7 +35,7 @@ class Outcome:
     lists: list[Path] = field(default_factory=list)
 
 
-def apply(image_dir: Path, marks: Marks, rule: SplitRule = DEFAULT_SPLIT) -> Outcome:
+def apply(image_dir: Folder, marks: Marks, rule: SplitRule = DEFAULT_SPLIT) -> Outcome:
     """Carry out marks: remove photos into `<image_dir>_removed`, relabel others into the folder of another class.
 
     Killed at any moment, the same call finishes it; called again, it changes nothing. Nothing is overwritten: where a
@@ -118,7 +119,7 @@ class _Applying:
         self.outcome.done[mark.action] += 1
 
 
-def undo(image_dir: Path, file: Path) -> Outcome:
+def undo(image_dir: Folder, file: Path) -> Outcome:
     """Move the photos of a list of what was done back to where they were; raises as `apply` does.
 
     Where another photo has taken the place of one, or lies where it was moved to, it is left alone.

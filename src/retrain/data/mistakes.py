@@ -8,8 +8,9 @@ from pathlib import Path
 
 from retrain.data import layout
 from retrain.data.image_files import EXTENSIONS, has_image_name, is_image
-from retrain.data.layout import quoted
+from retrain.data.layout import Place, quoted
 from retrain.errors import DatasetError, shell_quoted
+from retrain.storage.folders import Folder, RemoteFolder
 
 _TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
 _OTHER_ARCHIVES = (".rar", ".7z")
@@ -17,9 +18,11 @@ _DEEPEST = 4  # folders in a folder in a folder that are looked into
 _LEFT_BY_ARCHIVES = ("__MACOSX",)  # beside what an archive from a Mac holds
 
 
-def no_folder(path: Path) -> DatasetError:
+def no_folder(path: Folder) -> DatasetError:
     """Return the error for an image folder that is none."""
     problem = f"no such image folder: {path}"
+    if isinstance(path, RemoteFolder):
+        return DatasetError(f"{problem}, or nothing is in it. Give a folder that holds one sub-folder per class.")
     if path.is_file():
         if unpack := _how_to_unpack(path):
             return DatasetError(f"{problem} is an archive, and a folder is read. {unpack}")
@@ -32,7 +35,7 @@ def no_folder(path: Path) -> DatasetError:
     return DatasetError(f"{problem}. {hint}")
 
 
-def too_few_classes(folder: Path, names: Collection[str], *, least: int, notes: Collection[str]) -> DatasetError:
+def too_few_classes(folder: Place, names: Collection[str], *, least: int, notes: Collection[str]) -> DatasetError:
     """Return the error for a folder with fewer class folders than `least`; `notes` say what was left out."""
     count = f"only one class folder with images, {quoted(list(names))}" if names else "no class folder with images"
     needed = f"; training needs at least {least}" if least > 1 else ""
@@ -43,9 +46,10 @@ def too_few_classes(folder: Path, names: Collection[str], *, least: int, notes: 
             f"{problem} Its folder {inner} has {len(classes)}, {quoted(classes)}: if these are the classes, give that "
             f"folder."
         )
-    above = folder.parent if folder.name else folder / ".."
-    if not names and _is_class_itself(folder, above, least):
-        return DatasetError(f"{problem} It looks like one of the classes in {above}: give that folder.")
+    if isinstance(folder, Path) and not names:
+        above = folder.parent if folder.name else folder / ".."
+        if _is_class_itself(folder, above, least):
+            return DatasetError(f"{problem} It looks like one of the classes in {above}: give that folder.")
     return DatasetError(
         f"{problem} Make one sub-folder per class and put its photos ({', '.join(EXTENSIONS)}) inside. "
         f"{' '.join(notes)}".rstrip()
@@ -80,7 +84,7 @@ def _folders_called_like(path: Path) -> list[str]:
     return [str(path.with_name(names[name])) for name in near]
 
 
-def _folder_of_classes_inside(folder: Path, least: int) -> Path | None:
+def _folder_of_classes_inside(folder: Place, least: int) -> Place | None:
     """Return the folder below a folder, always its only one, that holds class folders or a split; None without any."""
     inner = folder
     for _ in range(_DEEPEST):

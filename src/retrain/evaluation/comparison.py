@@ -12,6 +12,7 @@ from retrain.evaluation.fresh_process import FileScores, score_file
 from retrain.files import size_of
 from retrain.formats import table as formats
 from retrain.formats.classifier import ExportSource
+from retrain.storage.folders import Folder
 
 GRAPH = "frozen graph"
 
@@ -43,7 +44,7 @@ class Comparison:
     format may lose, 0 to 1.
     """
 
-    images: Sequence[Path]
+    images: Sequence[Folder]
     labels: np.ndarray | None
     max_drop: float
 

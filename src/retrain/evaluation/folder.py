@@ -1,16 +1,18 @@
 """Evaluates an exported model on a folder of class folders."""
 
 import functools
+import hashlib
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
+from retrain import workers
+from retrain.data import image_files
 from retrain.data.dataset import Dataset, scan
 from retrain.data.split import DEFAULT_SPLIT, Split, SplitRule, is_ready_made
 from retrain.errors import DatasetError, plural
@@ -21,9 +23,11 @@ from retrain.formats.classifier import Classifier
 from retrain.inference import prediction
 from retrain.inference.prediction import ImagePrediction
 from retrain.metadata import Metadata, TrainingSplit
+from retrain.storage.folders import Folder, RemoteFolder
 
 Key = TypeVar("Key")
 _NAMED_AT_MOST = 5
+_READERS, _WAITING = 16, 64  # threads that hash files, and files that may wait for an earlier one
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class FolderEvaluation:
 
 def evaluate(
     model: Classifier,
-    image_dir: Path,
+    image_dir: Folder,
     *,
     split: Split | None = Split.TESTING,
     rule: SplitRule | None = None,
@@ -166,15 +170,25 @@ def _choose(
     return wanted, notes
 
 
-def _trained_on(paths: Iterable[str], image_dir: Path, trained: TrainingSplit) -> list[str]:
+def _trained_on(paths: Iterable[str], image_dir: Folder, trained: TrainingSplit) -> list[str]:
     """Return the paths of those images that are known to have been trained on, by their content."""
     seen = []
-    for path in paths if trained.contents else ():
-        file = image_dir / path
-        with suppress(OSError):  # what cannot be read is said later
-            if file.is_file() and trained.trained_on(bytes.fromhex(sha256_of(file))):
-                seen.append(path)
+    files = ((path, image_dir / path) for path in (paths if trained.contents else ()))
+    for path, digest in workers.map_in_order(lambda: _digest, files, threads=_READERS, waiting=_WAITING):
+        if digest is not None and trained.trained_on(digest):  # what cannot be read is said later
+            seen.append(path)
     return seen
+
+
+def _digest(job: tuple[str, Folder]) -> tuple[str, bytes | None]:
+    """Return the path of an image and the SHA-256 of its file, None where it cannot be read."""
+    path, file = job
+    with suppress(OSError):
+        if isinstance(file, RemoteFolder):
+            return path, hashlib.sha256(image_files.read_image(file)).digest()
+        if file.is_file():
+            return path, bytes.fromhex(sha256_of(file))
+    return path, None
 
 
 def match_classes(folders: Sequence[str], labels: Sequence[str], *, legacy: bool) -> dict[str, int]:

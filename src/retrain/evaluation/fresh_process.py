@@ -13,6 +13,7 @@ import numpy as np
 
 from retrain.errors import ExportError
 from retrain.files import reading_bound
+from retrain.storage.folders import Folder
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class FileScores:
     milliseconds: float
 
 
-def score_file(model: Path, images: Sequence[Path], *, encoded: bool = False) -> FileScores:
+def score_file(model: Path, images: Sequence[Folder], *, encoded: bool = False) -> FileScores:
     """Return the scores of images, computed by a model file in a fresh process.
 
     Args:

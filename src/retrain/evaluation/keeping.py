@@ -20,6 +20,7 @@ from retrain.evaluation.paired import PhotoPrediction
 from retrain.evaluation.report import Report, TestScores, as_json, report_paths
 from retrain.evaluation.runs import RunRecord
 from retrain.files import write_result
+from retrain.storage.folders import Folder
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class RunOrigin:
 
     started: float
     command: Sequence[str]
-    image_dir: Path
+    image_dir: Folder
     settings: Mapping[str, object]
     tensorflow: str | None
 
@@ -49,12 +50,12 @@ class Results:
         """Return the figures as JSON."""
         return as_json(self.report)
 
-    def page(self, image_dir: Path, folder: Path) -> bytes:
+    def page(self, image_dir: Folder, folder: Path) -> bytes:
         """Return the page for a folder, from where it links to the photos."""
         return page_of(self.report, self.evidence, image_dir=image_dir, folder=folder, run=self.run)
 
 
-def write_report(results: Results, graph: Path, image_dir: Path) -> None:
+def write_report(results: Results, graph: Path, image_dir: Folder) -> None:
     """Write the report of a graph beside it, as a page and as JSON, each whole.
 
     Raises:

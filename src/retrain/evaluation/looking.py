@@ -11,7 +11,8 @@ import numpy as np
 
 from retrain import workers
 from retrain.backbones.loading import checksum_of
-from retrain.bottlenecks.computing import FeatureExtractor, read_photo
+from retrain.bottlenecks.computing import FeatureExtractor
+from retrain.bottlenecks.photos import read_photo
 from retrain.errors import ImageError
 from retrain.evaluation import attention
 from retrain.evaluation.kept import Kept

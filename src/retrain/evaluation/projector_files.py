@@ -20,10 +20,12 @@ import numpy as np
 from PIL import Image
 
 from retrain import workers
+from retrain.bottlenecks.photos import reading_threads
 from retrain.errors import printable
 from retrain.evaluation import projector
 from retrain.evaluation.tensorboard import SUFFIX, cannot_write
 from retrain.files import lock, read_regular, write_result
+from retrain.storage.folders import Folder
 
 CONFIG = "projector_config.pbtxt"  # as TensorBoard calls it
 FOLDER = f"projector{SUFFIX}"
@@ -45,7 +47,7 @@ class PhotoPoints:
     `predicted` has the classes of those that were tested, by their paths.
     """
 
-    image_dir: Path
+    image_dir: Folder
     paths: Sequence[str]
     classes: Sequence[str]
     splits: Sequence[str]
@@ -102,7 +104,7 @@ def write(
         if _content(home / "key") == key and config.exists():
             return None
         shape = _write_points(home / "bottlenecks.bytes", vectors())
-        is_complete = _write_pictures(home, names, points.paths, decode, seconds)
+        is_complete = _write_pictures(home, names, points, decode, seconds)
         write_result(config, _configuration(shape).encode())
         _write_if_new(home / "key", key if is_complete else b"")
     return None
@@ -115,15 +117,15 @@ def _write_points(path: Path, vectors: np.ndarray) -> tuple[int, int]:
     return reduced.shape
 
 
-def _write_pictures(home: Path, names: Sequence[str], paths: Sequence[str], decode: Decode, seconds: float) -> bool:
+def _write_pictures(home: Path, names: Sequence[str], points: PhotoPoints, decode: Decode, seconds: float) -> bool:
     """Write the sprite, with the pictures that there are and those that can be made in time; return whether all are."""
     known = _read_pictures(home / "pictures.npz")
     missing = [number for number, name in enumerate(names) if name not in known]
     deadline = time.monotonic() + seconds
     todo = itertools.takewhile(lambda number: time.monotonic() < deadline, missing)
     made = workers.map_in_order(
-        lambda: lambda number: (names[number], _encoded(decode(paths[number]))),
-        todo, threads=workers.cores(), waiting=_WAITING,
+        lambda: lambda number: (names[number], _encoded(decode(points.paths[number]))),
+        todo, threads=reading_threads(points.image_dir), waiting=_WAITING,
     )  # fmt: skip
     known.update(made)
     kept = {name: known[name] for name in names if name in known}
@@ -194,7 +196,7 @@ def _shown(text: str) -> str:
     return text if text.isprintable() else printable(text)  # most are, and there are ten thousands
 
 
-def _stamped(image_dir: Path, path: str) -> str:
+def _stamped(image_dir: Folder, path: str) -> str:
     try:
         status = os.stat(f"{image_dir}/{path}")  # noqa: PTH116 (ten thousand of them)
     except OSError:

@@ -13,6 +13,7 @@ from retrain import files
 from retrain.errors import ExportError, RetrainError, UsageError, did_you_mean, first_line
 from retrain.evaluation import paired
 from retrain.evaluation.paired import PhotoPrediction
+from retrain.storage.folders import Folder
 
 FOLDER = "runs"  # beside the graph
 RECORD, PREDICTIONS, PAGE, FIGURES = "run.json", "predictions.csv", "report.html", "report.json"
@@ -113,14 +114,14 @@ def is_name(name: str) -> bool:
     return bool(name.strip()) and not odd and not ends and len(name.encode()) <= _LONGEST_NAME
 
 
-def check(folder: Path, name: str | None, image_dir: Path) -> None:
+def check(folder: Path, name: str | None, image_dir: Folder) -> None:
     """Fail now, not after the training, where a run cannot be kept under its name.
 
     Raises:
         ExportError: The folder cannot be written.
         UsageError: There is such a run, or the folder is that of the photos.
     """
-    if os.path.realpath(folder) == os.path.realpath(image_dir):
+    if isinstance(image_dir, Path) and os.path.realpath(folder) == os.path.realpath(image_dir):
         raise UsageError(f"runs would be kept in {folder}, among the photos. Give an --output_graph in another folder.")
     if name is not None and os.path.lexists(folder / name):
         raise UsageError(

@@ -1,16 +1,16 @@
 """Thumbnails of photos for a report: small JPEGs, upright, decoded as everywhere else."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from pathlib import Path
 
 from PIL import Image
 
 from retrain import workers
-from retrain.bottlenecks.computing import read_photo
+from retrain.bottlenecks.photos import Photo, read_ahead
 from retrain.data import decoding
 from retrain.errors import ImageError
+from retrain.storage.folders import Folder
 
 SIDE = 128  # pixels of the longest side
 RECIPE = b"thumbnail 1"  # part of the keys by which they are kept: change it when the pixels change
@@ -18,17 +18,17 @@ _QUALITIES, _BYTES = (75, 60, 45, 30), 4096  # the first that makes a picture sm
 _WAITING = 64
 
 
-def thumbnails(image_dir: Path, paths: Sequence[str]) -> Iterator[bytes | None]:
+def thumbnails(image_dir: Folder, paths: Sequence[str]) -> Iterator[bytes | None]:
     """Yield a JPEG of each photo, in this order; None for those that cannot be read any more."""
 
-    def draw(path: str) -> bytes | None:
-        photo = read_photo(image_dir, path)
+    def draw(job: tuple[str, Callable[[], Photo]]) -> bytes | None:
+        photo = job[1]()
         with suppress(ImageError):
             return None if photo.reason is not None else encode(decoding.thumbnail(photo.data, side=SIDE))
         return None
 
-    threads = min(workers.cores(), len(paths))
-    return workers.map_in_order(lambda: draw, paths, threads=threads, waiting=_WAITING)
+    threads, photos = min(workers.cores(), len(paths)), read_ahead(image_dir, ((path, path) for path in paths))
+    return workers.map_in_order(lambda: draw, photos, threads=threads, waiting=_WAITING)
 
 
 def encode(picture: Image.Image) -> bytes:

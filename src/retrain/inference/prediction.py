@@ -1,8 +1,9 @@
 """Ranks the classes of images, on every core; `top_k(probabilities, k)` is pure."""
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -11,9 +12,12 @@ from retrain.data import image_files
 from retrain.data.decoding import decode
 from retrain.errors import ImageError, UsageError
 from retrain.formats.classifier import Classifier
+from retrain.storage.folders import Folder, RemoteFolder
 
 VIEWS = (1, 2)  # of an image: itself, and its mirror image too
 _AHEAD = 1024  # images whose answers may wait for that of an earlier one
+_READERS, _WAITING = 32, 64  # threads that read remote images, and images that may wait
+Read = Callable[[], bytes]
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class ClassScore:
 class Prediction:
     """One image's classes, best first; or the error why there are none."""
 
-    path: Path
+    path: Folder
     ranked: tuple[ClassScore, ...] = ()
     error: str | None = None
 
@@ -37,7 +41,7 @@ class Prediction:
 class ImagePrediction:
     """One image's probabilities, float32 [C]; or the error why there are none."""
 
-    path: Path
+    path: Folder
     probabilities: np.ndarray | None = None
     error: str | None = None
 
@@ -47,7 +51,7 @@ def top_k(probabilities: np.ndarray, k: int) -> list[int]:
     return np.argsort(-probabilities, kind="stable")[:k].tolist()  # type: ignore[no-any-return]
 
 
-def predict_probabilities(model: Classifier, paths: Iterable[Path], *, views: int = 1) -> Iterator[ImagePrediction]:
+def predict_probabilities(model: Classifier, paths: Iterable[Folder], *, views: int = 1) -> Iterator[ImagePrediction]:
     """Yield the probabilities of each image, in the order of the paths, as they come; on every core.
 
     Args:
@@ -65,15 +69,39 @@ def predict_probabilities(model: Classifier, paths: Iterable[Path], *, views: in
     threads = min(workers.cores(), len(paths)) if isinstance(paths, Sized) else workers.cores()
     waiting = [model]  # the first thread runs the model itself
 
-    def open_worker() -> Callable[[Path], ImagePrediction]:
+    def open_worker() -> Callable[[tuple[Folder, Read]], ImagePrediction]:
         classifier = waiting.pop() if waiting else model.for_thread()
-        return lambda path: _predict(classifier, path, views)
+        return lambda job: _predict(classifier, *job, views)
 
-    yield from workers.map_in_order(open_worker, paths, threads=threads, waiting=_AHEAD)
+    yield from workers.map_in_order(open_worker, _opened(paths), threads=threads, waiting=_AHEAD)
+
+
+def _opened(paths: Iterable[Folder]) -> Iterator[tuple[Folder, Read]]:
+    """Yield each path with what returns its content; where the first is remote, all are read ahead, many at once."""
+    rest = iter(paths)
+    first = list(itertools.islice(rest, 1))
+    ahead = any(isinstance(path, RemoteFolder) for path in (paths if isinstance(paths, Sequence) else first))
+    chained = itertools.chain(first, rest)
+    if ahead:
+        yield from workers.map_in_order(lambda: _fetched, chained, threads=_READERS, waiting=_WAITING)
+    else:
+        yield from ((path, functools.partial(image_files.read_image, path)) for path in chained)
+
+
+def _fetched(path: Folder) -> tuple[Folder, Read]:
+    try:
+        content = image_files.read_image(path)
+    except OSError as error:
+        return path, functools.partial(_fail, error)
+    return path, lambda: content
+
+
+def _fail(error: OSError) -> bytes:
+    raise error
 
 
 def label(
-    model: Classifier, paths: Iterable[Path], *, k: int = 5, min_score: float = 0.0, views: int = 1
+    model: Classifier, paths: Iterable[Folder], *, k: int = 5, min_score: float = 0.0, views: int = 1
 ) -> Iterator[Prediction]:
     """Yield the `k` best classes of each image, without those below `min_score` (0 to 1), in the order of the paths.
 
@@ -88,16 +116,15 @@ def label(
         yield Prediction(image.path, tuple(score for score in best if score.score >= min_score))
 
 
-def pixels(model: Classifier, path: Path) -> np.ndarray:
-    """Return an image file as the model takes it, uint8 [H, W, 3].
+def pixels(model: Classifier, content: bytes) -> np.ndarray:
+    """Return an image file's content as the model takes it, uint8 [H, W, 3].
 
     Raises:
-        OSError: The file cannot be read.
         ImageError: It is no image.
     """
     spec = model.metadata.input
     height, width = spec.size
-    return decode(image_files.read_image(path), height=height, width=width, keep_aspect_ratio=spec.keep_aspect_ratio)
+    return decode(content, height=height, width=width, keep_aspect_ratio=spec.keep_aspect_ratio)
 
 
 def mean_of_views(model: Classifier, image: np.ndarray, views: int) -> np.ndarray:
@@ -111,9 +138,9 @@ def mean_of_views(model: Classifier, image: np.ndarray, views: int) -> np.ndarra
     return mean
 
 
-def _predict(model: Classifier, path: Path, views: int) -> ImagePrediction:
+def _predict(model: Classifier, path: Folder, read: Read, views: int) -> ImagePrediction:
     try:
-        image = pixels(model, path)
+        image = pixels(model, read())
     except OSError as error:
         return ImagePrediction(path, error=image_files.unreadable_reason(path, error))
     except ImageError as error:

@@ -128,6 +128,8 @@ def _reason(error: BaseException) -> str:
         return "the connection broke, at every attempt. Run again: nothing that was done is lost."
     if {"NoRegionError", "InvalidRegionError"} & names:
         return "no region is configured. Set AWS_DEFAULT_REGION."
+    if isinstance(error, ValueError):
+        return "its configuration makes no sense. Check the URL, and the endpoint (AWS_ENDPOINT_URL for s3://)."
     said = sorted(codes(error)) or sorted(map(str, _statuses(error))) or [type(error).__name__]
     return f"the storage refuses it ({said[0]}). Check the URL and the permissions."
 

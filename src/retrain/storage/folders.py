@@ -56,6 +56,10 @@ class RemoteFolder:
         """Return it: nothing that this machine knows gives it another name."""
         return self
 
+    def absolute(self) -> Self:
+        """Return it, which depends on no working folder."""
+        return self
+
 
 Folder = Path | RemoteFolder
 

@@ -60,7 +60,10 @@ class Storage(Protocol):
         """Write a file, with the folders above it, in place of any other one."""
 
     def create(self, path: str, data: bytes) -> bool:
-        """Write a file, completely or not at all; return False, and change nothing, where there is one already."""
+        """Write a file, completely or not at all; return False, and change nothing, where there is one already.
+
+        One that holds `data` already may be taken for this one: those who create a file write different ones.
+        """
 
     def remove(self, path: str) -> None:
         """Remove a file, which need not exist."""

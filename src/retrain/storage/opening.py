@@ -32,7 +32,7 @@ class Protocol:
 def _s3(package: Any, host: str) -> Any:
     # The backoff is ours: attempts of three layers would multiply. With more than one request for a file, each file
     # would be asked for its size first.
-    config = {"retries": {"max_attempts": 0}, "max_pool_connections": 4 * CONCURRENT}
+    config = {"retries": {"max_attempts": 0}, "max_pool_connections": 2 * CONCURRENT}
     system = package.S3FileSystem(
         session=_s3_session(), config_kwargs=config, max_concurrency=1, use_listings_cache=False,
         skip_instance_cache=True,

@@ -12,6 +12,7 @@ from retrain.storage import faults
 from retrain.storage.faults import Backoff
 from retrain.storage.folders import RemoteFolder
 from retrain.storage.interface import Entries, Listed
+from retrain.storage.listings import Listing
 from retrain.storage.opening import CONCURRENT, connection
 from retrain.storage.stamps import Stamp
 
@@ -30,6 +31,7 @@ class RemoteStorage:
         self._backoff = backoff or Backoff()
         self._connection = connection(folder)
         self._is_s3 = folder.scheme == "s3"
+        self.listings: dict[str, Listing] = {}  # of folders below this one, by their paths
 
     @property
     def sorted_pages(self) -> bool:
@@ -65,6 +67,16 @@ class RemoteStorage:
         if info["type"] == "directory":
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(self.folder / path))
         return Stamp.of_info(info)
+
+    def listed_stamp(self, path: str) -> Stamp | None:
+        """Return the stamp that the listing of a folder above the file has, None without any."""
+        end = path.find("/")
+        while end >= 0:
+            listing = self.listings.get(path[:end])
+            if listing is not None and (stamp := listing.stamp(path)) is not None:
+                return stamp
+            end = path.find("/", end + 1)
+        return None
 
     def read(self, path: str, limit: int | None = None) -> bytes:
         """Return the content of a file, after a look at its size where there is a limit."""
@@ -124,15 +136,13 @@ class RemoteStorage:
     def create(self, path: str, data: bytes) -> bool:
         """Write a file where there is none, by the server's own conditional write, or a rename that yields to a file.
 
-        An attempt whose answer was lost may have succeeded: then the file that is there is compared with `data`.
+        A request whose answer was lost may have succeeded, and layers below repeat requests, too: so the file that is
+        there is ours where it holds `data`, which must not be what anybody else would write.
         """
         if self.folder.scheme == "sftp":
             return self._write_sftp(path, data, exclusive=True)
-        attempts = 0
 
         def put(system: Any, attempt: int) -> bool:
-            nonlocal attempts
-            attempts = attempt
             try:
                 system.pipe_file(self._key(path), data, mode="create")
             except Exception as error:
@@ -141,7 +151,13 @@ class RemoteStorage:
                 raise
             return True
 
-        return self._try(path, put) or (attempts > 0 and self.read(path) == data)
+        return self._try(path, put) or self._holds(path, data)
+
+    def _holds(self, path: str, data: bytes) -> bool:
+        try:
+            return self.read(path) == data
+        except FileNotFoundError:  # removed meanwhile
+            return False
 
     def _write_sftp(self, path: str, data: bytes, *, exclusive: bool) -> bool:
         key = self._key(path)
@@ -155,7 +171,7 @@ class RemoteStorage:
                 if system.exists(draft):
                     system.rm_file(draft)
 
-        return self._try(path, put) or (exclusive and self.read(path) == data)
+        return self._try(path, put) or self._holds(path, data)
 
     def remove(self, path: str) -> None:
         """Remove a file, which need not exist."""

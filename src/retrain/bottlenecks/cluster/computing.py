@@ -18,6 +18,7 @@ from retrain.bottlenecks.store import Store
 from retrain.cluster.tasks import Task
 from retrain.data.variants import Variant, VariantColumns
 from retrain.errors import ClusterError, StoreError, plural
+from retrain.storage import access
 from retrain.storage.folders import Folder
 
 _ROUNDS = 3  # in which parts may turn out to be damaged
@@ -118,7 +119,7 @@ class _Run:
     def _tasks(self, todo: Sequence[int]) -> Iterator[Task]:
         extractor, variants = self._extractor, self._variants
         paths = variants.paths if isinstance(variants, VariantColumns) else (variant.path for variant in variants)
-        stamp = functools.partial(computing.stamp_of, extractor.image_dir)
+        stamp = functools.partial(access.stamp_of, extractor.image_dir)
         for indices in shards.cut(paths, todo, depth=self._owner.depth):
             some = [variants[index] for index in indices]
             shard = shards.shard_of(some, extractor, self._store.folder.name, stamp)

@@ -4,18 +4,16 @@ Where a shard ends follows from the sorted listing of its folder alone, so that 
 other shard: a run that was killed finds what its workers have done under the same names.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from retrain.bottlenecks.computing import FeatureExtractor
 from retrain.data.variants import Variant, VariantColumns
+from retrain.storage import chunks
 from retrain.storage.stamps import Stamp
 
 PHOTOS = 1000  # of a folder, of which a shard holds those that the store lacks
 _VARIANTS = 8000  # in a shard, about: distorted copies make parts large
-_ID_DIGITS = 32
 
 
 @dataclass(frozen=True)
@@ -78,8 +76,6 @@ def shard_of(
     columns = VariantColumns([variant.path for variant in variants], [variant.copy for variant in variants])
     of_path = {path: stamp(path) for path in dict.fromkeys(columns.paths)}
     stamps = [of_path[path] for path in columns.paths]
-    digest = hashlib.sha256(json.dumps([store, str(extractor.image_dir.resolve())]).encode())
-    for variant, each in zip(columns, stamps, strict=True):
-        row = [extractor.index_name(variant), each and [each.size, each.modified, each.changed]]
-        digest.update(json.dumps(row).encode())
-    return Shard(digest.hexdigest()[:_ID_DIGITS], columns, stamps)
+    names = (extractor.index_name(variant) for variant in columns)
+    settings = [store, str(extractor.image_dir.resolve())]
+    return Shard(chunks.id_of(settings, zip(names, stamps, strict=True)), columns, stamps)

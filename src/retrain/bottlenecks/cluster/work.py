@@ -14,7 +14,6 @@ from retrain.backbones import engines, quantized
 from retrain.backbones.loading import Backbone, write_with_checksum
 from retrain.backbones.runner import BackboneRunner
 from retrain.bottlenecks import computing
-from retrain.bottlenecks.cluster.ahead import ReadingAhead
 from retrain.bottlenecks.cluster.ledger import Ledger
 from retrain.bottlenecks.cluster.parts import STAGES, Commit, pack, part_name
 from retrain.bottlenecks.cluster.shards import Shard
@@ -23,10 +22,17 @@ from retrain.bottlenecks.store import Entry
 from retrain.cluster.tasks import Task
 from retrain.data.variants import Distorter
 from retrain.errors import ClusterError
-from retrain.storage.folders import Folder
+from retrain.storage import access
+from retrain.storage.folders import Folder, RemoteFolder
+from retrain.storage.interface import Listed
+from retrain.storage.listings import Listing
 
 WON, LOST = "won", "lost"  # whose commit counts, this worker's or another one's
-_OF_STOPWATCH = {"decoding": "decoding", "computing": "running"}  # stage of a commit -> that of a stopwatch
+_OF_STOPWATCH = {
+    "reading": "reading",
+    "decoding": "decoding",
+    "computing": "running",
+}  # stage of a commit -> that of a stopwatch
 
 
 @dataclass(frozen=True)
@@ -135,17 +141,27 @@ def compute_shard(shard: Shard, extractor: FeatureExtractor) -> tuple[list[Entry
     Raises:
         StorageError: The photos cannot be reached.
     """
-    reading, watch = Stopwatch(), Stopwatch()
+    watch = Stopwatch()
     extractor = replace(extractor, stopwatch=watch)
+    if isinstance(extractor.image_dir, RemoteFolder):
+        _remember(shard, extractor.image_dir)
     entries: dict[int, Entry] = {}
-    stamps = dict(zip(shard.variants.paths, shard.stamps, strict=True))
-    with ReadingAhead(extractor.image_dir, stamps, reading) as read:
-        todo = range(len(shard.variants))
-        for results in computing.compute_results(shard.variants, todo, extractor, lambda key: None, read):
-            entries |= {result.position: result.entry for result in results}
-    seconds = dict.fromkeys(STAGES, 0.0) | {"reading": reading.seconds["reading"]}
-    seconds |= {stage: watch.seconds[mine] for stage, mine in _OF_STOPWATCH.items()}
+    todo = range(len(shard.variants))
+    for results in computing.compute_results(shard.variants, todo, extractor, lambda key: None):
+        entries |= {result.position: result.entry for result in results}
+    seconds = dict.fromkeys(STAGES, 0.0) | {stage: watch.seconds[mine] for stage, mine in _OF_STOPWATCH.items()}
     return [entries[position] for position in todo], seconds
+
+
+def _remember(shard: Shard, folder: RemoteFolder) -> None:
+    """Let the photos of a shard have the stamps with which the driver listed them: the server is not asked again."""
+    if access.listed_stamp(folder, shard.variants.paths[0]) == shard.stamps[0]:
+        return  # this process is the driver, which knows all
+    listings: dict[str, Listing] = {}
+    for path, stamp in dict(zip(shard.variants.paths, shard.stamps, strict=True)).items():
+        if stamp is not None:
+            listings.setdefault(path.rpartition("/")[0], Listing()).add([Listed(path, stamp)])
+    access.remember(folder, listings)
 
 
 def _ignore(line: str) -> None:

@@ -12,12 +12,13 @@ from retrain.evaluation.page.photos import Album, Pictures
 from retrain.evaluation.page.templating import render
 from retrain.evaluation.report import Report, repeated
 from retrain.history import curves
+from retrain.storage.folders import Folder
 
 PAGE_BYTES = 5_000_000  # what mail takes
 NOTHING = Evidence((), (), {}, {}, {}, "")
 
 
-def page_of(report: Report, evidence: Evidence, *, image_dir: Path, folder: Path, run: RunFacts | None) -> bytes:
+def page_of(report: Report, evidence: Evidence, *, image_dir: Folder, folder: Path, run: RunFacts | None) -> bytes:
     """Return the report as a page of at most 5 MB, where the text alone is not more.
 
     Args:

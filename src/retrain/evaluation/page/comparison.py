@@ -17,6 +17,7 @@ from retrain.evaluation.page.templating import render
 from retrain.evaluation.paired import Flip, PairedComparison
 from retrain.evaluation.runs import Run
 from retrain.files import read_regular
+from retrain.storage import folders
 
 _SHOWN_AT_MOST = 500  # photos that one run alone got right
 _FIGURES_AT_MOST = 2**30  # bytes of a report
@@ -62,7 +63,7 @@ def _interval(result: PairedComparison, share: float) -> Interval:
 
 def _linked(run: Run, flips: Sequence[Flip], said: Sequence[str], folder: Path) -> list[tuple[Flip, str, str]]:
     """Return photos with what was said of them and links to their files."""
-    root = photos.link(Path(run.record.image_dir), folder)
+    root = photos.link(folders.folder(run.record.image_dir), folder)
     return [
         (flip, answer, f"{root}/{quote(os.fsencode(flip.image))}") for flip, answer in zip(flips, said, strict=True)
     ]

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from retrain.evaluation.evidence import Evidence, PhotoEvidence
 from retrain.evaluation.report import Report
+from retrain.storage.folders import Folder, RemoteFolder
 
 CARDS_IN_SIGHT = 12
 _SAMPLES = 6
@@ -93,8 +94,10 @@ class Cell:
     more: int
 
 
-def link(image_dir: Path, folder: Path) -> str:
-    """Return the link from a page in a folder to the image folder; photos on another drive have a full address."""
+def link(image_dir: Folder, folder: Path) -> str:
+    """Return the link from a page in a folder to the image folder; of photos elsewhere, the full address."""
+    if isinstance(image_dir, RemoteFolder):
+        return f"{image_dir.scheme}://{quote(os.fsencode(str(image_dir).partition('://')[2]), safe='/@:')}"
     target = image_dir.resolve()
     try:
         return quote(os.fsencode(Path(os.path.relpath(target, folder.resolve())).as_posix()))
@@ -105,7 +108,7 @@ def link(image_dir: Path, folder: Path) -> str:
 class Album:
     """Makes the photos of a page."""
 
-    def __init__(self, evidence: Evidence, pictures: Pictures, image_dir: Path, folder: Path) -> None:
+    def __init__(self, evidence: Evidence, pictures: Pictures, image_dir: Folder, folder: Path) -> None:
         """Take what is known of single photos; `folder` is that of the page, from where it links to photos."""
         self._evidence, self._pictures = evidence, pictures
         self.folder = str(image_dir)  # as it was named, and is named again to carry out marks

@@ -1,22 +1,18 @@
-"""This machine as a cluster of one worker: for a folder of parts at a URL, and no cluster."""
+"""This machine as a cluster of one worker: for what is cut into tasks, and no cluster."""
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from retrain import workers
+from retrain.cluster.actor import OpenWorker
 from retrain.cluster.tasks import Outcome, Task
 
 
 class Here:
     """Runs tasks in this process, one after the other, as `retrain.cluster.pool.Cluster` does on others."""
 
-    def run(
-        self,
-        open_worker: Callable[[int, Mapping[str, Any]], Callable[[Task, int], Any]],
-        shared: Mapping[str, Any],
-        tasks: Iterable[Task],
-    ) -> Iterator[Outcome]:
+    def run(self, open_worker: OpenWorker, shared: Mapping[str, Any], tasks: Iterable[Task]) -> Iterator[Outcome]:
         """Yield the outcome of each task; whatever goes wrong ends them."""
         work = open_worker(workers.cores(), shared)
         for task in tasks:

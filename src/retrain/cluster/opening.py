@@ -1,4 +1,4 @@
-"""A cluster that is joined, or started, when there is something to compute for the first time."""
+"""A cluster that is joined, or started, when there is something to do for the first time."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
@@ -19,7 +19,7 @@ class ClusterRequest:
 
 
 class LazyCluster:
-    """A cluster for the whole of a run; nothing is joined or started where all is in the store."""
+    """A cluster for the whole of a run; nothing is joined or started where all is done already."""
 
     def __init__(self, request: ClusterRequest, terminal: Terminal, opened: ExitStack) -> None:
         """Prepare to open one, which is left with `opened`."""

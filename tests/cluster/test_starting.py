@@ -1,0 +1,130 @@
+"""Where a cluster is, and what stays on this machine of one that was started for a run."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from retrain.cluster import starting
+from retrain.cluster.pool import open_cluster
+from retrain.errors import ClusterError, UsageError
+
+PROGRAM = """
+import os, signal, sys
+from cluster_work import open_worker
+from retrain.cluster.pool import Task, open_cluster
+
+def todo():
+    yield Task("first", ("about",))
+    if sys.argv[1:]:
+        yield Task("never", ("wait", "/never"))
+
+with open_cluster("auto", most=1) as cluster:
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    for outcome in cluster.run(open_worker, {}, todo()):
+        print(outcome.result["pid"], flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "text", ["", "head", "s3://bucket:1", "user:secret@host:6379", "http://host:80", "host:port", "ray://host", "a b:1"]
+)
+def test_what_is_no_address_is_wrong_usage(text):
+    with pytest.raises(UsageError, match="auto, HOST:PORT"):
+        starting.check_address(text)
+
+
+@pytest.mark.parametrize("text", ["auto", "10.0.0.1:6379", "head.local:6379", "[::1]:6379", "ray://head:10001"])
+def test_addresses_are_what_ray_takes(text):
+    assert starting.check_address(text) == text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_where_no_ray_answers_is_said_within_seconds(scheme):
+    """The port is taken by something that never answers; Ray would try for minutes, and then end the process."""
+    pytest.importorskip("ray")
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"{scheme}127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ClusterError, match=rf"^--cluster {address}: cannot join {address}: no Ray answers there"):
+            open_cluster(address)
+    assert time.monotonic() - began < 60
+
+
+def test_without_ray_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr(sys, "path", [])
+    for name in [name for name in sys.modules if name.partition(".")[0] == "ray"]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ClusterError, match=r"^--cluster needs Ray: pip install 'retrain-images\[cluster\]'$"):
+        open_cluster("auto")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [None, signal.SIGINT, signal.SIGKILL])
+def test_a_ray_that_was_started_ends_with_its_program_and_prints_nothing(tmp_path, ending):
+    pytest.importorskip("ray")
+    folder = Path(f"/tmp/rt{os.getpid()}")
+    folder.mkdir()
+    try:
+        environment = {
+            **{name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]),
+            "TMPDIR": str(folder),
+            "RAY_TMPDIR": str(folder),
+        }
+        program = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *(["wait"] if ending else [])],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=tmp_path,
+            start_new_session=True,
+        )
+        worker = int(program.stdout.readline())
+        if ending:  # Ctrl-C reaches all processes of a terminal
+            (os.kill if ending == signal.SIGKILL else os.killpg)(program.pid, ending)
+        out, err = program.communicate(timeout=60)
+        assert out == ""
+        if ending is None:
+            assert (err, program.returncode) == ("", 0)
+        elif ending == signal.SIGINT:
+            assert "KeyboardInterrupt" in err
+            assert "ray" not in err.splitlines()[-1]
+        deadline = time.monotonic() + 60
+        while processes(folder) or Path(f"/proc/{worker}").exists():
+            assert time.monotonic() < deadline, processes(folder)
+            time.sleep(0.05)
+        left = list(folder.iterdir())
+        assert len(left) == (1 if ending == signal.SIGKILL else 0)
+        if left:  # the next program that starts one removes it
+            from contextlib import ExitStack
+
+            monkey = pytest.MonkeyPatch()
+            monkey.setattr("tempfile.tempdir", str(folder))
+            with ExitStack() as stack:
+                made = starting._own_folder(stack)
+                assert list(folder.iterdir()) == [made]
+            monkey.undo()
+            assert list(folder.iterdir()) == []
+    finally:
+        subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+def processes(folder):
+    """Return the processes that name a folder on their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if os.fsencode(folder) + b"/" in path.read_bytes():
+                found.append(path.parent.name)
+        except OSError:  # it has ended
+            continue
+    return found
