@@ -107,17 +107,23 @@ def test_commits_a_second_are_those_of_the_busiest_seconds():
 
 
 def test_a_shard_takes_what_computing_takes_where_reading_is_fast():
-    rng = np.random.default_rng(0)
-    seconds = draw_shards(FIGURES, 10, 4, rng)
-    # The first batch is read before anything is computed.
-    assert seconds == pytest.approx(1000 * 0.005 / 4 + 0.01 + 0.1, rel=1e-4)
+    seconds = draw_shards(FIGURES, 10, 4, np.random.default_rng(0))
+    # The first batch is read before anything is computed, 32 photos at once.
+    assert seconds == pytest.approx(4 * 0.01 + 1000 * 0.005 / 4 + 0.1, rel=1e-4)
 
 
 def test_a_shard_takes_what_reading_takes_where_that_is_slow():
-    slow = dataclasses.replace(FIGURES, reading=[20])
-    seconds = draw_shards(slow, 10, 4, np.random.default_rng(0))
+    seconds = draw_shards(FIGURES, 10, 4, np.random.default_rng(0), round_trip=4.99)
     # Two threads read four batches each; the last two, of 128 and 104 photos, are computed at the end.
-    assert seconds == pytest.approx(4 * 20 + (128 + 104) * 0.005 / 4 + 0.1, rel=1e-4)
+    assert seconds == pytest.approx(4 * 4 * 5 + (128 + 104) * 0.005 / 4 + 0.1 + 3 * 4.99, rel=1e-4)
+
+
+def test_a_few_slow_answers_make_whole_batches_late():
+    some = dataclasses.replace(FIGURES, reading=[0.0] * 99 + [1.0], computing=[0.0])
+    seconds = draw_shards(some, 2000, 4, np.random.default_rng(0))
+    # One photo of a hundred: of 128, one is late in 72 % of the batches, and two threads read eight of them.
+    assert seconds.mean() > 4 * 0.72
+    assert seconds.mean() < 8
 
 
 def test_photos_are_read_as_workers_read_them():

@@ -92,6 +92,7 @@ def _simulate(figures: Figures, args: argparse.Namespace) -> None:
 _ASSUMED: dict[str, tuple[Any, str]] = {
     "folders": (1000, "class folders that the photos lie in"),
     "listers": (16, "class folders that are listed at once"),
+    "round_trip": (0.1, "seconds that a request takes more than on this machine"),
     "cores_per_node": (4, "cores of a node"),
     "slow_share": (0.02, "share of nodes that are slow"),
     "slowdown": (3.0, "how many times as long slow nodes take"),

@@ -9,8 +9,10 @@ import numpy as np
 
 from retrain.bottlenecks.cluster.shards import PHOTOS
 from retrain.errors import RetrainError
+from retrain.storage.opening import CONCURRENT
 
 BATCH, READERS, AHEAD = 128, 2, 4  # how retrain/bottlenecks/photos.py reads: photos, threads, batches ahead
+REQUESTS = 3  # of a worker for a shard, beside those for photos: is it committed, its part, its commit
 
 
 @dataclass(frozen=True)
@@ -18,12 +20,12 @@ class Figures:
     """Seconds of the steps of a computation on a cluster, by the clock, or of a core, which others cannot take away.
 
     Attributes:
-        reading: Of batches of `BATCH` photos from a remote folder, `READERS` of them at the same time.
+        reading: By the clock, of single photos from a server on this machine.
         handling: Of a core, for reading a photo.
         computing: Of a core, for decoding a photo and running the network; of single photos.
-        committing: Of a part and its commit, and of the look whether there is one.
-        opening: Until a worker works.
-        answer: Until the storage has sent a page of a listing.
+        committing: By the clock, of a part and its commit, and of the look whether there is one.
+        opening: By the clock, until a worker works.
+        answer: By the clock, of waiting for a page of a listing.
         page: Of a core, for what the driver does with a page.
         cut: Of a core, for cutting a shard and handing it out.
         merge: Of a core, for merging a commit.
@@ -58,21 +60,24 @@ class Figures:
         return asdict(self)
 
 
-def draw_shards(figures: Figures, count: int, cores: int, rng: np.random.Generator) -> np.ndarray:
+def draw_shards(
+    figures: Figures, count: int, cores: int, rng: np.random.Generator, round_trip: float = 0.0
+) -> np.ndarray:
     """Return the seconds float64 [count] of whole shards on a worker, drawn from what was measured.
 
     As in `retrain.bottlenecks.photos`, some threads read batches in their order, not too far ahead of the one that is
-    computed; meanwhile the worker's cores compute.
+    computed; meanwhile the worker's cores compute. Each request takes `round_trip` seconds more than on this machine.
     """
-    reading, computing = np.array(figures.reading), np.array(figures.computing, np.float32)
+    computing, waiting = np.array(figures.computing, np.float32), np.array(figures.reading, np.float32) + round_trip
     free, done = np.zeros((READERS, count)), np.zeros(count)
     begun: list[np.ndarray] = []
     for number, start in enumerate(range(0, PHOTOS, BATCH)):
         photos = min(BATCH, PHOTOS - start)
         free.sort(axis=0)
         asked = np.maximum(free[0], begun[number - AHEAD]) if number >= AHEAD else free[0]
-        free[0] = asked + rng.choice(reading, count) * photos / BATCH
+        turns = waiting[rng.integers(len(waiting), size=(count, -(-photos // CONCURRENT), CONCURRENT))]
+        free[0] = asked + turns.sum(axis=1).max(axis=1)
         begun.append(np.maximum(done, free[0]))
         drawn = computing[rng.integers(len(computing), size=(count, photos))].sum(axis=1)
         done = begun[-1] + (drawn + photos * figures.handling) / cores
-    return done + rng.choice(np.array(figures.committing), count)
+    return done + rng.choice(np.array(figures.committing), count) + REQUESTS * round_trip

@@ -9,7 +9,7 @@ import numpy as np
 from scripts.benchmark.bench import LITE, Bench, engine_of, photo_paths
 from scripts.benchmark.commands import copies
 from scripts.scale import steps
-from scripts.scale.figures import BATCH, READERS, Figures
+from scripts.scale.figures import Figures
 from scripts.scale.overhead import Overhead, cluster_of_its_own, overhead
 from scripts.scale.servers import moto
 
@@ -42,8 +42,8 @@ class Steps:
         return [
             "| step | seconds: median | mean | 99th of 100 | most |",
             "|---|---|---|---|---|",
-            _spread(f"a batch of {BATCH} photos from S3, {READERS} at once", found.reading),
-            _spread(f"a batch of {BATCH} photos from the disk", self.disk_reading),
+            _spread("a photo read from S3", found.reading),
+            _spread("a photo read from the disk", self.disk_reading),
             _spread("a photo decoded and run, on one core", found.computing),
             _spread("a shard's part and commit, to S3", found.committing),
             _spread("a shard's part and commit, to the disk", self.disk_committing),
@@ -100,19 +100,19 @@ def measure_steps(bench: Bench) -> Steps:
         cut=steps.cutting(extractor, names, bench.folder) + handing,
         merge=max(each.own for each in merging),
     )
-    disk = steps.reading(photos, paths)[0], steps.committing(Ledger(bench.folder / "parts"), dimension, len(committing))
+    disk = steps.reading(photos, paths), steps.committing(Ledger(bench.folder / "parts"), dimension, len(committing))
     return Steps(figures, merging, dimension, *disk)
 
 
 def _through_s3(
     bucket: RemoteFolder, photos: Path, paths: Sequence[str], dimension: int
 ) -> tuple[list[float], float, list[float]]:
-    """Return the seconds of reading batches of photos, this process' own for a photo, and those of committing."""
-    storage = access.of(bucket / "photos")
+    """Return the seconds of reading single photos, those of a core for one of many, and of committing a shard."""
+    remote = bucket / "photos"
     for path in paths:
-        storage.write(path, (photos / path).read_bytes())
-    few = math.ceil(len(paths) / 32)
-    return *steps.reading(bucket / "photos", paths), steps.committing(Ledger(bucket / "parts"), dimension, few)
+        access.of(remote).write(path, (photos / path).read_bytes())
+    committing = steps.committing(Ledger(bucket / "parts"), dimension, math.ceil(len(paths) / 32))
+    return steps.reading(remote, paths), steps.handling(remote, paths), committing
 
 
 def _named(folder: RemoteFolder, pages: int) -> RemoteFolder:

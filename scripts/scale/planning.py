@@ -17,6 +17,7 @@ class Assumptions:
     Attributes:
         folders: Class folders, of equally many photos.
         listers: Pages of a listing that are asked for at once.
+        round_trip: Seconds that a request takes more than one to a server on this machine.
         cores: Of a node.
         slow: Share of nodes that take `slowdown` times as long.
         slowdown: See `slow`.
@@ -27,6 +28,7 @@ class Assumptions:
 
     folders: int
     listers: int
+    round_trip: float
     cores: int
     slow: float
     slowdown: float
@@ -67,12 +69,12 @@ def plan(photos: int, nodes: int, figures: Figures, assumed: Assumptions, seed: 
     rng = np.random.default_rng(seed)
     each = photos // assumed.folders
     pages = -(-each // PHOTOS)
-    seconds = draw_shards(figures, pages * assumed.folders, groups(assumed.cores)[0], rng)
+    seconds = draw_shards(figures, pages * assumed.folders, groups(assumed.cores)[0], rng, assumed.round_trip)
     seconds *= each / (pages * PHOTOS)  # of folders whose last page is not full
     fleet = Fleet(
         nodes, assumed.cores, figures.opening, assumed.slow, assumed.slowdown, assumed.losses, assumed.replacing
     )
-    driver = Driver(figures.answer, assumed.listers, figures.page, figures.cut, figures.merge)
+    driver = Driver(figures.answer + assumed.round_trip, assumed.listers, figures.page, figures.cut, figures.merge)
     timeline = simulate([pages] * assumed.folders, seconds, fleet, driver, rng)
     core_seconds = timeline.paid * assumed.cores
     computing = photos * float(np.mean(figures.computing)) / core_seconds

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scripts.benchmark.bench import seconds_of
 from scripts.benchmark.fill import in_threads
-from scripts.scale.figures import BATCH, READERS
+from scripts.scale.figures import BATCH
 
 from retrain.bottlenecks import computing, photos
 from retrain.bottlenecks.cluster import shards
@@ -30,15 +30,17 @@ from retrain.storage.stamps import Stamp
 PAGE = 1000  # names in an answer of S3 to a request for a listing
 
 
-def reading(folder: Folder, paths: Sequence[str]) -> tuple[list[float], float]:
-    """Return the seconds in which batches of photos are read as workers do it, and those of a core for a photo.
+def reading(folder: Folder, paths: Sequence[str]) -> list[float]:
+    """Return the seconds of reading each photo, one after the other, and of hashing it."""
+    return [seconds_of(lambda path=path: _read(folder, [path])) for path in paths]
 
-    Their contents are hashed too.
-    """
-    batches = [paths[start : start + BATCH] for start in range(0, len(paths) - BATCH + 1, BATCH)]
+
+def handling(folder: Folder, paths: Sequence[str]) -> float:
+    """Return the seconds of a core for reading a photo, among many that are read at once."""
     own = time.process_time()
-    seconds = list(in_threads(lambda: lambda batch: seconds_of(lambda: _read(folder, batch)), batches, READERS))
-    return seconds, (time.process_time() - own) / (len(batches) * BATCH)
+    for start in range(0, len(paths), BATCH):
+        _read(folder, paths[start : start + BATCH])
+    return (time.process_time() - own) / len(paths)
 
 
 def _read(folder: Folder, paths: Sequence[str]) -> None:
