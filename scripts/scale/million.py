@@ -46,10 +46,9 @@ def measure_million(bench: Bench) -> Million:
     names = 20_000 if bench.quick else 10**6
     flowers = bench.photos("flowers_1100")
     tree = _linked(flowers, bench.folder / "photos", names)
-    with cluster_of_its_own():
+    with listing_server(flowers, names) as bucket, cluster_of_its_own():  # whose workers need the server's environment
         disk = seconds_of(lambda: scan(tree)), _first_vectors(bench, tree, "disk")
-        with listing_server(flowers, names) as bucket:
-            s3 = seconds_of(lambda: scan(bucket)), _first_vectors(bench, bucket, "s3")
+        s3 = seconds_of(lambda: scan(bucket)), _first_vectors(bench, bucket, "s3")
     return Million(names, *disk, *s3)
 
 
