@@ -269,8 +269,11 @@ class RetrainConfig:
     model_dir: Path = _setting(
         Path("tf_files/models"), "folder of downloaded backbones; put one there to avoid its download", "FOLDER"
     )
-    bottleneck_dir: Path = _setting(
-        Path("tf_files/bottlenecks"), "cache of bottlenecks; the original's .txt files in it are used", "FOLDER"
+    bottleneck_dir: Folder = _setting(
+        Path("tf_files/bottlenecks"),
+        "cache of bottlenecks; the original's .txt files in it are used. At a URL, workers leave there what they "
+        "compute, and the default folder gathers it",
+        "FOLDER",
     )
     bottleneck_tensor: str | None = _setting(
         None, "node or Keras layer whose output is the bottleneck, if not the usual one", "NODE"
@@ -337,7 +340,8 @@ class RetrainConfig:
     @property
     def store_dir(self) -> Path:
         """Return where stores lie: this machine keeps them itself where `bottleneck_dir` is at a URL."""
-        return self.bottleneck_dir if isinstance(self.bottleneck_dir, Path) else RetrainConfig.bottleneck_dir
+        folder = self.bottleneck_dir
+        return folder if isinstance(folder, Path) else Path(str(RetrainConfig.bottleneck_dir))
 
     @property
     def split_rule(self) -> SplitRule:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +13,7 @@ from retrain import files, folds, results, sweep
 from retrain.backbones import catalogue, devices, families, strangers
 from retrain.backbones.catalogue import BackboneSpec
 from retrain.backbones.engines import FLOAT32, EngineRequest
-from retrain.backbones.sources import WeightsRequest
+from retrain.backbones.sources import BackboneSource, WeightsRequest
 from retrain.bottlenecks import legacy_cache
 from retrain.bottlenecks.preparation import PreparationSettings, PreparedDataset, match_legacy_cache, prepare
 from retrain.candidates import Candidate, checkpoint_files, intermediate_files, train_candidate
@@ -68,13 +68,14 @@ def retrain(
     _check_choices(config, choices or {})
     trials = sweep.trials(choices or {})
     configs = [replace(config, **trial.values) for trial in trials]
-    dataset = _checked_dataset(config, configs)
-    _introduce(dataset, terminal)
-    # Workers must find each other before TensorFlow does anything else.
-    began = time.monotonic()
-    strategy = devices.strategy(config.distribution) if config.fine_tune_from else None
-    limit = replace(limit, tensorflow=time.monotonic() - began)
     with ExitStack() as opened:
+        computing = Computing(_cluster(config, terminal, opened))
+        dataset, computing = _checked_dataset(config, configs, computing, terminal)
+        _introduce(dataset, terminal)
+        # Workers must find each other before TensorFlow does anything else.
+        began = time.monotonic()
+        strategy = devices.strategy(config.distribution) if config.fine_tune_from else None
+        limit = replace(limit, tensorflow=time.monotonic() - began)
         if strategy is not None and not devices.is_chief(strategy):
             terminal.say("The results are written by the worker that is chief.")
             terminal = Terminal(quiet=True)
@@ -83,7 +84,7 @@ def retrain(
         if strategy is not None and devices.worker_suffix(strategy):
             heed = heed_nothing  # one worker that ends alone leaves the others waiting
         session = Session(terminal, opened, strategy, heed=heed)
-        chosen = _best_of(trials, configs, dataset, session, limit)
+        chosen = _best_of(trials, configs, (dataset, computing), session, limit)
         report = finish(chosen, Start(started, command, limit), terminal)
         if not chosen.is_cut_short:
             _remove_checkpoints(trials, configs, strategy)
@@ -105,25 +106,61 @@ def _check_choices(config: RetrainConfig, choices: Mapping[str, Sequence[Any]]) 
         raise UsageError(f"--learning_rate {AUTO} tries several rates by itself. Give it alone, or numbers only.")
 
 
-def _checked_dataset(config: RetrainConfig, configs: Sequence[RetrainConfig]) -> Dataset:
+@dataclass(frozen=True)
+class Computing:
+    """What computes features in shards, None for this process as they come; and how long the photos' listing took."""
+
+    cluster: Any
+    listing: float = 0.0
+
+
+def _checked_dataset(
+    config: RetrainConfig, configs: Sequence[RetrainConfig], computing: Computing, terminal: Terminal
+) -> tuple[Dataset, Computing]:
     """Return the data set, with all refused before the work that settings can be refused for; `configs` are trained.
+
+    A cluster computes already while a remote folder is listed.
 
     Raises:
         RetrainError: Says what is wrong.
     """
     for each in configs:
         _check_settings(each)
-    dataset = scan(config.image_dir, config.split_rule)
+    results.check(config)
+    started = time.monotonic()
+    is_ahead = config.cluster and isinstance(config.image_dir, RemoteFolder) and not config.fine_tune_from
+    scanned = _scanned_ahead(configs[0], computing, terminal) if is_ahead else None
+    dataset = scanned or scan(config.image_dir, config.split_rule)
+    computing = replace(computing, listing=time.monotonic() - started)
     for each in configs:
         check_length(each, dataset)
         folds.check(each, dataset)
     _check_validation(config, dataset, several=len(configs) > 1)
-    results.check(config)
-    return dataset
+    return dataset, computing
+
+
+def _scanned_ahead(config: RetrainConfig, computing: Computing, terminal: Terminal) -> Dataset | None:
+    """Return the data set, after its listing and the computing of features that began with it."""
+    # Imported late: most runs have nothing to do with clusters.
+    from retrain.bottlenecks import ahead
+
+    copies = config.distortion_copies if distortions_of(config) else 0
+    listing = ahead.Listing(config.image_dir, config.split_rule, copies=copies)
+    first = listing.first()
+    network = config.tfhub_module or config.architecture
+    # Features of the original's rule which network it is, once all photos are known.
+    if first and legacy_cache.find(config.store_dir, config.image_dir, first, network) is None:
+        source = _located(_spec(config), config, terminal)
+        ahead.compute(listing, source, _preparation(config, computing), terminal)
+    return listing.dataset()
 
 
 def _best_of(
-    trials: Sequence[Trial], configs: Sequence[RetrainConfig], dataset: Dataset, session: Session, limit: TimeLimit
+    trials: Sequence[Trial],
+    configs: Sequence[RetrainConfig],
+    photos: tuple[Dataset, Computing],
+    session: Session,
+    limit: TimeLimit,
 ) -> Candidate:
     """Prepare the photos for every combination of settings, train all, and return the best.
 
@@ -132,10 +169,9 @@ def _best_of(
     """
     # What all of them need comes first: it takes the time of none.
     prepared: dict[tuple[str, int], PreparedDataset] = {}
-    cluster = _cluster(configs[0], session)
     for each in configs:
         if _key(each) not in prepared:
-            prepared[_key(each)] = _prepare(each, dataset, cluster, session)
+            prepared[_key(each)] = _prepare(each, *photos, session)
     if trials[0].name:
         write_hparams(configs[0].summaries_dir, list(trials[0].values))
     jobs = [
@@ -198,14 +234,14 @@ def _check_cluster(config: RetrainConfig) -> None:
         require_ray()
 
 
-def _cluster(config: RetrainConfig, session: Session) -> Any:
+def _cluster(config: RetrainConfig, terminal: Terminal, opened: ExitStack) -> Any:
     """Return what computes features in shards, None where this process computes them as they come."""
     # Imported late: most runs have nothing to do with clusters.
     if config.cluster is not None:
         from retrain.cluster.opening import ClusterRequest, LazyCluster
 
         request = ClusterRequest(config.cluster, config.cluster_min, config.cluster_max)
-        return LazyCluster(request, session.terminal, session.opened)
+        return LazyCluster(request, terminal, opened)
     if isinstance(config.bottleneck_dir, RemoteFolder):
         from retrain.cluster.here import Here
 
@@ -213,7 +249,7 @@ def _cluster(config: RetrainConfig, session: Session) -> Any:
     return None
 
 
-def _prepare(config: RetrainConfig, dataset: Dataset, cluster: Any, session: Session) -> PreparedDataset:
+def _prepare(config: RetrainConfig, dataset: Dataset, computing: Computing, session: Session) -> PreparedDataset:
     terminal = session.terminal
     spec, network = _spec(config), config.tfhub_module or config.architecture
     photos = [example.path for example in dataset.examples]
@@ -222,23 +258,34 @@ def _prepare(config: RetrainConfig, dataset: Dataset, cluster: Any, session: Ses
         legacy = legacy.without_files("of this network with its own input, weights and features")
     if config.bottleneck_tensor is None:
         spec = match_legacy_cache(spec, legacy, len(photos), terminal)
-    advance = terminal.progress("Downloading the backbone", "B")
-    source = families.locate(spec, WeightsRequest(config.model_dir, config.weights, config.random_seed, advance))
-    strangers.judge(source)
+    source = _located(spec, config, terminal)
     if config.fine_tune_from:
         # An unknown layer fails here, before anything is computed.
         trainable_layers.split_network(families.trainable_network(source).model, config.fine_tune_from)
+    settings = _preparation(config, computing)
+    return prepare(dataset, source, settings, legacy, terminal=terminal, opened=session.opened)
+
+
+def _located(spec: BackboneSpec, config: RetrainConfig, terminal: Terminal) -> BackboneSource:
+    """Return where a network's weights are, downloaded and trusted."""
+    advance = terminal.progress("Downloading the backbone", "B")
+    source = families.locate(spec, WeightsRequest(config.model_dir, config.weights, config.random_seed, advance))
+    strangers.judge(source)
+    return source
+
+
+def _preparation(config: RetrainConfig, computing: Computing) -> PreparationSettings:
     distorter = Distorter(distortions_of(config), config.random_seed)
-    settings = PreparationSettings(
+    return PreparationSettings(
         config.store_dir,
         distorter,
         copies=config.distortion_copies if distorter.distortions else 0,
         distribution="none" if config.distribution == "none" else "mirrored",
         request=EngineRequest(config.engine, config.precision),
-        cluster=cluster,
+        cluster=computing.cluster,
         parts=config.bottleneck_dir,
+        listing=computing.listing,
     )
-    return prepare(dataset, source, settings, legacy, terminal=terminal, opened=session.opened)
 
 
 def _seed_of_features(config: RetrainConfig) -> int:

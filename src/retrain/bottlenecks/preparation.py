@@ -49,7 +49,7 @@ class PreparationSettings:
 
     `copies` is the number of distorted copies of each training photo, 0 for the photos themselves; `distribution` is
     as in `devices.strategy`. `cluster` computes what stores lack, None for this machine; its workers leave parts in
-    `parts`, by default in `bottleneck_dir`.
+    `parts`, by default in `bottleneck_dir`; the listing of the photos took `listing` seconds.
     """
 
     bottleneck_dir: Path
@@ -59,6 +59,7 @@ class PreparationSettings:
     request: EngineRequest = EngineRequest()  # noqa: RUF009 (a value)
     cluster: "Runs | None" = None
     parts: Folder | None = None
+    listing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,8 @@ def _elsewhere(settings: PreparationSettings, dataset: Dataset, terminal: Termin
     from retrain.bottlenecks.cluster.computing import ClusterComputing
 
     depth = 2 if is_ready_made(dataset) else 1
-    return ClusterComputing(settings.cluster, settings.parts or settings.bottleneck_dir, depth, terminal.say)
+    parts = settings.parts or settings.bottleneck_dir
+    return ClusterComputing(settings.cluster, parts, depth, terminal.say, settings.listing)
 
 
 def _load(source: BackboneSource, folder: Path, terminal: Terminal) -> Backbone:

@@ -317,8 +317,8 @@ def _add_setting(group: argparse._ActionsContainer, field: "Field[Any]", default
         group.add_argument(flag, type=_names, default=default, metavar=setting.metavar, help=text)
     else:
         kind = next(kind for kind in (*get_args(field.type), field.type) if kind is not NoneType)
-        places_of = {"image_dir": folder, "bottleneck_dir": places.cache}
-        kind = places_of.get(field.name, places.local if kind is Path else kind)
+        is_remote = field.name in ("image_dir", "bottleneck_dir")
+        kind = folder if is_remote else places.local if kind is Path else kind
         suffix = "" if default is None else f" (default: {default})"
         if field.name in SWEEPABLE:
             kind = _rate if field.name == "learning_rate" else kind

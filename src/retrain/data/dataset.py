@@ -64,7 +64,8 @@ def scan(
         rule: Splits images that no folder assigns to a split.
         least_classes: How many class folders with images there must be; training needs two.
         on_listed: Called with a class folder below the image folder, and consecutive sorted paths of its files, as
-            they become known: of a remote folder from several threads, before it is known which folders are classes.
+            they become known: of a remote folder from several threads, before it is known which folders are classes,
+            and with none at the end of each.
 
     Raises:
         DatasetError: No such folder, or too few class folders with images.

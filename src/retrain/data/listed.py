@@ -11,7 +11,7 @@ from retrain.data.image_files import MAGIC_BYTES, has_image_magic
 from retrain.errors import DatasetError
 from retrain.storage import access
 from retrain.storage.folders import RemoteFolder
-from retrain.storage.interface import Entries, Listed, Storage
+from retrain.storage.interface import Entries, Listed
 from retrain.storage.listings import Listing
 
 OnListed = Callable[[str, Sequence[str]], None]  # a folder below the image folder, and some of its files
@@ -97,7 +97,8 @@ def list_tree(folder: RemoteFolder, is_split: Callable[[str], bool], on_listed: 
     Args:
         folder: The image folder.
         is_split: Whether a folder of this name may be one of a split, whose folders are then classes.
-        on_listed: Called with some consecutive sorted paths of a class folder as they arrive, from several threads.
+        on_listed: Called with some consecutive sorted paths of a class folder as they arrive, and with none at its
+            end, from several threads; `stamp_of` answers for their files then.
 
     Raises:
         DatasetError: It may not be listed.
@@ -116,8 +117,9 @@ def list_tree(folder: RemoteFolder, is_split: Callable[[str], bool], on_listed: 
             units += [f"{name}/{each}" for each in tree.entries[name].folders]
 
         def open_lister() -> Callable[[str], tuple[str, Listing]]:
-            return lambda unit: (unit, _list(storage, unit, on_listed))
+            return lambda unit: (unit, _list(folder, unit, on_listed))
 
+        access.remember(folder, {})
         threads = min(_AT_ONCE, max(1, len(units)))
         tree.listings.update(workers.map_in_order(open_lister, units, threads=threads, waiting=max(1, len(units))))
     except FileNotFoundError:  # of the whole folder, or removed meanwhile: an empty one is said to be none
@@ -131,16 +133,20 @@ def list_tree(folder: RemoteFolder, is_split: Callable[[str], bool], on_listed: 
     return ListedFolder(tree)
 
 
-def _list(storage: Storage, unit: str, on_listed: OnListed | None) -> Listing:
-    listing = Listing()
+def _list(folder: RemoteFolder, unit: str, on_listed: OnListed | None) -> Listing:
+    listing, storage = Listing(), access.of(folder)
     for page in storage.pages(unit):
         files = [file for file in page if _is_visible(file, len(unit))]
         listing.add(files)
         if on_listed and files and storage.sorted_pages:
+            access.add_listing(folder, unit, listing)
             on_listed(unit, [file.path for file in files])
     listing.sort()
     if on_listed and listing.paths and not storage.sorted_pages:
+        access.add_listing(folder, unit, listing)
         on_listed(unit, listing.paths)
+    if on_listed:
+        on_listed(unit, [])
     return listing
 
 

@@ -24,6 +24,11 @@ def remember(folder: RemoteFolder, listings: Mapping[str, Listing]) -> None:
     storage.listings.update(listings)
 
 
+def add_listing(folder: RemoteFolder, below: str, listing: Listing) -> None:
+    """Let `stamp_of` answer from the listing of one more folder below this one, which may grow."""
+    _remote(folder, os.getpid()).listings[below] = listing
+
+
 def listed_stamp(folder: RemoteFolder, path: str) -> Stamp | None:
     """Return the stamp of a file below a folder that the last listing has, None without any."""
     return _remote(folder, os.getpid()).listed_stamp(path)

@@ -43,7 +43,7 @@ class Workers:
 
     def run(self, open_worker, shared, tasks):
         ledger = shared["shared"].ledger
-        worker = work.Worker(self.extractor, ledger, None)
+        worker = work.Worker(self.extractor, ledger)
         for task in tasks:
             failure = "it is poison" if "poison" in task.name else None
             result = None if failure else worker(task, 1)
@@ -227,7 +227,7 @@ def test_of_two_workers_that_do_one_shard_one_wins_and_both_end_well(folder, sto
     extractor = dataclasses.replace(extractor_of(folder), runner=Slow())
     ledger = ClusterComputing(None, store.folder.parent, 1, print).ledger(store.folder)
     shard = shards.shard_of(variants_of(folder)[:10], extractor, "net", lambda path: None)
-    worker, outcomes = work.Worker(extractor, ledger, None), []
+    worker, outcomes = work.Worker(extractor, ledger), []
     threads = [threading.Thread(target=lambda: outcomes.append(worker(Task("", shard), 1))) for _ in range(2)]
     for thread in threads:
         thread.start()

@@ -29,12 +29,14 @@ class ClusterComputing:
     """Computes what an extractor computes, on the workers of a cluster: a `computing.Elsewhere`.
 
     `parts` is the folder that has a folder for each store; `depth` is how many folders lead to the photos of a class.
+    `listing` are the seconds that the listing of the photos took.
     """
 
     cluster: Runs
     parts: Folder
     depth: int
     say: Callable[[str], None]
+    listing: float = 0.0
 
     def ledger(self, folder: Path) -> Ledger:
         """Return where parts of the store in a folder go; workers are in other folders of their machines."""
@@ -107,7 +109,7 @@ class _Run:
                 f"{_ROUNDS} times. Check the disk, or give another --bottleneck_dir."
             )
         if merging.summary.photos:
-            self._owner.say(merging.summary.text(time.perf_counter() - started))
+            self._owner.say(merging.summary.text(time.perf_counter() - started, self._owner.listing))
         if merging.failures:
             (name, reason), more = merging.failures[0], len(merging.failures) - 1
             others = f" {plural(more, 'other shard')} failed, too." if more else ""

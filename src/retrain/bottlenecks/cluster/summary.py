@@ -26,13 +26,16 @@ class Summary:
         for stage, seconds in commit.seconds.items():
             self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
 
-    def text(self, took: float) -> str:
-        """Return photos a second, of each node too, and the time of each stage; `took` is the time of all, in s."""
+    def text(self, took: float, listing: float) -> str:
+        """Return photos a second, of each node too, and the time of each stage.
+
+        `took` are the seconds of all, and `listing` those of the folder's listing.
+        """
         rates = [f"{node} {count / took:.0f}" for node, count in self._photos.most_common(_NODES_NAMED)]
         more = len(self._photos) - len(rates)
         nodes = ", ".join(rates) + (f" and {more} more" if more else "")
         stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in self._seconds.items())
         return (
             f"Cluster: {plural(self.photos, 'photo')} in {took:.1f} s on {plural(len(self._photos), 'node')}, "
-            f"{self.photos / took:.0f} photos/s ({nodes}); in all threads together {stages}."
+            f"{self.photos / took:.0f} photos/s ({nodes}); listing {listing:.1f} s, in all threads together {stages}."
         )

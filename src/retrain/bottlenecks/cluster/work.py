@@ -1,12 +1,15 @@
 """What a worker does: it opens the network once, computes shard after shard, writes a part of each and commits it."""
 
 import hashlib
+import os
 import platform
+import shutil
+import tempfile
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from retrain import files
@@ -27,6 +30,7 @@ from retrain.storage.folders import Folder, RemoteFolder
 from retrain.storage.interface import Listed
 from retrain.storage.listings import Listing
 
+_PREFIX = "retrain_worker_"  # of the folder in which a worker keeps the network; its process follows
 WON, LOST = "won", "lost"  # whose commit counts, this worker's or another one's
 _OF_STOPWATCH = {
     "reading": "reading",
@@ -86,23 +90,38 @@ def open_worker(cores: int, shared: Mapping[str, Any]) -> Callable[[Task, int], 
             f"{platform.node()} has no folder {mine.images}. Photos lie on a disk that all nodes have under the same "
             f"name, or at a URL."
         )
-    folder = TemporaryDirectory(prefix="retrain_worker_")
+    _remove_left_overs()
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}_"))
     for name, data in mine.network.items():
-        write_with_checksum(Path(folder.name) / name, data)
-    backbone = replace(mine.backbone, graph=Path(folder.name) / mine.backbone.graph.name)
+        write_with_checksum(folder / name, data)
+    backbone = replace(mine.backbone, graph=folder / mine.backbone.graph.name)
     runner = BackboneRunner(backbone, _ignore, engine=mine.engine, precision=mine.precision, threads=cores)
     if not runner.batched:
         runner.runner()  # what cannot run here ends the worker now
-    return Worker(FeatureExtractor(mine.images, runner, mine.distorter), mine.ledger, folder)
+    worker = Worker(FeatureExtractor(mine.images, runner, mine.distorter), mine.ledger)
+    weakref.finalize(worker, shutil.rmtree, folder, ignore_errors=True)
+    return worker
+
+
+def _remove_left_overs() -> None:
+    """Remove the networks of workers that were killed on this machine."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*_*"):
+        process = folder.name.removeprefix(_PREFIX).partition("_")[0]
+        if os.name == "posix" and process.isdigit():
+            try:
+                os.kill(int(process), 0)  # asks only
+            except ProcessLookupError:
+                shutil.rmtree(folder, ignore_errors=True)
+            except OSError:  # of another user
+                continue
 
 
 @dataclass(frozen=True)
 class Worker:
-    """Computes shards; `folder` holds the network's files as long as it lives."""
+    """Computes shards."""
 
     extractor: FeatureExtractor
     ledger: Ledger
-    folder: "TemporaryDirectory[str]"
 
     def __call__(self, task: Task, attempt: int) -> str:
         """Compute a shard, unless it is committed, and return `WON` if this worker's commit counts, else `LOST`.
