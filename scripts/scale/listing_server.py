@@ -1,7 +1,7 @@
-"""Serves a bucket of S3 with any number of photos in a thousand folders, which no disk has to hold.
+"""Serves a bucket of S3 with any number of photos in class folders, which no disk has to hold.
 
-python -m scripts.scale.listing_server FOLDER COUNT PORT: names are made up as they are asked for, contents are those of
-the photos in FOLDER in turns, and what is written is kept in memory.
+python -m scripts.scale.listing_server FOLDER COUNT CLASSES PORT: names are made up as they are asked for, contents are
+those of the photos in FOLDER in turns, and what is written is kept in memory.
 """
 
 import sys
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import ClassVar
 from urllib.parse import parse_qs, unquote, urlsplit
 
-FOLDERS = 1000
 _PAGE = 1000
 _TIME = "2026-01-01T00:00:00.000Z"
 
@@ -19,9 +18,9 @@ _TIME = "2026-01-01T00:00:00.000Z"
 class Bucket:
     """Names and contents: those that are made up, and those that were written."""
 
-    def __init__(self, photos: Path, count: int) -> None:
+    def __init__(self, photos: Path, count: int, classes: int) -> None:
         self._contents = [path.read_bytes() for path in sorted(photos.rglob("*.jpg"))]
-        self._each = count // FOLDERS
+        self._classes, self._each = classes, count // classes
         self.written: dict[str, bytes] = {}
 
     def content(self, key: str) -> bytes | None:
@@ -36,7 +35,7 @@ class Bucket:
     def page(self, prefix: str, after: str, delimiter: str) -> tuple[list[str], list[str]]:
         """Return the folders and the keys behind `after` that a prefix has, sorted, one more than a page at most."""
         if delimiter and not prefix:
-            return [f"class{number:03d}/" for number in range(FOLDERS)], []
+            return [f"class{number:03d}/" for number in range(self._classes)], []
         folder = prefix.rstrip("/")
         if folder.startswith("class"):
             first = int(after.rpartition("/")[2].removesuffix(".jpg")) + 1 if after else 0
@@ -117,9 +116,9 @@ class Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def main(photos: str, count: str, port: str) -> None:
+def main(photos: str, count: str, classes: str, port: str) -> None:
     """Serve until the process ends."""
-    Handler.bucket = Bucket(Path(photos), int(count))
+    Handler.bucket = Bucket(Path(photos), int(count), int(classes))
     ThreadingHTTPServer(("127.0.0.1", int(port)), Handler).serve_forever()
 
 

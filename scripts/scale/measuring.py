@@ -11,7 +11,7 @@ from scripts.benchmark.commands import copies
 from scripts.scale import steps
 from scripts.scale.figures import Figures
 from scripts.scale.overhead import Overhead, cluster_of_its_own, overhead
-from scripts.scale.servers import moto
+from scripts.scale.servers import listing_server, moto
 
 from retrain.bottlenecks.cluster.ledger import Ledger
 from retrain.bottlenecks.cluster.shards import PHOTOS
@@ -85,7 +85,8 @@ def measure_steps(bench: Bench) -> Steps:
     merging = steps.merging(bench.folder / "merging", dimension, 10 if bench.quick else 50, 1 if bench.quick else 10)
     with moto("scale") as bucket:
         reading, handling, committing = _through_s3(bucket, photos, paths, dimension)
-        answer, page = steps.listing(_named(bucket / "names", 1 if bench.quick else 2))
+    with listing_server(photos, 20_000 if bench.quick else 100_000, classes=4) as bucket:
+        answer, page = steps.listing(bucket)
     with cluster_of_its_own() as cluster:
         opening, handing = steps.handing_out(cluster, 100 if bench.quick else 1000)
     names = [f"class{number // 1000:03d}/{number % 1000:07d}.jpg" for number in range(20_000)]
@@ -113,12 +114,3 @@ def _through_s3(
         access.of(remote).write(path, (photos / path).read_bytes())
     committing = steps.committing(Ledger(bucket / "parts"), dimension, math.ceil(len(paths) / 32))
     return steps.reading(remote, paths), steps.handling(remote, paths), committing
-
-
-def _named(folder: RemoteFolder, pages: int) -> RemoteFolder:
-    """Write empty files into two class folders, so many pages each, and return where they are."""
-    storage = access.of(folder)
-    for number in range(pages * steps.PAGE):
-        for name in ("daisy", "roses"):
-            storage.write(f"{name}/{number:07d}.jpg", b"")
-    return folder

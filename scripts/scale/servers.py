@@ -26,9 +26,9 @@ def moto(bucket: str) -> Iterator[RemoteFolder]:
 
 
 @contextlib.contextmanager
-def listing_server(photos: Path, count: int) -> Iterator[RemoteFolder]:
-    """Run a server with `count` names in a bucket, whose contents are those of a folder's photos in turns."""
-    with _server("scripts.scale.listing_server", str(photos), str(count)) as root:
+def listing_server(photos: Path, count: int, classes: int) -> Iterator[RemoteFolder]:
+    """Run a server with `count` names in class folders, whose contents are those of a folder's photos in turns."""
+    with _server("scripts.scale.listing_server", str(photos), str(count), str(classes)) as root:
         yield RemoteFolder(f"{root}photos")
 
 

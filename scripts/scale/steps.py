@@ -129,8 +129,9 @@ def listing(folder: RemoteFolder) -> tuple[float, float]:
     own = time.process_time()
     names = len(scan(folder).examples)
     own = time.process_time() - own
+    storage = access.of(folder)
     started, waited = time.perf_counter(), time.process_time()
-    pages = sum(len(page) for page in access.of(folder).pages()) / PAGE
+    pages = sum(1 for _ in storage.pages(storage.folders()[0]))
     waited = time.perf_counter() - started - (time.process_time() - waited)
     return max(0.0, waited) / pages, own / names * PAGE
 
