@@ -76,7 +76,7 @@ def _second_run(bench: Bench, again: int) -> tuple[list[Row], float]:
 def labelling(bench: Bench) -> list[Row]:
     """Measure `label_image` on many photos against the bottleneck stage, and how its memory grows."""
     few, many = (200, 1_000) if bench.quick else (1_000, 10_000)
-    folder = _copies(bench.photos("flowers_1100"), bench.folder / "photos", many)
+    folder = copies(bench.photos("flowers_1100"), bench.folder / "photos", many)
     paths = photo_paths(folder, None)
     bench.train_flowers(50)
     model = model_loading.load(bench.folder / "tf_files/retrained_graph.pb")
@@ -111,7 +111,7 @@ def _peak_of_labels(bench: Bench, images: Sequence[Path]) -> int:
     return int(done.stdout.split()[-1])
 
 
-def _copies(source: Path, folder: Path, count: int) -> Path:
+def copies(source: Path, folder: Path, count: int) -> Path:
     """Write `count` photos, of which no two have the same bytes, and return their folder."""
     paths = photo_paths(source, None)
     for number in range(count):

@@ -36,6 +36,7 @@ from retrain.storage.folders import Folder
 from retrain.storage.stamps import Stamp
 
 _NAMES_AT_ONCE = 50_000
+_KEYS_AT_ONCE = 500  # SQLite takes 999 values in a query, or more
 _RESERVED_AT_MOST = 2**22  # rows that runs may have reserved and not written: killed ones leave some
 INDEX = "index.sqlite"  # in every store, and in no folder of the original's
 KEY_BYTES = 16  # of the SHA-256: two of a billion images share them with a probability of 1e-21
@@ -189,13 +190,27 @@ class Store:
         with index_file.store_errors(self.folder):
             return self._find(key)[0]
 
+    def known(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Return which of some keys the store has, cut to `KEY_BYTES`."""
+        with index_file.store_errors(self.folder):
+            return set(self._find_all(keys))
+
     def _find(self, key: bytes) -> tuple[int | None, int | None]:
         """Return the row of a key and its checksum, None for both where the store has none."""
-        hit = self._index.execute("SELECT row, checksum FROM vectors WHERE key = ?", (key[:KEY_BYTES],)).fetchone()
-        if hit and self._checksum_of(hit[0]) is None:  # perhaps written since
-            self._map()
-        proven = hit and hit[1] is not None and hit[1] == self._checksum_of(hit[0])
-        return hit if proven else (None, None)
+        return self._find_all([key]).get(key[:KEY_BYTES], (None, None))
+
+    def _find_all(self, keys: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
+        """Return the row and the checksum of each key that the store has, cut to `KEY_BYTES`."""
+        found: dict[bytes, tuple[int, int]] = {}
+        for start in range(0, len(keys), _KEYS_AT_ONCE):
+            some = [key[:KEY_BYTES] for key in keys[start : start + _KEYS_AT_ONCE]]
+            query = f"SELECT key, row, checksum FROM vectors WHERE key IN ({','.join('?' * len(some))})"
+            for key, row, checksum in self._index.execute(query, some):
+                if self._checksum_of(row) is None:  # perhaps written since
+                    self._map()
+                if checksum is not None and checksum == self._checksum_of(row):
+                    found[key] = row, checksum
+        return found
 
     def keys(self, rows: np.ndarray) -> list[bytes]:
         """Return the keys of rows int64 [n], `KEY_BYTES` each, in no order."""
@@ -329,24 +344,24 @@ class Store:
         """Commit written rows with their checksums, and the records of files; return the row of each entry."""
         new = iter(written)
         rows: list[int | None] = []
+        vectors, files = [], []
         with self._transaction():
+            known: dict[bytes, tuple[int | None, int | None]] = {**self._find_all([entry.key for entry in entries])}
             for entry in entries:
                 # Another run may have stored the same image meanwhile: its row is kept, ours is never read.
-                row, checksum = self._find(entry.key)
-                mine = None if entry.vector is None else next(new)
+                key, mine = entry.key[:KEY_BYTES], None if entry.vector is None else next(new)
+                row, checksum = known.get(key, (None, None))
                 if mine and row is None:
-                    row, checksum = mine
-                    self._index.execute(
-                        "INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", (entry.key[:KEY_BYTES], *mine)
-                    )
+                    row, checksum = known[key] = mine
+                    vectors.append((key, *mine))
                 rows.append(row)
                 if row is None and entry.reason is None:
                     continue  # another run has found it damaged, and has forgotten it, meanwhile
                 stamp = (entry.stamp.size, entry.stamp.modified, entry.stamp.changed)
-                self._index.execute(
-                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (folder_id, os.fsencode(entry.name), *stamp, row, entry.reason, checksum, entry.decoder),
-                )
+                name = os.fsencode(entry.name)
+                files.append((folder_id, name, *stamp, row, entry.reason, checksum, entry.decoder))
+            self._index.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?, ?)", vectors)
+            self._index.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", files)
             if commit is not None:
                 self._index.execute("INSERT OR IGNORE INTO merged VALUES (?)", (commit,))
         return rows

@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from retrain.errors import StorageError
@@ -37,10 +38,26 @@ def _s3(package: Any, host: str) -> Any:
     # would be asked for its size first.
     config = {"retries": {"max_attempts": 0}, "max_pool_connections": 2 * CONCURRENT}
     system = package.S3FileSystem(
-        config_kwargs=config, max_concurrency=1, use_listings_cache=False, skip_instance_cache=True
-    )
+        session=_s3_session(), config_kwargs=config, max_concurrency=1, use_listings_cache=False,
+        skip_instance_cache=True,
+    )  # fmt: skip
     system.retries = 1
     return system
+
+
+def _s3_session() -> Any:
+    """Return a session whose listings take a third of the time: two thirds went into reading the times of files."""
+    session = importlib.import_module("aiobotocore.session").AioSession()
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_s3_time)
+    return session
+
+
+def _s3_time(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:  # of HTTP headers
+        time: datetime = importlib.import_module("botocore.utils").parse_timestamp(text)
+        return time
 
 
 def _gs(package: Any, host: str) -> Any:

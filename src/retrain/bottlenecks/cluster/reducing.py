@@ -7,7 +7,7 @@ from pathlib import Path
 from retrain import workers
 from retrain.bottlenecks.cluster.ledger import DamagedPartError, Ledger
 from retrain.bottlenecks.cluster.parts import Commit
-from retrain.bottlenecks.store import Entry, Store
+from retrain.bottlenecks.store import KEY_BYTES, Entry, Store
 from retrain.errors import UsageError
 from retrain.storage.folders import RemoteFolder, folder
 
@@ -54,12 +54,13 @@ class Reducer:
         Raises:
             StoreError: The store cannot be written.
         """
-        seen: set[bytes] = set()
+        seen = self.store.known([entry.key for entry in entries if entry.vector is not None])
         new = []
         for entry in entries:
-            is_known = entry.vector is not None and (entry.key in seen or self.store.find(entry.key) is not None)
-            seen.add(entry.key)
-            new.append(replace(entry, vector=None) if is_known else entry)
+            key = entry.key[:KEY_BYTES]
+            new.append(replace(entry, vector=None) if key in seen else entry)
+            if entry.vector is not None:
+                seen.add(key)
         rows = self.store.put(folder(commit.images), new, commit=commit.id)
         if not self.keeps:
             self.ledger.withdraw(commit.id, commit.part)
