@@ -10,12 +10,12 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "retrain"
 KNOW_THE_CONFIG = {
-    "config", "plans", "candidates", "folds", "results", "finishing", "pipeline", "cli/flags", "cli/marks",
-    "cli/retrain", "cli/tensorboard",
+    "config", "plans", "networks", "candidates", "folds", "results", "features", "finishing", "pipeline", "cli/flags",
+    "cli/marks", "cli/retrain", "cli/tensorboard",
 }  # fmt: skip
 HEAVY = {
     *("tensorflow", "tensorflow_hub", "keras", "ai_edge_litert", "openvino", "tensorboard"),
-    *("rich", "shtab", "pillow_heif", "ray", "grpc"),
+    *("rich", "shtab", "pillow_heif", "ray", "grpc", "fsspec", "s3fs", "gcsfs", "adlfs", "sshfs"),
 }
 
 

@@ -3,33 +3,25 @@
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from retrain import files, folds, results, sweep
-from retrain.backbones import catalogue, devices, families, loading, strangers
-from retrain.backbones.catalogue import BackboneSpec
-from retrain.backbones.engines import FLOAT32, EngineRequest
-from retrain.backbones.sources import BackboneSource, WeightsRequest
-from retrain.bottlenecks import legacy_cache
-from retrain.bottlenecks.preparation import PreparationSettings, PreparedDataset, match_legacy_cache, prepare
+from retrain import files, networks, sweep
+from retrain.backbones import devices, families
+from retrain.bottlenecks.preparation import PreparedDataset
 from retrain.candidates import Candidate, checkpoint_files, intermediate_files, train_candidate
 from retrain.config import RetrainConfig, check
-from retrain.data.dataset import Dataset, scan
+from retrain.data.dataset import Dataset
 from retrain.data.split import Split
-from retrain.data.variants import Distorter
 from retrain.errors import UsageError
 from retrain.evaluation.hparams import write_hparams
 from retrain.evaluation.report import Report
+from retrain.features import ListedPhotos, list_photos, prepare_features, seed_of_features
 from retrain.finishing import SAMPLE_IMAGES, Start, finish
-from retrain.formats import frozen_graph
-from retrain.plans import check_length, distortions_of, scope_of
-from retrain.preprocessing import InputSpec
 from retrain.session import Heed, Session, heed_nothing
-from retrain.storage.folders import RemoteFolder
 from retrain.sweep import Trial
 from retrain.terminal import Terminal
 from retrain.time_limit import Reserve, TimeLimit
@@ -69,9 +61,8 @@ def retrain(
     trials = sweep.trials(choices or {})
     configs = [replace(config, **trial.values) for trial in trials]
     with ExitStack() as opened:
-        computing = Computing(_cluster(config, terminal, opened))
-        dataset, computing = _checked_dataset(config, configs, computing, terminal)
-        _introduce(dataset, terminal)
+        photos = list_photos(configs, terminal, opened)
+        _introduce(photos.dataset, terminal)
         # Workers must find each other before TensorFlow does anything else.
         before = time.monotonic()
         strategy = devices.strategy(config.distribution) if config.fine_tune_from else None
@@ -85,7 +76,7 @@ def retrain(
         if strategy is not None and devices.worker_suffix(strategy):
             heed = heed_nothing  # one worker that ends alone leaves the others waiting
         session = Session(terminal, opened, strategy, heed=heed)
-        chosen = _best_of(trials, configs, (dataset, computing), session, limit)
+        chosen = _best_of(trials, configs, photos, session, limit)
         report = finish(chosen, Start(started, command, limit), terminal)
         if not chosen.is_cut_short:
             _remove_checkpoints(trials, configs, strategy)
@@ -107,59 +98,10 @@ def _check_choices(config: RetrainConfig, choices: Mapping[str, Sequence[Any]]) 
         raise UsageError(f"--learning_rate {AUTO} tries several rates by itself. Give it alone, or numbers only.")
 
 
-@dataclass(frozen=True)
-class Computing:
-    """What computes features in shards, None for this process as they come; and how long the photos' listing took."""
-
-    cluster: Any
-    listing: float = 0.0
-
-
-def _checked_dataset(
-    config: RetrainConfig, configs: Sequence[RetrainConfig], computing: Computing, terminal: Terminal
-) -> tuple[Dataset, Computing]:
-    """Return the data set, with all refused before the work that settings can be refused for; `configs` are trained.
-
-    A cluster computes already while a remote folder is listed.
-
-    Raises:
-        RetrainError: Says what is wrong.
-    """
-    for each in configs:
-        _check_settings(each)
-    results.check(config)
-    started = time.monotonic()
-    is_ahead = config.cluster and isinstance(config.image_dir, RemoteFolder) and not config.fine_tune_from
-    scanned = _scanned_ahead(configs[0], computing, terminal) if is_ahead else None
-    dataset = scanned or scan(config.image_dir, config.split_rule)
-    computing = replace(computing, listing=time.monotonic() - started)
-    for each in configs:
-        check_length(each, dataset)
-        folds.check(each, dataset)
-    _check_validation(config, dataset, several=len(configs) > 1)
-    return dataset, computing
-
-
-def _scanned_ahead(config: RetrainConfig, computing: Computing, terminal: Terminal) -> Dataset | None:
-    """Return the data set, after its listing and the computing of features that began with it."""
-    # Imported late: most runs have nothing to do with clusters.
-    from retrain.bottlenecks import ahead
-
-    copies = config.distortion_copies if distortions_of(config) else 0
-    listing = ahead.Listing(config.image_dir, config.split_rule, copies=copies)
-    first = listing.first()
-    network = config.tfhub_module or config.architecture
-    # Features of the original's rule which network it is, once all photos are known.
-    if first and legacy_cache.find(config.store_dir, config.image_dir, first, network) is None:
-        source = _located(_spec(config), config, terminal)
-        ahead.compute(listing, source, _preparation(config, computing), terminal)
-    return listing.dataset()
-
-
 def _best_of(
     trials: Sequence[Trial],
     configs: Sequence[RetrainConfig],
-    photos: tuple[Dataset, Computing],
+    photos: ListedPhotos,
     session: Session,
     limit: TimeLimit,
 ) -> Candidate:
@@ -172,7 +114,7 @@ def _best_of(
     prepared: dict[tuple[str, int], PreparedDataset] = {}
     for each in configs:
         if _key(each) not in prepared:
-            prepared[_key(each)] = _prepare(each, *photos, session)
+            prepared[_key(each)] = prepare_features(each, photos, session)
     if trials[0].name:
         write_hparams(configs[0].summaries_dir, list(trials[0].values))
     jobs = [
@@ -191,7 +133,7 @@ def _reserve(config: RetrainConfig, prepared: Mapping[Any, PreparedDataset], lim
 
 def _key(config: RetrainConfig) -> tuple[str, int]:
     """Return what the bottlenecks of a combination of settings follow from."""
-    return config.architecture, _seed_of_features(config)
+    return config.architecture, seed_of_features(config)
 
 
 def layers(config: RetrainConfig) -> list[str]:
@@ -202,97 +144,8 @@ def layers(config: RetrainConfig) -> list[str]:
     """
     check(config)
     files.bound_reading(config.max_file_size)
-    source = families.locate(_spec(config), WeightsRequest(config.model_dir, config.weights, config.random_seed))
-    strangers.judge(source)
+    source = networks.located(networks.spec_of(config), config, Terminal(quiet=True))
     return trainable_layers.list_layers(families.trainable_network(source).model)
-
-
-def _check_settings(config: RetrainConfig) -> None:
-    """Refuse settings that make no sense, and a network that is not known."""
-    check(config)
-    frozen_graph.check_output(config.final_tensor_name, scope=scope_of(config), layers=len(config.hidden_units) + 1)
-    _spec(config)
-    _check_cluster(config)
-    precision = EngineRequest(config.engine, config.precision).precision
-    if config.fine_tune_from and precision != FLOAT32:
-        raise UsageError(f"--fine_tune_from trains in float32, not in {precision}. Leave --precision out.")
-    if config.fine_tune_from and config.time_limit is not None and config.distribution == "multi_worker":
-        # Their clocks differ, and a worker that takes a step alone waits for ever.
-        raise UsageError("--time_limit cannot end several workers at the same step. Give --fine_tune_steps instead.")
-
-
-def _check_cluster(config: RetrainConfig) -> None:
-    fewest, most = config.cluster_min, config.cluster_max
-    if config.cluster is None and (fewest, most) != (None, None):
-        raise UsageError("--cluster_min and --cluster_max are numbers of workers of a cluster. Give --cluster, too.")
-    if fewest is not None and most is not None and fewest > most:
-        raise UsageError(f"--cluster_min {fewest} is more than --cluster_max {most}.")
-    if config.cluster is not None:
-        # Imported late: most runs have nothing to do with clusters.
-        from retrain.cluster.starting import check_address, require_ray
-
-        check_address(config.cluster)
-        require_ray()
-
-
-def _cluster(config: RetrainConfig, terminal: Terminal, opened: ExitStack) -> Any:
-    """Return what computes features in shards, None where this process computes them as they come."""
-    # Imported late: most runs have nothing to do with clusters.
-    if config.cluster is not None:
-        from retrain.cluster.opening import ClusterRequest, LazyCluster
-
-        request = ClusterRequest(config.cluster, config.cluster_min, config.cluster_max)
-        return LazyCluster(request, terminal, opened)
-    if isinstance(config.bottleneck_dir, RemoteFolder):
-        from retrain.cluster.here import Here
-
-        return Here()
-    return None
-
-
-def _prepare(config: RetrainConfig, dataset: Dataset, computing: Computing, session: Session) -> PreparedDataset:
-    terminal = session.terminal
-    spec, network = _spec(config), config.tfhub_module or config.architecture
-    photos = [example.path for example in dataset.examples]
-    legacy = legacy_cache.find(config.store_dir, config.image_dir, photos, network)
-    if legacy and not _computes_what_its_name_says(config, spec):
-        legacy = legacy.without_files("of this network with its own input, weights and features")
-    if config.bottleneck_tensor is None:
-        spec = match_legacy_cache(spec, legacy, len(photos), terminal)
-    source = _located(spec, config, terminal)
-    if config.fine_tune_from:
-        # An unknown layer fails here, before anything is computed.
-        known = partial(loading.known_graph, folder=config.store_dir / source.folder_name)
-        trainable_layers.split_network(families.trainable_network(source, known).model, config.fine_tune_from)
-    settings = _preparation(config, computing)
-    return prepare(dataset, source, settings, legacy, terminal=terminal, opened=session.opened)
-
-
-def _located(spec: BackboneSpec, config: RetrainConfig, terminal: Terminal) -> BackboneSource:
-    """Return where a network's weights are, downloaded and trusted."""
-    advance = terminal.progress("Downloading the backbone", "B")
-    source = families.locate(spec, WeightsRequest(config.model_dir, config.weights, config.random_seed, advance))
-    strangers.judge(source)
-    return source
-
-
-def _preparation(config: RetrainConfig, computing: Computing) -> PreparationSettings:
-    distorter = Distorter(distortions_of(config), config.random_seed)
-    return PreparationSettings(
-        config.store_dir,
-        distorter,
-        copies=config.distortion_copies if distorter.distortions else 0,
-        distribution="none" if config.distribution == "none" else "mirrored",
-        request=EngineRequest(config.engine, config.precision),
-        cluster=computing.cluster,
-        parts=config.bottleneck_dir,
-        listing=computing.listing,
-    )
-
-
-def _seed_of_features(config: RetrainConfig) -> int:
-    """Return the seed where bottlenecks follow from it, 0 where every seed has the same."""
-    return config.random_seed if distortions_of(config) or config.weights == catalogue.RANDOM else 0
 
 
 def _without_results(config: RetrainConfig, folder: Path) -> RetrainConfig:
@@ -308,48 +161,6 @@ def _without_results(config: RetrainConfig, folder: Path) -> RetrainConfig:
         export=(),
         folds=0,
     )
-
-
-def _check_validation(config: RetrainConfig, dataset: Dataset, *, several: bool) -> None:
-    """Refuse what chooses by validation images where there are none."""
-    choosing = {
-        f"--learning_rate {AUTO}": config.learning_rate == AUTO,
-        "--early_stopping_patience": config.early_stopping_patience is not None,
-        "--fine_tune_from": config.fine_tune_from is not None,
-        "a flag with several values": several,
-    }
-    asked = [flag for flag, wanted in choosing.items() if wanted]
-    if asked and not sum(dataset.counts(Split.VALIDATION)):
-        raise UsageError(
-            f"{asked[0]} chooses by validation images, and there are none. Give --validation_percentage, or make a "
-            f"folder validation/ beside train/."
-        )
-
-
-def _spec(config: RetrainConfig) -> BackboneSpec:
-    """Return the backbone's row with the user's own values in it."""
-    return catalogue.select(
-        config.architecture,
-        tfhub_module=config.tfhub_module,
-        image_size=config.image_size,
-        network_input=InputSpec(
-            config.input_layer,
-            config.input_height,
-            config.input_width,
-            config.input_mean,
-            config.input_std,
-            config.keep_aspect_ratio,
-        ),
-        target=config.bottleneck_tensor,
-    )
-
-
-def _computes_what_its_name_says(config: RetrainConfig, spec: BackboneSpec) -> bool:
-    """Return whether a backbone is the one of its name: another size, range, tensor or weights give other features."""
-    network, hub = config.architecture, config.tfhub_module
-    named = catalogue.select(network, tfhub_module=hub, image_size=None, network_input=InputSpec(), target=None)
-    targets = (named.target, named.original_target)
-    return spec.input == named.input and spec.target in targets and config.weights in (None, catalogue.OFFICIAL)
 
 
 def _introduce(dataset: Dataset, terminal: Terminal) -> None:

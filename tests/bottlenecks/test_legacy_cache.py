@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from conftest import colour_folder, photo
 
-from retrain import pipeline
+from retrain import features, networks
 from retrain.bottlenecks import legacy_cache
 from retrain.config import RetrainConfig
-from retrain.data.dataset import scan
+from retrain.session import Session
 from retrain.terminal import Terminal
 
 PATHS = ["daisy/a.jpg", "daisy/b.jpg", "rose/a.jpg"]
@@ -125,7 +125,7 @@ def test_a_photo_or_a_file_that_went_away_is_no_vector(tmp_path, photos):
 )
 def test_only_a_network_as_its_name_says_takes_the_originals_files(tmp_path, settings, same):
     config = RetrainConfig(image_dir=tmp_path, **{"architecture": "mobilenet_bundled", **settings})
-    assert pipeline._computes_what_its_name_says(config, pipeline._spec(config)) is same
+    assert networks.computes_what_its_name_says(config, networks.spec_of(config)) is same
 
 
 @pytest.mark.slow
@@ -141,7 +141,9 @@ def test_files_of_the_network_as_its_name_says_are_named_and_not_taken(tmp_path)
         input_mean=0.0, input_std=255.0,
     )  # fmt: skip
     with ExitStack() as opened:
-        prepared = pipeline._prepare(config, scan(folder), Terminal(out=io.StringIO(), err=err), opened)
+        terminal = Terminal(out=io.StringIO(), err=err)
+        photos = features.list_photos([config], terminal, opened)
+        prepared = features.prepare_features(config, photos, Session(terminal, opened))
         vectors = prepared.read(np.arange(len(prepared.variants.rows)))
     assert not (vectors == 1).all(axis=1).any()
     assert "12 of the original's .txt files" in err.getvalue()

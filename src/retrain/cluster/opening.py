@@ -38,7 +38,9 @@ class LazyCluster:
         if self._cluster is None:
             request = self._request
             with self._terminal.waiting("Joining the cluster"):
-                cluster = open_cluster(request.address, fewest=request.fewest, most=request.most)
+                cluster = open_cluster(
+                    request.address, fewest=request.fewest, most=request.most, notice=self._terminal.warn
+                )
             self._cluster = self._opened.enter_context(cluster)
             if cluster.dashboard:
                 self._terminal.say(f"Ray's dashboard: {cluster.dashboard}")
