@@ -23,7 +23,7 @@ class Protocol:
     """A kind of remote folders.
 
     `make` returns fsspec's file system of a host; `extra` is what brings its `package`. `sorted_pages` says that
-    listings come sorted by name.
+    all files below a folder are listed at once, sorted by path; the others' are listed folder by folder.
     """
 
     extra: str
@@ -44,13 +44,21 @@ def _s3(package: Any, host: str) -> Any:
 
 
 def _gs(package: Any, host: str) -> Any:
-    return package.GCSFileSystem(use_listings_cache=False, skip_instance_cache=True)
+    system = package.GCSFileSystem(use_listings_cache=False, skip_instance_cache=True)
+    once = getattr(type(system)._request, "__wrapped__", None)  # without its six attempts
+    if once is not None:
+        system._request = functools.partial(once, system)
+    return system
 
 
 def _azure(package: Any, host: str) -> Any:
     container, _, server = host.partition("@")
     account = {"account_name": server.partition(".")[0]} if server else {}
-    return package.AzureBlobFileSystem(use_listings_cache=False, skip_instance_cache=True, **account)
+    system = package.AzureBlobFileSystem(use_listings_cache=False, skip_instance_cache=True, **account)
+    policy = getattr(getattr(system.service_client, "_config", None), "retry_policy", None)
+    if policy is not None:
+        policy.total_retries = 0
+    return system
 
 
 def _sftp(package: Any, host: str) -> Any:
@@ -72,7 +80,7 @@ def _sftp(package: Any, host: str) -> Any:
 
 PROTOCOLS = {
     "s3": Protocol("s3", "s3fs", _s3, True),
-    "gs": Protocol("gcs", "gcsfs", _gs, True),
+    "gs": Protocol("gcs", "gcsfs", _gs, False),
     "abfs": Protocol("azure", "adlfs", _azure, False),
     "abfss": Protocol("azure", "adlfs", _azure, False),
     "sftp": Protocol("sftp", "sshfs", _sftp, False),

@@ -10,7 +10,6 @@ import pytest
 from conftest import command, photo
 from label_parts import joined, labelled, parts_in, printed, shared_of
 from ray_nodes import ray_nodes, worker_processes
-from servers import new_bucket, s3_server
 
 from retrain.cluster.pool import open_cluster
 from retrain.inference.lines import CSV, JSON, heading
@@ -23,16 +22,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:unclosed:Reso
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with s3_server(tmp_path_factory.mktemp("s3")) as running, pytest.MonkeyPatch.context() as patch:
-        for name, value in running.env.items():
-            patch.setenv(name, value)
-        yield running
-
-
-@pytest.fixture(scope="module")
-def nodes(server, tmp_path_factory):
-    with ray_nodes(tmp_path_factory.mktemp("ray"), (1, 1, 2)) as running:
+def nodes(s3_server, tmp_path_factory):
+    with ray_nodes(tmp_path_factory.mktemp("ray"), (1, 1, 2), s3_server.env) as running:
         yield running
 
 
@@ -61,8 +52,7 @@ def test_a_cluster_writes_the_parts_of_one_machine_and_no_kill_loses_or_doubles_
     assert len(parts_in(tmp_path / "out")) == 23
 
 
-def test_photos_and_parts_may_be_on_object_storage(model, photos, server, cluster):
-    bucket = new_bucket(server)
+def test_photos_and_parts_may_be_on_object_storage(model, photos, bucket, cluster):
     url = bucket.upload(photos, "photos")
     bucket.put("photos/empty.jpg", b"")
     results = folder(f"{bucket.url}/labels")
