@@ -1,5 +1,6 @@
 """A cluster that is joined, or started, when there is something to do for the first time."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -27,12 +28,15 @@ class LazyCluster:
         self._cluster: Cluster | None = None
 
     def run(self, open_worker: OpenWorker, shared: Mapping[str, Any], tasks: Iterable[Task]) -> Iterator[Outcome]:
-        """Yield the outcome of each task, as `Cluster.run` does.
+        """Yield the outcome of each task, as `Cluster.run` does; without any, no cluster is opened.
 
         Raises:
             ClusterError: The cluster cannot be joined or started, or has no workers.
         """
-        return self._opened_cluster().run(open_worker, shared, tasks)
+        waiting = iter(tasks)
+        first = next(waiting, None)
+        if first is not None:
+            yield from self._opened_cluster().run(open_worker, shared, itertools.chain([first], waiting))
 
     def _opened_cluster(self) -> Cluster:
         if self._cluster is None:
