@@ -4,9 +4,9 @@ import time
 from collections import Counter
 
 from retrain.bottlenecks.cluster.parts import STAGES, Commit
+from retrain.cluster.rates import rates
 from retrain.errors import plural
 
-_NODES_NAMED = 8
 _SECONDS = 60.0  # from one line about the nodes to the next
 
 
@@ -35,7 +35,7 @@ class Summary:
         if now - self._told < _SECONDS:
             return ""
         self._told = now
-        return f"Photos a second on {plural(len(self._photos), 'node')}: {self._rates(now - self._started)}."
+        return f"Photos a second on {plural(len(self._photos), 'node')}: {rates(self._photos, now - self._started)}."
 
     def text(self, took: float, listing: float) -> str:
         """Return photos a second, of each node too, and the time of each stage.
@@ -45,11 +45,6 @@ class Summary:
         stages = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in self._seconds.items())
         return (
             f"Cluster: {plural(self.photos, 'photo')} in {took:.1f} s on {plural(len(self._photos), 'node')}, "
-            f"{self.photos / took:.0f} photos/s ({self._rates(took)}); "
+            f"{self.photos / took:.0f} photos/s ({rates(self._photos, took)}); "
             f"listing {listing:.1f} s, in all threads together {stages}."
         )
-
-    def _rates(self, took: float) -> str:
-        rates = [f"{node} {count / took:.0f}" for node, count in self._photos.most_common(_NODES_NAMED)]
-        more = len(self._photos) - len(rates)
-        return ", ".join(rates) + (f" and {more} more" if more else "")

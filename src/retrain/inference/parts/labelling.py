@@ -5,12 +5,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 
 import retrain
 from retrain.cluster.here import Here
 from retrain.cluster.opening import LazyCluster
+from retrain.cluster.rates import rates
 from retrain.cluster.tasks import Outcome, Task
 from retrain.errors import ClusterError, ExportError, plural
 from retrain.files import sha256_of_all
@@ -24,7 +24,6 @@ from retrain.storage import access
 from retrain.storage.chunks import chunks, id_of
 
 _READ_AT_ONCE = 32  # parts that are there, for the number of photos in them that could not be read
-_NODES_NAMED = 8
 
 
 @dataclass
@@ -65,10 +64,7 @@ class Summary:
 
     def _speed(self) -> str:
         labelled = self.nodes.total()
-        rates = [f"{node} {count / self.took:.0f}" for node, count in self.nodes.most_common(_NODES_NAMED)]
-        more = len(self.nodes) - len(rates)
-        nodes = ", ".join(rates) + (f" and {more} more" if more else "")
-        where = f" on {len(self.nodes)} nodes ({nodes})" if len(self.nodes) > 1 else ""
+        where = f" on {len(self.nodes)} nodes ({rates(self.nodes, self.took)})" if len(self.nodes) > 1 else ""
         return f"{plural(labelled, 'photo')} in {self.took:.1f} s, {labelled / self.took:.0f} photos/s{where}"
 
 
@@ -103,12 +99,9 @@ def label_into_parts(
         UsageError: The folder has parts of another run.
     """
     labelling = _Labelling(run, shared, advance)
-    todo = labelling.tasks(photos)
-    first = next(todo, None)
     started = time.perf_counter()
-    if first is not None:
-        for outcome in runner.run(work.open_worker, {"shared": shared}, chain([first], todo)):
-            labelling.take(outcome)
+    for outcome in runner.run(work.open_worker, {"shared": shared}, labelling.tasks(photos)):
+        labelling.take(outcome)
     return labelling.end(time.perf_counter() - started, replace=replace)
 
 
