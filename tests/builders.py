@@ -12,6 +12,9 @@ from retrain import files
 from retrain.data import decoding, decoding_in_graph
 from retrain.formats import frozen_graph
 from retrain.formats.classifier import ExportSource, TrainedClassifier
+from retrain.formats.litert import conversion
+from retrain.formats.litert import model as litert_model
+from retrain.formats.table import path_of
 from retrain.graphs import nodes, reading
 from retrain.head import linear
 from retrain.metadata import Metadata
@@ -36,6 +39,18 @@ def mean_classifier(backbone, head, output="final_result", litert=None, keep_asp
     """Return a head on `mean_colour_backbone`."""
     spec = InputSpec("Placeholder", 16, 16, 0.0, 255.0, keep_aspect_ratio)
     return TrainedClassifier(backbone, litert, spec, "mean_colour", head, output, frozen_graph.HEAD_SCOPE)
+
+
+def with_litert(graph, backbone):
+    """Write the LiteRT form of a graph that `exported` wrote beside it, and return the graph."""
+    litert = graph.with_name("backbone.tflite")
+    head = linear(np.eye(3, dtype=np.float32) * 9, np.zeros(3, np.float32))
+    classifier = mean_classifier(backbone, head, litert=litert)
+    converted = conversion.to_float32(reading.read_graph(backbone), classifier.input, target=classifier.target)
+    litert.write_bytes(converted)
+    model = litert_model.join(classifier, frozen_graph.describe(graph), sha256=files.sha256_of(graph))
+    files.write_result(path_of(graph, "tflite"), model)
+    return graph
 
 
 def exported_head(path, name):

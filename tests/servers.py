@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _SECONDS = 60  # that a server may take to start on a loaded machine
-_BUSY = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 PAGE = 10  # names in an answer to a request for a listing
 _numbers = itertools.count()
 
@@ -133,6 +132,8 @@ class BusyServer:
 
     endpoint: str
     busy: int = 0
+    status: int = 503
+    code: str = "SlowDown"
     hangs_up: bool = False
     loses_answers: bool = False
     turned_away: int = 0
@@ -157,7 +158,8 @@ def busy_server(behind: str) -> Iterator[BusyServer]:
                 if state.hangs_up:
                     self.close_connection = True
                     return
-                self._send(503, {"Content-Type": "application/xml"}, _BUSY)
+                said = f"<Error><Code>{state.code}</Code><Message>the key hunter2 is no good</Message></Error>"
+                self._send(state.status, {"Content-Type": "application/xml"}, said.encode())
                 return
             connection = http.client.HTTPConnection(behind.removeprefix("http://"))
             headers = {name: value for name, value in self.headers.items() if name.lower() != "expect"}

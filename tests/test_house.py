@@ -26,7 +26,7 @@ KNOW_THE_CONFIG = {
 }
 HEAVY = {
     *("tensorflow", "tensorflow_hub", "keras", "ai_edge_litert", "openvino", "tensorboard"),
-    *("rich", "shtab", "pillow_heif"),
+    *("rich", "shtab", "pillow_heif", "ray", "grpc"),
 }
 
 

@@ -33,7 +33,8 @@ def nodes(tmp_path_factory):
         head_node_args={
             "num_cpus": 1,
             "include_dashboard": False,
-            "_system_config": {"prestart_worker_first_driver": False},  # ten processes that nobody asked for
+            # Eight processes that nobody asked for; and how soon a dead node is noticed.
+            "_system_config": {"prestart_worker_first_driver": False, "health_check_period_ms": 500},
         },
     )
     try:
@@ -159,7 +160,9 @@ def test_tasks_of_a_node_that_dies_are_done_by_others(nodes, cluster, tmp_path):
     assert all(outcome.result != doomed.node_id for outcome in found.values())
 
 
-def test_a_node_that_joins_gets_workers(nodes, cluster):
+@pytest.mark.parametrize("most", [None, 5])
+def test_a_node_that_joins_gets_workers(nodes, cluster, most):
+    """With a largest number, a fifth worker waits for it in Ray's queue, where an autoscaler sees it."""
     new, seen = [], set()
     deadline = time.monotonic() + 60
 
@@ -168,10 +171,11 @@ def test_a_node_that_joins_gets_workers(nodes, cluster):
             assert time.monotonic() < deadline
             yield Task("", ("about",))
 
-    for outcome in cluster.run(open_worker, {}, todo()):
-        seen.add(outcome.result["node"])
-        if not new:
-            new.append(nodes.add_node(num_cpus=1))
+    with open_cluster(nodes.address, most=most) as limited:
+        for outcome in limited.run(open_worker, {}, todo()):
+            seen.add(outcome.result["node"])
+            if not new:
+                new.append(nodes.add_node(num_cpus=3))
     nodes.remove_node(new[0], allow_graceful=False)
 
 

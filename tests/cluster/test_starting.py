@@ -33,26 +33,27 @@ with open_cluster("auto", most=1) as cluster:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "head", "s3://bucket:1", "user:secret@host:6379", "http://host:80", "host:port", "ray://host", "a b:1"]
+    "text",
+    ["", "head", "s3://bucket:1", "user:secret@host:6379", "http://host:80", "host:port", "ray://host:1", "a b:1"],
 )
 def test_what_is_no_address_is_wrong_usage(text):
-    with pytest.raises(UsageError, match="auto, HOST:PORT"):
+    with pytest.raises(UsageError, match="Give auto, or HOST:PORT") as raised:
         starting.check_address(text)
+    assert "secret" not in str(raised.value)
 
 
-@pytest.mark.parametrize("text", ["auto", "10.0.0.1:6379", "head.local:6379", "[::1]:6379", "ray://head:10001"])
+@pytest.mark.parametrize("text", ["auto", "10.0.0.1:6379", "head.local:6379", "[::1]:6379"])
 def test_addresses_are_what_ray_takes(text):
     assert starting.check_address(text) == text
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheme", ["", "ray://"])
-def test_where_no_ray_answers_is_said_within_seconds(scheme):
+def test_where_no_ray_answers_is_said_within_seconds():
     """The port is taken by something that never answers; Ray would try for minutes, and then end the process."""
     pytest.importorskip("ray")
     began = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"{scheme}127.0.0.1:{server.getsockname()[1]}"
+        address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(ClusterError, match=rf"^--cluster {address}: cannot join {address}: no Ray answers there"):
             open_cluster(address)
     assert time.monotonic() - began < 60

@@ -1,5 +1,6 @@
 """The same data set from a remote folder as from the same tree on this machine."""
 
+import io
 from dataclasses import replace
 
 import pytest
@@ -123,3 +124,13 @@ def test_marks_are_refused(tmp_path):
 
     with pytest.raises(MarksError, match="remote"):
         marks_applying.undo(RemoteFolder("s3://bucket", "photos"), tmp_path / "done.jsonl")
+
+
+def test_lists_on_standard_input_name_remote_files(tmp_path):
+    listed = io.BytesIO(f"s3://bucket/a b.jpg\n{tmp_path}/c.jpg\nsftp://me@host/d.jpg\n".encode())
+    assert list(image_files.read_paths(listed)) == [
+        RemoteFolder("s3://bucket", "a b.jpg"), tmp_path / "c.jpg", RemoteFolder("sftp://me@host", "d.jpg"),
+    ]  # fmt: skip
+    with pytest.raises(UsageError) as refused:
+        list(image_files.read_paths(io.BytesIO(b"s3://bucket/a.jpg?hunter2\n")))
+    assert "hunter2" not in str(refused.value)

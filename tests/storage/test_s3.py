@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import sys
 import threading
 
 import pytest
@@ -157,3 +158,39 @@ def test_a_wrong_configuration_is_said_in_one_line(photos, monkeypatch, environm
     assert "\n" not in str(failed.value)
     assert "hunter2" not in str(failed.value)
     assert str(failed.value).startswith(str(photos.folder))
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "said"),
+    [
+        ((403, "AccessDenied"), PermissionError, "Permission denied"),
+        ((400, "ExpiredToken"), StorageError, "no valid credentials"),
+        ((403, "SignatureDoesNotMatch"), StorageError, "no valid credentials"),
+        ((400, "AuthorizationHeaderMalformed"), StorageError, "refuses it (AuthorizationHeaderMalformed)"),
+    ],
+)
+def test_a_refusal_is_said_at_once_and_without_the_words_of_the_server(
+    photos, s3_server, monkeypatch, answer, kind, said
+):
+    with busy_server(s3_server.endpoint) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+        forget_connections()
+        server.busy, (server.status, server.code) = 1, answer
+        with pytest.raises(kind) as refused:
+            RemoteStorage(photos.folder, QUICK).read("loose.jpg")
+        assert server.turned_away == 1
+        assert said in str(refused.value)
+        assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "package", "extra"),
+    [("s3", "s3fs", "s3"), ("gs", "gcsfs", "gcs"), ("abfs", "adlfs", "azure"), ("sftp", "sshfs", "sftp")],
+)
+def test_a_package_that_is_missing_is_named_with_its_extra(monkeypatch, scheme, package, extra):
+    monkeypatch.setitem(sys.modules, package, None)
+    forget_connections()
+    with pytest.raises(StorageError) as missing:
+        access.of(folder(f"{scheme}://somewhere/photos")).entries()
+    assert str(missing.value) == f"{scheme}:// needs the extra [{extra}]: pip install 'retrain-images[{extra}]'"
+    forget_connections()

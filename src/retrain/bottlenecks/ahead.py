@@ -109,6 +109,8 @@ def compute(listing: Listing, source: BackboneSource, settings: PreparationSetti
         for merged in merging.run(_tasks(parts, extractor, store, settings.copies)):
             done += len(merged.rows)
             advance(done, 0)
+            if news := merging.summary.news():
+                terminal.say(news)
         if done:
             terminal.say(merging.summary.text(time.perf_counter() - started, listing.seconds))
         return done

@@ -41,6 +41,7 @@ _SUBCOMMANDS_HELP = """sub-commands, which go before folders of the same name:
 
 """
 _LENGTHS = ("how_many_training_steps", "how_many_epochs")  # only one of these
+_PARTS_TEXT = "A run that was ended, or is repeated, labels only what is missing."
 _GROUP_TEXTS = {
     "last layer": "The original's single layer, unless one of these is set.",
     "fine-tuning": "Also train layers of the network itself, the upper ones or all; any --architecture can be.",
@@ -131,10 +132,20 @@ def label_image_parser() -> argparse.ArgumentParser:
     )
     _add_views(parser)
     add("--link", action="store_true", help="make symbolic links there instead of copies")
+    _add_parts(parser.add_argument_group("very many photos", _PARTS_TEXT))
     add("--describe", action="store_true", help="print what the model is and exit")
     add_file_size(parser)
     _add_common(parser)
     return parser
+
+
+def _add_parts(group: argparse._ActionsContainer) -> None:
+    """Add the flags of `label_image` for more photos than one stream of lines, or one machine, is for."""
+    text = "write the lines of --csv or --json into files here, 1,000 photos each; those that are there stay"
+    group.add_argument("--results", type=folder, help=text, metavar="FOLDER_OR_URL")
+    for field in fields(RetrainConfig):
+        if field.name in ("cluster", "cluster_min", "cluster_max"):
+            _add_setting(group, field, None)
 
 
 def evaluate_parser() -> argparse.ArgumentParser:

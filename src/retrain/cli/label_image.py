@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrain.cli import flags, lean_tensorflow
+from retrain.cli import flags, label_parts, lean_tensorflow
 from retrain.cli.console import DONE, FAILED, quieten, run
 from retrain.errors import UsageError, printable, shell_quoted
 from retrain.files import bound_reading
@@ -35,7 +35,8 @@ def main(arguments: Sequence[str]) -> int:
         for line in description.describe_model(args.graph, labels=args.labels, overrides=overrides):
             print(printable(line))
         return DONE
-    inputs = _inputs(_words(args))
+    _check_words(_words(args))
+    inputs = None if args.results else _inputs(_words(args))
     from retrain.inference import loading as model_loading
     from retrain.inference import prediction
 
@@ -43,6 +44,8 @@ def main(arguments: Sequence[str]) -> int:
     model = model_loading.load(args.graph, labels=args.labels, overrides=overrides)
     if args.verbose:
         print(printable(f"label_image: {args.graph}: {model.metadata.summary()}"), file=sys.stderr)
+    if inputs is None:
+        return label_parts.run(args, model, _words(args))
     results = prediction.label(model, inputs.paths, k=args.top_k, min_score=args.min_score, views=args.views)
     return _print_results(results, args, inputs, model.metadata.labels)
 
@@ -64,15 +67,18 @@ def _words(args: Namespace) -> list[str]:
 
 
 def _inputs(words: Sequence[str]) -> _Inputs:
-    if not words:
-        raise UsageError("no image given. Name image files, folders or patterns, or - for a list on standard input.")
     from retrain.data import image_files
 
-    _check_spaces(words)
     paths = image_files.expand_paths([word for word in words if word != image_files.STANDARD_INPUT])
     if image_files.STANDARD_INPUT in words:
         return _Inputs(itertools.chain(paths, image_files.read_paths(sys.stdin.buffer)), 0, single=False)
     return _Inputs(paths, len(paths), single=len(words) == 1 and paths == [folder(words[0])])
+
+
+def _check_words(words: Sequence[str]) -> None:
+    if not words:
+        raise UsageError("no image given. Name image files, folders or patterns, or - for a list on standard input.")
+    _check_spaces(words)
 
 
 def _check_spaces(words: Sequence[str]) -> None:
@@ -93,6 +99,7 @@ def _check(args: Namespace) -> None:
         raise UsageError(f"--top_k is {args.top_k}; it must be at least 1.")
     if not 0 <= args.min_score <= 1:
         raise UsageError(f"--min_score is {args.min_score:g}; it must be 0 to 1.")
+    label_parts.check(args)
     if args.link and not args.sort_into:
         raise UsageError("--link goes with --sort_into. Give --sort_into a folder.")
     if args.sort_into:

@@ -163,7 +163,11 @@ class Hands:
             if hand.node:
                 taken[hand.node] = taken.get(hand.node, 0) + hand.place.cores
         room = [place for place in places(self._rows, taken) if len(self._refusals.get(place.node, ())) < _OPENINGS]
-        return room[sum(hand.node is None for hand in self.all) :]
+        for hand in self.all:
+            fits = next((place for place in room if place.cores >= hand.place.cores), None)
+            if hand.node is None and fits:
+                room.remove(fits)
+        return room
 
     def _open(self, place: Place) -> None:
         import ray

@@ -65,7 +65,7 @@ def open_cluster(
 
     Args:
         address: `auto` joins a running Ray, of RAY_ADDRESS or of this machine, or starts one here, which ends with
-            this process; HOST:PORT joins the one there, ray://HOST:PORT from outside of its machines.
+            this process; HOST:PORT joins the one there, of which this machine is a node.
         fewest: Workers that are kept although no task waits.
         most: Workers at once; more than the nodes have room for make Ray's autoscaler add nodes. None is as many as the
             nodes have room for.

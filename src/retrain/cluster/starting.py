@@ -19,7 +19,7 @@ from retrain.cluster.reasons import mismatch
 from retrain.errors import ClusterError, UsageError, first_line
 from retrain.files import lock
 
-_ADDRESS = re.compile(r"(?:ray://)?(?P<at>[A-Za-z0-9_.-]+:[0-9]{1,5}|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5})")
+_ADDRESS = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 _PROBE_SECONDS = 5.0  # for a cluster to answer; Ray itself tries for two minutes, and then ends the process
 _FOLDERS = "retrain-ray-"
 _LONGEST_FOLDER = 40  # letters of the path in which Ray makes sockets, whose paths have 107 at most
@@ -29,12 +29,12 @@ def check_address(text: str) -> str:
     """Return what `--cluster` says.
 
     Raises:
-        UsageError: It is neither `auto`, nor HOST:PORT, nor ray://HOST:PORT.
+        UsageError: It is neither `auto` nor HOST:PORT.
     """
     if text != "auto" and not _ADDRESS.fullmatch(text):
+        shown = text.rpartition("@")[2]  # without a password
         raise UsageError(
-            f"--cluster {text}: not an address. Give auto, HOST:PORT of the head node (from a node of the cluster), "
-            "or ray://HOST:PORT (from elsewhere)."
+            f"--cluster {shown}: not an address. Give auto, or HOST:PORT of the head node, on a machine of the cluster."
         )
     return text
 
@@ -123,7 +123,7 @@ def _running() -> str | None:
 
     named = os.environ.get("RAY_ADDRESS")
     if named and named not in ("auto", "local"):
-        return named
+        return check_address(named)
     with suppress(Exception):  # that file stays when a machine is switched off
         found = find_bootstrap_address(None)
         if found:
@@ -136,14 +136,28 @@ def _probe(address: str) -> None:
     """Raise where no server answers that speaks gRPC, as Ray's do."""
     import grpc
 
-    where = address.removeprefix("ray://")
     if os.environ.get("RAY_USE_TLS", "0") not in ("", "0"):  # Ray reads the certificates, this does not
         return
-    with grpc.insecure_channel(where, options=[("grpc.enable_http_proxy", 0)]) as channel:
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=_PROBE_SECONDS)
         except grpc.FutureTimeoutError as error:
             raise ConnectionError("no Ray answers there. Start one with `ray start --head`, or give auto") from error
+        try:
+            channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")(b"", timeout=_PROBE_SECONDS)
+        except (
+            grpc.RpcError
+        ) as error:  # a client server does not know that question, but it, too, asks for a token first
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                _show_token()
+
+
+def _show_token() -> None:
+    """Let Ray show the user's token from now on, where the environment does not say whether to."""
+    from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+
+    if not maybe_enable_token_auth_if_token_available(warn_if_disabled=False):
+        raise ConnectionError("it asks for a token. Copy ~/.ray/auth_token of its head node to this machine")
 
 
 def _own_folder(stack: ExitStack) -> Path:
@@ -165,6 +179,7 @@ def _hold_back_messages(stack: ExitStack) -> None:
     """Keep Ray from printing each death of a worker, which `log_to_driver=False` does not, until `stack` closes."""
     from ray._private import worker
 
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
     stack.callback(setattr, worker, "print_to_stdstream", worker.print_to_stdstream)
     worker.print_to_stdstream = lambda *arguments, **options: None
 

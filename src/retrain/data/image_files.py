@@ -12,6 +12,7 @@ from retrain.errors import DatasetError, UsageError
 from retrain.files import check_size, open_regular, read_regular
 from retrain.storage import access
 from retrain.storage.folders import SCHEMES, Folder, RemoteFolder, folder
+from retrain.storage.stamps import Stamp
 
 EXTENSIONS = tuple(".jpg .jpeg .png .gif .bmp .webp .tif .tiff .heic .heif .hif .avif".split())
 JPEG_MAGIC = b"\xff\xd8\xff"
@@ -112,20 +113,26 @@ def expand_paths(words: Sequence[str]) -> list[Folder]:
     """
     paths: list[Folder] = []
     for word in words:
-        path = _named(word)
+        path = named(word)
+        images: list[Folder]
         if isinstance(path, RemoteFolder):
-            images = _remote_images(path)
+            images = [image for image, _ in remote_images(path)]
         elif path.exists() or not glob.has_magic(word):
             images = _images_of(path)
         else:
             images = [image for match in sorted(glob.glob(word, recursive=True)) for image in _images_of(Path(match))]
         if not images:
-            raise UsageError(f"no image files in {word}. Image files end in {', '.join(EXTENSIONS)}.")
+            raise no_images(word)
         paths += images
     return paths
 
 
-def _named(word: str) -> Folder:
+def no_images(word: str) -> UsageError:
+    """Return the error of an argument that names no images."""
+    return UsageError(f"no image files in {word}. Image files end in {', '.join(EXTENSIONS)}.")
+
+
+def named(word: str) -> Folder:
     """Return what an argument names, which may be a pattern.
 
     Raises:
@@ -137,31 +144,54 @@ def _named(word: str) -> Folder:
     return folder(word)
 
 
-def _remote_images(path: RemoteFolder) -> list[Folder]:
-    """Return a remote file, or the images in a remote folder at any depth, sorted; a file that is not there, too."""
+def remote_images(path: RemoteFolder) -> Iterator[tuple[RemoteFolder, Stamp | None]]:
+    """Yield a remote file, or the images in a remote folder at any depth, sorted; a file that is not there, too.
+
+    They come with their stamps as far as these are known, and while the folder is being listed if it comes sorted.
+
+    Raises:
+        DatasetError: A folder that cannot be read.
+        StorageError: The storage does not answer.
+    """
+    try:
+        stamp = access.of(RemoteFolder(path.root)).stamp(path.path) if path.path else None
+    except (FileNotFoundError, IsADirectoryError):
+        stamp = None
+    except OSError:  # reading it says so
+        yield path, None
+        return
+    if stamp:
+        yield path, stamp
+        return
+    found = False
+    for page in _pages(path):
+        found = True
+        images = workers.map_in_order(lambda: _is_photo, [each for each, _ in page], threads=_READERS, waiting=_WAITING)
+        yield from (each for each, keep in zip(page, images, strict=True) if keep)
+    if not found and has_image_name(path.name):
+        yield path, None
+
+
+def _pages(path: RemoteFolder) -> Iterator[list[tuple[RemoteFolder, Stamp]]]:
+    """Yield the visible files in a remote folder, sorted; where they come unsorted, all at once."""
     storage = access.of(RemoteFolder(path.root))
     try:
-        if path.path:
-            storage.stamp(path.path)
-            return [path]
-    except (FileNotFoundError, IsADirectoryError):
-        pass
-    except OSError:  # reading it says so
-        return [path]
-    try:
-        found = sorted(file.path for page in storage.pages(path.path) for file in page)
+        pages = storage.pages(path.path)
+        if not storage.sorted_pages:
+            pages = iter([sorted((file for page in pages for file in page), key=lambda file: file.path)])
+        for page in pages:
+            visible = [file for file in page if "/." not in f"/{file.path}"[len(path.path) :]]
+            if visible:
+                yield [(RemoteFolder(path.root, file.path), file.stamp) for file in visible]
     except FileNotFoundError:
-        found = []
+        return
     except OSError as error:
         raise DatasetError(f"cannot read the folder {path}: {error.strerror}. Check its permissions.") from error
-    files = [RemoteFolder(path.root, name) for name in found if "/." not in f"/{name}"[len(path.path) :]]
 
-    def is_photo(file: RemoteFolder) -> bool:
-        return has_image_name(file.name) or is_image(file) or is_other_photo(file)
 
-    photos = workers.map_in_order(lambda: is_photo, files, threads=_READERS, waiting=_WAITING)
-    images: list[Folder] = [file for file, keep in zip(files, photos, strict=True) if keep]
-    return images or ([path] if not found and has_image_name(path.name) else [])
+def _is_photo(file: Folder) -> bool:
+    """Return whether a file is an image, or a photo of a format that is not read, which has a reason to be named."""
+    return has_image_name(file.name) or is_image(file) or is_other_photo(file)
 
 
 def read_paths(names: BinaryIO) -> Iterator[Folder]:
@@ -191,18 +221,20 @@ def _paths(names: Sequence[bytes], separator: bytes) -> Iterator[Folder]:
 
 def unreadable_reason(path: Folder, error: OSError) -> str:
     """Return why a file cannot be read, for a message to the user."""
-    if isinstance(error, FileNotFoundError) and _URL_AS_PATH.match(str(path)):
+    if isinstance(path, Path) and isinstance(error, FileNotFoundError) and _URL_AS_PATH.match(str(path)):
         return "a URL, and only files are read. Download it first"
     return error.strerror or str(error)
 
 
 def _images_of(path: Path) -> list[Folder]:
-    if not path.is_dir():
-        return [path]
+    return list(images_below(path)) if path.is_dir() else [path]
+
+
+def images_below(top: Path) -> Iterator[Path]:
+    """Yield the images in a folder, at any depth, as they are found; DatasetError as for `files_below`."""
     # As in training, the content decides about a file of another name. Photos that are not read are named, each with
     # its reason.
-    files = ((name, path / name) for name in files_below(path))
-    return [file for name, file in files if has_image_name(name) or is_image(file) or is_other_photo(file)]
+    return filter(_is_photo, (top / name for name in files_below(top)))
 
 
 def files_below(top: Path, follow: Callable[[str], bool] = lambda link: True) -> Iterator[str]:

@@ -71,7 +71,7 @@ def predict_probabilities(model: Classifier, paths: Iterable[Folder], *, views: 
 
     def open_worker() -> Callable[[tuple[Folder, Read]], ImagePrediction]:
         classifier = waiting.pop() if waiting else model.for_thread()
-        return lambda job: _predict(classifier, *job, views)
+        return lambda job: predict(classifier, *job, views)
 
     yield from workers.map_in_order(open_worker, _opened(paths), threads=threads, waiting=_AHEAD)
 
@@ -109,11 +109,15 @@ def label(
     """
     names = model.metadata.labels
     for image in predict_probabilities(model, paths, views=views):
-        if image.probabilities is None:
-            yield Prediction(image.path, error=image.error)
-            continue
-        best = [ClassScore(names[i], float(image.probabilities[i])) for i in top_k(image.probabilities, k)]
-        yield Prediction(image.path, tuple(score for score in best if score.score >= min_score))
+        yield ranked(image, names, k=k, min_score=min_score)
+
+
+def ranked(image: ImagePrediction, names: Sequence[str], *, k: int, min_score: float) -> Prediction:
+    """Return the `k` best of the classes with these names, without those below `min_score`."""
+    if image.probabilities is None:
+        return Prediction(image.path, error=image.error)
+    best = [ClassScore(names[i], float(image.probabilities[i])) for i in top_k(image.probabilities, k)]
+    return Prediction(image.path, tuple(score for score in best if score.score >= min_score))
 
 
 def pixels(model: Classifier, content: bytes) -> np.ndarray:
@@ -138,7 +142,8 @@ def mean_of_views(model: Classifier, image: np.ndarray, views: int) -> np.ndarra
     return mean
 
 
-def _predict(model: Classifier, path: Folder, read: Read, views: int) -> ImagePrediction:
+def predict(model: Classifier, path: Folder, read: Read, views: int) -> ImagePrediction:
+    """Return the probabilities of one image, which `read` returns the content of, or why there are none."""
     try:
         image = pixels(model, read())
     except OSError as error:

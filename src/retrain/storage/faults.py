@@ -21,9 +21,9 @@ _UNREACHED = {
     "ConnectTimeoutError",
 }  # fmt: skip
 _BROKEN = {
-    "HTTPClientError", "ConnectionError", "ClientError", "TimeoutError", "FSTimeoutError", "IncompleteRead",
-    "ResponseParserError", "ConnectionLost", "DisconnectError", "ServiceResponseError", "SFTPConnectionLost",
-    "SFTPNoConnection", "ChannelOpenError", "BrokenPipeError",
+    "HTTPClientError", "ConnectionError", "ClientConnectionError", "ClientPayloadError", "TimeoutError",
+    "FSTimeoutError", "IncompleteRead", "ResponseParserError", "ConnectionLost", "DisconnectError",
+    "ServiceResponseError", "SFTPConnectionLost", "SFTPNoConnection", "ChannelOpenError", "BrokenPipeError",
 }  # fmt: skip
 _NO_CREDENTIALS = {
     "NoCredentialsError", "PartialCredentialsError", "NoAuthTokenError", "DefaultCredentialsError", "ProfileNotFound",
@@ -89,7 +89,7 @@ def retried(work: Callable[[int], _Result], what: object, backoff: Backoff) -> _
 
 def is_transient(error: BaseException) -> bool:
     """Return whether the same request may well succeed later."""
-    if isinstance(error, _FINAL) or _credentials_fail(error):
+    if isinstance(error, _FINAL) or _credentials_fail(error) or _names(error) & _BAD_HOST_KEY:
         return False
     if codes(error) & _BUSY_CODES or _statuses(error) & _BUSY_STATUS:
         return True

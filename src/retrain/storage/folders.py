@@ -85,10 +85,10 @@ def folder(text: str) -> Folder:
         names = ", ".join(f"{name}://" for name in (*SCHEMES, "file"))
         raise UsageError(f"{scheme}:// is no protocol of folders. Give a path, or a URL that begins with {names}.")
     host, _, path = text[match.end() :].partition("/")
+    if "?" in text:
+        raise UsageError(f"the {scheme}:// URL has a query in it, behind the question mark. {_SECRET}")
     if not _USER.fullmatch(host) or host.count("@") > 1:
         raise UsageError(f"the {scheme}:// URL has a password in it. {_SECRET}")
-    if "?" in path:
-        raise UsageError(f"the {scheme}:// URL has a query in it, behind the question mark. {_SECRET}")
     if not host:
         raise UsageError(f"{scheme}:// names no bucket or host. Write {scheme}://bucket/folder.")
     return RemoteFolder(f"{scheme}://{host}", path.strip("/"))

@@ -2,7 +2,9 @@
 
 import functools
 import importlib
+import logging
 import os
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +15,8 @@ from retrain.errors import StorageError
 from retrain.storage.folders import RemoteFolder
 
 CONCURRENT = 32  # requests at once that hide the time of a round trip
+_HOST = re.compile(r"\[?(.*?)\]?(?::(\d+))?", re.DOTALL)  # a name or an address, of IPv6 in brackets, and a port
+_OTHERS_LOGS = ("fsspec", "asyncio", "azure", "google")  # whose errors are ours to tell
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class Protocol:
     """A kind of remote folders.
 
     `make` returns fsspec's file system of a host; `extra` is what brings its `package`. `sorted_pages` says that
-    listings come sorted by name.
+    all files below a folder are listed at once, sorted by path; the others' are listed folder by folder.
     """
 
     extra: str
@@ -57,18 +61,26 @@ def _s3_time(text: str) -> datetime:
 
 
 def _gs(package: Any, host: str) -> Any:
-    return package.GCSFileSystem(use_listings_cache=False, skip_instance_cache=True)
+    system = package.GCSFileSystem(use_listings_cache=False, skip_instance_cache=True)
+    once = getattr(type(system)._request, "__wrapped__", None)  # without its six attempts
+    if once is not None:
+        system._request = functools.partial(once, system)
+    return system
 
 
 def _azure(package: Any, host: str) -> Any:
     container, _, server = host.partition("@")
     account = {"account_name": server.partition(".")[0]} if server else {}
-    return package.AzureBlobFileSystem(use_listings_cache=False, skip_instance_cache=True, **account)
+    system = package.AzureBlobFileSystem(use_listings_cache=False, skip_instance_cache=True, **account)
+    policy = getattr(getattr(system.service_client, "_config", None), "retry_policy", None)
+    if policy is not None:
+        policy.total_retries = 0
+    return system
 
 
 def _sftp(package: Any, host: str) -> Any:
     user, _, server = host.rpartition("@")
-    name, _, port = server.partition(":")
+    name, port = _HOST.fullmatch(server).groups()  # type: ignore[union-attr]  # which matches any text
     options: dict[str, Any] = {"username": user} if user else {}
     if port:
         options["port"] = int(port)
@@ -85,7 +97,7 @@ def _sftp(package: Any, host: str) -> Any:
 
 PROTOCOLS = {
     "s3": Protocol("s3", "s3fs", _s3, True),
-    "gs": Protocol("gcs", "gcsfs", _gs, True),
+    "gs": Protocol("gcs", "gcsfs", _gs, False),
     "abfs": Protocol("azure", "adlfs", _azure, False),
     "abfss": Protocol("azure", "adlfs", _azure, False),
     "sftp": Protocol("sftp", "sshfs", _sftp, False),
@@ -132,6 +144,10 @@ def _connection(root: RemoteFolder, process: int) -> Connection:
 
 def _package(scheme: str) -> Any:
     protocol = PROTOCOLS[scheme]
+    for name in (protocol.package, *_OTHERS_LOGS):
+        logger = logging.getLogger(name)
+        if not logger.handlers:  # without any, Python prints what is logged, traceback and all
+            logger.addHandler(logging.NullHandler())
     try:
         return importlib.import_module(protocol.package)
     except ImportError as error:

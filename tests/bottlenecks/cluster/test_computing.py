@@ -6,12 +6,13 @@ import os
 import threading
 from pathlib import Path
 
+import builders
 import numpy as np
 import pytest
 from conftest import photo
 
 from retrain.backbones.loading import Backbone
-from retrain.bottlenecks import computing
+from retrain.bottlenecks import computing, left_overs
 from retrain.bottlenecks.cluster import reducing, shards, work
 from retrain.bottlenecks.cluster.computing import ClusterComputing
 from retrain.bottlenecks.computing import FeatureExtractor
@@ -135,6 +136,20 @@ def test_what_a_killed_run_had_computed_is_merged_by_the_next_one(folder, store,
     found = spread(folder, store, again)
     assert set(again.done).isdisjoint(workers.done)
     assert np.array_equal(vectors(store, found), expected(folder, tmp_path)[1])
+
+
+def test_a_run_without_a_cluster_merges_it_too(folder, store, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        spread(folder, store, Workers(extractor_of(folder), happens=interrupt_after(3)))
+    terminal, out, _ = builders.terminal()
+    before = len(missing(folder, store)[1])
+    left_overs.merge(store.folder, extractor_of(folder), terminal)
+    assert left_in(store) == []
+    merged = before - len(missing(folder, store)[1])
+    assert merged > 0
+    assert out.getvalue() == f"Merged {merged} feature vectors that workers of other runs had computed.\n"
+    left_overs.merge(tmp_path / "no store", extractor_of(folder), terminal)
+    assert not (tmp_path / "no store").exists()
 
 
 def interrupt_after(count):

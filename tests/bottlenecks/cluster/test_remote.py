@@ -13,6 +13,8 @@ from retrain.backbones import catalogue, families
 from retrain.backbones.sources import WeightsRequest
 from retrain.bottlenecks import ahead
 from retrain.bottlenecks.cluster import shards
+from retrain.bottlenecks.cluster.ledger import Ledger
+from retrain.bottlenecks.cluster.reducing import merge_left_overs
 from retrain.bottlenecks.preparation import PreparationSettings, prepare
 from retrain.bottlenecks.store import INDEX, Store
 from retrain.cluster.here import Here
@@ -140,4 +142,6 @@ def test_parts_at_a_url_serve_other_machines_and_the_graph_is_the_same(
     assert second == here
     assert "that workers of other runs had computed" in said
     assert "all from the cache" in said
-    assert Path(f"tf_files/bottlenecks/{name}/{INDEX}").exists()
+    store = Path("tf_files/bottlenecks") / name
+    assert (store / INDEX).exists()
+    assert merge_left_overs(Ledger(parts / name), store, 3) == 0  # what was merged once is not read again

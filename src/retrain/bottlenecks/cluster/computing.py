@@ -69,7 +69,7 @@ class ClusterComputing:
         old = [i for i in todo if not variants[i].copy and extractor.legacy_vector(variants[i].path) is not None]
         here = computing.compute_here(variants, old, extractor=extractor, store=store)
         run = _Run(self, variants, extractor, store)
-        rest = sorted(set(todo).difference(old))
+        rest = sorted(set(todo).difference(old)) if old else todo
         run.compute(rest, lambda done: advance(done + len(old), len(todo)))
         rows, rejected = np.maximum(here.rows, run.rows), here.rejected | run.rejected
         return ComputeResult(rows, rejected, run.computed + here.computed, here.legacy, len(todo))
@@ -99,6 +99,8 @@ class _Run:
             for merged in merging.run(self._tasks(todo)):
                 again += self._take(merged)
                 advance(self._done)
+                if news := merging.summary.news():
+                    self._owner.say(news)
             for shard in merging.damaged:
                 again += self._pending.pop(shard.id)
             todo = self._still_missing(sorted(again))

@@ -47,6 +47,7 @@ def _contents(report: Report, evidence: Evidence, album: Album, run: RunFacts | 
     return {
         "report": report,
         "folder": album.folder,
+        "is_remote": album.is_remote,
         "run": run,
         "title": album.title,
         "interval": f"{report.test_interval.low:.1%} to {report.test_interval.high:.1%}{repeated(report)}",

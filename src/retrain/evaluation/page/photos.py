@@ -112,6 +112,7 @@ class Album:
         """Take what is known of single photos; `folder` is that of the page, from where it links to photos."""
         self._evidence, self._pictures = evidence, pictures
         self.folder = str(image_dir)  # as it was named, and is named again to carry out marks
+        self.is_remote = isinstance(image_dir, RemoteFolder)
         self.title = image_dir.resolve().name or str(image_dir)
         self._root = link(image_dir, folder)
 

@@ -1,0 +1,1 @@
+"""Labels very many photos, on one machine or a cluster, into parts of CSV or JSON lines."""
