@@ -83,7 +83,7 @@ def test_a_model_is_used_on_photos_in_a_bucket(bucket, photos, tmp_path, mean_co
     [
         (["retrain", "URL", "--output_graph", "s3://b/g.pb"], 2, "results stay local"),
         (["retrain", "URL", "--summaries_dir", "s3://b/logs"], 2, "results stay local"),
-        (["retrain", "URL", "--bottleneck_dir", "s3://b/cache"], 2, "--bottleneck_dir: a URL"),
+        (["retrain", "URL", "--bottleneck_dir", "http://b/cache"], 2, "no protocol of folders"),
         (["retrain", "URL?X-Amz-Signature=hunter2"], 2, "has a query"),
         (["retrain", "--image_dir", "sftp://me:hunter2@host/photos"], 2, "has a password"),
         (["retrain", "https://host/photos"], 2, "no protocol of folders"),

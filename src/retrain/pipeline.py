@@ -126,7 +126,6 @@ def _checked_dataset(
     """
     for each in configs:
         _check_settings(each)
-    results.check(config)
     started = time.monotonic()
     is_ahead = config.cluster and isinstance(config.image_dir, RemoteFolder) and not config.fine_tune_from
     scanned = _scanned_ahead(configs[0], computing, terminal) if is_ahead else None
@@ -136,6 +135,7 @@ def _checked_dataset(
         check_length(each, dataset)
         folds.check(each, dataset)
     _check_validation(config, dataset, several=len(configs) > 1)
+    results.check(config)
     return dataset, computing
 
 
@@ -144,6 +144,7 @@ def _scanned_ahead(config: RetrainConfig, computing: Computing, terminal: Termin
     # Imported late: most runs have nothing to do with clusters.
     from retrain.bottlenecks import ahead
 
+    results.check(config)
     copies = config.distortion_copies if distortions_of(config) else 0
     listing = ahead.Listing(config.image_dir, config.split_rule, copies=copies)
     first = listing.first()

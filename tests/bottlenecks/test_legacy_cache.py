@@ -13,6 +13,7 @@ from retrain import pipeline
 from retrain.bottlenecks import legacy_cache
 from retrain.config import RetrainConfig
 from retrain.data.dataset import scan
+from retrain.session import Session
 from retrain.terminal import Terminal
 
 PATHS = ["daisy/a.jpg", "daisy/b.jpg", "rose/a.jpg"]
@@ -141,7 +142,8 @@ def test_files_of_the_network_as_its_name_says_are_named_and_not_taken(tmp_path)
         input_mean=0.0, input_std=255.0,
     )  # fmt: skip
     with ExitStack() as opened:
-        prepared = pipeline._prepare(config, scan(folder), Terminal(out=io.StringIO(), err=err), opened)
+        session = Session(Terminal(out=io.StringIO(), err=err), opened)
+        prepared = pipeline._prepare(config, scan(folder), pipeline.Computing(None), session)
         vectors = prepared.read(np.arange(len(prepared.variants.rows)))
     assert not (vectors == 1).all(axis=1).any()
     assert "12 of the original's .txt files" in err.getvalue()
