@@ -1,7 +1,9 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
+from conftest import ROOT, command
 from hypothesis import given
 from hypothesis import strategies as st
 from scripts.scale.figures import AHEAD, BATCH, READERS, Figures, draw_shards
@@ -135,3 +137,37 @@ def test_shards_vary_as_what_was_measured():
     seconds = draw_shards(uneven, 2000, 4, np.random.default_rng(0))
     assert seconds.mean() == pytest.approx(1000 * (0.001 + 0.01099) / 4, rel=0.1)
     assert seconds.std() > 0.5  # ten photos a shard, more or less, take a second each
+
+
+def scale(*words, code=0):
+    return command("python", "-m", "scripts.scale", *words, cwd=ROOT, code=code)
+
+
+@pytest.mark.slow
+def test_clusters_are_simulated_from_the_figures_of_an_earlier_run(tmp_path):
+    (tmp_path / "scale.json").write_text(json.dumps({"figures": FIGURES.to_dict()}))
+    words = [f"--figures={tmp_path}/scale.json", "--photos", "100000", "--folders=100", "--nodes", "1", "1000"]
+    lines = scale(*words, "--round_trip=0", "--losses_per_hour=0", "--slow_share=0").stdout.splitlines()
+    one, many = ([cell.strip() for cell in line.split("|")] for line in lines if line.startswith("| 0.1 M"))
+    # A shard takes 1.25 s to compute, after 0.04 s in which its first photos are read, and 0.1 s for its commit.
+    minutes = (FIGURES.opening + 100 * 1.39) / 60
+    assert one[3] == f"{minutes:.1f} min"
+    assert float(one[-3]) == pytest.approx(minutes * 4 * 0.04 / 60, abs=0.006)
+    assert one[-2] == "workers"
+    assert many[2] == "1,000"
+    assert float(many[-3]) > float(one[-3])  # nine of ten nodes get nothing to do
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--figures=no.json"], 1, "no.json holds no figures"),
+        (["--data=nowhere"], 1, "there is no folder nowhere/datasets/flowers_1100"),
+        (["--nodes", "0"], 2, "--nodes: it must be above 0"),
+        (["--folders=2000", "--photos", "1000"], 2, "--folders 2000 are more than --photos 1000"),
+    ],
+)
+def test_what_cannot_be_measured_or_simulated_is_one_line(words, code, said):
+    (line,) = scale(*words, code=code).stderr.splitlines()
+    assert said in line

@@ -64,8 +64,8 @@ def _check(args: argparse.Namespace) -> None:
     small = [name for name, value in values.items() if value < 0 or (isinstance(value, int) and value < 1)]
     if small or min(args.nodes) < 1:
         raise UsageError(f"--{small[0] if small else 'nodes'}: it must be above 0")
-    if args.folders > min(_PHOTOS):
-        raise UsageError(f"--folders: it must be at most {min(_PHOTOS)}, the fewest photos of a simulation")
+    if args.folders > min(args.photos):
+        raise UsageError(f"--folders {args.folders} are more than --photos {min(args.photos)}")
 
 
 def _measure(name: str, bench: Bench) -> Any:
@@ -83,7 +83,7 @@ def _simulate(figures: Figures, args: argparse.Namespace) -> None:
     names = Assumptions.__dataclass_fields__
     assumed = Assumptions(**{name: getattr(args, flag) for name, flag in zip(names, _ASSUMED, strict=True)})
     print(f"Simulated, seed 0: {assumed}\n\n{HEAD}")
-    for photos in _PHOTOS:
+    for photos in args.photos:
         for nodes in args.nodes:
             print(row(plan(photos, nodes, figures, assumed)), flush=True)
 
@@ -112,6 +112,7 @@ def _parser() -> flags.Parser:
     )  # fmt: skip
     parser.add_argument("--output", type=Path, default=Path("scale.json"), help="default: %(default)s")
     parser.add_argument("--figures", type=Path, metavar="FILE", help="simulate with this output of an earlier run")
+    parser.add_argument("--photos", nargs="+", type=int, default=_PHOTOS, help="of simulations")
     parser.add_argument("--nodes", nargs="+", type=int, default=_NODES, help="of simulated clusters")
     for name, (value, text) in _ASSUMED.items():
         parser.add_argument(f"--{name}", type=type(value), default=value, help=f"{text} (default: %(default)s)")

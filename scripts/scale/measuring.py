@@ -69,7 +69,7 @@ def _spread(what: str, seconds: Sequence[float]) -> str:
 
 def measure_overhead(bench: Bench) -> Overhead:
     """Measure a cluster's filling of a store beside the local one."""
-    count, rounds = (1100, 1) if bench.quick else (3000, 5)
+    count, rounds = (1100, 1) if bench.quick else (4000, 3)
     photos = copies(bench.photos(_FLOWERS), bench.folder / "photos", count)
     extractor = FeatureExtractor(photos, engine_of(bench.backbone(LITE)))
     with cluster_of_its_own() as cluster:

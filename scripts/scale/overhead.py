@@ -39,11 +39,11 @@ class Overhead:
 
     def lines(self) -> list[str]:
         """Return what was measured in a sentence."""
-        local, cluster = (f"{self.photos / min(seconds):.0f}" for seconds in (self.local, self.cluster))
+        local, cluster = (f"{self.photos / self._median(seconds):.0f}" for seconds in (self.local, self.cluster))
         return [
-            f"{self.photos:,} photos, {len(self.local)} rounds: {local} photos/s here, {cluster} on a cluster of this "
-            f"machine, whose workers take {min(self.opening):.1f} s to open. The cluster has {self.share:.2f} of the "
-            f"local speed, {self.share_with_opening:.2f} with the opening (must: 0.9)."
+            f"{self.photos:,} photos, medians of {len(self.local)} rounds: {local} photos/s here, {cluster} on a "
+            f"cluster of this machine, whose workers take {self._median(self.opening):.1f} s to open. The cluster has "
+            f"{self.share:.2f} of the local speed, {self.share_with_opening:.2f} with the opening (must: 0.9)."
         ]
 
     @property

@@ -91,7 +91,7 @@ def row(plan: Plan) -> str:
     """Return a plan as a row of a table."""
     line, last = plan.timeline, float(plan.timeline.commits[-1])
     cells = [
-        f"{plan.photos / 1e6:.0f} M",
+        f"{plan.photos / 1e6:g} M",
         f"{plan.nodes:,}",
         _time(line.merged),
         _time(line.first),

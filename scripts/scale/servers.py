@@ -18,23 +18,23 @@ _SECONDS = 30  # until a server must answer
 @contextlib.contextmanager
 def moto(bucket: str) -> Iterator[RemoteFolder]:
     """Run moto's server with an empty bucket."""
-    with _server("moto.server", "-H", "127.0.0.1", "-p") as root:
+    with _server("moto.server", "-H", "127.0.0.1", "-p"):
         import s3fs
 
         s3fs.S3FileSystem(skip_instance_cache=True).mkdir(bucket)
-        yield RemoteFolder(f"{root}{bucket}")
+        yield RemoteFolder(f"s3://{bucket}")
 
 
 @contextlib.contextmanager
 def listing_server(photos: Path, count: int, classes: int) -> Iterator[RemoteFolder]:
     """Run a server with `count` names in class folders, whose contents are those of a folder's photos in turns."""
-    with _server("scripts.scale.listing_server", str(photos), str(count), str(classes)) as root:
-        yield RemoteFolder(f"{root}photos")
+    with _server("scripts.scale.listing_server", str(photos), str(count), str(classes)) as port:
+        yield RemoteFolder(f"s3://photos{port}")  # a process keeps its connection to a bucket
 
 
 @contextlib.contextmanager
-def _server(module: str, *words: str) -> Iterator[str]:
-    """Run a module that takes its port as its last argument, with the environment that clients of it need."""
+def _server(module: str, *words: str) -> Iterator[int]:
+    """Run a module with its port as the last argument, give that, and set the environment that clients need."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -50,7 +50,7 @@ def _server(module: str, *words: str) -> Iterator[str]:
     try:
         _await(port, process)
         os.environ.update(mine)
-        yield "s3://"
+        yield port
     finally:
         process.terminate()
         process.wait()
