@@ -272,8 +272,8 @@ class RetrainConfig:
     )
     bottleneck_dir: Folder = _setting(
         Path("tf_files/bottlenecks"),
-        "cache of bottlenecks; the original's .txt files in it are used. At a URL, workers leave there what they "
-        "compute, and the default folder gathers it",
+        "cache of bottlenecks, the original's .txt files too; at a URL for parts from a cluster, gathered in the "
+        "default folder",
         "FOLDER",
     )
     bottleneck_tensor: str | None = _setting(

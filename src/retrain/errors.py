@@ -50,6 +50,12 @@ class StorageError(RetrainError):
     transient = True
 
 
+class CredentialsError(StorageError):
+    """A storage asks for credentials, and there are none, or not the right ones."""
+
+    transient = False
+
+
 class GraphError(RetrainError):
     """A graph cannot be read, is refused, or does not say what is needed to run it."""
 

@@ -118,7 +118,7 @@ def test_tasks_of_killed_workers_are_done_by_others_and_a_poisoned_one_costs_its
             assert outcome.attempt <= 3
 
 
-def test_errors_are_tried_again_unless_the_user_must_act(cluster, tmp_path):
+def test_errors_are_tried_again(cluster, tmp_path):
     folders = [tmp_path / str(number) for number in range(5)]
     for folder in folders:
         folder.mkdir()
@@ -127,8 +127,7 @@ def test_errors_are_tried_again_unless_the_user_must_act(cluster, tmp_path):
         [
             ("raise", OSError("gone\nfor long"), 2, folders[0]),
             ("raise", OSError("gone\nfor long"), 3, folders[1]),
-            ("raise", RetrainError("Mend it."), 1, folders[2]),
-            ("raise", TryLaterError("busy"), 1, folders[3]),
+            ("raise", TryLaterError("busy"), 1, folders[2]),
             ("unpicklable",),
             ("exit",),
         ],
@@ -136,13 +135,17 @@ def test_errors_are_tried_again_unless_the_user_must_act(cluster, tmp_path):
     ends = {number: (outcome.result, outcome.failure, outcome.attempt) for number, outcome in found.items()}
     assert ends[0] == ("well", None, 3)
     assert ends[1] == (None, "gone", 3)
-    assert ends[2] == (None, "Mend it", 1)
-    assert ends[3] == ("well", None, 2)
-    for number in (4, 5):
+    assert ends[2] == ("well", None, 2)
+    for number in (3, 4):
         result, failure, attempt = ends[number]
         assert (result, attempt) == (None, 3)
         assert failure
         assert "\n" not in failure
+
+
+def test_what_the_user_must_mend_ends_all(cluster, tmp_path):
+    with pytest.raises(ClusterError, match="Mend it"):
+        results(cluster, [("echo", 1), ("raise", RetrainError("Mend it."), 1, tmp_path)] + [("echo", 1)] * 1000)
 
 
 def test_tasks_of_a_node_that_dies_are_done_by_others(nodes, cluster, tmp_path):

@@ -40,6 +40,7 @@ class Listing:
         self._first: list[str] | None = None
         self._dataset: Dataset | None = None
         self._error: BaseException | None = None
+        self._may_go_on = threading.Event()
         self._thread = threading.Thread(target=self._scan, daemon=True)
         self._thread.start()
 
@@ -48,6 +49,10 @@ class Listing:
         if self._first is None:
             self._first = next(self._chunks, None)
         return self._first
+
+    def go_on(self) -> None:
+        """List what follows the first chunk: until then, the listing leaves the processor to what opens the network."""
+        self._may_go_on.set()
 
     def chunks(self) -> Iterator[list[str]]:
         """Yield chunks of photos of one class folder each, and wait for them; once."""
@@ -65,6 +70,7 @@ class Listing:
             DatasetError: As `scan`.
             StorageError: As `scan`.
         """
+        self.go_on()
         self._thread.join()
         if self._dataset is None:
             raise self._error or RuntimeError("the scan ended early")
@@ -83,6 +89,8 @@ class Listing:
         # Which photos of a ready-made split get copies is known when all its folders are.
         if not (self._copies and "/" in folder):
             self._stream.take(folder, paths)
+            if self._stream.has_begun:
+                self._may_go_on.wait()
 
 
 def compute(listing: Listing, source: BackboneSource, settings: PreparationSettings, terminal: Terminal) -> int:
@@ -99,6 +107,7 @@ def compute(listing: Listing, source: BackboneSource, settings: PreparationSetti
     with ExitStack() as opened:
         dataset, started = listing.part(first), time.perf_counter()
         network = preparation.open_network(dataset, source, settings, None, terminal=terminal, opened=opened)
+        listing.go_on()
         extractor, elsewhere = network.extractor, network.extractor.elsewhere
         if not isinstance(elsewhere, ClusterComputing):
             return 0

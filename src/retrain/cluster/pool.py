@@ -44,7 +44,8 @@ class Cluster:
             tasks: Taken by a thread, a few for each worker ahead of it: they may be slow to come, and many.
 
         Raises:
-            ClusterError: No worker can be opened, or its node has other versions than this process.
+            ClusterError: No worker can be opened, its node has other versions than this process, or the work of a task
+                raised a `RetrainError` that no other attempt changes.
         """
         import ray
         from ray import cloudpickle

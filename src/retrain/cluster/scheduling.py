@@ -13,6 +13,7 @@ from retrain.cluster.feed import Events, Feed
 from retrain.cluster.hands import IN_FLIGHT, Hand, Hands, Limits
 from retrain.cluster.reasons import is_cancelled, is_lost, reason
 from retrain.cluster.tasks import ATTEMPTS, Job, Outcome, Reply, Task
+from retrain.errors import ClusterError
 
 _TICK = 1.0  # seconds to wait for an event until the nodes are looked at again
 _SLOW_SECONDS, _SLOW = 30.0, 5.0  # at the end, a task that takes longer, and so many times the mean, is given twice
@@ -146,7 +147,9 @@ class Schedule:
         reply = Reply(failure=reason(error)) if error is not None else future.result()
         if reply.failure is None and held:
             self._seconds, self._count = self._seconds + hand.since - began, self._count + 1
-        if reply.failure is None or reply.final:
+        if reply.final:
+            raise ClusterError(f"{self._hands.name(hand)}: {reply.failure}.")
+        if reply.failure is None:
             self._finish(job, reply, hand)
         else:
             self._again(job, hand, reply.failure)

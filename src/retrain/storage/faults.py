@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from retrain.errors import RetrainError, StorageError
+from retrain.errors import CredentialsError, RetrainError, StorageError
 
 _FINAL = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
 _BUSY_STATUS = {408, 425, 429, 500, 502, 503, 504}
@@ -103,7 +103,7 @@ def final(error: BaseException, what: object) -> OSError | StorageError:
     """
     if _credentials_fail(error):
         where = _WHERE_CREDENTIALS_LIE.get(str(what).partition("://")[0], "the tools of its service")
-        return StorageError(f"{what}: no valid credentials. They are read from {where}.")
+        return CredentialsError(f"{what}: no valid credentials. They are read from {where}.")
     for kind in _FINAL:
         if isinstance(error, kind):
             number = error.errno or getattr(error, "errno", None) or _NUMBERS[kind]

@@ -17,6 +17,7 @@ class ListingStream:
         self._waiting: dict[str, list[str]] = {}
         self._lock = threading.Lock()
         self._chunks: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
+        self.has_begun = False  # whether there is, or was, a chunk
 
     def take(self, folder: str, paths: Sequence[str]) -> None:
         """Add consecutive sorted paths of a class folder; none at the end of the folder."""
@@ -25,6 +26,7 @@ class ListingStream:
             waiting += paths
             while len(waiting) >= shards.PHOTOS or (waiting and not paths):
                 self._chunks.put(waiting[: shards.PHOTOS])
+                self.has_begun = True
                 del waiting[: shards.PHOTOS]
 
     def end(self) -> None:
