@@ -32,6 +32,14 @@ with open_cluster("auto", most=1) as cluster:
 """
 
 
+STARTING = """
+from retrain.cli import console
+from retrain.cluster.pool import open_cluster
+
+console.run("program", lambda arguments: open_cluster("auto"))
+"""
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "head", "s3://bucket:1", "user:secret@host:6379", "http://host:80", "host:port", "ray://host:1", "a b:1"],
@@ -45,6 +53,15 @@ def test_what_is_no_address_is_wrong_usage(text):
 @pytest.mark.parametrize("text", ["auto", "10.0.0.1:6379", "head.local:6379", "[::1]:6379"])
 def test_addresses_are_what_ray_takes(text):
     assert starting.check_address(text) == text
+
+
+@pytest.mark.parametrize("address", ["nonsense", "ray://user:secret@head:10001", "http://head"])
+def test_what_is_no_address_in_the_environment_is_said_of_the_environment(monkeypatch, address):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ClusterError, match="RAY_ADDRESS is no address") as raised:
+        open_cluster("auto")
+    assert "secret" not in str(raised.value)
 
 
 @pytest.mark.slow
@@ -119,13 +136,65 @@ def test_a_ray_that_was_started_ends_with_its_program_and_prints_nothing(tmp_pat
         subprocess.run(["rm", "-rf", str(folder)], check=True)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("ending", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_ray_that_was_interrupted_while_it_started_leaves_nothing(tmp_path, ending, code):
+    """The agents that its raylet has just begun would stay for good, and write into the folder that is removed."""
+    pytest.importorskip("ray")
+    folder = Path(f"/tmp/ri{os.getpid()}")
+    folder.mkdir()
+    try:
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        environment |= {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(folder), "RAY_TMPDIR": str(folder)}
+        program = subprocess.Popen(
+            [sys.executable, "-c", STARTING],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=tmp_path,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 60
+        while not agents(folder):
+            assert time.monotonic() < deadline
+            assert program.poll() is None
+            time.sleep(0.01)
+        program.send_signal(ending)
+        _, err = program.communicate(timeout=60)
+        assert program.returncode == code, err
+        assert len(err.split("\n")) == 3
+        assert processes(folder) + writers(folder) == []
+        assert list(folder.iterdir()) == []
+    finally:
+        subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
 def processes(folder):
     """Return the processes that name a folder on their command line."""
-    found = []
+    return [process for process, line in lines() if os.fsencode(folder) + b"/" in line]
+
+
+def agents(folder):
+    """Return the processes in a folder that the raylet of a Ray begins first."""
+    return [process for process, line in lines() if os.fsencode(folder) in line and b"/agent.py\0" in line]
+
+
+def lines():
+    """Yield the number of each process, and its command line."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if os.fsencode(folder) + b"/" in path.read_bytes():
-                found.append(path.parent.name)
+            yield path.parent.name, path.read_bytes()
         except OSError:  # it has ended
+            continue
+
+
+def writers(folder):
+    """Return the files in a folder that processes have open."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            found += [name for name in [str(path.readlink())] if name.startswith(f"{folder}/")]
+        except OSError:
             continue
     return found

@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 import tempfile
-import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,6 +22,7 @@ from retrain.files import lock
 _ADDRESS = re.compile(r"([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}")
 _PROBE_SECONDS = 5.0  # for a cluster to answer; Ray itself tries for two minutes, and then ends the process
 _FOLDERS = "retrain-ray-"
+_ENDING_SECONDS = 10.0  # for the processes of a Ray that we started, which are killed, to be gone
 _LONGEST_FOLDER = 40  # letters of the path in which Ray makes sockets, whose paths have 107 at most
 
 
@@ -123,7 +124,12 @@ def _running() -> str | None:
 
     named = os.environ.get("RAY_ADDRESS")
     if named and named not in ("auto", "local"):
-        return check_address(named)
+        if not _ADDRESS.fullmatch(named):
+            raise ClusterError(
+                "--cluster auto: the environment variable RAY_ADDRESS is no address. Set it to HOST:PORT of the head "
+                "node, or unset it."
+            )
+        return named
     with suppress(Exception):  # that file stays when a machine is switched off
         found = find_bootstrap_address(None)
         if found:
@@ -168,11 +174,43 @@ def _own_folder(stack: ExitStack) -> Path:
     for folder in parent.glob(f"{_FOLDERS}*"):
         with ExitStack() as held, suppress(OSError):
             if lock(folder, held, wait=False):
-                shutil.rmtree(folder)
+                _remove(folder)
     made = Path(tempfile.mkdtemp(prefix=_FOLDERS, dir=parent))
-    stack.callback(shutil.rmtree, made, ignore_errors=True)
+    stack.callback(_remove, made)
     lock(made, stack)
     return made
+
+
+def _remove(folder: Path) -> None:
+    """Remove the folder of a Ray that we started, after what still runs of it and would write there.
+
+    Ray's own end forgets processes where its start was interrupted, and does not wait for all others.
+    """
+    deadline = time.monotonic() + _ENDING_SECONDS
+    while time.monotonic() < deadline and (left := _processes(folder)):
+        for process in left:
+            with suppress(OSError):
+                os.kill(int(process), signal.SIGKILL)
+        time.sleep(0.05)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _processes(folder: Path) -> list[str]:
+    """Return the processes of the Ray that has its files in a folder; none where the system does not tell.
+
+    Their command lines name it, until they show a title instead, "ray" and what they do.
+    """
+    found, name = [], os.fsencode(folder)
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # of another user, or ended
+            line = (path / "cmdline").read_bytes()
+            if name in line or (line.startswith(b"ray") and _writes_to(path, str(folder))):
+                found.append(path.name)
+    return found
+
+
+def _writes_to(process: Path, folder: str) -> bool:
+    return any(str(file.readlink()).startswith(folder) for file in (process / "fd").iterdir())
 
 
 def _hold_back_messages(stack: ExitStack) -> None:
@@ -186,15 +224,15 @@ def _hold_back_messages(stack: ExitStack) -> None:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep this program's handler of SIGTERM, which Ray replaces by one that exits with 1."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.getsignal(signal.SIGTERM)
+    """Keep this program's handler of SIGTERM, which Ray replaces, while it starts, by one that exits."""
+    from ray._private import utils
+
+    replacing = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        utils.set_sigterm_handler = replacing
 
 
 @contextmanager

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrain.bottlenecks.cluster import parts, shards
+from retrain.bottlenecks.cluster.ledger import Ledger
 from retrain.bottlenecks.computing import FeatureExtractor
 from retrain.bottlenecks.store import Entry
 from retrain.data.distortions import Distortions
@@ -109,7 +111,55 @@ def test_a_part_of_another_network_is_refused():
             parts.unpack(damaged, 4)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", json.dumps({"id": 1}).encode()])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"{}", json.dumps({"id": 1}).encode(), b"[" * 10**5, b"\xff\xfe"]
+)
 def test_what_is_no_commit_is_refused(content):
     with pytest.raises(ValueError, match=r"."):
         parts.Commit.from_json(content)
+
+
+COMMIT = parts.Commit(
+    "0" * 32,
+    f"{'0' * 32}-1-ab",
+    "",
+    "photos",
+    variants=1,
+    rejected={},
+    seconds={"reading": 1.5},
+    took=1,
+    node="n",
+    time=2,
+)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seconds": None},
+        {"seconds": {"reading": "long"}},
+        {"took": None},
+        {"time": float("nan")},
+        {"rejected": {"a.jpg": 5}},
+        {"id": "../../other"},
+        {"part": "../../../photos/a.jpg"},
+        {"part": f"{'0' * 32}-1-ab/../../../photos/a.jpg"},
+        {"part": ""},
+    ],
+)
+def test_a_commit_says_nothing_that_cannot_be_worked_with_and_names_no_other_file(change):
+    assert parts.Commit.from_json(COMMIT.to_json()) == COMMIT
+    with pytest.raises(ValueError, match=r"."):
+        parts.Commit.from_json(dataclasses.replace(COMMIT, **change).to_json())
+
+
+def test_files_of_others_among_the_commits_are_left_alone_and_a_commit_of_another_name_is_damaged(tmp_path):
+    commits = tmp_path / "commits"
+    (commits / "below").mkdir(parents=True)
+    for name in ("notes.txt", f"below/{'0' * 32}"):
+        (commits / name).write_text("mine")
+    for name in ("0" * 32, "1" * 32):
+        (commits / name).write_bytes(COMMIT.to_json())
+    ledger = Ledger(tmp_path)
+    assert sorted(ledger.ids()) == ["0" * 32, "1" * 32]
+    assert dict(ledger.commits(ledger.ids())) == {"0" * 32: COMMIT, "1" * 32: None}

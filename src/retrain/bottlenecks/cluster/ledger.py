@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from retrain.bottlenecks.cluster.parts import Commit, unpack
+from retrain.bottlenecks.cluster.parts import Commit, is_id, unpack
 from retrain.bottlenecks.store import Entry
 from retrain.storage import access
 from retrain.storage.folders import Folder
@@ -41,7 +41,7 @@ class Ledger:
             FileNotFoundError: There is none.
             DamagedPartError: It is damaged.
         """
-        commit = _parsed(access.of(self.folder).read(f"{_COMMITS}/{shard_id}"))
+        commit = _parsed(shard_id, access.of(self.folder).read(f"{_COMMITS}/{shard_id}"))
         if commit is None:
             raise DamagedPartError(shard_id)
         return commit
@@ -90,8 +90,9 @@ class Ledger:
             storage.remove(f"{_PARTS}/{part}")
 
     def ids(self) -> list[str]:
-        """Return the ids of all shards that are committed."""
-        return [path.rpartition("/")[2] for path, _ in self._listed(_COMMITS)]
+        """Return the ids of all shards that are committed; what else lies there is not ours."""
+        names = [path.removeprefix(f"{_COMMITS}/") for path, _ in self._listed(_COMMITS)]
+        return list(filter(is_id, names))
 
     def commits(self, ids: list[str]) -> Iterator[tuple[str, Commit | None]]:
         """Yield the id and the commit of some shards, None for a damaged one; those that are gone are left out."""
@@ -101,7 +102,7 @@ class Ledger:
             contents = storage.read_many([f"{_COMMITS}/{shard_id}" for shard_id in some])
             for shard_id, content in zip(some, contents, strict=True):
                 if isinstance(content, bytes):
-                    yield shard_id, _parsed(content)
+                    yield shard_id, _parsed(shard_id, content)
                 elif not isinstance(content, FileNotFoundError):
                     raise content
 
@@ -121,8 +122,9 @@ class Ledger:
         return [(path, modified) for path, modified in found if not path.rpartition("/")[2].startswith(".")]
 
 
-def _parsed(content: bytes) -> Commit | None:
+def _parsed(shard_id: str, content: bytes) -> Commit | None:
     try:
-        return Commit.from_json(content)
+        commit = Commit.from_json(content)
     except ValueError:
         return None
+    return commit if commit.id == shard_id else None

@@ -6,7 +6,9 @@ workers that did the same shard, the first one's counts, and what a killed worke
 
 import io
 import json
+import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -19,6 +21,7 @@ from retrain.storage.stamps import Stamp
 
 STAGES = ("reading", "decoding", "computing", "writing")
 _KEY_BYTES = 32
+_ID, _PART = re.compile(r"[0-9a-f]{32}"), re.compile(r"-[0-9a-f-]+")
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,32 @@ class Commit:
         Raises:
             ValueError: It is damaged.
         """
-        row = json.loads(data)
+        try:
+            row = json.loads(data)
+        except RecursionError as error:
+            raise ValueError("no commit") from error
         if not isinstance(row, dict) or set(row) != set(cls.__dataclass_fields__):
             raise ValueError("no commit")
-        texts = [row[name] for name in ("id", "part", "sha256", "images", "node")]
-        if not all(isinstance(text, str) for text in texts) or not isinstance(row["time"], int | float):
+        numbers = [row["time"], row["took"], *_values(row["seconds"])]
+        texts = [*(row[name] for name in ("id", "part", "sha256", "images", "node")), *_values(row["rejected"])]
+        if not all(isinstance(text, str) for text in texts) or not all(map(_is_number, numbers)):
             raise ValueError("no commit")
+        if not is_id(row["id"]) or not _PART.fullmatch(row["part"].removeprefix(row["id"])):
+            raise ValueError("the name of no part")  # but maybe that of another file, which would be removed
         return cls(**row)
+
+
+def is_id(name: str) -> bool:
+    """Return whether a file may be the commit of a shard, by its name."""
+    return _ID.fullmatch(name) is not None
+
+
+def _values(mapping: Any) -> list[Any]:
+    return list(mapping.values()) if isinstance(mapping, dict) else [None]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def pack(entries: Sequence[Entry], dimension: int) -> bytes:
