@@ -26,7 +26,7 @@ from retrain.data.dataset import scan
 from retrain.data.distortions import Distortions
 from retrain.data.split import SplitRule
 from retrain.data.variants import Distorter
-from retrain.errors import DatasetError
+from retrain.errors import DatasetError, StoreError
 from retrain.pipeline import retrain
 from retrain.storage import access
 from retrain.storage.folders import folder
@@ -164,3 +164,11 @@ def test_a_commit_with_photos_that_may_be_read_later_does_not_stay(bucket, tmp_p
     with Store(tmp_path / "store", dimension=3) as store:
         Reducer(store, ledger).merge_all(ledger.ids())
     assert ledger.is_committed(identity) == stays
+
+
+def test_a_bucket_for_parts_that_is_not_there_is_said_in_one_line(bucket, local, source, settings):
+    settings = replace(settings, parts=folder("s3://there-is-no-such-bucket/bottlenecks"))
+    with pytest.raises(
+        StoreError, match=r"^cannot write to s3://there-is-no-such-bucket/bottlenecks/.*bucket is there"
+    ):
+        prepared(local, source, settings)
