@@ -128,7 +128,10 @@ def forget_connections() -> None:
 
 @dataclass
 class BusyServer:
-    """Stands before another server, and answers the next `busy` requests itself: 503 Slow Down, or by hanging up."""
+    """Stands before another server, and answers the next `busy` requests itself: 503 Slow Down, or by hanging up.
+
+    It may also lose the answer, or break off in the middle of it.
+    """
 
     endpoint: str
     busy: int = 0
@@ -136,6 +139,7 @@ class BusyServer:
     code: str = "SlowDown"
     hangs_up: bool = False
     loses_answers: bool = False
+    breaks_off: bool = False
     turned_away: int = 0
 
 
@@ -154,7 +158,7 @@ def busy_server(behind: str) -> Iterator[BusyServer]:
                 turned_away = state.busy > 0
                 state.busy -= turned_away
                 state.turned_away += turned_away
-            if turned_away and not state.loses_answers:
+            if turned_away and not (state.loses_answers or state.breaks_off):
                 if state.hangs_up:
                     self.close_connection = True
                     return
@@ -167,17 +171,17 @@ def busy_server(behind: str) -> Iterator[BusyServer]:
             answer = connection.getresponse()
             content = answer.read()
             connection.close()
-            if turned_away:
-                self.close_connection = True
-                return
-            self._send(answer.status, dict(answer.getheaders()), content)
+            self.close_connection = self.close_connection or turned_away
+            if not (turned_away and state.loses_answers):
+                sent = content[: len(content) // (1 + turned_away)]
+                self._send(answer.status, dict(answer.getheaders()), sent, len(content))
 
-        def _send(self, status: int, headers: dict[str, str], content: bytes) -> None:
+        def _send(self, status: int, headers: dict[str, str], content: bytes, said: int | None = None) -> None:
             self.send_response(status)
             for name, value in headers.items():
                 if name.lower() not in ("content-length", "connection", "transfer-encoding", "server", "date"):
                     self.send_header(name, value)
-            length = len(content) if self.command != "HEAD" else int(headers.get("content-length", 0) or 0)
+            length = (said or len(content)) if self.command != "HEAD" else int(headers.get("content-length", 0) or 0)
             self.send_header("Content-Length", str(length))
             self.end_headers()
             if self.command != "HEAD":

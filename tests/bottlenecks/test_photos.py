@@ -10,6 +10,8 @@ from retrain.bottlenecks import photos
 from retrain.bottlenecks.photos import NO_STAMP
 from retrain.storage import access
 from retrain.storage.folders import folder
+from retrain.storage.interface import Listed
+from retrain.storage.listings import Listing
 
 
 @pytest.fixture
@@ -38,6 +40,18 @@ def test_each_file_is_the_same_photo_from_there(odd_files, bucket, bound):
             assert same(photos.read_photo(odd_files, name), photos.read_photo(remote, name))
     finally:
         files.bound_reading(None)
+
+
+def test_what_is_not_as_long_as_it_was_listed_is_looked_at_again(odd_files, bucket):
+    """A proxy's page instead of a photo must not count as what the photo is, for good."""
+    remote = folder(bucket.upload(odd_files.parent, "photos"))
+    path = f"{odd_files.name}/image.png"
+    listing = Listing()
+    listing.add([Listed(path, access.of(remote).stamp(path))])
+    access.remember(remote, {odd_files.name: listing})
+    assert photos.read_photo(remote, path).stamp == listing.stamp(path)
+    access.of(remote).write(path, b"<html>log in</html>")
+    assert photos.read_photo(remote, path).stamp == NO_STAMP
 
 
 def test_a_film_is_not_read_to_its_end(odd_files, bucket):

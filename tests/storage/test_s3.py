@@ -126,6 +126,17 @@ def test_a_creation_whose_answer_was_lost_is_known_to_be_ours(photos, s3_server,
         assert storage.read("commit") == b"mine"
 
 
+def test_an_answer_that_breaks_off_is_asked_for_again(photos, s3_server, monkeypatch):
+    with busy_server(s3_server.endpoint) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+        forget_connections()
+        storage = RemoteStorage(photos.folder, QUICK)
+        server.breaks_off, server.busy = True, 3
+        assert storage.read("loose.jpg") == b"loose.jpg"
+        server.busy = 3
+        assert storage.read_many(["loose.jpg", "roses/a.jpg"]) == [b"loose.jpg", b"roses/a.jpg"]
+
+
 def test_what_is_missing_is_said_at_once(photos, bucket):
     before = len(bucket.server.requests())
     with pytest.raises(FileNotFoundError):

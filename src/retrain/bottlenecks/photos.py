@@ -168,7 +168,11 @@ def _beginning_of_large(folder: RemoteFolder, path: str, size: int) -> bytes | O
 
 
 def _photo_or_reason(stamp: Stamp, content: bytes | OSError) -> Photo:
-    return photo_of(stamp, content) if isinstance(content, bytes) else rejected(stamp, content)
+    """Return a photo; of content that is not what was listed, a proxy's page of errors say, nothing is to be kept."""
+    if not isinstance(content, bytes):
+        return rejected(stamp, content)
+    is_listed = len(content) in (stamp.size, min(stamp.size, _READ_AT_ONCE))
+    return photo_of(stamp if is_listed else NO_STAMP, content)
 
 
 def reason_of(error: BaseException) -> str:

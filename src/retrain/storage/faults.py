@@ -170,6 +170,8 @@ def _statuses(error: BaseException) -> set[int]:
     """Return the HTTP statuses in the answers of a server."""
     found = set()
     for each in _chain(error):
+        if type(each).__module__ == "aiohttp.http_exceptions":  # what broke off, to which aiohttp itself gives a status
+            continue
         answer = getattr(each, "response", None)
         status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(answer, dict) else None
         found |= {

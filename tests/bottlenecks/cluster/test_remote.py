@@ -1,5 +1,6 @@
 """Photos, parts and commits at a URL, and shards that are computed while the listing goes on."""
 
+import hashlib
 import io
 import logging
 from contextlib import ExitStack
@@ -14,19 +15,22 @@ from retrain.backbones.sources import WeightsRequest
 from retrain.bottlenecks import ahead
 from retrain.bottlenecks.cluster import shards
 from retrain.bottlenecks.cluster.ledger import Ledger
-from retrain.bottlenecks.cluster.reducing import merge_left_overs
+from retrain.bottlenecks.cluster.parts import Commit, pack, part_name
+from retrain.bottlenecks.cluster.reducing import Reducer, merge_left_overs
+from retrain.bottlenecks.photos import NO_STAMP
 from retrain.bottlenecks.preparation import PreparationSettings, prepare
-from retrain.bottlenecks.store import INDEX, Store
+from retrain.bottlenecks.store import INDEX, Entry, Store
 from retrain.cluster.here import Here
 from retrain.config import RetrainConfig
 from retrain.data.dataset import scan
 from retrain.data.distortions import Distortions
 from retrain.data.split import SplitRule
 from retrain.data.variants import Distorter
-from retrain.errors import DatasetError
+from retrain.errors import DatasetError, StoreError
 from retrain.pipeline import retrain
 from retrain.storage import access
 from retrain.storage.folders import folder
+from retrain.storage.stamps import Stamp
 from retrain.terminal import Terminal
 
 pytestmark = pytest.mark.slow
@@ -145,3 +149,26 @@ def test_parts_at_a_url_serve_other_machines_and_the_graph_is_the_same(
     store = Path("tf_files/bottlenecks") / name
     assert (store / INDEX).exists()
     assert merge_left_overs(Ledger(parts / name), store, 3) == 0  # what was merged once is not read again
+
+
+@pytest.mark.parametrize(("stamp", "stays"), [(Stamp(1, 2, 3), True), (NO_STAMP, False)])
+def test_a_commit_with_photos_that_may_be_read_later_does_not_stay(bucket, tmp_path, stamp, stays):
+    """Otherwise the next run would find the same shard done, and the photos rejected, for good."""
+    ledger = Ledger(folder(f"{bucket.url}/parts"))
+    entries = [Entry("a/1.jpg", stamp, reason="Permission denied", decoder="pillow 1")]
+    data, identity = pack(entries, 3), "0" * 32
+    part = part_name(identity, 1)
+    ledger.write_part(part, data)
+    digest = hashlib.sha256(data).hexdigest()
+    assert ledger.publish(Commit(identity, part, digest, "photos", 1, {}, {}, took=1, node="", time=1))
+    with Store(tmp_path / "store", dimension=3) as store:
+        Reducer(store, ledger).merge_all(ledger.ids())
+    assert ledger.is_committed(identity) == stays
+
+
+def test_a_bucket_for_parts_that_is_not_there_is_said_in_one_line(bucket, local, source, settings):
+    settings = replace(settings, parts=folder("s3://there-is-no-such-bucket/bottlenecks"))
+    with pytest.raises(
+        StoreError, match=r"^cannot write to s3://there-is-no-such-bucket/bottlenecks/.*bucket is there"
+    ):
+        prepared(local, source, settings)

@@ -5,9 +5,10 @@ from label_parts import joined, labelled, parts_in, printed, shared_of
 from servers import PAGE
 
 from retrain.data.image_files import expand_paths
-from retrain.errors import UsageError
+from retrain.errors import StorageError, UsageError
 from retrain.inference.lines import JSON
 from retrain.inference.parts.photos import photos_of
+from retrain.inference.parts.reading import read_ahead
 from retrain.storage import access
 from retrain.storage.folders import folder
 
@@ -49,3 +50,13 @@ def test_a_list_of_remote_photos_is_known_by_their_stamps(model, photos, bucket,
     bucket.put("photos/b/00.png", (photos / "b" / "01.png").read_bytes())
     again = labelled(shared, [], listed=paths)
     assert (again.here, again.parts) == (len(before) - 1, len(before))
+
+
+def test_a_photo_that_is_not_as_long_as_it_was_listed_ends_the_part(bucket, tmp_path):
+    for name in ("1.jpg", "2.jpg"):
+        bucket.put(f"photos/{name}", b"as listed")
+    listed = list(photos_of([f"{bucket.url}/photos"]))
+    assert [read() for _, read in read_ahead(listed, tmp_path)] == [b"as listed"] * 2
+    bucket.put("photos/2.jpg", b"<html>log in</html>")
+    with pytest.raises(StorageError, match=r"2.jpg: 19 bytes came of 9\. .*Run again"):
+        list(read_ahead(listed, tmp_path))

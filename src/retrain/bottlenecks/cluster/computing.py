@@ -116,8 +116,8 @@ class _Run:
             (name, reason), more = merging.failures[0], len(merging.failures) - 1
             others = f" {plural(more, 'other shard')} failed, too." if more else ""
             raise ClusterError(
-                f"the photos {name} could not be computed in three attempts: {reason}.{others} All else is stored: "
-                f"move such photos away, or run again."
+                f"the photos {name} could not be computed: {reason}.{others} All else is stored: run again, without "
+                f"such photos if they are the reason."
             )
 
     def _tasks(self, todo: Sequence[int]) -> Iterator[Task]:

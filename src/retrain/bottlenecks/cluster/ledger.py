@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from retrain.bottlenecks.cluster.parts import Commit, is_id, unpack
 from retrain.bottlenecks.store import Entry
+from retrain.errors import StoreError
 from retrain.storage import access
 from retrain.storage.folders import Folder
 
@@ -47,8 +48,18 @@ class Ledger:
         return commit
 
     def write_part(self, name: str, data: bytes) -> None:
-        """Write a part, of which nothing is known until it is committed."""
-        access.of(self.folder).write(f"{_PARTS}/{name}", data)
+        """Write a part, of which nothing is known until it is committed.
+
+        Raises:
+            StoreError: The folder, or its bucket, is not there or may not be written.
+        """
+        try:
+            access.of(self.folder).write(f"{_PARTS}/{name}", data)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to {self.folder}: {error.strerror}. Check that its disk or bucket is there and that "
+                f"you may write to it, or give another --bottleneck_dir."
+            ) from error
 
     def publish(self, commit: Commit) -> bool:
         """Commit a part that is written; return False, and remove the part, where another worker was first.

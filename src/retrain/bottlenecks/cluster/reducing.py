@@ -7,6 +7,7 @@ from pathlib import Path
 from retrain import workers
 from retrain.bottlenecks.cluster.ledger import DamagedPartError, Ledger
 from retrain.bottlenecks.cluster.parts import Commit
+from retrain.bottlenecks.photos import NO_STAMP
 from retrain.bottlenecks.store import KEY_BYTES, Entry, Store
 from retrain.errors import UsageError
 from retrain.storage.folders import RemoteFolder, folder
@@ -28,7 +29,7 @@ class Reducer:
     """Merges commits of a ledger into a store, each in one transaction, and twice to no effect.
 
     Parts and commits on a disk go once they are merged. Those at a URL stay for other machines, and the store
-    remembers which it has.
+    remembers which it has; but not those of photos that could not be read for now.
     """
 
     store: Store
@@ -62,7 +63,7 @@ class Reducer:
             if entry.vector is not None:
                 seen.add(key)
         rows = self.store.put(folder(commit.images), new, commit=commit.id)
-        if not self.keeps:
+        if not self.keeps or any(entry.stamp == NO_STAMP for entry in entries):  # which may go well the next time
             self.ledger.withdraw(commit.id, commit.part)
         return rows
 

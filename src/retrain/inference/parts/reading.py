@@ -8,6 +8,7 @@ from pathlib import Path
 from retrain import workers
 from retrain.data import image_files
 from retrain.data.image_files import IMAGE_BYTES
+from retrain.errors import StorageError, plural
 from retrain.files import check_size
 from retrain.inference.parts.photos import Photo
 from retrain.inference.prediction import Read
@@ -65,7 +66,11 @@ def _reader(home: Path, path: Folder) -> Read:
 
 
 def _fetch(root: str, photos: Sequence[Photo]) -> list[_Job]:
-    """Return the jobs of photos of one server, read together, but for those that are too large."""
+    """Return the jobs of photos of one server, read together, but for those that are too large.
+
+    Raises:
+        StorageError: One is not as long as it was listed: a part would say for good what is true for now.
+    """
     contents: dict[Folder, bytes | OSError] = {}
     for photo in photos:
         try:
@@ -75,6 +80,13 @@ def _fetch(root: str, photos: Sequence[Photo]) -> list[_Job]:
     rest = [photo.path for photo in photos if photo.path not in contents and isinstance(photo.path, RemoteFolder)]
     read = access.of(RemoteFolder(root)).read_many([path.path for path in rest])
     contents |= dict(zip(rest, read, strict=True))
+    for photo in photos:
+        content = contents[photo.path]
+        if isinstance(content, bytes) and photo.stamp and len(content) != photo.stamp.size:
+            raise StorageError(
+                f"{photo.path}: {plural(len(content), 'byte')} came of {photo.stamp.size:,}. It has changed, or a "
+                f"proxy answers for the server. Run again."
+            )
     return [(photo.path, functools.partial(_content, contents[photo.path])) for photo in photos]
 
 
