@@ -19,11 +19,12 @@ from retrain.bottlenecks import legacy_cache, photos
 from retrain.bottlenecks.store import Store
 from retrain.cli import flags, show_image
 from retrain.data import image_files
-from retrain.errors import GraphError, RetrainError, UsageError
+from retrain.errors import DatasetError, GraphError, RetrainError, UsageError
 from retrain.formats.table import format_of
 from retrain.graphs import reading
 from retrain.inference import loading
 from retrain.metadata import read_labels
+from retrain.pipeline import RetrainConfig, retrain
 from retrain.preprocessing import InputSpec
 from retrain.training.checkpoints import TrainingCheckpoint
 
@@ -169,6 +170,13 @@ def test_a_bound_can_be_raised_and_lowered(tmp_path):
     files.bound_reading(6)
     with pytest.raises(OSError, match="7 bytes, and at most 6"):
         files.read_regular(path, 7)
+
+
+def test_a_run_bounds_what_the_program_reads_until_it_ends(tmp_path):
+    files.bound_reading(7)
+    with pytest.raises(DatasetError):
+        retrain(RetrainConfig(image_dir=tmp_path / "missing", max_file_size=5))
+    assert files.reading_bound() == 7
 
 
 @pytest.mark.parametrize(("word", "count"), [("7", 7), ("500k", 512000), ("64MB", 2**26), ("2G", 2**31), ("1g", 2**30)])

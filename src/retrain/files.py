@@ -274,6 +274,17 @@ def check_file(path: str | os.PathLike[str], limit: int) -> None:
 _largest: int | None = None  # bytes
 
 
+@contextmanager
+def reading_bounded(largest: int | None) -> Iterator[None]:
+    """Bound what this process reads, as `bound_reading` does, until the block ends."""
+    before = _largest
+    bound_reading(largest)
+    try:
+        yield
+    finally:
+        bound_reading(before)
+
+
 def bound_reading(largest: int | None) -> None:
     """Let the files that this process reads from now on have `largest` bytes; None: as many as their kind may have."""
     global _largest

@@ -56,11 +56,11 @@ def retrain(
         RetrainError: The user can fix it and run again; nothing that was finished is lost.
     """
     terminal, started, limit = terminal or Terminal(quiet=True), time.time(), TimeLimit.of(config.time_limit, began)
-    files.bound_reading(config.max_file_size)
     _check_choices(config, choices or {})
     trials = sweep.trials(choices or {})
     configs = [replace(config, **trial.values) for trial in trials]
     with ExitStack() as opened:
+        opened.enter_context(files.reading_bounded(config.max_file_size))
         photos = list_photos(configs, terminal, opened)
         _introduce(photos.dataset, terminal)
         # Workers must find each other before TensorFlow does anything else.
@@ -143,9 +143,9 @@ def layers(config: RetrainConfig) -> list[str]:
         RetrainError: No such network, or one that cannot be trained.
     """
     check(config)
-    files.bound_reading(config.max_file_size)
-    source = networks.located(networks.spec_of(config), config, Terminal(quiet=True))
-    return trainable_layers.list_layers(families.trainable_network(source).model)
+    with files.reading_bounded(config.max_file_size):
+        source = networks.located(networks.spec_of(config), config, Terminal(quiet=True))
+        return trainable_layers.list_layers(families.trainable_network(source).model)
 
 
 def _without_results(config: RetrainConfig, folder: Path) -> RetrainConfig:

@@ -63,7 +63,7 @@ def connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = WAL")
     # Commits survive a kill; a power cut may undo the last ones, whose images are then computed again.
     connection.execute("PRAGMA synchronous = NORMAL")
-    # Keys are random: each of SQLite's own checkpoints, a tenth of this apart, writes most pages anew, at half the speed.
+    # Keys are random: SQLite's usual checkpoints, ten times as many, write most pages anew each, at half the speed.
     connection.execute("PRAGMA wal_autocheckpoint = 10000")
     return connection
 
