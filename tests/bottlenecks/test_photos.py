@@ -44,11 +44,11 @@ def test_each_file_is_the_same_photo_from_there(odd_files, bucket, bound):
 
 def test_what_is_not_as_long_as_it_was_listed_is_looked_at_again(odd_files, bucket):
     """A proxy's page instead of a photo must not count as what the photo is, for good."""
-    remote = folder(bucket.upload(odd_files.parent, "photos"))
-    path = f"{odd_files.name}/image.png"
+    bucket.upload(odd_files, "photos/odd")
+    remote, path = folder(f"{bucket.url}/photos"), "odd/image.png"
     listing = Listing()
     listing.add([Listed(path, access.of(remote).stamp(path))])
-    access.remember(remote, {odd_files.name: listing})
+    access.remember(remote, {"odd": listing})
     assert photos.read_photo(remote, path).stamp == listing.stamp(path)
     access.of(remote).write(path, b"<html>log in</html>")
     assert photos.read_photo(remote, path).stamp == NO_STAMP
