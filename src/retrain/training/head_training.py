@@ -82,18 +82,13 @@ def train(
         raise TrainingError("--early_stopping_patience needs validation images, and there are none.")
     if plan.patience is not None or deadline is not None:  # weights are kept, and trainings end, where a chunk ends
         samples = replace(samples, checkpoint_steps=samples.evaluation_steps)
-    scale = _standardisation(data.gather, data.training, plan.seed)
-    samples, apart = held_out.apart(samples, row_bytes=4 * len(scale.mean))
-    chunks = into_chunks(samples, row_bytes=4 * len(scale.mean))
-    shared = chunks[0].examples is not None
-    recipe = replace(recipe, l2=shrinkage(recipe, len(scale.mean), len(data.training)))
-    trainer = _trainer(scale, recipe, plan, class_count=data.class_count, shared=shared)
-    history = History(plan.patience)
+    training, chunks = _begin(data, samples, recipe, plan)
+    trainer, scale, history = training.trainer, training.scale, History(plan.patience)
     kept, began = TrainedHead(trainer.head(), 0, scale), time.monotonic()
     for chunk, *bottlenecks in with_bottlenecks(chunks, data.gather, scale, trainer.convert):
         if deadline is not None:
             trainer.skip_to(int(share_of_time(began, deadline) * plan.steps))
-        result = _run(trainer, chunk, bottlenecks, data, apart, learning_rate=recipe.learning_rate)
+        result = training.run(chunk, *bottlenecks)
         report(result)
         is_best = any([history.add(row) for row in result.evaluations][-1:])
         if is_best or plan.patience is None:
@@ -103,33 +98,48 @@ def train(
     return replace(kept, history=history.evaluations)
 
 
-def _run(
-    trainer: SgdTrainer | OptimizerTrainer,
-    chunk: Chunk,
-    bottlenecks: Sequence[Any],
-    data: TrainingData,
-    apart: HeldOut | None,
-    *,
-    learning_rate: float,
-) -> ChunkResult:
-    """Return what a chunk's steps gave, on the bottlenecks of its steps and its evaluations, or those held out apart.
+@dataclass(frozen=True)
+class _Training:
+    """What the steps of a training need; `apart` measures validation images of which a chunk cannot hold all."""
 
-    Raises:
-        TrainingError: The weights or figures are no longer finite.
-    """
-    vectors, validation = bottlenecks
-    per_step, per_evaluation = trainer.run(chunk, vectors, validation, data.labels)
-    head, count = trainer.head(), chunk.validation.shape[1]
-    if apart is not None and len(per_evaluation):  # which is one, after the last step
-        count, measured = apart.count, apart.measure(head, chunk.last_step, data.gather, data.labels)
-        per_evaluation = np.concatenate([per_evaluation[:, :2], np.array([measured], np.float32)], axis=1)
-    if not (head.is_finite() and _are_finite(per_step, per_evaluation, validated=count > 0)):
-        raise divergence("training", chunk.last_step, "--learning_rate", learning_rate)
-    is_shared = chunk.examples is not None  # standardised, and not in the order of the steps
-    batch = data.gather(chunk.batches[-1]) if is_shared else np.asarray(vectors[-1])
-    series = {"accuracy": per_step[:, 0], "cross_entropy": per_step[:, 1]}
-    steps = chunk.first_step + np.arange(len(chunk.batches))
-    return ChunkResult(steps, series, _evaluations(chunk, per_evaluation, count), head, batch)
+    trainer: SgdTrainer | OptimizerTrainer
+    data: TrainingData
+    scale: Standardisation
+    apart: HeldOut | None
+    learning_rate: float
+
+    def run(self, chunk: Chunk, vectors: Any, validation: Any) -> ChunkResult:
+        """Return what a chunk's steps gave, on the bottlenecks of its steps and of its evaluations.
+
+        Raises:
+            TrainingError: The weights or figures are no longer finite.
+        """
+        per_step, per_evaluation = self.trainer.run(chunk, vectors, validation, self.data.labels)
+        head, count, apart = self.trainer.head(), chunk.validation.shape[1], self.apart
+        if apart is not None and len(per_evaluation):  # which is one, after the last step
+            count, measured = apart.count, apart.measure(head, chunk.last_step, self.data.gather, self.data.labels)
+            per_evaluation = np.concatenate([per_evaluation[:, :2], np.array([measured], np.float32)], axis=1)
+        if not (head.is_finite() and _are_finite(per_step, per_evaluation, validated=count > 0)):
+            raise divergence("training", chunk.last_step, "--learning_rate", self.learning_rate)
+        is_shared = chunk.examples is not None  # standardised, and not in the order of the steps
+        batch = self.data.gather(chunk.batches[-1]) if is_shared else np.asarray(vectors[-1])
+        series = {"accuracy": per_step[:, 0], "cross_entropy": per_step[:, 1]}
+        steps = chunk.first_step + np.arange(len(chunk.batches))
+        return ChunkResult(steps, series, _evaluations(chunk, per_evaluation, count), head, batch)
+
+
+def _begin(
+    data: TrainingData, samples: SamplingPlan, recipe: HeadRecipe, plan: TrainingPlan
+) -> tuple[_Training, Sequence[Chunk]]:
+    """Return a training before its first step, and its steps in chunks."""
+    scale = _standardisation(data.gather, data.training, plan.seed)
+    dimension, row_bytes = len(scale.mean), scale.mean.nbytes
+    samples, apart = held_out.apart(samples, row_bytes=row_bytes)
+    chunks = into_chunks(samples, row_bytes=row_bytes)
+    recipe = replace(recipe, l2=shrinkage(recipe, dimension, len(data.training)))
+    shared = chunks[0].examples is not None
+    trainer = _trainer(scale, recipe, plan, class_count=data.class_count, shared=shared)
+    return _Training(trainer, data, scale, apart, recipe.learning_rate), chunks
 
 
 def _are_finite(per_step: np.ndarray, per_evaluation: np.ndarray, *, validated: bool) -> bool:
