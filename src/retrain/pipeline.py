@@ -63,24 +63,32 @@ def retrain(
         opened.enter_context(files.reading_bounded(config.max_file_size))
         photos = list_photos(configs, terminal, opened)
         _introduce(photos.dataset, terminal)
-        # Workers must find each other before TensorFlow does anything else.
         before = time.monotonic()
-        strategy = devices.strategy(config.distribution) if config.fine_tune_from else None
+        session = _session(config, terminal, opened, heed)
         limit = replace(limit, tensorflow=time.monotonic() - before)
-        opened.enter_context(devices.missing_workers(strategy))
-        if strategy is not None and not devices.is_chief(strategy):
-            terminal.say("The results are written by the worker that is chief.")
-            terminal = Terminal(quiet=True)
+        if session.terminal is not terminal:  # not the chief's
             nowhere = Path(opened.enter_context(TemporaryDirectory()))
             configs = [_without_results(each, nowhere) for each in configs]
-        if strategy is not None and devices.worker_suffix(strategy):
-            heed = heed_nothing  # one worker that ends alone leaves the others waiting
-        session = Session(terminal, opened, strategy, heed=heed)
         chosen = _best_of(trials, configs, photos, session, limit)
-        report = finish(chosen, Start(started, command, limit), terminal)
+        report = finish(chosen, Start(started, command, limit), session.terminal)
         if not chosen.is_cut_short:
-            _remove_checkpoints(trials, configs, strategy)
+            _remove_checkpoints(trials, configs, session.strategy)
         return report
+
+
+def _session(config: RetrainConfig, terminal: Terminal, opened: ExitStack, heed: Heed) -> Session:
+    """Return what the trainings share; of several workers, the chief's alone has the terminal."""
+    if not config.fine_tune_from:
+        return Session(terminal, opened, heed=heed)
+    # Workers must find each other before TensorFlow does anything else.
+    strategy = devices.strategy(config.distribution)
+    opened.enter_context(devices.missing_workers(strategy))
+    if not devices.is_chief(strategy):
+        terminal.say("The results are written by the worker that is chief.")
+        terminal = Terminal(quiet=True)
+    if devices.worker_suffix(strategy):
+        heed = heed_nothing  # one worker that ends alone leaves the others waiting
+    return Session(terminal, opened, strategy, heed=heed)
 
 
 def _remove_checkpoints(trials: Sequence[Trial], configs: Sequence[RetrainConfig], strategy: Any) -> None:
