@@ -1,6 +1,8 @@
 """Folders on this machine as storages, and what names a folder."""
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,9 @@ def test_a_url_that_is_not_used_is_refused_without_its_secret(text):
     with pytest.raises(UsageError) as refused:
         folder(text)
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_run_on_this_machine_imports_nothing_that_remote_folders_need():
+    program = "import sys, retrain.pipeline; print({'asyncio', 'ssl', 'fsspec', 'ray'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

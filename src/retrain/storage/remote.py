@@ -1,6 +1,5 @@
 """A folder at a URL as a storage, by fsspec's file system of its protocol."""
 
-import asyncio
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -261,6 +260,9 @@ class RemoteStorage:
 
 def _gather(system: Any, keys: Sequence[str]) -> list[bytes | BaseException]:
     """Return the contents of files, `CONCURRENT` of them read at once, and exceptions in place of those that fail."""
+    # Imported late: it takes longer than all else that a run on this machine imports from this room.
+    import asyncio
+
     from fsspec.asyn import sync
 
     async def read_all() -> list[bytes | BaseException]:
