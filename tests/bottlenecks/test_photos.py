@@ -80,3 +80,11 @@ def test_photos_are_fetched_ahead_of_those_who_decode_them_and_no_further_than_a
     assert 5 <= len(asked) <= at_most < len(names)
     assert [first, *(name for name, _ in ahead)] == names
     assert access.stamp_of(remote, "000").size == 3
+
+
+def test_the_server_is_asked_once_what_no_listing_says_of_a_photo(bucket):
+    for name in ("a.jpg", "b.jpg"):
+        bucket.put(f"photos/{name}", name.encode())
+    list(photos.read_ahead(folder(f"{bucket.url}/photos"), [("a", "a.jpg"), ("b", "b.jpg")]))
+    heads = [line for line in bucket.server.requests() if line.startswith(f"HEAD /{bucket.name}/photos/")]
+    assert sorted(heads) == [f"HEAD /{bucket.name}/photos/{name}" for name in ("a.jpg", "b.jpg")]

@@ -32,6 +32,7 @@ _BATCHES = 2  # on the way at the same time, and as many that wait
 # Enters the keys of photos that version 0.1 decoded otherwise, and the names of files that may be such photos.
 SECOND_DECODING = "\0decoding 2"
 _Job = TypeVar("_Job")
+_Stamped = tuple[str, Stamp | None]  # the path of a file and its stamp, None where there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def read_photo(folder: Folder, path: str) -> Photo:
         StorageError: The storage of a remote folder does not answer.
     """
     if isinstance(folder, RemoteFolder):
-        return _fetch(folder, [path])[0]()
+        return _fetch(folder, [(path, access.stamp_of(folder, path))])[0]()
     stamp = NO_STAMP
     try:
         with open_regular(f"{folder}/{path}") as file:
@@ -106,48 +107,45 @@ def read_ahead(
         yield from ((job, functools.partial(read_photo, folder, path)) for job, path in jobs)
         return
 
-    def open_reader() -> Callable[[list[tuple[_Job, str]]], list[tuple[_Job, Callable[[], Photo]]]]:
-        def read(batch: list[tuple[_Job, str]]) -> list[tuple[_Job, Callable[[], Photo]]]:
-            with measure():
-                photos = _fetch(folder, [path for _, path in batch])
-            return [(job, photo) for (job, _), photo in zip(batch, photos, strict=True)]
-
-        return read
+    def read(batch: list[tuple[_Job, _Stamped]]) -> list[tuple[_Job, Callable[[], Photo]]]:
+        with measure():
+            photos = _fetch(folder, [stamped for _, stamped in batch])
+        return [(job, photo) for (job, _), photo in zip(batch, photos, strict=True)]
 
     batches = _batches(folder, jobs)
-    for batch in workers.map_in_order(open_reader, batches, threads=_BATCHES, waiting=2 * _BATCHES):
+    for batch in workers.map_in_order(lambda: read, batches, threads=_BATCHES, waiting=2 * _BATCHES):
         yield from batch
 
 
-def _batches(folder: RemoteFolder, jobs: Iterable[tuple[_Job, str]]) -> Iterator[list[tuple[_Job, str]]]:
-    batch: list[tuple[_Job, str]] = []
-    room = _BATCH_BYTES
+def _batches(folder: RemoteFolder, jobs: Iterable[tuple[_Job, str]]) -> Iterator[list[tuple[_Job, _Stamped]]]:
+    batch: list[tuple[_Job, _Stamped]] = []
+    held = 0
     for job, path in jobs:
         stamp = access.stamp_of(folder, path)
-        room -= stamp.size if stamp else 0
-        if batch and (room < 0 or len(batch) == _BATCH):
+        size = stamp.size if stamp else 0
+        if batch and (held + size > _BATCH_BYTES or len(batch) == _BATCH):
             yield batch
-            batch, room = [], _BATCH_BYTES - (stamp.size if stamp else 0)
-        batch.append((job, path))
+            batch, held = [], 0
+        batch.append((job, (path, stamp)))
+        held += size
     if batch:
         yield batch
 
 
-def _fetch(folder: RemoteFolder, paths: Sequence[str]) -> list[Callable[[], Photo]]:
-    """Return what makes the photo of each path, whose bytes are here: to hash them is for the thread that needs it."""
-    storage = access.of(folder)
-    stamps = [access.stamp_of(folder, path) for path in paths]
+def _fetch(folder: RemoteFolder, files: Sequence[_Stamped]) -> list[Callable[[], Photo]]:
+    """Return what makes the photo of each file, whose bytes are here: to hash them is for the thread that needs it."""
     contents: dict[int, bytes | OSError] = {}
-    for number, (path, stamp) in enumerate(zip(paths, stamps, strict=True)):
+    for number, (path, stamp) in enumerate(files):
         if stamp is None:
             contents[number] = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         elif beginning := _beginning_of_large(folder, path, stamp.size):
             contents[number] = beginning
-    rest = [number for number in range(len(paths)) if number not in contents]
-    read = storage.read_many([paths[number] for number in rest]) if rest else []
+    rest = [number for number in range(len(files)) if number not in contents]
+    read = access.of(folder).read_many([files[number][0] for number in rest]) if rest else []
     contents |= dict(zip(rest, read, strict=True))
     return [
-        functools.partial(_photo_or_reason, stamp or NO_STAMP, contents[number]) for number, stamp in enumerate(stamps)
+        functools.partial(_photo_or_reason, stamp or NO_STAMP, contents[number])
+        for number, (_, stamp) in enumerate(files)
     ]
 
 
