@@ -19,9 +19,7 @@ def of(folder: Folder) -> Storage:
 
 def remember(folder: RemoteFolder, listings: Mapping[str, Listing]) -> None:
     """Let `stamp_of` answer from listings, each that of a folder below this one, without asking the server."""
-    storage = _remote(folder, os.getpid())
-    storage.listings.clear()
-    storage.listings.update(listings)
+    _remote(folder, os.getpid()).listings = dict(listings)  # at once: other threads ask meanwhile
 
 
 def add_listing(folder: RemoteFolder, below: str, listing: Listing) -> None:
