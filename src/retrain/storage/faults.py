@@ -4,6 +4,7 @@ Exceptions are told apart by the names of their classes and by codes, so that no
 Their texts are never shown: some hold URLs with signatures.
 """
 
+import errno
 import os
 import random
 import time
@@ -13,7 +14,10 @@ from typing import TypeVar
 
 from retrain.errors import CredentialsError, RetrainError, StorageError
 
-_FINAL = (FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError)
+_FINAL: dict[type[OSError], int] = {
+    FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES, FileExistsError: errno.EEXIST,
+    IsADirectoryError: errno.EISDIR, NotADirectoryError: errno.ENOTDIR,
+}  # fmt: skip
 _BUSY_STATUS = {408, 425, 429, 500, 502, 503, 504}
 _BUSY_CODES = {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout", "OperationAborted", "Throttling"}
 _UNREACHED = {
@@ -89,7 +93,7 @@ def retried(work: Callable[[int], _Result], what: object, backoff: Backoff) -> _
 
 def is_transient(error: BaseException) -> bool:
     """Return whether the same request may well succeed later."""
-    if isinstance(error, _FINAL) or _credentials_fail(error) or _names(error) & _BAD_HOST_KEY:
+    if isinstance(error, tuple(_FINAL)) or _credentials_fail(error) or _names(error) & _BAD_HOST_KEY:
         return False
     if codes(error) & _BUSY_CODES or _statuses(error) & _BUSY_STATUS:
         return True
@@ -104,16 +108,11 @@ def final(error: BaseException, what: object) -> OSError | StorageError:
     if _credentials_fail(error):
         where = _WHERE_CREDENTIALS_LIE.get(str(what).partition("://")[0], "the tools of its service")
         return CredentialsError(f"{what}: no valid credentials. They are read from {where}.")
-    for kind in _FINAL:
+    for kind, usual in _FINAL.items():
         if isinstance(error, kind):
-            number = error.errno or getattr(error, "errno", None) or _NUMBERS[kind]
+            number = error.errno or usual
             return kind(number, os.strerror(number), str(what))
     return StorageError(f"{what}: {_reason(error)}")
-
-
-_NUMBERS = {
-    FileNotFoundError: 2, PermissionError: 13, FileExistsError: 17, NotADirectoryError: 20, IsADirectoryError: 21,
-}  # fmt: skip
 
 
 def _reason(error: BaseException) -> str:
