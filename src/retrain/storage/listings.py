@@ -3,6 +3,7 @@
 from array import array
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import pairwise
 
 from retrain.storage.interface import Listed
 from retrain.storage.stamps import Stamp
@@ -23,7 +24,7 @@ class Listing:
 
     def sort(self) -> None:
         """Sort the files by path, each of which counts once."""
-        if all(one < other for one, other in zip(self.paths, self.paths[1:], strict=False)):
+        if all(one < other for one, other in pairwise(self.paths)):
             return
         order = sorted(range(len(self.paths)), key=self.paths.__getitem__)
         order = [row for n, row in enumerate(order) if not n or self.paths[row] != self.paths[order[n - 1]]]
