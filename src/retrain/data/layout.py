@@ -177,8 +177,8 @@ def class_folders(folder: Place) -> list[str]:
 
 def _holds_image(folder: Place) -> bool:
     if isinstance(folder, ListedFolder):
-        below = [ListedFolder(folder.tree, path) for path in folder.paths()]
-        return any(has_image_name(file.path) for file in below) or any(map(is_image, below))
+        paths = folder.paths()
+        return any(map(has_image_name, paths)) or any(ListedFolder(folder.tree, path).is_image() for path in paths)
     named = any(map(has_image_name, image_files.files_below(folder)))
     return named or any(is_image(folder / file) for file in image_files.files_below(folder))
 

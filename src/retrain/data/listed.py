@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from retrain import workers
-from retrain.data.image_files import MAGIC_BYTES, has_image_magic
+from retrain.data import image_files
 from retrain.errors import DatasetError
 from retrain.storage import access
 from retrain.storage.folders import RemoteFolder
@@ -75,10 +75,7 @@ class ListedFolder:
 
     def is_image(self) -> bool:
         """Return whether the file begins like an image; False if it cannot be read."""
-        try:
-            return has_image_magic(access.of(self.tree.folder).head(self.path, MAGIC_BYTES))
-        except OSError:
-            return False
+        return image_files.is_image(self.tree.folder / self.path)
 
     def _unit(self) -> str | None:
         """Return the listing that holds all that is below this folder, None for the folders above the listings."""
