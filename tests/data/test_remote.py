@@ -7,6 +7,7 @@ import pytest
 from conftest import photo
 from servers import PAGE
 
+from retrain import files
 from retrain.data import image_files
 from retrain.data.dataset import scan
 from retrain.errors import DatasetError, MarksError, UsageError
@@ -134,3 +135,14 @@ def test_lists_on_standard_input_name_remote_files(tmp_path):
     with pytest.raises(UsageError) as refused:
         list(image_files.read_paths(io.BytesIO(b"s3://bucket/a.jpg?hunter2\n")))
     assert "hunter2" not in str(refused.value)
+
+
+def test_a_remote_image_above_the_bound_of_the_command_is_not_read(bucket):
+    bucket.put("a.png", b"12345")
+    files.bound_reading(4)
+    try:
+        with pytest.raises(OSError, match="5 bytes, and at most 4 are read: --max_file_size raises that"):
+            image_files.read_image(folder(f"{bucket.url}/a.png"))
+    finally:
+        files.bound_reading(None)
+    assert not bucket.reads()

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from retrain import workers
 from retrain.errors import DatasetError, UsageError
-from retrain.files import check_size, open_regular, read_regular
+from retrain.files import open_regular, read_regular
 from retrain.storage import access
 from retrain.storage.folders import SCHEMES, Folder, RemoteFolder, folder
 from retrain.storage.stamps import Stamp
@@ -76,9 +76,7 @@ def read_image(path: Folder) -> bytes:
         OSError: It cannot be read, is no regular file, or holds more than `IMAGE_BYTES` or `--max_file_size`.
     """
     if isinstance(path, RemoteFolder):
-        storage = access.of(RemoteFolder(path.root))
-        check_size(storage.stamp(path.path).size, str(path), IMAGE_BYTES)
-        return storage.read(path.path)
+        return access.of(RemoteFolder(path.root)).read(path.path, IMAGE_BYTES)
     return read_regular(path, IMAGE_BYTES)
 
 

@@ -48,7 +48,7 @@ class Storage(Protocol):
         """Return the stamp of a file."""
 
     def read(self, path: str, limit: int | None = None) -> bytes:
-        """Return the content of a file; `OSError` (EFBIG) for one of more than `limit` bytes."""
+        """Return the content of a file; `OSError` (EFBIG) for one of more than `limit` bytes or `--max_file_size`."""
 
     def head(self, path: str, count: int) -> bytes:
         """Return the first bytes of a file, fewer of a shorter one."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from retrain.errors import StorageError
-from retrain.files import unique_name
+from retrain.files import check_size, unique_name
 from retrain.storage import faults
 from retrain.storage.faults import Backoff
 from retrain.storage.folders import RemoteFolder
@@ -79,9 +79,8 @@ class RemoteStorage:
 
     def read(self, path: str, limit: int | None = None) -> bytes:
         """Return the content of a file, after a look at its size where there is a limit."""
-        if limit is not None and (size := self.stamp(path).size) > limit:
-            problem = f"{size:,} bytes, and at most {limit:,} are read"
-            raise OSError(errno.EFBIG, problem, str(self.folder / path))
+        if limit is not None:
+            check_size(self.stamp(path).size, str(self.folder / path), limit)
         content: bytes = self._try(path, lambda system, attempt: system.cat_file(self._key(path)))
         return content
 
