@@ -103,6 +103,7 @@ def test_arguments_name_remote_files_and_folders(bucket, tmp_path):
     url = bucket.upload(tmp_path, "photos")
     shown = [str(path).removeprefix(url) for path in image_files.expand_paths([url])]
     assert shown == ["/a.png", "/b/1.jpg", "/raw.cr2"]
+    assert bucket.reads() == ["photos/b/notes.txt"]  # once, and nothing else: the other names say enough
     assert list(map(str, image_files.expand_paths([f"{url}/b/notes.txt", f"{url}/gone.jpg"]))) == [
         f"{url}/b/notes.txt", f"{url}/gone.jpg",
     ]  # fmt: skip

@@ -25,7 +25,7 @@ _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b
 _SHARED_BRANDS = (b"mif1", b"msf1", b"miaf")  # of containers: the brands behind it say what is inside
 BRANDS = (*_HEIC_BRANDS, *_AVIF_BRANDS, *_SHARED_BRANDS)
 _BRANDS_AT_MOST = 256  # bytes of a list of brands
-_OTHER_PHOTOS = frozenset(".jxl .jp2 .psd .dng .arw .cr2 .cr3 .nef .nrw .orf .pef .raf .raw .rw2 .srw".split())
+_OTHER_PHOTOS = tuple(".jxl .jp2 .psd .dng .arw .cr2 .cr3 .nef .nrw .orf .pef .raf .raw .rw2 .srw".split())
 
 
 def has_image_magic(head: bytes) -> bool:
@@ -57,11 +57,6 @@ def has_image_name(name: str) -> bool:
 def is_image(path: Folder) -> bool:
     """Return whether a file begins like an image; False if it cannot be read."""
     return has_image_magic(_head(path))
-
-
-def is_other_photo(path: Folder) -> bool:
-    """Return whether a file is a photo of a format that retrain does not read, a raw one say."""
-    return os.path.splitext(path.name)[1].lower() in _OTHER_PHOTOS or other_format(_head(path)) is not None  # noqa: PTH122
 
 
 def other_format(head: bytes) -> str | None:
@@ -189,7 +184,10 @@ def _pages(path: RemoteFolder) -> Iterator[list[tuple[RemoteFolder, Stamp]]]:
 
 def _is_photo(file: Folder) -> bool:
     """Return whether a file is an image, or a photo of a format that is not read, which has a reason to be named."""
-    return has_image_name(file.name) or is_image(file) or is_other_photo(file)
+    if has_image_name(file.name) or file.name.lower().endswith(_OTHER_PHOTOS):
+        return True
+    head = _head(file)
+    return has_image_magic(head) or other_format(head) is not None
 
 
 def read_paths(names: BinaryIO) -> Iterator[Folder]:
