@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _SECONDS = 60  # that a server may take to start on a loaded machine
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")  # which the log has where an answer is not a plain 200
 PAGE = 10  # names in an answer to a request for a listing
 _numbers = itertools.count()
 
@@ -42,7 +43,7 @@ class S3Server:
 
     def requests(self) -> list[str]:
         """Return the requests so far, "GET /bucket/key" say, without the queries, and listings as "LIST /bucket"."""
-        lines = re.findall(r'"([A-Z]+) (\S+) HTTP', self.log.read_text())
+        lines = re.findall(r'"([A-Z]+) (\S+) HTTP', _COLOUR.sub("", self.log.read_text()))
         return [f"LIST {url.partition('?')[0]}" if "list-type" in url else f"{verb} {url}" for verb, url in lines]
 
 
