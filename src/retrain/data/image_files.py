@@ -159,8 +159,9 @@ def remote_images(path: RemoteFolder) -> Iterator[tuple[RemoteFolder, Stamp | No
     found = False
     for page in _pages(path):
         found = True
-        images = workers.map_in_order(lambda: _is_photo, [each for each, _ in page], threads=_READERS, waiting=_WAITING)
-        yield from (each for each, keep in zip(page, images, strict=True) if keep)
+        others = [file for file, _ in page if not has_image_name(file.name)]  # which are to be looked into
+        are_photos = workers.map_in_order(lambda: _is_photo, others, threads=_READERS, waiting=_WAITING)
+        yield from (each for each in page if has_image_name(each[0].name) or next(are_photos))
     if not found and has_image_name(path.name):
         yield path, None
 
