@@ -39,6 +39,12 @@ def test_lists_and_reads_what_is_there(photos):
         photos.read("roses/a.jpg", limit=5)
 
 
+def test_a_key_with_two_slashes_makes_no_folder_of_another_name(bucket):
+    for key in ("photos//a.jpg", "photos/roses/b.jpg"):
+        bucket.put(key, b"")
+    assert access.of(folder(f"{bucket.url}/photos")).folders() == ["roses"]
+
+
 def test_many_are_read_together_and_one_that_is_missing_costs_itself(photos):
     contents = photos.read_many(["roses/a.jpg", "missing", "tulips/[c]*?.jpg"])
     assert contents[::2] == [b"roses/a.jpg", b"tulips/[c]*?.jpg"]

@@ -230,7 +230,7 @@ class RemoteStorage:
         folders: list[str] = []
         files: list[Listed] = []
         for answer in self._s3_answers(below, delimiter="/"):
-            folders += [each["Prefix"].rstrip("/").rpartition("/")[2] for each in answer.get("CommonPrefixes", ())]
+            folders += [each["Prefix"][:-1].rpartition("/")[2] for each in answer.get("CommonPrefixes", ())]
             files += self._s3_files(answer)
         return Entries(sorted(filter(None, folders)), sorted(files, key=lambda file: file.path))
 
