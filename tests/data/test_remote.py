@@ -129,9 +129,12 @@ def test_marks_are_refused(tmp_path):
 
 
 def test_lists_on_standard_input_name_remote_files(tmp_path):
-    listed = io.BytesIO(f"s3://bucket/a b.jpg\n{tmp_path}/c.jpg\nsftp://me@host/d.jpg\n".encode())
+    listed = io.BytesIO(
+        f"s3://bucket/a b.jpg\n{tmp_path}/c.jpg\nsftp://me@host/d.jpg\nfile://{tmp_path}/e%20.jpg\n".encode()
+    )
     assert list(image_files.read_paths(listed)) == [
         RemoteFolder("s3://bucket", "a b.jpg"), tmp_path / "c.jpg", RemoteFolder("sftp://me@host", "d.jpg"),
+        tmp_path / "e .jpg",
     ]  # fmt: skip
     with pytest.raises(UsageError) as refused:
         list(image_files.read_paths(io.BytesIO(b"s3://bucket/a.jpg?hunter2\n")))

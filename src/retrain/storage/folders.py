@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from retrain.errors import UsageError
 
-SCHEMES = ("s3", "gs", "abfs", "abfss", "sftp")
+SCHEMES = ("s3", "gs", "abfs", "abfss", "sftp", "file")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://", re.ASCII)
 _USER = re.compile(r"(?:[^@/:?#]*@)?[^@/?#]*")  # of a host: a user, or a container of Azure, but no password
 _SECRET = (
@@ -82,7 +82,7 @@ def folder(text: str) -> Folder:
     if scheme == "file":
         return _local(text)
     if scheme not in SCHEMES:
-        names = ", ".join(f"{name}://" for name in (*SCHEMES, "file"))
+        names = ", ".join(f"{name}://" for name in SCHEMES)
         raise UsageError(f"{scheme}:// is no protocol of folders. Give a path, or a URL that begins with {names}.")
     host, _, path = text[match.end() :].partition("/")
     if "?" in text:
