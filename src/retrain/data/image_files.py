@@ -174,13 +174,18 @@ def _pages(path: RemoteFolder) -> Iterator[list[tuple[RemoteFolder, Stamp]]]:
         if not storage.sorted_pages:
             pages = iter([sorted((file for page in pages for file in page), key=lambda file: file.path)])
         for page in pages:
-            visible = [file for file in page if "/." not in f"/{file.path}"[len(path.path) :]]
+            visible = [file for file in page if is_visible(file.path, path.path)]
             if visible:
                 yield [(RemoteFolder(path.root, file.path), file.stamp) for file in visible]
     except FileNotFoundError:
         return
     except OSError as error:
         raise DatasetError(f"cannot read the folder {path}: {error.strerror}. Check its permissions.") from error
+
+
+def is_visible(path: str, folder: str) -> bool:
+    """Return whether nothing is hidden on the way from a remote folder to a file below it, both by their paths."""
+    return "/." not in f"/{path}"[len(folder) :]
 
 
 def _is_photo(file: Folder) -> bool:

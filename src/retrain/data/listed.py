@@ -11,7 +11,7 @@ from retrain.data import image_files
 from retrain.errors import DatasetError
 from retrain.storage import access
 from retrain.storage.folders import RemoteFolder
-from retrain.storage.interface import Entries, Listed
+from retrain.storage.interface import Entries
 from retrain.storage.listings import Listing
 
 OnListed = Callable[[str, Sequence[str]], None]  # a folder below the image folder, and some of its files
@@ -132,23 +132,23 @@ def list_tree(folder: RemoteFolder, is_split: Callable[[str], bool], on_listed: 
 
 def _list(folder: RemoteFolder, unit: str, on_listed: OnListed | None) -> Listing:
     listing, storage = Listing(), access.of(folder)
-    for page in storage.pages(unit):
-        files = [file for file in page if _is_visible(file, len(unit))]
-        listing.add(files)
-        if on_listed and files and storage.sorted_pages:
+
+    def tell(paths: Sequence[str]) -> None:
+        if on_listed and paths:
             access.add_listing(folder, unit, listing)
-            on_listed(unit, [file.path for file in files])
+            on_listed(unit, paths)
+
+    for page in storage.pages(unit):
+        files = [file for file in page if image_files.is_visible(file.path, unit)]
+        listing.add(files)
+        if storage.sorted_pages:
+            tell([file.path for file in files])
     listing.sort()
-    if on_listed and listing.paths and not storage.sorted_pages:
-        access.add_listing(folder, unit, listing)
-        on_listed(unit, listing.paths)
+    if not storage.sorted_pages:
+        tell(listing.paths)
     if on_listed:
         on_listed(unit, [])
     return listing
-
-
-def _is_visible(file: Listed, start: int) -> bool:
-    return "/." not in file.path[start:]
 
 
 def _visible(entries: Entries) -> Entries:
