@@ -26,6 +26,15 @@ def photos(bucket):
     return access.of(folder(f"{bucket.url}/photos"))
 
 
+@pytest.fixture
+def server(photos, s3_server, monkeypatch):
+    """A server in front of that of the photos, which this process asks from now on; it may be told to be busy."""
+    with busy_server(s3_server.endpoint) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+        forget_connections()
+        yield server
+
+
 def test_lists_and_reads_what_is_there(photos):
     listed = {file.path: file.stamp for page in photos.pages() for file in page}
     assert list(listed) == ["loose.jpg", "roses/a.jpg", "roses/deep/b.jpg", "tulips/[c]*?.jpg"]
@@ -99,48 +108,39 @@ def test_another_process_opens_the_folder_for_itself(photos):
 
 
 @pytest.mark.parametrize("hangs_up", [False, True], ids=["busy", "hangs up"])
-def test_a_busy_server_is_asked_again_after_growing_pauses(photos, s3_server, monkeypatch, hangs_up):
+def test_a_busy_server_is_asked_again_after_growing_pauses(photos, server, hangs_up):
     pauses: list[float] = []
-    with busy_server(s3_server.endpoint) as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-        forget_connections()
-        storage = RemoteStorage(photos.folder, Backoff(first=0.2, sleep=pauses.append))
-        server.busy, server.hangs_up = 6, hangs_up
-        assert storage.read("loose.jpg") == b"loose.jpg"
-        # No other layer tries a busy server again; a connection that was kept open is made again once, at once.
-        assert server.turned_away == 6
-        assert len(pauses) == 6 if not hangs_up else 3 <= len(pauses) <= 6
-        assert all(0 <= pause <= 0.2 * 2**number for number, pause in enumerate(pauses))
-        server.busy = 3
-        assert storage.read_many(["loose.jpg", "roses/a.jpg"]) == [b"loose.jpg", b"roses/a.jpg"]
-        server.busy = 2
-        assert sum(map(len, storage.pages())) == 4
-        server.busy = 10**6
-        with pytest.raises(StorageError, match="lost"):
-            storage.read("loose.jpg")
+    storage = RemoteStorage(photos.folder, Backoff(first=0.2, sleep=pauses.append))
+    server.busy, server.hangs_up = 6, hangs_up
+    assert storage.read("loose.jpg") == b"loose.jpg"
+    # No other layer tries a busy server again; a connection that was kept open is made again once, at once.
+    assert server.turned_away == 6
+    assert len(pauses) == 6 if not hangs_up else 3 <= len(pauses) <= 6
+    assert all(0 <= pause <= 0.2 * 2**number for number, pause in enumerate(pauses))
+    server.busy = 3
+    assert storage.read_many(["loose.jpg", "roses/a.jpg"]) == [b"loose.jpg", b"roses/a.jpg"]
+    server.busy = 2
+    assert sum(map(len, storage.pages())) == 4
+    server.busy = 10**6
+    with pytest.raises(StorageError, match="lost"):
+        storage.read("loose.jpg")
 
 
-def test_a_creation_whose_answer_was_lost_is_known_to_be_ours(photos, s3_server, monkeypatch):
-    with busy_server(s3_server.endpoint) as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-        forget_connections()
-        storage = RemoteStorage(photos.folder, QUICK)
-        server.busy, server.loses_answers = 1, True
-        assert storage.create("commit", b"mine")
-        server.busy = 1
-        assert not storage.create("commit", b"yours")
-        assert storage.read("commit") == b"mine"
+def test_a_creation_whose_answer_was_lost_is_known_to_be_ours(photos, server):
+    storage = RemoteStorage(photos.folder, QUICK)
+    server.busy, server.loses_answers = 1, True
+    assert storage.create("commit", b"mine")
+    server.busy = 1
+    assert not storage.create("commit", b"yours")
+    assert storage.read("commit") == b"mine"
 
 
-def test_an_answer_that_breaks_off_is_asked_for_again(photos, s3_server, monkeypatch):
-    with busy_server(s3_server.endpoint) as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-        forget_connections()
-        storage = RemoteStorage(photos.folder, QUICK)
-        server.breaks_off, server.busy = True, 3
-        assert storage.read("loose.jpg") == b"loose.jpg"
-        server.busy = 3
-        assert storage.read_many(["loose.jpg", "roses/a.jpg"]) == [b"loose.jpg", b"roses/a.jpg"]
+def test_an_answer_that_breaks_off_is_asked_for_again(photos, server):
+    storage = RemoteStorage(photos.folder, QUICK)
+    server.breaks_off, server.busy = True, 3
+    assert storage.read("loose.jpg") == b"loose.jpg"
+    server.busy = 3
+    assert storage.read_many(["loose.jpg", "roses/a.jpg"]) == [b"loose.jpg", b"roses/a.jpg"]
 
 
 def test_what_is_missing_is_said_at_once(photos, bucket):
@@ -186,18 +186,13 @@ def test_a_wrong_configuration_is_said_in_one_line(photos, monkeypatch, environm
         ((400, "AuthorizationHeaderMalformed"), StorageError, "refuses it (AuthorizationHeaderMalformed)"),
     ],
 )
-def test_a_refusal_is_said_at_once_and_without_the_words_of_the_server(
-    photos, s3_server, monkeypatch, answer, kind, said
-):
-    with busy_server(s3_server.endpoint) as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-        forget_connections()
-        server.busy, (server.status, server.code) = 1, answer
-        with pytest.raises(kind) as refused:
-            RemoteStorage(photos.folder, QUICK).read("loose.jpg")
-        assert server.turned_away == 1
-        assert said in str(refused.value)
-        assert "hunter2" not in str(refused.value)
+def test_a_refusal_is_said_at_once_and_without_the_words_of_the_server(photos, server, answer, kind, said):
+    server.busy, (server.status, server.code) = 1, answer
+    with pytest.raises(kind) as refused:
+        RemoteStorage(photos.folder, QUICK).read("loose.jpg")
+    assert server.turned_away == 1
+    assert said in str(refused.value)
+    assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
