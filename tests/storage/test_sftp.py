@@ -169,3 +169,13 @@ def test_what_is_wrong_is_said_in_one_line(at_home, tmp_path):
         (at_home.home / "key").rename(at_home.home / ".ssh" / "id_ed25519")
     with pytest.raises(StorageError, match="does not answer"):
         RemoteStorage(RemoteFolder("sftp://127.0.0.1:1", "x"), quick).entries()
+
+
+def test_links_to_files_are_followed_and_links_to_folders_are_not(at_home, tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.jpg").write_bytes(b"a photo")
+    for link, target in (("a/2.jpg", tmp_path / "a" / "1.jpg"), ("b", tmp_path / "a"), ("gone.jpg", tmp_path / "no")):
+        (tmp_path / link).symlink_to(target)
+    storage = access.of(folder(at_home.url(tmp_path)))
+    assert [file.path for page in storage.pages() for file in page] == ["a/1.jpg", "a/2.jpg"]
+    assert storage.read("a/2.jpg") == b"a photo"
