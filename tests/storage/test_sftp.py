@@ -15,7 +15,7 @@ from servers import forget_connections
 
 from retrain.data.dataset import scan
 from retrain.errors import StorageError
-from retrain.storage import access
+from retrain.storage import access, opening
 from retrain.storage.faults import Backoff
 from retrain.storage.folders import RemoteFolder, folder
 from retrain.storage.remote import RemoteStorage
@@ -179,3 +179,23 @@ def test_links_to_files_are_followed_and_links_to_folders_are_not(at_home, tmp_p
     storage = access.of(folder(at_home.url(tmp_path)))
     assert [file.path for page in storage.pages() for file in page] == ["a/1.jpg", "a/2.jpg"]
     assert storage.read("a/2.jpg") == b"a photo"
+
+
+def test_a_connection_that_breaks_is_made_again(at_home, tmp_path):
+    (tmp_path / "1.jpg").write_bytes(b"a photo")
+    from fsspec.asyn import sync
+
+    pauses = []
+    storage = RemoteStorage(folder(at_home.url(tmp_path)), Backoff(sleep=pauses.append))
+    for use in (lambda: storage.read("1.jpg"), lambda: storage.read_many(["1.jpg"])[0]):
+        assert use() == b"a photo"
+        broken = opening.connection(storage.folder).system
+        sync(broken.loop, hang_up, broken)
+        assert use() == b"a photo"
+        assert opening.connection(storage.folder).system is not broken
+    assert len(pauses) == 2
+
+
+async def hang_up(system):
+    system._client.abort()
+    await system._client.wait_closed()
