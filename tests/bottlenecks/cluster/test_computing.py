@@ -3,6 +3,9 @@
 import dataclasses
 import itertools
 import os
+import subprocess
+import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -305,3 +308,18 @@ def test_parts_of_killed_workers_go_after_a_day(folder, store, monkeypatch):
     os.utime(parts / "abc-1-123", (1, 1))
     elsewhere.merge_left_overs(store.folder, 3)
     assert left_in(store) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there, a process can be asked for")
+def test_networks_of_killed_workers_go_and_no_folder_of_others_does(tmp_path, monkeypatch):
+    """Workers of `label_image` keep a model in a folder whose random name may look like that of a process, too."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    gone = tmp_path / f"{work._PREFIX}{ended.pid}_a"
+    others = [tmp_path / f"{work._PREFIX}{os.getppid()}_a", tmp_path / f"retrain_worker_{ended.pid}_a"]
+    for each in (gone, *others):
+        each.mkdir()
+    work._remove_left_overs()
+    assert not gone.exists()
+    assert all(each.is_dir() for each in others)

@@ -30,7 +30,7 @@ from retrain.storage.folders import Folder, RemoteFolder
 from retrain.storage.interface import Listed
 from retrain.storage.listings import Listing
 
-_PREFIX = "retrain_worker_"  # of the folder in which a worker keeps the network; its process follows
+_PREFIX = "retrain_network_"  # of the folder in which a worker keeps the network; its process follows
 WON, LOST = "won", "lost"  # whose commit counts, this worker's or another one's
 _OF_STOPWATCH = {
     "reading": "reading",
