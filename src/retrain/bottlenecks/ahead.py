@@ -8,6 +8,7 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
 
@@ -38,11 +39,9 @@ class Listing:
         self._stream = ListingStream()
         self._chunks = iter(self._stream)
         self._first: list[str] | None = None
-        self._dataset: Dataset | None = None
-        self._error: BaseException | None = None
+        self._scanned: Future[Dataset] = Future()
         self._may_go_on = threading.Event()
-        self._thread = threading.Thread(target=self._scan, daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._scan, daemon=True).start()
 
     def first(self) -> list[str] | None:
         """Return the first chunk of photos, and wait for it; None where there is none."""
@@ -71,17 +70,14 @@ class Listing:
             StorageError: As `scan`.
         """
         self.go_on()
-        self._thread.join()
-        if self._dataset is None:
-            raise self._error or RuntimeError("the scan ended early")
-        return self._dataset
+        return self._scanned.result()
 
     def _scan(self) -> None:
         started = time.perf_counter()
         try:
-            self._dataset = scan(self.image_dir, self._rule, on_listed=self._take)
+            self._scanned.set_result(scan(self.image_dir, self._rule, on_listed=self._take))
         except BaseException as error:  # raised again in the thread that waits for the data set
-            self._error = error
+            self._scanned.set_exception(error)
         self.seconds = time.perf_counter() - started
         self._stream.end()
 
