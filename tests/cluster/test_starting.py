@@ -36,7 +36,11 @@ STARTING = """
 from retrain.cli import console
 from retrain.cluster.pool import open_cluster
 
-console.run("program", lambda arguments: open_cluster("auto"))
+def start(arguments):
+    with open_cluster("auto"):
+        pass
+
+console.run("program", start)
 """
 
 
@@ -59,8 +63,8 @@ def test_addresses_are_what_ray_takes(text):
 def test_what_is_no_address_in_the_environment_is_said_of_the_environment(monkeypatch, address):
     pytest.importorskip("ray")
     monkeypatch.setenv("RAY_ADDRESS", address)
-    with pytest.raises(ClusterError, match="RAY_ADDRESS is no address") as raised:
-        open_cluster("auto")
+    with pytest.raises(ClusterError, match="RAY_ADDRESS is no address") as raised, open_cluster("auto"):
+        pass
     assert "secret" not in str(raised.value)
 
 
@@ -71,8 +75,9 @@ def test_where_no_ray_answers_is_said_within_seconds():
     began = time.monotonic()
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(ClusterError, match=rf"^--cluster {address}: cannot join {address}: no Ray answers there"):
-            open_cluster(address)
+        said = rf"^--cluster {address}: cannot join {address}: no Ray answers there"
+        with pytest.raises(ClusterError, match=said), open_cluster(address):
+            pass
     assert time.monotonic() - began < 60
 
 
@@ -80,8 +85,9 @@ def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(sys, "path", [])
     for name in [name for name in sys.modules if name.partition(".")[0] == "ray"]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(ClusterError, match=r"^--cluster needs Ray: pip install 'retrain-images\[cluster\]'$"):
-        open_cluster("auto")
+    said = r"^--cluster needs Ray: pip install 'retrain-images\[cluster\]'$"
+    with pytest.raises(ClusterError, match=said), open_cluster("auto"):
+        pass
 
 
 @pytest.mark.slow

@@ -40,12 +40,10 @@ class LazyCluster:
 
     def _opened_cluster(self) -> Cluster:
         if self._cluster is None:
-            request = self._request
+            request, warn = self._request, self._terminal.warn
+            opening = open_cluster(request.address, fewest=request.fewest, most=request.most, notice=warn)
             with self._terminal.waiting("Joining the cluster"):
-                cluster = open_cluster(
-                    request.address, fewest=request.fewest, most=request.most, notice=self._terminal.warn
-                )
-            self._cluster = self._opened.enter_context(cluster)
-            if cluster.dashboard:
-                self._terminal.say(f"Ray's dashboard: {cluster.dashboard}")
+                self._cluster = self._opened.enter_context(opening)
+            if self._cluster.dashboard:
+                self._terminal.say(f"Ray's dashboard: {self._cluster.dashboard}")
         return self._cluster

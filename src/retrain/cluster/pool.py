@@ -6,8 +6,8 @@ with open_cluster("auto", fewest=None, most=None) as cluster:
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
-from typing import Any, Self
+from contextlib import contextmanager
+from typing import Any
 
 from retrain.cluster.actor import OpenWorker
 from retrain.cluster.hands import Limits
@@ -21,18 +21,12 @@ _IDLE_SECONDS = 30.0
 
 
 class Cluster:
-    """A connection to Ray; a context manager that ends it."""
+    """Ray, as `open_cluster` has connected to it."""
 
-    def __init__(self, stack: ExitStack, dashboard: str, limits: Limits, notice: Callable[[str], None]) -> None:
-        """Hold what `open_cluster` opened; `dashboard` is HOST:PORT, "" for none."""
-        self._stack, self._limits, self._notice = stack, limits, notice
+    def __init__(self, dashboard: str, limits: Limits, notice: Callable[[str], None]) -> None:
+        """Take what `open_cluster` knows; `dashboard` is HOST:PORT, "" for none."""
         self.dashboard = dashboard
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
+        self._limits, self._notice = limits, notice
 
     def run(self, open_worker: OpenWorker, shared: Mapping[str, Any], tasks: Iterable[Task]) -> Iterator[Outcome]:
         """Do tasks on the workers of the cluster, and yield the outcome of each, once, in the order of their ends.
@@ -54,6 +48,7 @@ class Cluster:
         yield from Schedule(opening, tasks, self._limits, self._notice).outcomes()
 
 
+@contextmanager
 def open_cluster(
     address: str,
     *,
@@ -61,8 +56,8 @@ def open_cluster(
     most: int | None = None,
     idle_seconds: float = _IDLE_SECONDS,
     notice: Callable[[str], None] = lambda text: None,
-) -> Cluster:
-    """Connect to a cluster.
+) -> Iterator[Cluster]:
+    """Connect to a cluster for as long as the context lasts.
 
     Args:
         address: `auto` joins a running Ray, of RAY_ADDRESS or of this machine, or starts one here, which ends with
@@ -77,6 +72,5 @@ def open_cluster(
         UsageError: This is no address.
         ClusterError: Ray is missing, does not answer within seconds, cannot be started, or is another version.
     """
-    stack = ExitStack()
-    dashboard = stack.enter_context(connected(address))
-    return Cluster(stack, dashboard, Limits(fewest, most, idle_seconds), notice)
+    with connected(address) as dashboard:
+        yield Cluster(dashboard, Limits(fewest, most, idle_seconds), notice)
