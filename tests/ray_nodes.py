@@ -3,6 +3,8 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -10,16 +12,22 @@ from conftest import ROOT
 
 
 @contextmanager
-def ray_nodes(folder, cores: Sequence[int], env: dict[str, str] | None = None) -> Iterator[Any]:
+def short_folder() -> Iterator[Path]:
+    """Give a folder for Ray's files, whose path is short enough for sockets, as pytest's are not; it is removed."""
+    with TemporaryDirectory(prefix="rt", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def ray_nodes(cores: Sequence[int], env: dict[str, str] | None = None) -> Iterator[Any]:
     """Start nodes with so many cores each, whose processes get these variables, and give Ray's own `Cluster` of them.
 
     Args:
-        folder: For Ray's files; its path has to be short, for sockets.
         cores: Of each node.
         env: Beside the environment of this process.
     """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_TMPDIR", str(folder) if len(str(folder)) < 40 else f"/tmp/rt{os.getpid()}")
+    with short_folder() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", str(folder))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]))
         patch.delenv("RAY_ADDRESS", raising=False)

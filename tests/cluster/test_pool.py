@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 from cluster_work import TryLaterError, open_badly, open_worker, open_wrongly
-from conftest import ROOT
+from ray_nodes import ray_nodes
 
 import retrain
 from retrain.cluster.pool import Task, open_cluster
@@ -18,32 +18,11 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def nodes(tmp_path_factory):
+def nodes():
     """Three nodes, on which four workers fit: of one, twice three, and one core."""
-    patch = pytest.MonkeyPatch()
-    folder = tmp_path_factory.mktemp("ray")
-    patch.setenv("RAY_TMPDIR", str(folder) if len(str(folder)) < 40 else f"/tmp/rt{os.getpid()}")
-    patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]))
-    patch.delenv("RAY_ADDRESS", raising=False)
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(
-        initialize_head=True,
-        head_node_args={
-            "num_cpus": 1,
-            "include_dashboard": False,
-            # Eight processes that nobody asked for; and how soon a dead node is noticed.
-            "_system_config": {"prestart_worker_first_driver": False, "health_check_period_ms": 500},
-        },
-    )
-    try:
-        for cores in (6, 1):
-            cluster.add_node(num_cpus=cores)
-        yield cluster
-    finally:
-        cluster.shutdown()
-        patch.undo()
+    soon = {"RAY_health_check_period_ms": "500"}  # until a dead node is noticed
+    with ray_nodes((1, 6, 1), soon) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:unclosed:Reso
 
 
 @pytest.fixture(scope="module")
-def nodes(s3_server, tmp_path_factory):
-    with ray_nodes(tmp_path_factory.mktemp("ray"), (1, 1, 2), s3_server.env) as running:
+def nodes(s3_server):
+    with ray_nodes((1, 1, 2), s3_server.env) as running:
         yield running
 
 
