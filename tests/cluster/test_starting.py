@@ -5,11 +5,14 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from ray_nodes import short_folder
 
 from retrain.cluster import starting
 from retrain.cluster.pool import open_cluster
@@ -90,90 +93,75 @@ def test_without_ray_the_extra_is_named(monkeypatch):
         pass
 
 
+@pytest.fixture
+def folder():
+    """A folder for the temporary files of a program, which is empty."""
+    with short_folder() as made:
+        yield made
+
+
+def begin(program, folder, *arguments):
+    """Begin a program that has its temporary files in a folder, and its terminal's signals for itself."""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")])
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment | {"TMPDIR": str(folder), "RAY_TMPDIR": str(folder)},
+        cwd=folder,
+        start_new_session=True,
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", [None, signal.SIGINT, signal.SIGKILL])
-def test_a_ray_that_was_started_ends_with_its_program_and_prints_nothing(tmp_path, ending):
+def test_a_ray_that_was_started_ends_with_its_program_and_prints_nothing(folder, monkeypatch, ending):
     pytest.importorskip("ray")
-    folder = Path(f"/tmp/rt{os.getpid()}")
-    folder.mkdir()
-    try:
-        environment = {
-            **{name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
-            "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]),
-            "TMPDIR": str(folder),
-            "RAY_TMPDIR": str(folder),
-        }
-        program = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *(["wait"] if ending else [])],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-            cwd=tmp_path,
-            start_new_session=True,
-        )
-        worker = int(program.stdout.readline())
-        if ending:  # Ctrl-C reaches all processes of a terminal
-            (os.kill if ending == signal.SIGKILL else os.killpg)(program.pid, ending)
-        out, err = program.communicate(timeout=60)
-        assert out == ""
-        if ending is None:
-            assert (err, program.returncode) == ("", 0)
-        elif ending == signal.SIGINT:
-            assert "KeyboardInterrupt" in err
-            assert "ray" not in err.splitlines()[-1]
-        deadline = time.monotonic() + 60
-        while processes(folder) or Path(f"/proc/{worker}").exists():
-            assert time.monotonic() < deadline, processes(folder)
-            time.sleep(0.05)
-        left = list(folder.iterdir())
-        assert len(left) == (1 if ending == signal.SIGKILL else 0)
-        if left:  # the next program that starts one removes it
-            from contextlib import ExitStack
-
-            monkey = pytest.MonkeyPatch()
-            monkey.setattr("tempfile.tempdir", str(folder))
-            with ExitStack() as stack:
-                made = starting._own_folder(stack)
-                assert list(folder.iterdir()) == [made]
-            monkey.undo()
-            assert list(folder.iterdir()) == []
-    finally:
-        subprocess.run(["rm", "-rf", str(folder)], check=True)
+    program = begin(PROGRAM, folder, *(["wait"] if ending else []))
+    worker = program.stdout.readline().strip()
+    assert worker, program.stderr.read()
+    if ending:  # Ctrl-C reaches all processes of a terminal
+        (os.kill if ending == signal.SIGKILL else os.killpg)(program.pid, ending)
+    out, err = program.communicate(timeout=60)
+    assert out == ""
+    if ending is None:
+        assert (err, program.returncode) == ("", 0)
+    elif ending == signal.SIGINT:
+        assert "KeyboardInterrupt" in err
+        assert "ray" not in err.splitlines()[-1]
+    deadline = time.monotonic() + 60
+    while processes(folder) or Path(f"/proc/{worker}").exists():
+        assert time.monotonic() < deadline, processes(folder)
+        time.sleep(0.05)
+    left = list(folder.iterdir())
+    assert len(left) == (1 if ending == signal.SIGKILL else 0)
+    if left:  # the next program that starts one removes it
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        with ExitStack() as stack:
+            made = starting._own_folder(stack)
+            assert list(folder.iterdir()) == [made]
+        assert list(folder.iterdir()) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("ending", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_ray_that_was_interrupted_while_it_started_leaves_nothing(tmp_path, ending, code):
+def test_a_ray_that_was_interrupted_while_it_started_leaves_nothing(folder, ending, code):
     """The agents that its raylet has just begun would stay for good, and write into the folder that is removed."""
     pytest.importorskip("ray")
-    folder = Path(f"/tmp/ri{os.getpid()}")
-    folder.mkdir()
-    try:
-        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-        environment |= {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(folder), "RAY_TMPDIR": str(folder)}
-        program = subprocess.Popen(
-            [sys.executable, "-c", STARTING],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-            cwd=tmp_path,
-            start_new_session=True,
-        )
-        deadline = time.monotonic() + 60
-        while not agents(folder):
-            assert time.monotonic() < deadline
-            assert program.poll() is None
-            time.sleep(0.01)
-        program.send_signal(ending)
-        _, err = program.communicate(timeout=60)
-        assert program.returncode == code, err
-        assert len(err.split("\n")) == 3
-        assert processes(folder) + writers(folder) == []
-        assert list(folder.iterdir()) == []
-    finally:
-        subprocess.run(["rm", "-rf", str(folder)], check=True)
+    program = begin(STARTING, folder)
+    deadline = time.monotonic() + 60
+    while not agents(folder):
+        assert time.monotonic() < deadline
+        assert program.poll() is None
+        time.sleep(0.01)
+    program.send_signal(ending)
+    _, err = program.communicate(timeout=60)
+    assert program.returncode == code, err
+    assert len(err.split("\n")) == 3
+    assert processes(folder) + writers(folder) == []
+    assert list(folder.iterdir()) == []
 
 
 def processes(folder):
