@@ -29,12 +29,6 @@ def photos(tmp_path):
 
 
 @pytest.fixture
-def source(tmp_path, mean_colour_backbone):
-    spec = replace(catalogue.find(str(mean_colour_backbone)), target="mean_colour")
-    return families.locate(spec, WeightsRequest(tmp_path))
-
-
-@pytest.fixture
 def bundled(tmp_path):
     """A network whose 8-bit form differs."""
     spec = catalogue.find("mobilenet_bundled")

@@ -11,8 +11,7 @@ import pytest
 from conftest import colour_folder, photo
 
 from retrain import files
-from retrain.backbones import catalogue, families
-from retrain.backbones.sources import WeightsRequest
+from retrain.backbones import catalogue
 from retrain.bottlenecks import legacy_cache, preparation
 from retrain.bottlenecks.legacy_cache import LegacyCache
 from retrain.bottlenecks.preparation import (
@@ -37,10 +36,8 @@ def test_many_skipped_images_are_named_up_to_ten():
     assert "15 more" in lines[-1]
 
 
-def test_the_closing_line_counts_photos_and_the_detail_times_the_parts(tmp_path, mean_colour_backbone):
+def test_the_closing_line_counts_photos_and_the_detail_times_the_parts(tmp_path, source):
     photos = colour_folder(tmp_path / "photos", per_class=4)
-    spec = replace(catalogue.find(str(mean_colour_backbone)), target="mean_colour")
-    source = families.locate(spec, WeightsRequest(tmp_path))
     plain = PreparationSettings(tmp_path / "bottlenecks", Distorter(Distortions(), 0))
     distorted = replace(plain, distorter=Distorter(Distortions(random_brightness=50), 0), copies=2)
 
@@ -74,10 +71,8 @@ def test_the_closing_line_counts_photos_and_the_detail_times_the_parts(tmp_path,
     )
 
 
-def test_what_killed_runs_left_goes_with_the_next_run_that_is_alone(tmp_path, mean_colour_backbone):
+def test_what_killed_runs_left_goes_with_the_next_run_that_is_alone(tmp_path, source):
     photos = colour_folder(tmp_path / "photos", per_class=4)
-    spec = replace(catalogue.find(str(mean_colour_backbone)), target="mean_colour")
-    source = families.locate(spec, WeightsRequest(tmp_path))
     settings = PreparationSettings(tmp_path / "bottlenecks", Distorter(Distortions(), 0))
 
     def run(opened):
@@ -113,10 +108,8 @@ def test_what_killed_runs_left_goes_with_the_next_run_that_is_alone(tmp_path, me
         assert left[0].exists()
 
 
-def test_a_result_may_be_put_into_the_folder_of_a_store_in_use(tmp_path, mean_colour_backbone):
+def test_a_result_may_be_put_into_the_folder_of_a_store_in_use(tmp_path, source):
     dataset = scan(colour_folder(tmp_path / "photos", per_class=4))
-    spec = replace(catalogue.find(str(mean_colour_backbone)), target="mean_colour")
-    source = families.locate(spec, WeightsRequest(tmp_path))
     settings = PreparationSettings(tmp_path / "bottlenecks", Distorter(Distortions(), 0))
     (tmp_path / "draft").write_text("whole")
     with ExitStack() as opened:
@@ -144,14 +137,12 @@ def test_the_originals_cut_is_taken_where_most_photos_have_its_bottlenecks(tmp_p
 
 
 @pytest.mark.parametrize("copies", [0, 3])
-def test_a_model_knows_the_photos_that_it_was_trained_on(tmp_path, mean_colour_backbone, monkeypatch, copies):
+def test_a_model_knows_the_photos_that_it_was_trained_on(tmp_path, source, monkeypatch, copies):
     photos = colour_folder(tmp_path / "photos", per_class=12)
     (photos / "white" / "only.png").parent.mkdir()
     photo(photos / "white" / "only.png", (255, 255, 255))
     rule = SplitRule(10, 30)
     dataset = scan(photos, rule)
-    spec = replace(catalogue.find(str(mean_colour_backbone)), target="mean_colour")
-    source = families.locate(spec, WeightsRequest(tmp_path))
     distorter = Distorter(Distortions(random_brightness=50 if copies else 0), 0)
     settings = PreparationSettings(tmp_path / "bottlenecks", distorter, copies=copies)
     with ExitStack() as opened:
@@ -170,7 +161,7 @@ def test_a_model_knows_the_photos_that_it_was_trained_on(tmp_path, mean_colour_b
     assert {example.path for example in known(of_many)} == {"white/only.png"}
 
 
-def test_a_photo_that_was_there_twice_and_held_out_once_is_not_left_out(tmp_path, mean_colour_backbone):
+def test_a_photo_that_was_there_twice_and_held_out_once_is_not_left_out(tmp_path, source):
     photos = colour_folder(tmp_path / "photos", per_class=12)
     rule = SplitRule(10, 30)
     training, testing = (
@@ -179,8 +170,6 @@ def test_a_photo_that_was_there_twice_and_held_out_once_is_not_left_out(tmp_path
     )
     content = (photos / testing).read_bytes()
     (photos / training).write_bytes(content)
-    spec = replace(catalogue.find(str(mean_colour_backbone)), target="mean_colour")
-    source = families.locate(spec, WeightsRequest(tmp_path))
     settings = PreparationSettings(tmp_path / "bottlenecks", Distorter(Distortions(), 0))
     with ExitStack() as opened:
         terminal = Terminal(quiet=True)

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from conftest import colour_folder
 
-from retrain.backbones import catalogue, families
-from retrain.backbones.sources import WeightsRequest
 from retrain.bottlenecks import ahead
 from retrain.bottlenecks.cluster import shards
 from retrain.bottlenecks.cluster.ledger import Ledger
@@ -40,12 +38,6 @@ RULE = SplitRule()
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(shards, "PHOTOS", 6)
-
-
-@pytest.fixture
-def source(mean_colour_backbone, tmp_path):
-    spec = replace(catalogue.find(str(mean_colour_backbone)), target="mean_colour")
-    return families.locate(spec, WeightsRequest(tmp_path))
 
 
 @pytest.fixture
