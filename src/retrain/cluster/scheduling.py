@@ -86,7 +86,7 @@ class Schedule:
             self._asked += count
 
     def _enqueue(self, job: Job, *, last: bool = False) -> None:
-        if job.queued or job.done:
+        if job.queued or job not in self._unfinished:
             return
         job.queued = True
         if last:
@@ -99,11 +99,12 @@ class Schedule:
         while self._waiting:
             job = self._waiting[0]
             free = [hand for hand in self._hands.all if hand.may_take(job)]
-            if not job.done and not free:
+            wanted = job in self._unfinished
+            if wanted and not free:
                 return
             self._waiting.popleft()
             job.queued = False
-            if not job.done:
+            if wanted:
                 self._send(job, min(free, key=lambda hand: (hand.node in job.failed_on, len(hand.held))))
 
     def _send(self, job: Job, hand: Hand) -> None:
@@ -177,8 +178,7 @@ class Schedule:
         self._enqueue(job)
 
     def _finish(self, job: Job, reply: Reply, hand: Hand) -> None:
-        if not job.done:
-            job.done = True
+        if job in self._unfinished:
             self._unfinished.remove(job)
             self._outcomes.append(Outcome(job.task, reply.result, reply.failure, self._hands.name(hand), job.attempt))
 

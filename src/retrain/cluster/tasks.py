@@ -48,5 +48,4 @@ class Job:
     copies: int = 0
     queued: bool = False
     suspect: bool = False
-    done: bool = False
     failed_on: set[str] = field(default_factory=set)
