@@ -13,9 +13,8 @@ from functools import partial
 
 import numpy as np
 
+from retrain.cluster.hands import IN_FLIGHT
 from retrain.cluster.nodes import groups
-
-_IN_FLIGHT = 2  # shards of a worker, as in retrain/cluster/scheduling.py: one that it computes, one that lies ready
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,7 @@ class _Simulation:
         self._arrived = itertools.count()
         self._ready: deque[int] = deque()
         # Workers by how many shards they have; some of them have another number by now.
-        self._room: tuple[deque[_Worker], ...] = tuple(deque() for _ in range(_IN_FLIGHT))
+        self._room: tuple[deque[_Worker], ...] = tuple(deque() for _ in range(IN_FLIGHT))
         self._nodes = [_Node(fleet.slowdown if n < fleet.slow_nodes else 1.0) for n in range(fleet.nodes)]
         self._listed = self._free = self._worked = self._paid = self._driving = self._merging = 0.0
         self._commits: list[float] = []
@@ -214,7 +213,7 @@ class _Simulation:
             self._begin(worker)
 
     def _offer(self, worker: _Worker) -> None:
-        if worker.held < _IN_FLIGHT:
+        if worker.held < IN_FLIGHT:
             self._room[worker.held].append(worker)
 
     def _begin(self, worker: _Worker) -> None:
