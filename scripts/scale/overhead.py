@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from scripts.benchmark.bench import seconds_of
 
@@ -30,29 +31,22 @@ class Overhead:
     @property
     def share(self) -> float:
         """Return the cluster's speed as a share of the local one's, the opening of its workers left out."""
-        return self._median([mine / (ours - opening) for mine, ours, opening in zip(*self._columns, strict=True)])
+        rounds = zip(self.local, self.cluster, self.opening, strict=True)
+        return median(mine / (ours - opening) for mine, ours, opening in rounds)
 
     @property
     def share_with_opening(self) -> float:
         """Return the cluster's speed as a share of the local one's."""
-        return self._median([mine / ours for mine, ours, _ in zip(*self._columns, strict=True)])
+        return median(mine / ours for mine, ours in zip(self.local, self.cluster, strict=True))
 
     def lines(self) -> list[str]:
         """Return what was measured in a sentence."""
-        local, cluster = (f"{self.photos / self._median(seconds):.0f}" for seconds in (self.local, self.cluster))
+        local, cluster = (f"{self.photos / median(seconds):.0f}" for seconds in (self.local, self.cluster))
         return [
             f"{self.photos:,} photos, medians of {len(self.local)} rounds: {local} photos/s here, {cluster} on a "
-            f"cluster of this machine, whose workers take {self._median(self.opening):.1f} s to open. The cluster has "
+            f"cluster of this machine, whose workers take {median(self.opening):.1f} s to open. The cluster has "
             f"{self.share:.2f} of the local speed, {self.share_with_opening:.2f} with the opening (must: 0.9)."
         ]
-
-    @property
-    def _columns(self) -> tuple[list[float], ...]:
-        return self.local, self.cluster, self.opening
-
-    @staticmethod
-    def _median(values: Sequence[float]) -> float:
-        return sorted(values)[len(values) // 2]
 
 
 @contextlib.contextmanager
