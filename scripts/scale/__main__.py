@@ -80,15 +80,14 @@ def _measure(name: str, bench: Bench) -> Any:
 
 def _simulate(figures: Figures, args: argparse.Namespace) -> None:
     """Print a table of clusters of `args.nodes` nodes."""
-    names = Assumptions.__dataclass_fields__
-    assumed = Assumptions(**{name: getattr(args, flag) for name, flag in zip(names, _ASSUMED, strict=True)})
+    assumed = Assumptions(**{name: getattr(args, name) for name in _ASSUMED})
     print(f"Simulated, seed 0: {assumed}\n\n{HEAD}")
     for photos in args.photos:
         for nodes in args.nodes:
             print(row(plan(photos, nodes, figures, assumed)), flush=True)
 
 
-# Flag -> its value by default, its type, and what it says; in the order of the fields of `Assumptions`.
+# Field of `Assumptions` -> its value by default, and what its flag says.
 _ASSUMED: dict[str, tuple[Any, str]] = {
     "folders": (1000, "class folders that the photos lie in"),
     "listers": (16, "class folders that are listed at once"),

@@ -12,29 +12,29 @@ from retrain.cluster.nodes import groups
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What no machine measures: where and how photos lie, what nodes do, and what they cost.
+    """What no machine measures: where and how photos lie, what nodes do, and what they cost; a flag each.
 
     Attributes:
         folders: Class folders, of equally many photos.
         listers: Pages of a listing that are asked for at once.
         round_trip: Seconds that a request takes more than one to a server on this machine.
-        cores: Of a node.
-        slow: Share of nodes that take `slowdown` times as long.
-        slowdown: See `slow`.
-        losses: How often a node is lost, in an hour.
-        replacing: Seconds until another one is there.
-        dollars: A core costs in an hour.
+        cores_per_node: As it says.
+        slow_share: Of nodes, which take `slowdown` times as long.
+        slowdown: See `slow_share`.
+        losses_per_hour: How often a node is lost.
+        seconds_to_replace: Until another one is there.
+        dollars_per_core_hour: The price of a core.
     """
 
     folders: int
     listers: int
     round_trip: float
-    cores: int
-    slow: float
+    cores_per_node: int
+    slow_share: float
     slowdown: float
-    losses: float
-    replacing: float
-    dollars: float
+    losses_per_hour: float
+    seconds_to_replace: float
+    dollars_per_core_hour: float
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,22 @@ def plan(photos: int, nodes: int, figures: Figures, assumed: Assumptions, seed: 
     rng = np.random.default_rng(seed)
     each = photos // assumed.folders
     pages = -(-each // PHOTOS)
-    seconds = draw_shards(figures, pages * assumed.folders, groups(assumed.cores)[0], rng, assumed.round_trip)
+    seconds = draw_shards(figures, pages * assumed.folders, groups(assumed.cores_per_node)[0], rng, assumed.round_trip)
     seconds *= each / (pages * PHOTOS)  # of folders whose last page is not full
     fleet = Fleet(
-        nodes, assumed.cores, figures.opening, assumed.slow, assumed.slowdown, assumed.losses, assumed.replacing
+        nodes,
+        assumed.cores_per_node,
+        opening=figures.opening,
+        slow=assumed.slow_share,
+        slowdown=assumed.slowdown,
+        losses=assumed.losses_per_hour,
+        replacing=assumed.seconds_to_replace,
     )
     driver = Driver(figures.answer + assumed.round_trip, assumed.listers, figures.page, figures.cut, figures.merge)
     timeline = simulate([pages] * assumed.folders, seconds, fleet, driver, rng)
-    core_seconds = timeline.paid * assumed.cores
+    core_seconds = timeline.paid * assumed.cores_per_node
     computing = photos * float(np.mean(figures.computing)) / core_seconds
-    return Plan(photos, nodes, timeline, computing, core_seconds / 3600 * assumed.dollars)
+    return Plan(photos, nodes, timeline, computing, core_seconds / 3600 * assumed.dollars_per_core_hour)
 
 
 HEAD = (
