@@ -60,10 +60,11 @@ def main(arguments: Sequence[str]) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Refuse what cannot be simulated."""
-    values = {name: getattr(args, name) for name in _ASSUMED}
-    small = [name for name, value in values.items() if value < 0 or (isinstance(value, int) and value < 1)]
-    if small or min(args.nodes) < 1:
-        raise UsageError(f"--{small[0] if small else 'nodes'}: it must be above 0")
+    values = {name: getattr(args, name) for name in _ASSUMED} | {"nodes": min(args.nodes)}
+    for name, value in values.items():
+        least = 1 if isinstance(value, int) else 0
+        if not value >= least:  # neither is what is no number
+            raise UsageError(f"--{name} is {value}; it must be at least {least}.")
     if args.folders > min(args.photos):
         raise UsageError(f"--folders {args.folders} are more than --photos {min(args.photos)}")
 
@@ -103,7 +104,7 @@ _ASSUMED: dict[str, tuple[Any, str]] = {
 
 def _parser() -> flags.Parser:
     parser = flags.Parser(prog="python -m scripts.scale", description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="fewer photos and rounds, about two minutes")
+    parser.add_argument("--quick", action="store_true", help="fewer photos and rounds")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="test data (default: %(default)s)")
     parser.add_argument(
         "--only", nargs="+", metavar="PART", choices=_MEASURES, default=list(_MEASURES),
