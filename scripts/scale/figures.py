@@ -1,7 +1,7 @@
 """What was measured, as a file: distributions of single times, and means of what the driver does."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -54,10 +54,6 @@ class Figures:
             raise RetrainError(
                 f"{path} holds no figures of scripts.scale. Measure them: leave --figures out."
             ) from error
-
-    def to_dict(self) -> dict[str, object]:
-        """Return them as a value for JSON."""
-        return asdict(self)
 
 
 def draw_shards(
