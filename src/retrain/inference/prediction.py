@@ -77,7 +77,10 @@ def predict_probabilities(model: Classifier, paths: Iterable[Folder], *, views: 
 
 
 def _opened(paths: Iterable[Folder]) -> Iterator[tuple[Folder, Read]]:
-    """Yield each path with what returns its content; where the first is remote, all are read ahead, many at once."""
+    """Yield each path with what returns its content; all are read ahead, many at once, where some are remote.
+
+    Of paths that are still to come, the first one tells.
+    """
     rest = iter(paths)
     first = list(itertools.islice(rest, 1))
     ahead = any(isinstance(path, RemoteFolder) for path in (paths if isinstance(paths, Sequence) else first))
@@ -90,14 +93,20 @@ def _opened(paths: Iterable[Folder]) -> Iterator[tuple[Folder, Read]]:
 
 def _fetched(path: Folder) -> tuple[Folder, Read]:
     try:
-        content = image_files.read_image(path)
+        return path, ready(image_files.read_image(path))
     except OSError as error:
-        return path, functools.partial(_fail, error)
-    return path, lambda: content
+        return path, ready(error)
 
 
-def _fail(error: OSError) -> bytes:
-    raise error
+def ready(content: bytes | OSError) -> Read:
+    """Return what returns a content that is here already, or raises why there is none."""
+
+    def read() -> bytes:
+        if isinstance(content, OSError):
+            raise content
+        return content
+
+    return read
 
 
 def label(

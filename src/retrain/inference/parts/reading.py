@@ -11,7 +11,7 @@ from retrain.data.image_files import IMAGE_BYTES
 from retrain.errors import StorageError, plural
 from retrain.files import check_size
 from retrain.inference.parts.photos import Photo
-from retrain.inference.prediction import Read
+from retrain.inference.prediction import Read, ready
 from retrain.storage import access
 from retrain.storage.folders import Folder, RemoteFolder
 
@@ -87,10 +87,4 @@ def _fetch(root: str, photos: Sequence[Photo]) -> list[_Job]:
                 f"{photo.path}: {plural(len(content), 'byte')} came of {photo.stamp.size:,}. It has changed, or a "
                 f"proxy answers for the server. Run again."
             )
-    return [(photo.path, functools.partial(_content, contents[photo.path])) for photo in photos]
-
-
-def _content(content: bytes | OSError) -> bytes:
-    if isinstance(content, OSError):
-        raise content
-    return content
+    return [(photo.path, ready(contents[photo.path])) for photo in photos]
