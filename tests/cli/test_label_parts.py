@@ -42,6 +42,7 @@ def photos(tmp_path):
             ["--results", "out", "--csv", "--cluster", "auto", "--cluster_min", "3", "--cluster_max", "2"],
             "more than --cluster_max 2",
         ),
+        (["--results", "out", "--csv", "--cluster", "somewhere"], "--cluster somewhere: not an address"),
         (["--results", "s3://name:secret@host/out", "--csv"], "has a password in it"),
         (["--results", "ftp://host/out", "--csv"], "is no protocol of folders"),
     ],

@@ -27,6 +27,7 @@ def check(args: Namespace) -> None:
 
     Raises:
         UsageError: Says what to give instead.
+        ClusterError: Ray is missing.
         ExportError: The results cannot be written there.
     """
     if args.results is None:
@@ -44,6 +45,11 @@ def check(args: Namespace) -> None:
         check_value(name, getattr(args, name))
     if None not in (args.cluster_min, args.cluster_max) and args.cluster_min > args.cluster_max:
         raise UsageError(f"--cluster_min {args.cluster_min} is more than --cluster_max {args.cluster_max}.")
+    if args.cluster is not None:
+        from retrain.cluster.starting import check_address, require_ray
+
+        check_address(args.cluster)
+        require_ray()
     if isinstance(args.results, Path):
         from retrain import outputs
 
