@@ -90,13 +90,13 @@ def _shared(args: Namespace, model: "Classifier", folders: Sequence[Path]) -> "S
     return Shared(
         model if args.cluster is None else shipped(model),
         args.results.absolute(),
-        lines.JSON if args.json else lines.CSV,
-        args.top_k,
-        args.min_score,
-        args.views,
-        Path.cwd(),
-        folders,
-        args.max_file_size,
+        form=lines.JSON if args.json else lines.CSV,
+        k=args.top_k,
+        min_score=args.min_score,
+        views=args.views,
+        home=Path.cwd(),
+        folders=folders,
+        largest=args.max_file_size,
     )
 
 
