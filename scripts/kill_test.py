@@ -13,7 +13,6 @@ import contextlib
 import io
 import os
 import random
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -99,7 +98,7 @@ def run(folder: Path, *, photos: int, kills: int, seed: int) -> Tally:
     with contextlib.closing(sqlite3.connect(index)) as opened:
         (files,) = opened.execute("SELECT count(row) FROM files").fetchone()
         (vectors,) = opened.execute("SELECT count(*) FROM vectors").fetchone()
-    tally.lost, tally.doubled = photos - files, vectors - photos
+    tally.lost, tally.doubled = photos - files, vectors - files
     graphs = [folder / place / "tf_files" / "retrained_graph.pb" for place in ("local", "spread")]
     tally.same_graph = graphs[0].read_bytes() == graphs[1].read_bytes()
     return tally
@@ -172,7 +171,7 @@ def survive(folder: Path, cluster: Any, tally: Tally, *, kills: int, rng: random
 
 
 def done(place: Path) -> int:
-    """Return how many photos have their features in the store, or in a part that waits to be merged."""
+    """Return how many photos have their features in the store."""
     total = 0
     for index in (place / "tf_files" / "bottlenecks").glob(f"*/{INDEX}"):
         with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(index)) as opened:
@@ -190,21 +189,17 @@ def kill(kind: str, cluster: Any, process: "subprocess.Popen[bytes]", rng: rando
         cluster.remove_node(rng.choice(sorted(cluster.worker_nodes, key=id)), allow_graceful=False)
         cluster.add_node(num_cpus=CORES)
         return True
-    raylets = {node.all_processes["raylet"][0].process.pid for node in cluster.worker_nodes}
-    workers = sorted(pid for pid, parent, words in processes() if parent in raylets and words.startswith("ray::Worker"))
+    import psutil  # which Ray brings
+
+    workers: list[Any] = []
+    for node in cluster.worker_nodes:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            children = psutil.Process(node.all_processes["raylet"][0].process.pid).children()
+            workers += [child for child in children if child.name().startswith("ray::Worker")]
     if workers:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(rng.choice(workers), signal.SIGKILL)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            rng.choice(sorted(workers, key=lambda worker: worker.pid)).kill()
     return bool(workers)
-
-
-def processes() -> Iterator[tuple[int, int, str]]:
-    """Yield the id, the parent's id and the command of each process, as Linux lists them."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            words = (folder / "cmdline").read_bytes().decode(errors="replace")
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            yield int(folder.name), parent, words
 
 
 if __name__ == "__main__":
