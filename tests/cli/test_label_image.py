@@ -177,6 +177,7 @@ def test_classes_below_the_least_score_are_left_out(graph, tmp_path):
         (["--sort_into", "photos/sorted", "photos"], "lies in photos, whose images are labelled"),
         (["--sort_into", "photos/sorted", "--image", "photos"], "lies in photos, whose images are labelled"),
         (["--sort_into", "photos/sorted", "photos/**/*.png"], "lies in photos/**/*.png, whose images are labelled"),
+        (["--sort_into", "sorted", "red.png", "s3://nobodys-bucket/x"], "s3://nobodys-bucket/x is remote. Use --csv"),
         (["*.nothing"], "no image files in *.nothing."),
         (["--input_std", "0", "a.png"], "--input_std is 0; pixels are divided by it"),
         (["--input_mean", "nan", "a.png"], "--input_mean is nan; it must be"),

@@ -104,8 +104,11 @@ def _check(args: Namespace) -> None:
         raise UsageError("--link goes with --sort_into. Give --sort_into a folder.")
     if args.sort_into:
         from retrain import outputs
+        from retrain.data import image_files
         from retrain.inference import sorting
 
+        for word in _words(args):
+            _on_this_machine(image_files.named(word))
         outputs.check([outputs.Output(args.sort_into, "--sort_into")], {"--graph": args.graph, "--labels": args.labels})
         sorting.check(args.sort_into, _words(args))
 
@@ -146,11 +149,16 @@ def _sorter(args: Namespace, labels: Sequence[str]) -> Callable[[Folder, str], P
     folders = sorting.class_folders(labels, args.sort_into)
 
     def put(path: Folder, label: str) -> Path:
-        if isinstance(path, Path):
-            return sorting.put(path, folders[label], link=args.link)
-        raise UsageError(f"--sort_into copies files of this machine, and {path} is remote. Use --csv or --json there.")
+        return sorting.put(_on_this_machine(path), folders[label], link=args.link)
 
     return put
+
+
+def _on_this_machine(path: Folder) -> Path:
+    """Return a path whose images can be sorted; a UsageError if it is remote."""
+    if isinstance(path, Path):
+        return path
+    raise UsageError(f"--sort_into copies files of this machine, and {path} is remote. Use --csv or --json there.")
 
 
 def _printer(args: Namespace, *, single: bool) -> "Callable[[Prediction], None]":
