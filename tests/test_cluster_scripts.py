@@ -9,10 +9,12 @@ import sys
 
 import pytest
 from conftest import ROOT
+from ray_nodes import ray_nodes
 
 from retrain.cli.flags import retrain_parser
 
 FOLDER = ROOT / "scripts" / "cluster"
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # sockets of Ray
 OPTIONS = {option for action in retrain_parser()._actions for option in action.option_strings}
 
 
@@ -98,35 +100,12 @@ sys.exit(5)
 """
 
 
-# In a process of its own: Ray leaves sockets open, which warns here, and ends when that process's input ends.
-NODES = """
-import sys
-from ray.cluster_utils import Cluster
-quiet = {"include_dashboard": False, "_system_config": {"prestart_worker_first_driver": False}}
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **quiet})
-cluster.add_node(num_cpus=1)
-print("address", cluster.address, flush=True)
-sys.stdin.read()
-cluster.shutdown()
-"""
-
-
 @pytest.fixture(scope="module")
 def two_nodes(tmp_path_factory):
     """Return the environment in which a Ray of two nodes is found."""
     pytest.importorskip("ray")
-    folder = str(tmp_path_factory.mktemp("ray"))
-    env = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    env |= {"RAY_TMPDIR": folder if len(folder) < 40 else f"/tmp/rw{os.getpid()}", "RAY_USAGE_STATS_ENABLED": "0"}
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", NODES], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as nodes:
-        try:
-            address = next(line.split()[1] for line in nodes.stdout if line.startswith("address"))
-            yield {**env, "RAY_ADDRESS": address}
-        finally:
-            nodes.stdin.close()
-            nodes.wait(timeout=60)
+    with ray_nodes(tmp_path_factory.mktemp("ray"), (1, 1)) as nodes:
+        yield {**os.environ, "RAY_ADDRESS": nodes.address}
 
 
 def on_ray(two_nodes, *words, folder):
