@@ -1,6 +1,7 @@
 """Labels in parts on this machine, in one process."""
 
 import itertools
+from collections import Counter
 
 import pytest
 from builders import exported
@@ -173,3 +174,11 @@ def test_results_may_lie_among_the_photos(model, photos, tmp_path):
     assert joined(photos / "labels", CSV) == expected
     labelled(shared, ["photos"], again)
     assert again.done == []
+
+
+def test_a_summary_says_how_fast_each_node_was():
+    nodes = Counter(b=100, a=300)
+    summary = labelling.Summary(photos=450, parts=5, here=1, nodes=nodes, took=10.0)
+    assert summary.lines("out") == [
+        "400 photos in 10.0 s, 40 photos/s on 2 nodes (a 30, b 10): 5 parts in out, 1 of them there before"
+    ]
