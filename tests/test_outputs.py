@@ -13,6 +13,7 @@ from retrain import outputs, results
 from retrain.config import RetrainConfig
 from retrain.errors import ExportError, UsageError
 from retrain.outputs import Output
+from retrain.storage.folders import RemoteFolder
 
 KINDS = {
     "g.pb": outputs.GRAPH, "g.txt": outputs.TEXT, "g.html": outputs.PAGE, "g.json": outputs.JSON,
@@ -57,6 +58,10 @@ def test_what_is_no_regular_file_is_not_replaced(tmp_path, monkeypatch, make):
     for name in ("labels.txt", "link.txt"):
         with pytest.raises(ExportError, match="it is a pipe, a device or a socket"):
             outputs.check([Output(tmp_path / name, "--output_labels", outputs.TEXT)], {})
+
+
+def test_no_output_is_in_the_way_of_a_remote_input(tmp_path):
+    outputs.check([Output(tmp_path / "out", "--summaries_dir")], {"--image_dir": RemoteFolder("s3://bucket", "out")})
 
 
 def test_a_folder_is_none_where_a_file_is(tmp_path):

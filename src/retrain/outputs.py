@@ -10,6 +10,7 @@ from pathlib import Path
 
 from retrain import files
 from retrain.errors import ExportError, UsageError
+from retrain.storage.folders import Folder
 
 _START = 4096  # bytes of an old file that show its kind
 
@@ -68,12 +69,12 @@ ANY = Kind("file", lambda start: True)
 OF_ENDING = {".tflite": LITERT, ".keras": ARCHIVE, ".onnx": ONNX}
 
 
-def check(outputs: Sequence[Output], inputs: Mapping[str, Path | None]) -> None:
+def check(outputs: Sequence[Output], inputs: Mapping[str, Folder | None]) -> None:
     """Refuse outputs that would replace each other, an input, or what is no earlier output; make their folders.
 
     Args:
         outputs: Everything that the command will write.
-        inputs: What it reads, by the flag that names it; None where there is nothing.
+        inputs: What it reads, by the flag that names it, remote folders too; None where there is nothing.
 
     Raises:
         ExportError: A file cannot be written, or one of another kind is in its place.
@@ -84,7 +85,7 @@ def check(outputs: Sequence[Output], inputs: Mapping[str, Path | None]) -> None:
     for one, other in itertools.permutations(outputs, 2):
         _check_pair(one, other)
     for output, (flag, path) in itertools.product(outputs, inputs.items()):
-        if path is not None and output.owns and _lies_in(path, output.path):
+        if isinstance(path, Path) and output.owns and _lies_in(path, output.path):
             raise UsageError(f"{output.flag} would replace {path}, which {flag} reads. Give another {output.flag}.")
     for output in outputs:
         if output.owns:

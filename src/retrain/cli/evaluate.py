@@ -7,7 +7,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retrain.cli import flags, lean_tensorflow
@@ -38,8 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     SplitRule(*(each or 0 for each in percentages))  # refuses nonsense before the model is read
     if args.predictions:
         written = outputs.Output(args.predictions, "--predictions", outputs.PREDICTIONS)
-        photos = args.image_dir if isinstance(args.image_dir, Path) else None
-        outputs.check([written], {"--graph": graph, "--labels": args.labels, "--image_dir": photos})
+        outputs.check([written], {"--graph": graph, "--labels": args.labels, "--image_dir": args.image_dir})
     lean_tensorflow.install_for(model_loading.file_to_load(graph, overrides))
     model = model_loading.load(graph, labels=args.labels, overrides=overrides)
     with Terminal() as terminal:

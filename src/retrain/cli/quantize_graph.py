@@ -45,8 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 
     files.bound_reading(args.max_file_size)
     written = formats.graph_output(args.output, "--output")
-    photos = args.image_dir if isinstance(args.image_dir, Path) else None
-    outputs.check([written], {"--input": args.input, "--labels": args.labels, "--image_dir": photos})
+    outputs.check([written], {"--input": args.input, "--labels": args.labels, "--image_dir": args.image_dir})
     graph = reading.read_judged(args.input)
     if args.output_node_names:
         graph = editing.extract(graph, args.output_node_names.split(","), also=[metadata.METADATA_NODE])
