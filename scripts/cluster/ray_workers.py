@@ -63,7 +63,8 @@ def run(workers: Sequence[Any], words: Sequence[str], folder: str | None) -> int
         if status:
             print(f"Worker {running.index(ended)} ended with exit status {status}.", file=sys.stderr)
             ray.get([worker.stop.remote() for worker, one in zip(workers, running, strict=True) if one in left])
-            ray.wait(left, num_returns=len(left), timeout=30) if left else None
+            if left:
+                ray.wait(left, num_returns=len(left), timeout=30)
             return int(status)
     return 0
 
