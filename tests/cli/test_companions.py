@@ -62,6 +62,11 @@ def test_quantize_graph_writes_a_graph_that_classifies_and_prints_what_it_costs(
         (["--output_node_names=final_resul"], 1, "Did you mean final_result"),
         (["--output={tmp}/g.pb"], 2, "--output would replace {tmp}/g.pb, which --input reads"),
         (["--output={tmp}/r.tflite"], 2, "r.tflite, and .tflite files are of another format. Name it r.pb"),
+        (
+            ["--output=s3://bucket/r.pb"],
+            2,
+            "--output: a URL; photos and bottlenecks may be at one, and results stay local",
+        ),
         (["--output={tmp}/photo.png"], 1, "a file that is no frozen graph is there"),
     ],
 )

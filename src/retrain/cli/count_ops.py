@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
-from retrain.cli import console, flags
+from retrain.cli import console, flags, places
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the number of operations, or of those with a given name or type, and return the exit code."""
     parser = flags.Parser(prog="count_ops", description="Counts the operations of a frozen graph.")
-    parser.add_argument("graph", type=Path)
+    parser.add_argument("graph", type=places.local)
     parser.add_argument("name", nargs="?", help="count only operations of this name or type, Conv2D for example")
     flags.add_file_size(parser)
     args = flags.parse(parser, arguments)

@@ -2,17 +2,16 @@
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
-from retrain.cli import console, flags
+from retrain.cli import console, flags, places
 from retrain.errors import printable, shell_quoted
 
 
 def main(arguments: Sequence[str]) -> int:
     """Write a graph without its weights to where TensorBoard finds it, and return the exit code."""
     parser = flags.Parser(prog="graph_pb2tb", description="Writes a frozen graph for TensorBoard.")
-    parser.add_argument("out_dir", type=Path, help="folder to pass to tensorboard --logdir")
-    parser.add_argument("graph", type=Path)
+    parser.add_argument("out_dir", type=places.local, help="folder to pass to tensorboard --logdir")
+    parser.add_argument("graph", type=places.local)
     flags.add_file_size(parser)
     args = flags.parse(parser, arguments)
     console.quieten(verbose=False)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retrain.cli import console, flags
+from retrain.cli import console, flags, places
 from retrain.errors import UsageError, printable
 from retrain.storage.folders import folder
 
@@ -70,8 +70,8 @@ command = partial(console.run, "quantize_graph", main)
 def _parser() -> argparse.ArgumentParser:
     parser = flags.Parser(prog="quantize_graph", description="Rounds the weights of a frozen graph.")
     add = parser.add_argument
-    add("--input", type=Path, required=True, help="the graph")
-    add("--output", type=Path, required=True, help="where the rounded graph goes")
+    add("--input", type=places.local, required=True, help="the graph")
+    add("--output", type=places.local, required=True, help="where the rounded graph goes")
     add(
         "--mode",
         choices=_MODES,
