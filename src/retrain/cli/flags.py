@@ -16,7 +16,7 @@ from retrain.config import RetrainConfig, check_value
 from retrain.data.split import Split
 from retrain.errors import UsageError
 from retrain.preprocessing import ASPECT_MODES
-from retrain.storage.folders import folder
+from retrain.storage.folders import RemoteFolder, folder
 from retrain.sweep import SWEEPABLE
 from retrain.training import recipe
 
@@ -328,8 +328,8 @@ def _add_setting(group: argparse._ActionsContainer, field: "Field[Any]", default
         group.add_argument(flag, type=_names, default=default, metavar=setting.metavar, help=text)
     else:
         kind = next(kind for kind in (*get_args(field.type), field.type) if kind is not NoneType)
-        is_remote = field.name in ("image_dir", "bottleneck_dir")
-        kind = folder if is_remote else places.local if kind is Path else kind
+        if kind is Path:
+            kind = folder if RemoteFolder in get_args(field.type) else places.local
         suffix = "" if default is None else f" (default: {default})"
         if field.name in SWEEPABLE:
             kind = _rate if field.name == "learning_rate" else kind
