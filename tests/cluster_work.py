@@ -40,6 +40,16 @@ def open_wrongly(cores, shared):
     raise RetrainError("the network is not for this processor.")
 
 
+def open_elsewhere(cores, shared):
+    """Open a worker, but on one node, where each attempt leaves a file."""
+    import ray
+
+    if ray.get_runtime_context().get_node_id() == shared["node"]:
+        next(number for number in range(100) if first_time(Path(shared["folder"]) / str(number)))
+        raise OSError("no room on the device")
+    return open_worker(cores, shared)
+
+
 def first_time(path):
     """Return whether nobody asked for this path before."""
     try:
@@ -73,6 +83,13 @@ def raise_(error, times, folder):
     return "well"
 
 
+def stick_once(folder):
+    """Be done at once, but for the first time, which never ends."""
+    if first_time(Path(folder) / "begun"):
+        wait_for(Path(folder) / "never")
+    return "well"
+
+
 def stay(doomed, folder):
     """Wait until a node has begun this, which never ends there; return on which one it ended."""
     import ray
@@ -96,7 +113,9 @@ ACTIONS = {
     "raise": raise_,
     "wait": wait_for,
     "stay": stay,
+    "stick_once": stick_once,
     "touch": lambda path: Path(path).touch(),
     "exit": exit_,
+    "variable": os.environ.get,
     "unpicklable": threading.Lock,
 }

@@ -6,10 +6,11 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from cluster_work import TryLaterError, open_badly, open_worker, open_wrongly
+from cluster_work import TryLaterError, open_badly, open_elsewhere, open_worker, open_wrongly
 from ray_nodes import ray_nodes
 
 import retrain
+from retrain.cluster import scheduling
 from retrain.cluster.pool import Task, open_cluster
 from retrain.errors import ClusterError, RetrainError
 
@@ -197,6 +198,37 @@ def test_an_idle_worker_takes_what_lies_ready_at_a_busy_one(cluster, tmp_path):
     """The task that ends all waits lies behind one of them at the worker that was there first."""
     values = [("wait", tmp_path / "go")] * 3 + [("touch", tmp_path / "go")]
     assert all(outcome.failure is None for outcome in results(cluster, values).values())
+
+
+def test_a_last_task_that_is_slow_is_done_by_a_second_worker(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(scheduling, "_SLOW_SECONDS", 0.5)
+    found = results(cluster, [("echo", 1)] * 20 + [("stick_once", tmp_path)])
+    assert (found[20].result, found[20].attempt) == ("well", 1)
+
+
+def test_a_node_on_which_workers_cannot_be_opened_is_left_alone_after_three_attempts(nodes, cluster, tmp_path):
+    """Tasks come until a node that joins after the third one has a worker: long enough for a fourth."""
+    new, seen, later = [], set(), 0
+    deadline = time.monotonic() + 60
+
+    def todo():
+        while not new or new[0].node_id not in seen:
+            assert time.monotonic() < deadline
+            yield Task("", ("about",))
+
+    shared = {"node": nodes.head_node.node_id, "folder": tmp_path}
+    for outcome in cluster.run(open_elsewhere, shared, todo()):
+        seen.add(outcome.result["node"])
+        later += (tmp_path / "2").exists()
+        if later == 50:
+            new.append(nodes.add_node(num_cpus=1))
+    nodes.remove_node(new[0], allow_graceful=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "2"]
+
+
+def test_credentials_of_the_driver_are_not_sent_to_workers(cluster, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a secret of nobody")
+    assert results(cluster, [("variable", "AWS_SECRET_ACCESS_KEY")])[0].result is None
 
 
 def test_what_goes_wrong_with_the_source_of_tasks_reaches_who_waits(lone):
