@@ -272,8 +272,8 @@ class RetrainConfig:
     )
     bottleneck_dir: Folder = _setting(
         Path("tf_files/bottlenecks"),
-        "cache of bottlenecks, the original's .txt files too; at a URL for parts from a cluster, gathered in the "
-        "default folder",
+        "cache of bottlenecks; the original's .txt files in it are used; at a URL, it keeps what workers compute for "
+        "all machines, and each merges that into the default folder",
         "FOLDER",
     )
     bottleneck_tensor: str | None = _setting(

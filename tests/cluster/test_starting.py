@@ -30,6 +30,7 @@ def todo():
 
 with open_cluster("auto", most=1) as cluster:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert cluster.dashboard, "is named while it runs"
     for outcome in cluster.run(open_worker, {}, todo()):
         print(outcome.result["pid"], flush=True)
 """
