@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,10 +47,8 @@ def measure_million(bench: Bench) -> Million:
     names = 20_000 if bench.quick else 10**6
     flowers = bench.photos("flowers_1100")
     tree = _linked(flowers, bench.folder / "photos", names)
-    with (
-        listing_server(flowers, names, _CLASSES) as bucket,
-        cluster_of_its_own(),
-    ):  # whose workers need the server's environment
+    # The server first: the workers need its environment.
+    with listing_server(flowers, names, _CLASSES) as bucket, cluster_of_its_own():
         disk = seconds_of(lambda: scan(tree)), _first_vectors(bench, tree, "disk")
         s3 = seconds_of(lambda: scan(bucket)), _first_vectors(bench, bucket, "s3")
     return Million(names, *disk, *s3)
@@ -62,8 +61,7 @@ def _linked(source: Path, folder: Path, count: int) -> Path:
     originals.mkdir()
     files = []
     for number, photo in enumerate(sorted(source.rglob("*.jpg"))):
-        files.append(originals / f"{number}.jpg")
-        files[-1].write_bytes(photo.read_bytes())
+        files.append(shutil.copyfile(photo, originals / f"{number}.jpg"))
     each = count // _CLASSES
     for number in range(_CLASSES):
         below = folder / f"class{number:03d}"

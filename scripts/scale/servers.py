@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 from retrain.errors import RetrainError
 from retrain.storage.folders import RemoteFolder
@@ -46,19 +47,13 @@ def _server(module: str, *words: str) -> Iterator[int]:
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
     }
-    before = {name: os.environ.get(name) for name in mine}
     try:
         _await(port, process)
-        os.environ.update(mine)
-        yield port
+        with patch.dict(os.environ, mine):
+            yield port
     finally:
         process.terminate()
         process.wait()
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _await(port: int, process: "subprocess.Popen[bytes]") -> None:

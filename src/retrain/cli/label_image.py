@@ -35,8 +35,9 @@ def main(arguments: Sequence[str]) -> int:
         for line in description.describe_model(args.graph, labels=args.labels, overrides=overrides):
             print(printable(line))
         return DONE
-    _check_words(_words(args))
-    inputs = None if args.results else _inputs(_words(args))
+    words = _words(args)
+    _check_words(words)
+    inputs = None if args.results else _inputs(words)
     from retrain.inference import loading as model_loading
     from retrain.inference import prediction
 
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     if args.verbose:
         print(printable(f"label_image: {args.graph}: {model.metadata.summary()}"), file=sys.stderr)
     if inputs is None:
-        return label_parts.run(args, model, _words(args))
+        return label_parts.run(args, model, words)
     results = prediction.label(model, inputs.paths, k=args.top_k, min_score=args.min_score, views=args.views)
     return _print_results(results, args, inputs, model.metadata.labels)
 
