@@ -10,11 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from retrain.cli import flags
+from retrain.cli import flags, places
 from retrain.cli.console import DONE, heed_first_interrupt, quieten, run
 from retrain.config import ORIGINAL_PATHS, RetrainConfig
-from retrain.errors import UsageError, did_you_mean, shell_quoted
-from retrain.storage.folders import Folder, folder
+from retrain.errors import UsageError, did_you_mean
 from retrain.sweep import SWEEPABLE
 
 _BEGAN = time.monotonic()  # of the command, before it imports what takes time
@@ -78,7 +77,10 @@ def parse(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> 
     level, verbose, list_layers = (args.pop(name) for name in ("logging_verbosity", "verbose", "list_layers"))
     marks = [(name, file) for name in ("apply_marks", "undo_marks") if (file := args.pop(name))]
     args["hidden_units"] = flags.hidden_units(args["hidden_units"])
-    args["image_dir"] = _image_dir(args.pop("folder"), args["image_dir"])
+    words = args.pop("folder")
+    if len(words) == 1 and not Path(words[0]).exists() and (hint := did_you_mean(words[0], flags.SUBCOMMANDS)):
+        raise UsageError(f"{words[0]!r} is neither a folder nor a sub-command.{hint}")
+    args["image_dir"] = places.image_dir(words, args["image_dir"], "retrain")
     if args["image_dir"] is None and not list_layers:
         raise UsageError(
             "--image_dir is missing. Give it a folder that holds one sub-folder of photos per class: retrain my_photos"
@@ -86,23 +88,3 @@ def parse(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> 
     choices = {name: args[name] for name in SWEEPABLE if len(args[name]) > 1}
     config = RetrainConfig(**{**args, **{name: args[name][0] for name in SWEEPABLE}})
     return ParsedRetrain(config, choices, "DEBUG" if verbose else level, list_layers, marks[0] if marks else None)
-
-
-def _image_dir(words: Sequence[str], flag: Folder | None) -> Folder | None:
-    """Return the folder of photos, which is named by itself or by `--image_dir`.
-
-    Raises:
-        UsageError: More than one is named; the words of a name with a space in it, say.
-    """
-    named = list(dict.fromkeys(map(str, [*([flag] if flag is not None else []), *map(folder, words)])))
-    if len(named) < 2:
-        if words and not Path(words[0]).exists() and (hint := did_you_mean(words[0], flags.SUBCOMMANDS)):
-            raise UsageError(f"{words[0]!r} is neither a folder nor a sub-command.{hint}")
-        return folder(named[0]) if named else None
-    joined = " ".join(named)
-    if Path(joined).exists():
-        option = "--image_dir " if flag is not None else ""
-        raise UsageError(f"the folder {joined!r} has a space in its name. Quote it: {option}{shell_quoted(joined)}")
-    folders = all(Path(name).is_dir() for name in named)
-    advice = "Put the class folders into one folder and give that" if folders else "`retrain --help` lists all flags"
-    raise UsageError(f"one folder of photos is read, and {' and '.join(map(repr, named))} were given. {advice}.")
