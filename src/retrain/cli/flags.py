@@ -99,7 +99,9 @@ def retrain_parser(paths: Mapping[str, Path] | None = None) -> argparse.Argument
 
 
 def _add_marks(group: argparse._ActionsContainer) -> None:
-    """Add the flags of `retrain` that move marked photos, instead of a training."""
+    """Add the flags of `retrain` that look at photos, or move marked ones, instead of a training."""
+    text = "say what is wrong with the photos, as check_images does, and exit"
+    group.add_argument("--check", action="store_true", help=text)
     text = (
         "move photos as the marks in this file say, which the report's page writes, and exit; photos that are removed"
     )
@@ -298,7 +300,9 @@ class Parser(argparse.ArgumentParser):
 
     def _expand(self, word: str) -> str:
         name, equals, value = word.partition("=")
-        if not name.startswith("--") or name in self._option_string_actions:
+        known = self._option_string_actions.get(name)
+        # --check takes no value; --check=VALUE is TF-Hub's --checkpoint_path.
+        if not name.startswith("--") or (known and not (equals and known.nargs == 0)):
             return word
         other = spelling.meant(name, self._option_string_actions)
         for flags in self._originals:

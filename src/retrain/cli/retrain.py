@@ -23,13 +23,15 @@ _BEGAN = time.monotonic()  # of the command, before it imports what takes time
 class ParsedRetrain:
     """The arguments of `retrain`: its settings, several values of some of them to try, and what to print.
 
-    `marks` is `apply_marks` or `undo_marks` with its file, what to do instead of a training.
+    `check` asks for a look at the photos instead of a training; `marks` is `apply_marks` or `undo_marks` with its file,
+    which is done instead, too.
     """
 
     config: RetrainConfig
     choices: Mapping[str, Sequence[Any]]
     level: str
     list_layers: bool
+    check: bool
     marks: tuple[str, Path] | None
 
 
@@ -55,6 +57,8 @@ def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> i
     if parsed.list_layers:
         print("\n".join(layers(parsed.config)))
         return DONE
+    if parsed.check:
+        return _check(parsed)
     # The Makefile says so, whose targets are then what to type next.
     by_make = os.environ.get("RETRAIN_CALLED_BY") == "make"
     with Terminal(level=logging.getLevelName(parsed.level), by_make=by_make) as terminal:
@@ -67,6 +71,21 @@ command = partial(run, "retrain", main)
 original_command = partial(run, "retrain", partial(main, paths=ORIGINAL_PATHS))
 
 
+def _check(parsed: ParsedRetrain) -> int:
+    """Print what is wrong with the photos and return the exit code.
+
+    Raises:
+        UsageError: Several networks are named.
+    """
+    from retrain.cli import check_images
+
+    if "architecture" in parsed.choices:
+        raise UsageError("--check looks at photos with one network, and --architecture has several. Give one.")
+    page = parsed.config.output_graph.with_name(check_images.PAGE)
+    check_images.look(parsed.config, page, "--output_graph", logging.getLevelName(parsed.level))
+    return DONE
+
+
 def parse(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> ParsedRetrain:
     """Return the parsed arguments of `retrain`; `paths` are defaults instead of those of `RetrainConfig`.
 
@@ -74,7 +93,8 @@ def parse(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> 
         UsageError: An argument is unknown, missing or malformed.
     """
     args = vars(flags.parse(flags.retrain_parser(paths), arguments))
-    level, verbose, list_layers = (args.pop(name) for name in ("logging_verbosity", "verbose", "list_layers"))
+    level, verbose = (args.pop(name) for name in ("logging_verbosity", "verbose"))
+    list_layers, check = (args.pop(name) for name in ("list_layers", "check"))
     marks = [(name, file) for name in ("apply_marks", "undo_marks") if (file := args.pop(name))]
     args["hidden_units"] = flags.hidden_units(args["hidden_units"])
     words = args.pop("folder")
@@ -87,4 +107,5 @@ def parse(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> 
         )
     choices = {name: args[name] for name in SWEEPABLE if len(args[name]) > 1}
     config = RetrainConfig(**{**args, **{name: args[name][0] for name in SWEEPABLE}})
-    return ParsedRetrain(config, choices, "DEBUG" if verbose else level, list_layers, marks[0] if marks else None)
+    level = "DEBUG" if verbose else level
+    return ParsedRetrain(config, choices, level, list_layers, check, marks[0] if marks else None)
