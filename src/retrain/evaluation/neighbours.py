@@ -47,7 +47,7 @@ def nearest(
         multiply(wanted, block.T, out=similarity)
         # The last digits of a product depend on how many there are at once.
         similarity = np.round(similarity / lengths, _DIGITS)
-        found, where = _largest(similarity, count)
+        found, where = largest(similarity, count)
         best, places = np.concatenate([best, found], axis=1), np.concatenate([places, where + start], axis=1)
         order = np.argsort(-best, axis=1, kind="stable")[:, :count]
         best, places = np.take_along_axis(best, order, axis=1), np.take_along_axis(places, order, axis=1)
@@ -83,7 +83,7 @@ def standardised(vectors: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -
     return scaled, np.maximum(lengths, np.float32(_SMALLEST))
 
 
-def _largest(similarity: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def largest(similarity: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the largest values of each row and their places, the first of equal ones first."""
     left, rows = similarity.copy(), np.arange(len(similarity))
     found = []
