@@ -70,7 +70,8 @@ def _photos(config: RetrainConfig, terminal: Terminal, opened: ExitStack) -> tup
     prepared = prepare_features(config, listed, Session(terminal, opened))
     labels = prepared.variants.labels
     keys = prepared.read.key_of_each(np.arange(len(labels)))
-    photos = Photos(prepared.dataset, prepared.read, keys, labels, config.random_seed, prepared.rejected)
+    rejected, folder = prepared.rejected, prepared.folder
+    photos = Photos(prepared.dataset, prepared.read, keys, labels, config.random_seed, rejected, folder)
     return photos, prepared.folder
 
 

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrain.doctor import fingerprints
-from retrain.doctor.graph import Graph
+from retrain.doctor import fingerprints, pictures
 from retrain.doctor.photos import Photos
-from retrain.doctor.pictures import Look
 from retrain.evaluation import neighbours
 
 
@@ -31,14 +29,14 @@ class Copies:
     groups: Sequence[Sequence[int]]
 
 
-def find(photos: Photos, graph: Graph, look: Look) -> Copies:
+def find(photos: Photos) -> Copies:
     """Return which photos show the same; a photo is looked at where others are near it."""
-    content = _contents(photos.keys)
+    content, graph = _contents(photos.keys), photos.graph
     apart = 1 - graph.similarity
     bound = float(np.median(apart[:, -1])) if apart.size else 0.0
     pairs = _candidates(content, graph.neighbours, apart <= bound)
     shown = np.unique(pairs)
-    prints = fingerprints.of(look(shown))
+    prints = fingerprints.of(pictures.of(photos, shown))
     pairs = pairs[fingerprints.copies(prints, np.searchsorted(shown, pairs))]
     linked = _linked(photos, pairs, bound)
     members: dict[int, list[int]] = {}

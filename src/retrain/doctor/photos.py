@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +18,8 @@ class Photos:
 
     `gather` reads bottlenecks float32 [n, D] of numbers int64 [n]. `keys` are the store's, which follow from the
     content of files, None for a photo that is not stored. `labels` int64 [N] are class ids. Everything random follows
-    from `seed`. `rejected` are the reasons why other files cannot be read, by their paths.
+    from `seed`. `rejected` are the reasons why other files cannot be read, by their paths. What
+    checks keep for the next look lies in `folder`, that of the store, or nowhere.
     """
 
     dataset: Dataset
@@ -26,6 +28,7 @@ class Photos:
     labels: np.ndarray
     seed: int
     rejected: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
 
     @cached_property
     def graph(self) -> Graph:

@@ -1,7 +1,6 @@
 """Small grey pictures of photos, kept beside the store: each photo is read once."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 
@@ -13,34 +12,32 @@ from retrain.doctor.photos import Photos
 from retrain.errors import ImageError
 from retrain.evaluation.kept import Kept
 
-Look = Callable[[np.ndarray], np.ndarray]  # int64 [n] numbers of photos -> uint8 [n, 32, 32]
 _NAME = "pictures.sqlite"
 _RECIPE = b"picture 1"  # part of the keys by which they are kept: change it when the pixels change
 _WAITING = 64
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
-def looking_at(photos: Photos, folder: Path) -> Look:
-    """Return what gives the pictures of photos; one that cannot be read any more is black.
+def of(photos: Photos, numbers: np.ndarray) -> np.ndarray:
+    """Return the pictures of photos int64 [n], uint8 [n, 32, 32]; one that cannot be read any more is black."""
+    places = numbers.tolist()
+    keys = [_RECIPE + (photos.keys[number] or b"") for number in places]
+    paths = [photos.dataset.examples[number].path for number in places]
 
-    Args:
-        photos: All of them.
-        folder: Where pictures are kept, that of the store say.
-    """
+    def drawn(missing: list[int]) -> Iterator[bytes | None]:
+        return _drawn(photos, [paths[place] for place in missing])
 
-    def look(numbers: np.ndarray) -> np.ndarray:
-        kept, places = Kept(folder, _NAME), numbers.tolist()
-        keys = [_RECIPE + (photos.keys[number] or b"") for number in places]
-        paths = [photos.dataset.examples[number].path for number in places]
-        made = kept.through(keys, lambda missing: _drawn(photos, [paths[place] for place in missing]))
+    if photos.folder is None:
+        made = list(drawn(list(range(len(places)))))
+    else:
+        kept = Kept(photos.folder, _NAME)
+        made = kept.through(keys, drawn)
         kept.write()
-        pictures = np.zeros((len(places), SIDE, SIDE), np.uint8)
-        for place, picture in enumerate(made):
-            if picture is not None and len(picture) == SIDE**2:
-                pictures[place] = np.frombuffer(picture, np.uint8).reshape(SIDE, SIDE)
-        return pictures
-
-    return look
+    pictures = np.zeros((len(places), SIDE, SIDE), np.uint8)
+    for place, picture in enumerate(made):
+        if picture is not None and len(picture) == SIDE**2:
+            pictures[place] = np.frombuffer(picture, np.uint8).reshape(SIDE, SIDE)
+    return pictures
 
 
 def grey(data: bytes) -> np.ndarray:
