@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
+from scenes import scene
 
 from retrain.data.dataset import Dataset, Example, scan
 from retrain.data.marks import Action
@@ -12,16 +13,6 @@ from retrain.data.split import Split
 from retrain.doctor import copies, duplicates, leakage, pictures, predictions, repeated
 from retrain.doctor.findings import Kind
 from retrain.doctor.photos import Photos
-
-
-def _scene(seed: int, size: tuple[int, int] = (150, 120)) -> Image.Image:
-    """Return a picture with things in it, large and small, in places of its own."""
-    generator = np.random.default_rng(seed)
-    layers = [
-        np.asarray(Image.fromarray(generator.integers(0, 256, (side, side, 3), np.uint8)).resize(size, Image.BICUBIC))
-        for side in (5, 11)
-    ]
-    return Image.fromarray(np.mean(layers, axis=0).astype(np.uint8))
 
 
 def _cropped(picture: Image.Image, left: float = 0.1, top: float = 0.15) -> Image.Image:
@@ -42,7 +33,7 @@ def _folder(folder: Path, per_class: int = 20) -> Path:
     for number in range(2 * per_class):
         path = folder / ("a" if number < per_class else "b") / f"{number:03}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        _scene(number).save(path, quality=90)
+        scene(number).save(path, quality=90)
     return folder
 
 
@@ -88,7 +79,7 @@ def test_photos_of_their_own_give_no_findings(tmp_path: Path) -> None:
 def test_a_frame_makes_no_copies(tmp_path: Path) -> None:
     folder = _folder(tmp_path / "photos")
     for number in range(8):
-        ImageOps.expand(_scene(100 + number), 25, "black").save(folder / "a" / f"framed{number}.jpg")
+        ImageOps.expand(scene(100 + number), 25, "black").save(folder / "a" / f"framed{number}.jpg")
     photos = _photos(folder)
     assert not copies.find(photos).groups
 
@@ -119,7 +110,7 @@ def test_a_copy_in_another_class_is_a_question_of_labels_and_proposes_no_removal
 def test_a_chain_is_no_group(tmp_path: Path) -> None:
     """Links between neighbours would make one group of a long pan, whose ends have nothing in common."""
     folder = _folder(tmp_path / "photos")
-    pan = _scene(500, (900, 120))
+    pan = scene(500, (900, 120))
     for number in range(12):
         pan.crop((number * 20, 0, number * 20 + 150, 120)).save(folder / "a" / f"pan{number:02}.png")
     photos = _photos(folder)
@@ -145,7 +136,7 @@ def _ready_made(folder: Path) -> tuple[Photos, Path]:
         _folder(folder / part, per_class=16 if part == "train" else 4)
         for file in sorted((folder / part).rglob("*.jpg")):
             if part == "test":
-                _scene(start + int(file.stem)).save(file)
+                scene(start + int(file.stem)).save(file)
     _cropped(Image.open(folder / "train" / "a" / "002.jpg")).save(folder / "test" / "a" / "000.jpg")
     (folder / "test" / "b" / "004.jpg").write_bytes((folder / "train" / "b" / "020.jpg").read_bytes())
     return _photos(folder), folder

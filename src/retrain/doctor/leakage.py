@@ -58,5 +58,6 @@ def _leaked_into(photos: Photos, copies: Copies, split: Split, predicted: np.nda
 def _effect(figures: dict[str, float]) -> str:
     if "accuracy" not in figures:
         return ""
+    it = "it" if figures["leaked"] == 1 else "them"
     with_them, without = (f"{100 * figures[name]:.1f} %" for name in ("accuracy", "accuracy_without"))
-    return f": the test accuracy is {with_them} with them, {without} without"
+    return f": the test accuracy is {with_them} with {it}, {without} without"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from retrain.bottlenecks.preparation import PreparedDataset
 from retrain.bottlenecks.reading import Gather
 from retrain.data.dataset import Dataset
 from retrain.doctor.graph import Graph, graph_of
@@ -34,3 +35,10 @@ class Photos:
     def graph(self) -> Graph:
         """Return the nearest photos of each, computed when the first check asks for them."""
         return graph_of(self.gather, len(self.labels))
+
+
+def photos_of(prepared: PreparedDataset, seed: int) -> Photos:
+    """Return the photos of a data set without distorted copies."""
+    labels = prepared.variants.labels
+    keys = prepared.read.key_of_each(np.arange(len(labels)))
+    return Photos(prepared.dataset, prepared.read, keys, labels, seed, prepared.rejected, prepared.folder)
