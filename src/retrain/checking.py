@@ -1,19 +1,16 @@
 """`check(config) -> Examination`: looks at photos as a training with these settings would see them."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from retrain import files, outputs
+from retrain import files, grouping, outputs
 from retrain.config import RetrainConfig
 from retrain.doctor import examining, page, writing
 from retrain.doctor.examining import Examination
-from retrain.doctor.photos import Photos
+from retrain.doctor.photos import Photos, photos_of
 from retrain.evaluation.kept import Kept
-from retrain.features import photos_to_check, prepare_features
+from retrain.features import photos_to_check, prepare_features, undistorted
 from retrain.outputs import Output
 from retrain.session import Session
 from retrain.terminal import Terminal
@@ -55,7 +52,7 @@ def check(config: RetrainConfig, written: Written, flag: str, terminal: Terminal
     outputs.check([Output(path, flag, kind) for path, kind in kinds.items()], {"--image_dir": photos_dir})
     with ExitStack() as opened:
         opened.enter_context(files.reading_bounded(config.max_file_size))
-        photos, folder = _photos(_undistorted(config), terminal, opened)
+        photos, folder = _photos(undistorted(config), terminal, opened)
         examination = examining.examine(photos, terminal.progress("Checks", "check"))
         shown = page.page_of(examination, Kept(folder), marks=written.marks, folder=written.page.parent)
         files.write_result(written.page, shown)
@@ -68,15 +65,7 @@ def _photos(config: RetrainConfig, terminal: Terminal, opened: ExitStack) -> tup
     """Return the photos with their features, and the folder of the store, which is closed with `opened`."""
     listed = photos_to_check(config, terminal, opened)
     prepared = prepare_features(config, listed, Session(terminal, opened))
-    labels = prepared.variants.labels
-    keys = prepared.read.key_of_each(np.arange(len(labels)))
-    photos = Photos(prepared.dataset, prepared.read, keys, labels, config.random_seed, prepared.rejected)
+    photos = photos_of(prepared, config.random_seed)
+    if config.group_by:
+        photos = replace(photos, dataset=grouping.regrouped(config, photos, prepared.read))
     return photos, prepared.folder
-
-
-def _undistorted(config: RetrainConfig) -> RetrainConfig:
-    """Return the settings of a training on photos as they are."""
-    names = [each.name for each in fields(config)]
-    first, last = names.index("flip_left_right"), names.index("distortion_copies")
-    defaults: dict[str, Any] = {each.name: each.default for each in fields(config)[first : last + 1]}
-    return replace(config, fine_tune_from=None, **defaults)

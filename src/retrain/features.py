@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -102,6 +102,14 @@ def prepare_features(config: RetrainConfig, photos: ListedPhotos, session: Sessi
         trainable_layers.split_network(families.trainable_network(source, known).model, config.fine_tune_from)
     settings = _preparation(config, photos.cluster, photos.listing)
     return prepare(dataset, source, settings, legacy, terminal=terminal, opened=session.opened)
+
+
+def undistorted(config: RetrainConfig) -> RetrainConfig:
+    """Return the settings of a training on photos as they are."""
+    names = [each.name for each in fields(config)]
+    first, last = names.index("flip_left_right"), names.index("distortion_copies")
+    defaults: dict[str, Any] = {each.name: each.default for each in fields(config)[first : last + 1]}
+    return replace(config, fine_tune_from=None, **defaults)
 
 
 def seed_of_features(config: RetrainConfig) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from retrain import files, networks, sweep
+from retrain import files, grouping, networks, sweep
 from retrain.backbones import devices, families
 from retrain.bottlenecks.preparation import PreparedDataset
 from retrain.candidates import Candidate, checkpoint_files, intermediate_files, train_candidate
@@ -76,6 +76,7 @@ def retrain(
         if strategy is not None and devices.worker_suffix(strategy):
             heed = heed_nothing  # one worker that ends alone leaves the others waiting
         session = Session(terminal, opened, strategy, heed=heed)
+        photos = grouping.grouped(configs[0], photos, session)
         chosen = _best_of(trials, configs, photos, session, limit)
         report = finish(chosen, Start(started, command, limit), terminal)
         if not chosen.is_cut_short:
