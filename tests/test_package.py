@@ -66,7 +66,7 @@ def test_each_command_is_the_module_of_its_name():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["name"] == "retrain-images"
     assert project["scripts"] == {
-        name: f"retrain.cli.{name}:command" for name in ("retrain", "label_image", "evaluate")
+        name: f"retrain.cli.{name}:command" for name in ("retrain", "label_image", "evaluate", "check_images")
     }
     for name in project["scripts"]:
         module = importlib.import_module(f"retrain.cli.{name}")

@@ -120,7 +120,7 @@ def _writer(config: RetrainConfig, prepared: PreparedDataset, strategy: Any) -> 
         prepared.dataset.class_names,
         config.final_tensor_name,
         scope_of(config),
-        preparation.describe_split(prepared, config.split_rule),
+        preparation.describe_split(prepared, config.split_rule, config.group_by or ""),
         is_chief=strategy is None or devices.is_chief(strategy),
     )
     writer.check_output()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from retrain.backbones import catalogue, devices, engines
+from retrain.data import grouping
 from retrain.data.split import DEFAULT_SPLIT, SplitRule
 from retrain.errors import UsageError
 from retrain.evaluation import runs
@@ -79,6 +80,14 @@ class RetrainConfig:
     image_dir: Folder = field(metadata={"setting": Setting(_LAYOUT, "FOLDER", group="photos")})
     testing_percentage: float = _setting(DEFAULT_SPLIT.testing, "percentage of photos for the final test", "PERCENT")
     validation_percentage: float = _setting(DEFAULT_SPLIT.validation, "percentage of photos for validation", "PERCENT")
+
+    group_by: str | None = _setting(
+        None,
+        "keep photos in one split that belong together: duplicates; exif (one camera, one day); or a regular "
+        "expression, for paths in which it matches the same",
+        "GROUPS",
+        Rule(grouping.is_allowed, "give duplicates, exif, or a regular expression"),
+    )
 
     output_graph: Path = _setting(
         Path("tf_files/retrained_graph.pb"), "the trained graph; a report is written beside it", "FILE", group="results"

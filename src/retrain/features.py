@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -69,6 +69,18 @@ def list_photos(configs: Sequence[RetrainConfig], terminal: Terminal, opened: Ex
     return ListedPhotos(dataset, cluster, listing)
 
 
+def photos_to_check(config: RetrainConfig, terminal: Terminal, opened: ExitStack) -> ListedPhotos:
+    """Return the photos of a folder that nothing is trained on; the arguments are those of `list_photos`.
+
+    Raises:
+        RetrainError: Says what is wrong.
+    """
+    _check_settings(config)
+    cluster, started = _cluster(config, terminal, opened), time.monotonic()
+    dataset = scan(config.image_dir, config.split_rule)
+    return ListedPhotos(dataset, cluster, time.monotonic() - started)
+
+
 def prepare_features(config: RetrainConfig, photos: ListedPhotos, session: Session) -> PreparedDataset:
     """Return the photos with their features, computed where the store lacks them.
 
@@ -90,6 +102,14 @@ def prepare_features(config: RetrainConfig, photos: ListedPhotos, session: Sessi
         trainable_layers.split_network(families.trainable_network(source, known).model, config.fine_tune_from)
     settings = _preparation(config, photos.cluster, photos.listing)
     return prepare(dataset, source, settings, legacy, terminal=terminal, opened=session.opened)
+
+
+def undistorted(config: RetrainConfig) -> RetrainConfig:
+    """Return the settings of a training on photos as they are."""
+    names = [each.name for each in fields(config)]
+    first, last = names.index("flip_left_right"), names.index("distortion_copies")
+    defaults: dict[str, Any] = {each.name: each.default for each in fields(config)[first : last + 1]}
+    return replace(config, fine_tune_from=None, **defaults)
 
 
 def seed_of_features(config: RetrainConfig) -> int:

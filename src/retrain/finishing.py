@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from retrain import boards, files, folds, showing
+from retrain import boards, doubts, files, folds, showing
 from retrain.backbones import quantized
 from retrain.backbones.engines import INT8
 from retrain.candidates import Candidate, checkpoint_files
@@ -74,13 +74,17 @@ def finish(chosen: Candidate, start: Start, terminal: Terminal) -> Report:
         history=chosen.history,
         exports=written.exported.results if written.exported else [],
     )
-    report = replace(report, cross_validation=cross_validated)
+    with terminal.waiting("Looking for copies of photos"):
+        findings = doubts.doubts_of(chosen, rows, written.test)
+    report = replace(report, cross_validation=cross_validated, findings=findings)
     with terminal.waiting("Looking at single photos"):
         evidence = showing.evidence_of(chosen, rows, written.test)
     results = Results(report, _facts(chosen, start), evidence)
     keeping.write_report(results, config.output_graph, prepared.dataset.image_dir)
     _show_and_keep(chosen, start, results, written, terminal)
     with terminal.closing(_closing(chosen, report)):
+        for finding in report.findings:
+            terminal.warn(finding.sentence)
         _say_what_does_not_belong(chosen, report, written.graph, terminal)
         if (seconds := start.limit.exceeded()) >= 1:
             terminal.warn(f"All this took {seconds:.0f} s more than --time_limit.")

@@ -31,6 +31,7 @@ class TrainingSplit:
 
     `folders` tells that the image folder was a split itself. `contents` are hashes of the photos that were trained on,
     as `with_contents` packs them; `copy` is what was hashed behind a photo's own hash, where distorted copies were.
+    `group_by` says by what groups were kept together.
     """
 
     validation: float
@@ -38,6 +39,7 @@ class TrainingSplit:
     folders: bool = False
     contents: str = ""
     copy: str = ""
+    group_by: str = ""
 
     def with_contents(self, keys: Iterable[bytes], copy: str = "") -> "TrainingSplit":
         """Return the split with the photos that were trained on, by the keys of their bottlenecks."""
@@ -46,7 +48,10 @@ class TrainingSplit:
 
     def __str__(self) -> str:
         """Return the split in words."""
-        return "by folders" if self.folders else f"validation {self.validation:g} % and testing {self.testing:g} %"
+        if self.folders:
+            return "by folders"
+        groups = f", grouped by {self.group_by}" if self.group_by else ""
+        return f"validation {self.validation:g} % and testing {self.testing:g} %{groups}"
 
     def trained_on(self, content: bytes) -> bool:
         """Return whether a photo is known to have been trained on, by the SHA-256 of its file."""
@@ -68,7 +73,7 @@ class TrainingSplit:
         row = row if isinstance(row, dict) else {}
         split = cls(*(row.get(field.name, field.default) for field in fields(cls)))
         percentages = all(isinstance(value, int | float) for value in (split.validation, split.testing))
-        if not percentages or not isinstance(split.contents, str) or not isinstance(split.copy, str):
+        if not percentages or not all(isinstance(text, str) for text in (split.contents, split.copy, split.group_by)):
             raise ValueError("no split in the metadata")
         base64.b64decode(split.contents)
         return split
@@ -107,6 +112,8 @@ class Metadata:
         # What was added later stands there only where it says something: other files stay as they were written.
         if self.split is None:
             del row["split"]
+        elif not self.split.group_by:
+            del row["split"]["group_by"]
         if self.input.keep_aspect_ratio is None:
             del spec["keep_aspect_ratio"]
         return json.dumps({**row, "input": spec.pop("node"), **spec}, sort_keys=True)

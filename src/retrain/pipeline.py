@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from retrain import files, networks, sweep
+from retrain import files, grouping, networks, sweep
 from retrain.backbones import devices, families
 from retrain.bottlenecks.preparation import PreparedDataset
 from retrain.candidates import Candidate, checkpoint_files, intermediate_files, train_candidate
@@ -69,6 +69,7 @@ def retrain(
         if session.terminal is not terminal:  # not the chief's
             nowhere = Path(opened.enter_context(TemporaryDirectory()))
             configs = [_without_results(each, nowhere) for each in configs]
+        photos = grouping.grouped(configs[0], photos, session)
         chosen = _best_of(trials, configs, photos, session, limit)
         report = finish(chosen, Start(started, command, limit), session.terminal)
         if not chosen.is_cut_short:

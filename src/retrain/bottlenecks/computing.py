@@ -29,6 +29,7 @@ from retrain.bottlenecks.photos import (
     reason_of,
     will_happen_again,
 )
+from retrain.bottlenecks.pixels import PixelMaker
 from retrain.bottlenecks.store import Entry, Store, index_name
 from retrain.data import decoding
 from retrain.data.distortions import Distortions
@@ -151,29 +152,13 @@ class FeatureExtractor:
                 images += [make_pixels(variant.copy) for variant in group]
         return images
 
-    def pixel_maker(self, photo: Photo) -> Callable[[str], np.ndarray]:
-        """Return what makes the backbone's input, uint8 [H, W, 3], for copies of a photo, decoded once for each size.
+    def pixel_maker(self, photo: Photo) -> PixelMaker:
+        """Return what makes the backbone's input for copies of a photo.
 
         Raises:
-            ImageError: The photo cannot be read; or, by the function that is returned, cannot be decoded.
+            ImageError: The photo cannot be read.
         """
-        if photo.reason is not None:
-            raise ImageError(photo.reason)
-        spec = self.runner.backbone.input
-        height, width = spec.size
-
-        @functools.cache
-        def decode_to(size: tuple[int, int]) -> np.ndarray:
-            return decoding.decode(photo.data, height=size[0], width=size[1], keep_aspect_ratio=spec.keep_aspect_ratio)
-
-        def make_pixels(copy: str) -> np.ndarray:
-            if not copy:
-                return decode_to((height, width))
-            distortions, seed = self.distorter.distortions, photo.content + self.distorter.identity(copy).encode()
-            canvas = decode_to(distortions.canvas(height=height, width=width))
-            return distortions.apply(canvas, height=height, width=width, seed=seed)
-
-        return make_pixels
+        return PixelMaker(photo, self.runner.backbone.input, self.distorter)
 
 
 def missing(
@@ -346,7 +331,9 @@ def _decoded(
             elif not variant.copy and (vector := extractor.legacy_vector(variant.path)) is not None:
                 results.append(VariantResult(index, entry, legacy=True).with_vector(vector))
             else:
-                results.append(VariantResult(index, entry, make_pixels(variant.copy)))
+                pixels = make_pixels(variant.copy)
+                known = None if variant.copy else make_pixels.described()[1]
+                results.append(VariantResult(index, replace(entry, properties=known), pixels))
                 if photo.earlier is not None and find(key_of(photo.earlier, distortion)) is not None:
                     extractor.renewed.add(variant.path)
     except UNREADABLE as error:

@@ -239,10 +239,10 @@ def contact_sheet(prepared: PreparedDataset) -> tuple[np.ndarray, list[str]]:
     return distortions.contact_sheet(rows), names
 
 
-def describe_split(prepared: PreparedDataset, rule: SplitRule) -> TrainingSplit:
+def describe_split(prepared: PreparedDataset, rule: SplitRule, group_by: str = "") -> TrainingSplit:
     """Return how photos were split, for the metadata of a model; of very many photos, few are named."""
     variants, dataset = prepared.variants, prepared.dataset
-    split = TrainingSplit(rule.validation, rule.testing, is_ready_made(dataset))
+    split = TrainingSplit(rule.validation, rule.testing, is_ready_made(dataset), group_by=group_by)
     rows = variants.members[Split.TRAINING]
     rows = rows[:: len(rows) // sum(dataset.counts(Split.TRAINING))]  # one copy of each photo
     copy = prepared.extractor.distorter.identity(variants.rows[int(rows[0])].copy)

@@ -5,13 +5,18 @@ from typing import Self
 
 import numpy as np
 
+from retrain import workers
 from retrain.bottlenecks import computing
 from retrain.bottlenecks.computing import NO_ROW, FeatureExtractor
+from retrain.bottlenecks.photos import UNREADABLE, Photo, read_ahead
 from retrain.bottlenecks.store import DamagedVectorsError, Store
+from retrain.data.properties import DTYPE
 from retrain.data.variants import Variant, VariantColumns
 from retrain.errors import StoreError
 
 Gather = Callable[[np.ndarray], np.ndarray]  # int64 [n] indices of variants -> float32 [n, D]
+_MEASURED_AT_ONCE = 1000  # photos, whose properties are then kept
+_WAITING = 64  # photos that may be measured ahead
 
 
 class BottleneckReader:
@@ -94,6 +99,31 @@ class BottleneckReader:
         keys = self._store.keys_by_row(np.unique(rows[rows != NO_ROW]))
         return [keys.get(row) for row in rows.tolist()]
 
+    def properties(self, indices: np.ndarray, advance: Callable[[int, int], None]) -> np.ndarray:
+        """Return what is known of photos beside their bottlenecks, int64 [n] indices, `data.properties.DTYPE` [n].
+
+        Photos of which the store knows nothing, as in stores of earlier versions, are read once more, and it is kept;
+        zeros stand for those that cannot be read, or are others now. `advance` is called with those read and those to
+        read.
+
+        Raises:
+            StoreError: The store cannot be read or written.
+        """
+        rows = self._rows[indices]
+        found = self._store.properties(rows)
+        unknown = np.flatnonzero((found["width"] == 0) & (rows != NO_ROW))
+        keys = self.key_of_each(indices[unknown])
+        paths = [self._variants[index].path for index in indices[unknown].tolist()]
+        for begin in range(0, len(unknown), _MEASURED_AT_ONCE):
+            some = slice(begin, begin + _MEASURED_AT_ONCE)
+            records = measured(paths[some], keys[some], self._extractor)
+            there = [place for place, record in zip(unknown[some].tolist(), records, strict=True) if record]
+            new = [record for record in records if record]
+            found[there] = np.frombuffer(b"".join(new), DTYPE)
+            self._store.put_properties(rows[there], new)
+            advance(begin + len(records), len(unknown))
+        return found
+
     def __call__(self, indices: np.ndarray) -> np.ndarray:
         """Return the bottlenecks float32 [n, D] of variants, int64 [n] indices.
 
@@ -123,6 +153,23 @@ class BottleneckReader:
             path, reason = next(iter(result.rejected.items()))
             raise StoreError(f"the bottleneck of {path} is damaged and its image cannot be read: {reason}. Run again.")
         self._rows[todo] = result.rows[todo]
+
+
+def measured(paths: Sequence[str], keys: Sequence[bytes | None], extractor: FeatureExtractor) -> list[bytes | None]:
+    """Return a record of `data.properties.DTYPE` of each photo, None where it cannot be read, or has another key."""
+
+    def measure(job: tuple[bytes | None, Callable[[], Photo]]) -> bytes | None:
+        key, photo = job[0], job[1]()
+        if key != photo.content[: len(key or b"")]:
+            return None
+        try:
+            return extractor.pixel_maker(photo).described()[1]
+        except UNREADABLE:
+            return None
+
+    read = read_ahead(extractor.image_dir, zip(keys, paths, strict=True))
+    threads = min(workers.cores(), max(1, len(paths)))
+    return list(workers.map_in_order(lambda: measure, read, threads=threads, waiting=_WAITING))
 
 
 def compute_now(variants: Sequence[Variant], extractor: FeatureExtractor) -> np.ndarray:

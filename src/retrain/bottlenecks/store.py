@@ -1,9 +1,9 @@
 """Bottlenecks on disk, keyed by what produced them; knows vectors and files, never models.
 
-A store is a folder of three files. `vectors.f32` holds row i, float32 [D], at byte 4 D i; `checksums.u32` holds
+A store is a folder of files. `vectors.f32` holds row i, float32 [D], at byte 4 D i; `checksums.u32` holds
 its checksum at byte 4 i; `index.sqlite` maps the key of an image's content to its row, and records which file
 (by size and times) had which content, so that an unchanged file need not be read again. Both arrays are mapped
-into memory: a million vectors cost address space, not memory.
+into memory: a million vectors cost address space, not memory. `property_file.py` is a fourth file.
 
 The index also says which checksum the row of a key, or of a file, has. So a row must prove that its bytes are whole,
 and that it is the row that was meant: no flipped row number lends a photo another's vector.
@@ -30,6 +30,7 @@ import numpy as np
 
 from retrain.bottlenecks import checksums, index_file
 from retrain.bottlenecks.mapped import MappedVectors
+from retrain.bottlenecks.property_file import PropertyFile
 from retrain.errors import StoreError, plural
 from retrain.files import check_regular
 from retrain.storage.folders import Folder
@@ -56,7 +57,8 @@ class FileRecord:
 class Entry:
     """One result for `Store.put`: a key and its vector (None if the store has it), or a reason.
 
-    `name` is from `index_name`; `decoder` is what gave the reason.
+    `name` is from `index_name`; `decoder` is what gave the reason. `properties` is a record of `data.properties.DTYPE`,
+    where the photo was decoded.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Entry:
     vector: np.ndarray | None = None
     reason: str | None = None
     decoder: str | None = None
+    properties: bytes | None = None
 
 
 class DamagedVectorsError(StoreError):
@@ -97,6 +100,7 @@ class Store:
         self.folder = folder
         self.dimension = dimension
         self._vectors_path, self._checksums_path = folder / "vectors.f32", folder / "checksums.u32"
+        self._properties = PropertyFile(folder)
         self._of_thread = threading.local()
         self._mapping, self._writing = threading.Lock(), threading.Lock()
         with ExitStack() as opened:
@@ -248,7 +252,31 @@ class Store:
         with index_file.store_errors(self.folder):
             new = [entry.vector for entry in entries if entry.vector is not None]
             written = self._write(np.stack(new).astype(np.float32, copy=False)) if new else []
-            return self._enter(self._folder_id(folder), entries, written, commit)
+            rows = self._enter(self._folder_id(folder), entries, written, commit)
+        records = {row: e.properties for row, e in zip(rows, entries, strict=True) if row is not None and e.properties}
+        self.put_properties(np.array(list(records), np.int64), list(records.values()))
+        return rows
+
+    def put_properties(self, rows: np.ndarray, records: Sequence[bytes]) -> None:
+        """Store what is known of the photos of rows int64 [n]: records of `data.properties.DTYPE`.
+
+        A store that may only be read stays as it is.
+
+        Raises:
+            StoreError: The disk is full, or the file cannot be written.
+        """
+        if len(rows) and self._files:
+            with index_file.store_errors(self.folder):
+                self._properties.write(rows, self.checksums(rows), records)
+
+    def properties(self, rows: np.ndarray) -> np.ndarray:
+        """Return what is known of the photos of rows int64 [n]: `data.properties.DTYPE` [n], zeros where nothing is.
+
+        Raises:
+            StoreError: The file cannot be read.
+        """
+        with index_file.store_errors(self.folder):
+            return self._properties.read(rows, self.checksums(rows))
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Return the vectors of rows int64 [n] as float32 [n, D], each checked once against its checksum.

@@ -6,8 +6,8 @@ of class folders, in any usual spelling, whose split is kept.
 
 import functools
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from retrain.data import layout, mistakes
 from retrain.data.layout import ClassLister, Place, quoted
@@ -33,7 +33,8 @@ class Dataset:
     """The images to train on; a class id is an index into `class_names`, which is sorted.
 
     `notes` are sentences about this folder that its owner should read; the first of them, `layout_notes`, say how it
-    is laid out and what in it is not used.
+    is laid out and what in it is not used. `groups` are names of those groups, by the paths of their images, that stay
+    in one split beside those that `_nohash_` makes.
     """
 
     image_dir: Folder
@@ -41,6 +42,7 @@ class Dataset:
     examples: tuple[Example, ...]
     notes: tuple[str, ...] = ()
     layout_notes: tuple[str, ...] = ()
+    groups: Mapping[str, str] = field(default_factory=dict)
 
     def counts(self, split: Split) -> list[int]:
         """Return the number of images of each class in one split."""
@@ -127,8 +129,26 @@ def rule_within(splits: Collection[Split], rule: SplitRule) -> SplitRule:
     return SplitRule(0 if Split.VALIDATION in splits else rule.validation, rule.testing if alone else 0)
 
 
+def grouped(dataset: Dataset, groups: Mapping[str, str], rule: SplitRule) -> Dataset:
+    """Return a data set that a rule splits with each group in one split: by the hash of the group's name.
+
+    Args:
+        dataset: From `scan`, with the same rule, and no split by folders.
+        groups: The names of groups, by the paths of their images; all other images stay where they are.
+        rule: Splits the groups.
+    """
+    examples = tuple(
+        replace(each, split=rule.assign(groups[each.path])) if each.path in groups else each
+        for each in dataset.examples
+    )
+    split = replace(dataset, examples=examples, groups=groups, notes=dataset.layout_notes)
+    return _with_notes(_with_training_images(split))
+
+
 def groups_of(dataset: Dataset) -> list[str]:
-    """Return a name for each example, the same for near-duplicates, whichever of the folders of a split they lie in."""
+    """Return a name for each example, the same for those of a group, in whichever folder of a split they lie."""
+    if dataset.groups:
+        return [dataset.groups.get(example.path, group_of(example.path)) for example in dataset.examples]
     paths = [example.path for example in dataset.examples]
     if is_ready_made(dataset):
         paths = [path.partition("/")[2] for path in paths]
@@ -192,9 +212,12 @@ def _with_training_images(dataset: Dataset) -> Dataset:
     if not empty:
         return dataset
     moved = {nearest_to_training(e.path for e in dataset.examples if e.class_id == class_id) for class_id in empty}
+    if dataset.groups:  # which stay together
+        names = {dataset.groups.get(path, path) for path in moved}
+        moved |= {path for path, name in dataset.groups.items() if name in names}
     examples = tuple(replace(e, split=Split.TRAINING) if e.path in moved else e for e in dataset.examples)
-    names = [dataset.class_names[class_id] for class_id in empty]
-    note = f"Too few images to hold one out, so one is moved to training: class {quoted(names)}."
+    classes = quoted([dataset.class_names[class_id] for class_id in empty])
+    note = f"Too few images to hold one out, so one is moved to training: class {classes}."
     return replace(dataset, examples=examples, notes=(*dataset.notes, note))
 
 

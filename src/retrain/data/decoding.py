@@ -5,12 +5,13 @@ import itertools
 import re
 from collections.abc import Iterator
 from io import BytesIO
+from typing import NamedTuple
 
 import numpy as np
 import PIL
 from PIL import ExifTags, Image, ImageFile, JpegImagePlugin, TiffImagePlugin
 
-from retrain.data import aspect
+from retrain.data import aspect, properties
 from retrain.data.image_files import (
     JPEG_MAGIC,
     MAGIC_BYTES,
@@ -70,8 +71,23 @@ def decode(data: bytes, *, height: int, width: int, keep_aspect_ratio: str | Non
     Raises:
         ImageError: Not an image, damaged, or larger than `MAX_PIXELS`.
     """
-    picture = _upright(data, size=(width, height), keep_aspect_ratio=keep_aspect_ratio)
-    return np.asarray(aspect.pad(picture, (width, height)))
+    drawn = _upright(data, size=(width, height), keep_aspect_ratio=keep_aspect_ratio)
+    return np.asarray(aspect.pad(drawn.picture, (width, height)))
+
+
+def decode_and_describe(
+    data: bytes, *, height: int, width: int, keep_aspect_ratio: str | None = None
+) -> tuple[np.ndarray, bytes]:
+    """Return what `decode` returns, and what is known of the photo beside it: a record of `properties.DTYPE`.
+
+    Raises:
+        ImageError: As `decode`.
+    """
+    picture, source, size = _upright(data, size=(width, height), keep_aspect_ratio=keep_aspect_ratio)
+    padded = aspect.pad(picture, (width, height))
+    pixels = np.asarray(padded)
+    inside = pixels if padded is picture else np.asarray(picture)
+    return pixels, properties.record_of(picture, inside, source, size=size, length=len(data))
 
 
 def thumbnail(data: bytes, *, side: int) -> Image.Image:
@@ -80,10 +96,18 @@ def thumbnail(data: bytes, *, side: int) -> Image.Image:
     Raises:
         ImageError: As `decode`.
     """
-    return _upright(data, size=(side, side), keep_aspect_ratio=LETTERBOX)
+    return _upright(data, size=(side, side), keep_aspect_ratio=LETTERBOX).picture
 
 
-def _upright(data: bytes, *, size: aspect.Size, keep_aspect_ratio: str | None) -> Image.Image:
+class _Drawn(NamedTuple):
+    """An upright RGB picture, the opened file that it is from, and the size of the upright photo."""
+
+    picture: Image.Image
+    source: Image.Image
+    size: aspect.Size
+
+
+def _upright(data: bytes, *, size: aspect.Size, keep_aspect_ratio: str | None) -> _Drawn:
     """Return an image file as an RGB picture of `size`; a letterboxed one without its bars.
 
     Raises:
@@ -103,7 +127,8 @@ def _upright(data: bytes, *, size: aspect.Size, keep_aspect_ratio: str | None) -
         orientation = 1 if image.format == "TIFF" else image.getexif().get(ExifTags.Base.Orientation, 1)
         lying = size[::-1] if orientation in _SIDEWAYS else size
         rgb = _as_rgb(image)
-        small = aspect.resize(rgb, lying, keep_aspect_ratio, whole or rgb.size)
+        whole = whole or rgb.size
+        small = aspect.resize(rgb, lying, keep_aspect_ratio, whole)
     except Image.DecompressionBombError as error:
         raise ImageError(_too_large("too many")) from error
     except ImageError:
@@ -112,7 +137,8 @@ def _upright(data: bytes, *, size: aspect.Size, keep_aspect_ratio: str | None) -
         raise ImageError("not enough memory to decode it") from error
     except Exception as error:  # Pillow's decoders raise anything from SyntaxError to struct.error
         raise ImageError(f"damaged or unsupported image ({first_line(error)})") from error
-    return small.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else small
+    picture = small.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else small
+    return _Drawn(picture, image, whole[::-1] if orientation in _SIDEWAYS else whole)
 
 
 def is_decoded_otherwise(data: bytes) -> bool:

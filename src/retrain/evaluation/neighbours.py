@@ -35,19 +35,19 @@ def nearest(
         vectors: float32 [n, D], raw bottlenecks.
         count: How many of each, fewer where there are fewer rows.
     """
-    mean, deviation = _scale(read, rows)
-    wanted, lengths = _scaled(vectors, mean, deviation)
+    mean, deviation = scale_of(read, rows)
+    wanted, lengths = standardised(vectors, mean, deviation)
     wanted /= lengths[:, None]
     count = min(count, len(rows))
     best = np.full((len(vectors), 0), -np.inf, np.float32)
     places = np.zeros((len(vectors), 0), np.int64)
     for start in range(0, len(rows), _AT_ONCE):
-        block, lengths = _scaled(read(rows[start : start + _AT_ONCE]), mean, deviation)
+        block, lengths = standardised(read(rows[start : start + _AT_ONCE]), mean, deviation)
         similarity = np.empty((len(wanted), len(block)), np.float32)
         multiply(wanted, block.T, out=similarity)
         # The last digits of a product depend on how many there are at once.
         similarity = np.round(similarity / lengths, _DIGITS)
-        found, where = _largest(similarity, count)
+        found, where = largest(similarity, count)
         best, places = np.concatenate([best, found], axis=1), np.concatenate([places, where + start], axis=1)
         order = np.argsort(-best, axis=1, kind="stable")[:, :count]
         best, places = np.take_along_axis(best, order, axis=1), np.take_along_axis(places, order, axis=1)
@@ -68,14 +68,14 @@ def unpacked(kept: Sequence[bytes]) -> Nearest:
     return Nearest(np.array(places, np.int64), np.array(similarity, np.float32))
 
 
-def _scale(read: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def scale_of(read: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and deviation of each dimension, float32 [D]."""
     vectors = read(rows[:: -(-len(rows) // _MEASURED)])
     mean, deviation = vectors.mean(axis=0), vectors.std(axis=0)
     return mean, np.where(deviation > _SMALLEST, deviation, np.float32(1)).astype(np.float32)
 
 
-def _scaled(vectors: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def standardised(vectors: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return standardised vectors float32 [n, D] and their lengths float32 [n], above 0."""
     scaled = vectors - mean
     scaled *= 1 / deviation
@@ -83,7 +83,7 @@ def _scaled(vectors: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> tup
     return scaled, np.maximum(lengths, np.float32(_SMALLEST))
 
 
-def _largest(similarity: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def largest(similarity: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the largest values of each row and their places, the first of equal ones first."""
     left, rows = similarity.copy(), np.arange(len(similarity))
     found = []

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,20 @@ from retrain.files import beside
 from retrain.history import Evaluation
 
 
+@dataclass(frozen=True)
+class Doubt:
+    """Something that is wrong with photos, named by their paths, and touches the figures of a run.
+
+    `kind`, `severity` 0 to 1, `sentence`, `photos` and `figures` are those of a finding of `check_images`.
+    """
+
+    kind: str
+    severity: float
+    sentence: str
+    photos: Sequence[str]
+    figures: Mapping[str, object]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """The results of a run; the same seed and data give the same report.
@@ -30,6 +44,7 @@ class Report:
     which `test_interval` follows. `confusion[i][j]` counts images of class i that were predicted as class j.
     `graph_sha256` is the hash of the graph. `cross_validation` is None where there was none. `calibration` says whether
     the scores of the test photos can be believed, `overfitting` whether the training learnt its photos by heart.
+    `findings` are what is wrong with the photos and touches these figures.
     """
 
     architecture: str
@@ -55,6 +70,7 @@ class Report:
     cross_validation: CrossValidation | None = None
     calibration: Calibration
     overfitting: Overfitting
+    findings: Sequence[Doubt] = ()
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,12 @@ from zipfile import BadZipFile
 import numpy as np
 
 from retrain.bottlenecks.store import Entry
+from retrain.data.properties import DTYPE
 from retrain.storage.stamps import Stamp
 
 STAGES = ("reading", "decoding", "computing", "writing")
 _KEY_BYTES = 32
+_UNKNOWN = bytes(DTYPE.itemsize)
 _ID, _PART = re.compile(r"[0-9a-f]{32}"), re.compile(r"-[0-9a-f-]+")
 
 
@@ -89,11 +91,13 @@ def pack(entries: Sequence[Entry], dimension: int) -> bytes:
         "names": [entry.name for entry in entries],
         "reasons": {str(i): [e.reason, e.decoder] for i, e in enumerate(entries) if e.vector is None},
     }
+    known = b"".join(entry.properties or _UNKNOWN for entry in entries)
     arrays: dict[str, Any] = {
         "vectors": np.stack(vectors).astype(np.float32) if vectors else np.zeros((0, dimension), np.float32),
         "keys": np.frombuffer(b"".join(entry.key.ljust(_KEY_BYTES, b"\0") for entry in entries), np.uint8),
         "stamps": np.array([(e.stamp.size, e.stamp.modified, e.stamp.changed) for e in entries], np.int64),
         "texts": np.frombuffer(json.dumps(texts).encode(), np.uint8),
+        "properties": np.frombuffer(known, np.uint8).reshape(-1, len(_UNKNOWN)),
     }
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
@@ -110,20 +114,30 @@ def unpack(data: bytes, dimension: int) -> list[Entry]:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             vectors, stamps = arrays["vectors"], arrays["stamps"].tolist()
             keys, texts = arrays["keys"].reshape(-1, _KEY_BYTES), json.loads(arrays["texts"].tobytes())
-        names, reasons = texts["names"], texts["reasons"]
+            names, reasons = texts["names"], texts["reasons"]
+            known = _records(arrays, len(names))
         if vectors.dtype != np.float32 or vectors.shape != (len(names) - len(reasons), dimension):
             raise ValueError("vectors of another network")
         rest = iter(vectors)
         return [
             Entry(name, Stamp(*stamp), reason=reason, decoder=decoder)
             if (reason, decoder) != (None, None)
-            else Entry(name, Stamp(*stamp), key.tobytes(), next(rest))
-            for name, stamp, key, (reason, decoder) in zip(
-                names, stamps, keys, (reasons.get(str(i), (None, None)) for i in range(len(names))), strict=True
+            else Entry(name, Stamp(*stamp), key.tobytes(), next(rest), properties=record)
+            for name, stamp, key, record, (reason, decoder) in zip(
+                names, stamps, keys, known, (reasons.get(str(i), (None, None)) for i in range(len(names))), strict=True
             )
         ]
     except (KeyError, TypeError, AttributeError, OSError, EOFError, StopIteration, BadZipFile) as error:
         raise ValueError("no part") from error
+
+
+def _records(arrays: Mapping[str, np.ndarray], count: int) -> list[bytes | None]:
+    """Return what a part says of each photo; those of versions that measure nothing, or other things, say nothing."""
+    rows = arrays["properties"] if "properties" in arrays else np.zeros((0, 0), np.uint8)
+    if rows.dtype != np.uint8 or rows.shape != (count, len(_UNKNOWN)):
+        return [None] * count
+    records = map(bytes, rows)
+    return [None if record == _UNKNOWN else record for record in records]
 
 
 def part_name(shard_id: str, attempt: int) -> str:

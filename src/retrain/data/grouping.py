@@ -1,0 +1,23 @@
+"""Groups of photos by a pattern in their paths; what else groups photos needs their features, and is for others."""
+
+import re
+from collections.abc import Iterable
+
+DUPLICATES, EXIF = "duplicates", "exif"  # what `--group_by` takes beside patterns
+
+
+def is_allowed(text: str) -> bool:
+    """Return whether photos can be grouped by a text: one of the two words, or a regular expression."""
+    if text in (DUPLICATES, EXIF):
+        return True
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return bool(text)
+
+
+def by_pattern(paths: Iterable[str], pattern: str) -> dict[str, str]:
+    """Return the names of groups by path: what the pattern's groups match, or all that it matches, where it does."""
+    found = ((path, re.search(pattern, path)) for path in paths)
+    return {path: "\0".join(text or "" for text in match.groups()) or match[0] for path, match in found if match}

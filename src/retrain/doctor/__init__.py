@@ -1,0 +1,1 @@
+"""What is wrong with the photos of a folder, and what to photograph next."""

@@ -1,0 +1,40 @@
+"""Findings about photos: values that checks return, and that are printed, kept and shown."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from retrain.data.marks import Mark
+
+
+class Kind(StrEnum):
+    """What is found, in the order of findings that are equally bad."""
+
+    LEAKAGE = "leakage"
+    SHORTCUT = "shortcut"
+    LABEL = "label"
+    DUPLICATE = "duplicate"
+    TOO_FEW = "too_few"
+    QUALITY = "quality"
+    OUTLIER = "outlier"
+    SPLIT_CLASS = "split_class"
+    MERGE_CLASSES = "merge_classes"
+    BALANCE = "balance"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong with photos.
+
+    `severity` is 0 to 1. `sentence` is plain, with one figure and one remedy. `photos` are paths below the image
+    folder, "/"-separated, worst first; `figures` are JSON values. `marks` say what could be done with photos: each is
+    a proposal.
+    """
+
+    kind: Kind
+    severity: float
+    sentence: str
+    photos: Sequence[str] = ()
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    marks: Sequence[Mark] = ()

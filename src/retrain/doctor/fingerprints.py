@@ -1,0 +1,176 @@
+"""Whether a small picture shows a part of another, mirrored or not: what tells a copy from a photo that is only alike.
+
+A perceptual hash of the whole picture misses cropped copies. So each picture has one of itself, one of its mirror image
+and one of each of many windows in it, of at least three quarters of its sides: a cropped copy matches a window of its
+original. Bits are signs of what remains of the picture without its smooth part, as photos of one subject share that.
+A match is looked at more closely with normalised cross-correlation (Lewis, Fast Normalized Cross-Correlation, 1995).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+SIDE = 32  # pixels of a picture, whose aspect ratio is not kept
+_CELLS = 8  # of a hash, in each direction
+_GRID = 24  # pixels of a side that are compared more closely
+_SMOOTH = 1 / 16  # of a side: the deviation of the Gaussian whose part is taken away
+_SIZES, _STEP, _SMALLEST = (32, 28, 26, 24), 2, 22  # of windows
+_MOVES = (2.0, 1.0, 1.0, 0.5, 0.5)  # pixels, by which a window is moved and resized until it fits better
+_TRIED = 3  # windows of a pair, those with the nearest hashes
+_BITS_APART = 16  # of 64: half of them, 32, are those of unrelated pictures
+_LIKELY, _ALIKE = 0.4, 0.8  # correlations, before and after a window is moved
+_MIDDLE = slice(4, 20)  # of the grid
+_AT_ONCE = 4096
+_FLAT = 1.0  # grey levels: the least deviation by which anything is divided
+_NOTHING = 1e-6
+_WINDOWS = np.array(
+    [
+        (size, top, left)
+        for size in _SIZES
+        for top in range(0, SIDE - size + 1, _STEP)
+        for left in range(0, SIDE - size + 1, _STEP)
+    ],
+    np.float32,
+)  # the first is the whole picture
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Pictures uint8 [n, 32, 32] and their hashes: `windows` uint64 [n, W], and `mirrored` [n] of the mirror images."""
+
+    pictures: np.ndarray
+    windows: np.ndarray
+    mirrored: np.ndarray
+
+
+def of(pictures: np.ndarray) -> Fingerprints:
+    """Return the fingerprints of grey pictures, uint8 [n, 32, 32]."""
+    windows = np.zeros((len(pictures), len(_WINDOWS)), np.uint64)
+    mirrored = np.zeros(len(pictures), np.uint64)
+    for start in range(0, len(pictures), _AT_ONCE):
+        block = pictures[start : start + _AT_ONCE].astype(np.float32)
+        for number, window in enumerate(_WINDOWS.astype(int).tolist()):
+            windows[start : start + len(block), number] = _hash(block, window)
+        mirrored[start : start + len(block)] = _hash(block[:, :, ::-1], [SIDE, 0, 0])
+    return Fingerprints(pictures, windows, mirrored)
+
+
+def copies(prints: Fingerprints, pairs: np.ndarray) -> np.ndarray:
+    """Return which pairs int64 [m, 2] of pictures are copies, bool [m]: one shows all or part of the other."""
+    found = np.zeros(len(pairs), bool)
+    for start in range(0, len(pairs), _AT_ONCE):
+        block = pairs[start : start + _AT_ONCE]
+        for whole, part, window, mirrored, where in _candidates(prints, block):
+            pictures = prints.pictures[whole].astype(np.float32)
+            shown = prints.pictures[part].astype(np.float32)
+            shown = np.where(mirrored[:, None, None], shown[:, :, ::-1], shown)
+            template = _detail(_sampled(shown, np.tile(_WINDOWS[:1], (len(part), 1))))
+            likely = _products(template, _detail(_sampled(pictures, window))) >= _LIKELY
+            alike = _correlation(template[likely], pictures[likely], window[likely]) >= _ALIKE
+            found[start + where[likely][alike]] = True
+    return found
+
+
+def _candidates(prints: Fingerprints, pairs: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+    """Yield what may be copies: whole, part, window float32 [n, 3], whether mirrored, and the places of the pairs.
+
+    The first time the second of each pair is the part, and then the first.
+    """
+    for whole, part in (pairs.T, pairs[:, ::-1].T):
+        apart = np.stack(
+            [
+                np.bitwise_count(prints.windows[whole] ^ prints.windows[part, :1]),
+                np.bitwise_count(prints.windows[whole] ^ prints.mirrored[part, None]),
+            ],
+            axis=1,
+        ).reshape(len(whole), -1)
+        order = np.argpartition(apart, _TRIED, axis=1)[:, :_TRIED]
+        near, rank = np.nonzero(np.take_along_axis(apart, order, axis=1) <= _BITS_APART)
+        mirrored, number = np.divmod(order[near, rank], len(_WINDOWS))
+        yield whole[near], part[near], _WINDOWS[number], mirrored.astype(bool), near
+
+
+def _correlation(template: np.ndarray, whole: np.ndarray, window: np.ndarray) -> np.ndarray:
+    """Return how well details [n, 24, 24] match windows [n, 3] in pictures or others close by, float32 [n], up to 1.
+
+    That is the lesser of two: of everything, and of the middle alone, so that two photos in frames are not the same.
+    """
+    shown = _detail(_sampled(whole, window))
+    best = _products(template, shown)
+    for step, axis, sign in ((step, axis, sign) for step in _MOVES for axis in (0, 1, 2) for sign in (-1, 1)):
+        moved = window.copy()
+        moved[:, axis] += sign * step
+        moved[:, 0] = np.clip(moved[:, 0], _SMALLEST, SIDE)
+        moved[:, 1:] = np.clip(moved[:, 1:], 0, SIDE - moved[:, :1])
+        detail = _detail(_sampled(whole, moved))
+        score = _products(template, detail)
+        better = score > best
+        best = np.where(better, score, best)
+        window, shown = np.where(better[:, None], moved, window), np.where(better[:, None, None], detail, shown)
+    middle = _products(_centred(template[:, _MIDDLE, _MIDDLE]), _centred(shown[:, _MIDDLE, _MIDDLE]))
+    lesser: np.ndarray = np.minimum(best, middle)
+    return lesser
+
+
+def _products(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    products: np.ndarray = np.einsum("nij,nij->n", one, other)
+    return products
+
+
+def _sampled(pictures: np.ndarray, windows: np.ndarray) -> np.ndarray:
+    """Return windows [n, 3], size, top and left, of pictures float32 [n, 32, 32] as [n, 24, 24]: bilinear."""
+    steps = (np.arange(_GRID, dtype=np.float32) + 0.5) / _GRID
+    down = _interpolation(windows[:, 1, None] + steps * windows[:, :1] - 0.5)
+    across = _interpolation(windows[:, 2, None] + steps * windows[:, :1] - 0.5)
+    sampled: np.ndarray = down @ pictures @ across.transpose(0, 2, 1)
+    return sampled
+
+
+def _interpolation(places: np.ndarray) -> np.ndarray:
+    """Return the weights float32 [n, 24, 32] of pixels for places [n, 24] between them."""
+    distance = np.abs(np.clip(places, 0, SIDE - 1)[:, :, None] - np.arange(SIDE, dtype=np.float32))
+    weights: np.ndarray = np.maximum(0, 1 - distance)
+    return weights
+
+
+def _detail(pictures: np.ndarray) -> np.ndarray:
+    """Return pictures [n, s, s] without their smooth part, of mean 0 and length 1; flat ones are shorter."""
+    blur = _gaussian(pictures.shape[1])
+    detail: np.ndarray = pictures - blur @ pictures @ blur.T
+    return _centred(detail, _FLAT * pictures.shape[1])
+
+
+def _centred(pictures: np.ndarray, least: float = _NOTHING) -> np.ndarray:
+    """Return pictures [n, s, s] with mean 0 and length 1, divided by at least so much."""
+    centred: np.ndarray = pictures - pictures.mean(axis=(1, 2), keepdims=True)
+    centred /= np.maximum(np.sqrt((centred**2).sum(axis=(1, 2), keepdims=True)), least)
+    return centred
+
+
+def _hash(pictures: np.ndarray, window: list[int]) -> np.ndarray:
+    """Return the hash uint64 [n] of a window of pictures float32 [n, 32, 32]."""
+    size, top, left = window
+    cut = pictures[:, top : top + size, left : left + size]
+    blur, cells = _gaussian(size), _averages(size)
+    # Averages of the detail: as both are linear, of one matrix each.
+    fine = cells @ cut @ cells.T - (cells @ blur) @ cut @ (cells @ blur).T
+    bits: np.ndarray = np.packbits(fine.reshape(len(pictures), -1) > 0, axis=1).view(np.uint64)[:, 0]
+    return bits
+
+
+def _gaussian(size: int) -> np.ndarray:
+    """Return the matrix float32 [size, size] that smooths a column, with edges as if there were nothing beyond."""
+    places = np.arange(size, dtype=np.float32)
+    weights: np.ndarray = np.exp(-0.5 * ((places[:, None] - places) / (_SMOOTH * size)) ** 2)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return weights.astype(np.float32)
+
+
+def _averages(size: int) -> np.ndarray:
+    """Return the matrix float32 [8, size] of the averages of eighths of a column."""
+    edges = np.arange(_CELLS + 1)[:, None] * size / _CELLS
+    pixels = np.arange(size)
+    overlap = np.minimum(edges[1:], pixels + 1) - np.maximum(edges[:-1], pixels)
+    averages: np.ndarray = np.maximum(overlap, 0) * _CELLS / size
+    return averages.astype(np.float32)

@@ -1,0 +1,63 @@
+"""Photos that a model is measured on although it was trained on copies of them."""
+
+import numpy as np
+
+from retrain.data.split import Split, is_ready_made
+from retrain.doctor.copies import Copies
+from retrain.doctor.findings import Finding, Kind
+from retrain.doctor.photos import Photos
+from retrain.errors import plural
+
+_NOUNS = {Split.TESTING: "test photo", Split.VALIDATION: "validation photo"}
+
+
+def check(photos: Photos, copies: Copies, predicted: np.ndarray | None = None) -> list[Finding]:
+    """Return a finding for each part that is measured on, if photos in it have copies among the training photos.
+
+    Args:
+        photos: All photos.
+        copies: Which of them show the same.
+        predicted: int64 [N], the class that a model gives each test photo, -1 for photos that it was not asked about:
+            then the test accuracy without the leaked ones is said.
+    """
+    return [
+        finding
+        for split in (Split.TESTING, Split.VALIDATION)
+        if (finding := _leaked_into(photos, copies, split, predicted if split is Split.TESTING else None))
+    ]
+
+
+def _leaked_into(photos: Photos, copies: Copies, split: Split, predicted: np.ndarray | None) -> Finding | None:
+    splits = np.array([example.split for example in photos.dataset.examples])
+    held_out = np.flatnonzero(splits == split)
+    trained = np.zeros(len(splits), bool)  # contents that a training photo has, or shows
+    trained[copies.content[splits == Split.TRAINING]] = True
+    one, other = copies.pairs.T
+    shown = trained.copy()
+    shown[one[trained[other]]] = True
+    shown[other[trained[one]]] = True
+    is_leaked = shown[copies.content[held_out]]
+    if not is_leaked.any():
+        return None
+    leaked, count = held_out[is_leaked], len(held_out)
+    figures: dict[str, float] = {"leaked": len(leaked), "photos": count}
+    asked = held_out if predicted is None else held_out[predicted[held_out] >= 0]
+    rest = np.setdiff1d(asked, leaked)
+    if predicted is not None and len(asked) and len(rest):
+        right = predicted == photos.labels
+        figures |= {"accuracy": float(right[asked].mean()), "accuracy_without": float(right[rest].mean())}
+    paths = [photos.dataset.examples[number].path for number in leaked.tolist()]
+    verb = "is a copy of a training photo" if len(leaked) == 1 else "are copies of training photos"
+    remedy = (
+        "Remove one of each" if is_ready_made(photos.dataset) else "Keep copies together with --group_by duplicates"
+    )
+    sentence = f"{len(leaked)} of {plural(count, _NOUNS[split])} {verb}{_effect(figures)}. {remedy}."
+    return Finding(Kind.LEAKAGE, min(1.0, 0.3 + 7 * len(leaked) / count), sentence, paths, figures)
+
+
+def _effect(figures: dict[str, float]) -> str:
+    if "accuracy" not in figures:
+        return ""
+    it = "it" if figures["leaked"] == 1 else "them"
+    with_them, without = (f"{100 * figures[name]:.1f} %" for name in ("accuracy", "accuracy_without"))
+    return f": the test accuracy is {with_them} with {it}, {without} without"

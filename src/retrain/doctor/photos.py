@@ -1,0 +1,44 @@
+"""The photos of a folder, as all checks look at them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from retrain.bottlenecks.preparation import PreparedDataset
+from retrain.bottlenecks.reading import Gather
+from retrain.data.dataset import Dataset
+from retrain.doctor.graph import Graph, graph_of
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Readable photos, each with a number: its place among the examples of `dataset`.
+
+    `gather` reads bottlenecks float32 [n, D] of numbers int64 [n]. `keys` are the store's, which follow from the
+    content of files, None for a photo that is not stored. `labels` int64 [N] are class ids. Everything random follows
+    from `seed`. `rejected` are the reasons why other files cannot be read, by their paths. What
+    checks keep for the next look lies in `folder`, that of the store, or nowhere.
+    """
+
+    dataset: Dataset
+    gather: Gather
+    keys: Sequence[bytes | None]
+    labels: np.ndarray
+    seed: int
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @cached_property
+    def graph(self) -> Graph:
+        """Return the nearest photos of each, computed when the first check asks for them."""
+        return graph_of(self.gather, len(self.labels))
+
+
+def photos_of(prepared: PreparedDataset, seed: int) -> Photos:
+    """Return the photos of a data set without distorted copies."""
+    labels = prepared.variants.labels
+    keys = prepared.read.key_of_each(np.arange(len(labels)))
+    return Photos(prepared.dataset, prepared.read, keys, labels, seed, prepared.rejected, prepared.folder)

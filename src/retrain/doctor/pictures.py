@@ -1,0 +1,63 @@
+"""Small grey pictures of photos, kept beside the store: each photo is read once."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from retrain import workers
+from retrain.bottlenecks.photos import Photo, read_ahead
+from retrain.data import decoding
+from retrain.doctor.fingerprints import SIDE
+from retrain.doctor.photos import Photos
+from retrain.errors import ImageError
+from retrain.evaluation.kept import Kept
+
+_NAME = "pictures.sqlite"
+_RECIPE = b"picture 1"  # part of the keys by which they are kept: change it when the pixels change
+_WAITING = 64
+_GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+
+
+def of(photos: Photos, numbers: np.ndarray) -> np.ndarray:
+    """Return the pictures of photos int64 [n], uint8 [n, 32, 32]; one that cannot be read any more is black."""
+    places = numbers.tolist()
+    keys = [_RECIPE + (photos.keys[number] or b"") for number in places]
+    paths = [photos.dataset.examples[number].path for number in places]
+
+    def drawn(missing: list[int]) -> Iterator[bytes | None]:
+        return _drawn(photos, [paths[place] for place in missing])
+
+    if photos.folder is None:
+        made = list(drawn(list(range(len(places)))))
+    else:
+        kept = Kept(photos.folder, _NAME)
+        made = kept.through(keys, drawn)
+        kept.write()
+    pictures = np.zeros((len(places), SIDE, SIDE), np.uint8)
+    for place, picture in enumerate(made):
+        if picture is not None and len(picture) == SIDE**2:
+            pictures[place] = np.frombuffer(picture, np.uint8).reshape(SIDE, SIDE)
+    return pictures
+
+
+def grey(data: bytes) -> np.ndarray:
+    """Return an image file as a small grey picture, uint8 [32, 32], squashed.
+
+    Raises:
+        ImageError: It cannot be decoded.
+    """
+    pixels = decoding.decode(data, height=2 * SIDE, width=2 * SIDE).astype(np.float32) @ _GREY
+    small: np.ndarray = pixels.reshape(SIDE, 2, SIDE, 2).mean(axis=(1, 3)).round()
+    return small.astype(np.uint8)
+
+
+def _drawn(photos: Photos, paths: list[str]) -> Iterator[bytes | None]:
+    def draw(job: tuple[str, Callable[[], Photo]]) -> bytes | None:
+        photo = job[1]()
+        try:
+            return None if photo.reason is not None else grey(photo.data).tobytes()
+        except ImageError:
+            return None
+
+    read = read_ahead(photos.dataset.image_dir, ((path, path) for path in paths))
+    return workers.map_in_order(lambda: draw, read, threads=max(1, min(workers.cores(), len(paths))), waiting=_WAITING)

@@ -1,0 +1,102 @@
+"""Keeps groups of photos in one split: of a pattern in their paths, copies of each other, or of one camera and day."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+
+from retrain.bottlenecks.reading import BottleneckReader
+from retrain.config import RetrainConfig
+from retrain.data import dataset, grouping
+from retrain.data.dataset import Dataset
+from retrain.data.split import Split, is_ready_made
+from retrain.doctor import copies
+from retrain.doctor.photos import Photos, photos_of
+from retrain.errors import UsageError, plural, printable
+from retrain.features import ListedPhotos, prepare_features, undistorted
+from retrain.session import Session
+
+_DAY = 86_400  # seconds
+
+
+def grouped(config: RetrainConfig, photos: ListedPhotos, session: Session) -> ListedPhotos:
+    """Return the photos of a run, split so that the groups that `group_by` asks for stay together.
+
+    Features are computed for it where they decide what belongs together.
+
+    Raises:
+        UsageError: The folder is split already, or nothing matches a pattern.
+        RetrainError: Something else that the user can fix.
+    """
+    if not config.group_by:
+        return photos
+    if config.group_by in (grouping.DUPLICATES, grouping.EXIF):
+        _refuse_ready_made(config, photos.dataset)
+        prepared = prepare_features(undistorted(config), photos, session)
+        split = regrouped(config, photos_of(prepared, config.random_seed), prepared.read)
+    else:
+        split = _by_pattern(config, photos.dataset)
+    sizes = [size for size in Counter(split.groups.values()).values() if size > 1]
+    parts = ", ".join(f"{sum(split.counts(each))} {each}" for each in Split)
+    session.terminal.say(
+        printable(
+            f"Grouped by {config.group_by}: {plural(sum(sizes), 'photo')} in {plural(len(sizes), 'group')} stay "
+            f"together; {parts}."
+        )
+    )
+    for note in split.notes:
+        if note not in photos.dataset.notes:
+            session.terminal.warn(note)
+    return replace(photos, dataset=split)
+
+
+def regrouped(config: RetrainConfig, photos: Photos, read: BottleneckReader) -> Dataset:
+    """Return the data set of photos, split as `group_by` says.
+
+    Args:
+        config: The settings of a run.
+        photos: All readable photos.
+        read: Reads what the store has of them.
+
+    Raises:
+        UsageError: The folder is split already, or nothing matches a pattern.
+        StoreError: The store cannot be read.
+    """
+    _refuse_ready_made(config, photos.dataset)
+    paths = [example.path for example in photos.dataset.examples]
+    if config.group_by == grouping.DUPLICATES:
+        first = copies.linked(copies.find(photos)).tolist()
+        members = Counter(first)
+        groups = {path: paths[one] for path, one in zip(paths, first, strict=True) if members[one] > 1}
+    elif config.group_by == grouping.EXIF:
+        known = read.properties(np.arange(len(paths)), lambda done, total: None)
+        rows = zip(paths, known["camera"].tolist(), known["taken"].tolist(), strict=True)
+        groups = {
+            path: f"{camera.decode('ascii', 'replace')} {taken // _DAY}" for path, camera, taken in rows if taken >= 0
+        }
+    else:
+        return _by_pattern(config, photos.dataset)
+    return dataset.grouped(photos.dataset, groups, config.split_rule)
+
+
+def _by_pattern(config: RetrainConfig, photos: Dataset) -> Dataset:
+    _refuse_ready_made(config, photos)
+    groups = grouping.by_pattern((example.path for example in photos.examples), config.group_by or "")
+    if not groups:
+        raise UsageError(
+            printable(
+                f"--group_by {config.group_by} matches no path in {photos.image_dir}, such as "
+                f"{photos.examples[0].path}. Give a regular expression for what photos of a group have in common."
+            )
+        )
+    return dataset.grouped(photos, groups, config.split_rule)
+
+
+def _refuse_ready_made(config: RetrainConfig, photos: Dataset) -> None:
+    if is_ready_made(photos):
+        raise UsageError(
+            printable(
+                f"--group_by {config.group_by} decides how photos are split, and {photos.image_dir} is split by its "
+                f"folders. Leave it out, or give a folder with one folder for each class."
+            )
+        )
