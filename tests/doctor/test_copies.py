@@ -131,14 +131,14 @@ def test_pictures_are_kept(tmp_path: Path) -> None:
 
 
 def _ready_made(folder: Path) -> tuple[Photos, Path]:
-    """Write a split of which two of eight test photos are copies of training photos."""
+    """Write a split of which two of 32 test photos are copies of training photos."""
     for part, start in (("train", 0), ("test", 40)):
-        _folder(folder / part, per_class=16 if part == "train" else 4)
+        _folder(folder / part, per_class=16)
         for file in sorted((folder / part).rglob("*.jpg")):
             if part == "test":
                 scene(start + int(file.stem)).save(file)
     _cropped(Image.open(folder / "train" / "a" / "002.jpg")).save(folder / "test" / "a" / "000.jpg")
-    (folder / "test" / "b" / "004.jpg").write_bytes((folder / "train" / "b" / "020.jpg").read_bytes())
+    (folder / "test" / "b" / "016.jpg").write_bytes((folder / "train" / "b" / "020.jpg").read_bytes())
     return _photos(folder), folder
 
 
@@ -152,16 +152,16 @@ def test_leaked_test_photos_are_named_with_the_accuracy_without_them(tmp_path: P
     predicted[wrong] = 1
     (finding,) = leakage.check(photos, copies.find(photos), predicted)
     assert finding.kind is Kind.LEAKAGE
-    assert list(finding.photos) == ["test/a/000.jpg", "test/b/004.jpg"]
-    assert finding.figures == {"leaked": 2, "photos": 8, "accuracy": 7 / 8, "accuracy_without": 5 / 6}
-    assert "2 of 8 test photos are copies of training photos" in finding.sentence
-    assert "87.5 % with them, 83.3 % without" in finding.sentence
+    assert list(finding.photos) == ["test/a/000.jpg", "test/b/016.jpg"]
+    assert finding.figures == {"leaked": 2, "photos": 32, "accuracy": 31 / 32, "accuracy_without": 29 / 30}
+    assert "2 of 32 test photos are copies of training photos" in finding.sentence
+    assert "96.9 % with them, 96.7 % without" in finding.sentence
 
 
 def test_without_a_model_leakage_has_no_accuracy(tmp_path: Path) -> None:
     photos, _ = _ready_made(tmp_path / "photos")
     (finding,) = leakage.check(photos, copies.find(photos))
-    assert finding.figures == {"leaked": 2, "photos": 8}
+    assert finding.figures == {"leaked": 2, "photos": 32}
     assert "accuracy" not in finding.sentence
 
 

@@ -62,10 +62,11 @@ def test_what_is_no_file_and_a_folder_that_is_not_there_cost_nothing(tmp_path):
     assert Kept(tmp_path / "nowhere").get([b"a"]) == {}
 
 
-def test_the_oldest_values_leave_a_file_that_grew_too_large(tmp_path, monkeypatch):
-    monkeypatch.setattr(kept, "_MOST_BYTES", 10_000)
+def test_the_oldest_values_leave_a_file_that_grew_too_large(tmp_path):
     for number in range(30):
-        keep(tmp_path, {bytes([number]): bytes(996)})
+        file = Kept(tmp_path, most_bytes=10_000)
+        file.put({bytes([number]): bytes(996)})
+        file.write()
     left = Kept(tmp_path).get([bytes([number]) for number in range(30)])
     assert sorted(left) == [bytes([number]) for number in range(20, 30)]
     keep(tmp_path, {b"large": bytes(2**20)})

@@ -17,7 +17,7 @@ _GRID = 24  # pixels of a side that are compared more closely
 _SMOOTH = 1 / 16  # of a side: the deviation of the Gaussian whose part is taken away
 _SIZES, _STEP, _SMALLEST = (32, 28, 26, 24), 2, 22  # of windows
 _MOVES = (2.0, 1.0, 1.0, 0.5, 0.5)  # pixels, by which a window is moved and resized until it fits better
-_TRIED = 3  # windows of a pair, those with the nearest hashes
+_TRIED = 5  # windows of a pair, those with the nearest hashes
 _BITS_APART = 16  # of 64: half of them, 32, are those of unrelated pictures
 _LIKELY, _ALIKE = 0.4, 0.8  # correlations, before and after a window is moved
 _MIDDLE = slice(4, 20)  # of the grid
@@ -60,35 +60,43 @@ def copies(prints: Fingerprints, pairs: np.ndarray) -> np.ndarray:
     """Return which pairs int64 [m, 2] of pictures are copies, bool [m]: one shows all or part of the other."""
     found = np.zeros(len(pairs), bool)
     for start in range(0, len(pairs), _AT_ONCE):
-        block = pairs[start : start + _AT_ONCE]
-        for whole, part, window, mirrored, where in _candidates(prints, block):
-            pictures = prints.pictures[whole].astype(np.float32)
-            shown = prints.pictures[part].astype(np.float32)
-            shown = np.where(mirrored[:, None, None], shown[:, :, ::-1], shown)
-            template = _detail(_sampled(shown, np.tile(_WINDOWS[:1], (len(part), 1))))
-            likely = _products(template, _detail(_sampled(pictures, window))) >= _LIKELY
-            alike = _correlation(template[likely], pictures[likely], window[likely]) >= _ALIKE
-            found[start + where[likely][alike]] = True
+        block = found[start : start + _AT_ONCE]
+        both = pairs[start : start + _AT_ONCE]
+        for whole, part in (both.T, both[:, ::-1].T):
+            for near, mirrored, window in _windows(prints, whole, part):
+                left = ~block[near]  # of pairs that are not known as copies yet
+                at = near[left]
+                block[at] = _shows(prints, (whole[at], part[at]), mirrored[left], window[left])
     return found
 
 
-def _candidates(prints: Fingerprints, pairs: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-    """Yield what may be copies: whole, part, window float32 [n, 3], whether mirrored, and the places of the pairs.
+def _windows(
+    prints: Fingerprints, whole: np.ndarray, part: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield windows in which pictures may show others: first the likeliest of each pair, then the second, and so on.
 
-    The first time the second of each pair is the part, and then the first.
+    Places int64 [n] of pairs, whether the other is mirrored, and windows float32 [n, 3].
     """
-    for whole, part in (pairs.T, pairs[:, ::-1].T):
-        apart = np.stack(
-            [
-                np.bitwise_count(prints.windows[whole] ^ prints.windows[part, :1]),
-                np.bitwise_count(prints.windows[whole] ^ prints.mirrored[part, None]),
-            ],
-            axis=1,
-        ).reshape(len(whole), -1)
-        order = np.argpartition(apart, _TRIED, axis=1)[:, :_TRIED]
-        near, rank = np.nonzero(np.take_along_axis(apart, order, axis=1) <= _BITS_APART)
-        mirrored, number = np.divmod(order[near, rank], len(_WINDOWS))
-        yield whole[near], part[near], _WINDOWS[number], mirrored.astype(bool), near
+    mirrored = np.bitwise_count(prints.windows[whole] ^ prints.mirrored[part, None])
+    apart = np.concatenate([np.bitwise_count(prints.windows[whole] ^ prints.windows[part, :1]), mirrored], axis=1)
+    for _ in range(_TRIED):
+        best = apart.argmin(axis=1)
+        near = np.flatnonzero(apart[np.arange(len(best)), best] <= _BITS_APART)
+        is_mirrored, number = np.divmod(best[near], len(_WINDOWS))
+        yield near, is_mirrored.astype(bool), _WINDOWS[number]
+        apart[np.arange(len(best)), best] = _BITS_APART + 1
+
+
+def _shows(
+    prints: Fingerprints, pairs: tuple[np.ndarray, np.ndarray], mirrored: np.ndarray, window: np.ndarray
+) -> np.ndarray:
+    """Return which of the first pictures show the second ones, or their mirror images, in these windows: bool [n]."""
+    whole, part = (prints.pictures[numbers].astype(np.float32) for numbers in pairs)
+    part = np.where(mirrored[:, None, None], part[:, :, ::-1], part)
+    template = _detail(_sampled(part, np.tile(_WINDOWS[:1], (len(part), 1))))
+    shown = _products(template, _detail(_sampled(whole, window))) >= _LIKELY
+    shown[shown] = _correlation(template[shown], whole[shown], window[shown]) >= _ALIKE
+    return shown
 
 
 def _correlation(template: np.ndarray, whole: np.ndarray, window: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
 from retrain.errors import plural
 
+_ENOUGH = 30  # photos for an accuracy
 _NOUNS = {Split.TESTING: "test photo", Split.VALIDATION: "validation photo"}
 
 
@@ -18,7 +19,7 @@ def check(photos: Photos, copies: Copies, predicted: np.ndarray | None = None) -
         photos: All photos.
         copies: Which of them show the same.
         predicted: int64 [N], the class that a model gives each test photo, -1 for photos that it was not asked about:
-            then the test accuracy without the leaked ones is said.
+            then the test accuracy without the leaked ones is said, if enough photos are left for one.
     """
     return [
         finding
@@ -43,7 +44,7 @@ def _leaked_into(photos: Photos, copies: Copies, split: Split, predicted: np.nda
     figures: dict[str, float] = {"leaked": len(leaked), "photos": count}
     asked = held_out if predicted is None else held_out[predicted[held_out] >= 0]
     rest = np.setdiff1d(asked, leaked)
-    if predicted is not None and len(asked) and len(rest):
+    if predicted is not None and len(rest) >= _ENOUGH:
         right = predicted == photos.labels
         figures |= {"accuracy": float(right[asked].mean()), "accuracy_without": float(right[rest].mean())}
     paths = [photos.dataset.examples[number].path for number in leaked.tolist()]

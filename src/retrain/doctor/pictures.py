@@ -13,6 +13,7 @@ from retrain.errors import ImageError
 from retrain.evaluation.kept import Kept
 
 _NAME = "pictures.sqlite"
+_MOST_BYTES = 2**30  # of a million photos
 _RECIPE = b"picture 1"  # part of the keys by which they are kept: change it when the pixels change
 _WAITING = 64
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
@@ -30,7 +31,7 @@ def of(photos: Photos, numbers: np.ndarray) -> np.ndarray:
     if photos.folder is None:
         made = list(drawn(list(range(len(places)))))
     else:
-        kept = Kept(photos.folder, _NAME)
+        kept = Kept(photos.folder, _NAME, most_bytes=_MOST_BYTES)
         made = kept.through(keys, drawn)
         kept.write()
     pictures = np.zeros((len(places), SIDE, SIDE), np.uint8)

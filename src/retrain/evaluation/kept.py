@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 NAME = "report.sqlite"  # of the file, unless it is given another
-_MOST_BYTES = 2**26  # of all values in a file; the oldest leave it first
+_MOST_BYTES = 2**26  # of all values in a file, unless it is given others; the oldest leave it first
 _LARGEST = 2**19  # of a value
 _BUSY_SECONDS = 5
 _AT_ONCE = 500  # SQLite's least limit of variables in a statement is 999
@@ -29,8 +29,8 @@ _CHECKSUM_BYTES = 4
 class Kept:
     """The values in the file of a folder; what is added to it is written by `write`, all of it or nothing."""
 
-    def __init__(self, folder: Path, name: str = NAME) -> None:
-        self._path = folder / name
+    def __init__(self, folder: Path, name: str = NAME, *, most_bytes: int = _MOST_BYTES) -> None:
+        self._path, self._most_bytes = folder / name, most_bytes
         self._new: dict[bytes, bytes] = {}
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
@@ -89,7 +89,7 @@ class Kept:
                 file.execute(_SCHEMA)
                 rows = [(key, _checksum(key, value) + value) for key, value in self._new.items()]
                 file.executemany("INSERT OR REPLACE INTO kept (key, value) VALUES (?, ?)", rows)
-                file.execute(_OUTGROWN, (_MOST_BYTES,))
+                file.execute(_OUTGROWN, (self._most_bytes,))
         self._new = {}
 
 
