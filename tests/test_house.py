@@ -10,8 +10,8 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "retrain"
 KNOW_THE_CONFIG = {
-    "config", "plans", "networks", "candidates", "folds", "results", "features", "finishing", "pipeline", "cli/flags",
-    "cli/marks", "cli/retrain", "cli/tensorboard",
+    "config", "plans", "networks", "candidates", "folds", "results", "features", "finishing", "pipeline", "checking",
+    "cli/check_images", "cli/flags", "cli/marks", "cli/retrain", "cli/tensorboard",
 }  # fmt: skip
 HEAVY = {
     *("tensorflow", "tensorflow_hub", "keras", "ai_edge_litert", "openvino", "tensorboard"),

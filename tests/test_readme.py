@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import COLOURS, ROOT, colour_folder, photo
 
+from retrain.cli.check_images import check_images_parser
 from retrain.cli.flags import evaluate_parser, label_image_parser, retrain_parser
 
 PACKAGE = ROOT / "src" / "retrain"
@@ -181,7 +182,7 @@ def test_every_flag_is_on_a_page():
     text = "\n".join(PAGES.values())
     flags = {
         option
-        for parser in (retrain_parser(), label_image_parser(), evaluate_parser())
+        for parser in (retrain_parser(), label_image_parser(), evaluate_parser(), check_images_parser())
         for action in parser._actions
         for option in action.option_strings
         if option.startswith("--")

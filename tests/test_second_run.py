@@ -199,3 +199,13 @@ def kept_rows(store):
         rows = set(file.execute("SELECT key, value FROM kept").fetchall())
     file.close()
     return rows
+
+
+@pytest.mark.slow
+def test_a_second_look_at_photos_imports_no_tensorflow(tmp_path, mean_colour_backbone):
+    colour_folder(tmp_path / "photos", per_class=6)
+    said = [
+        retrain(tmp_path, *FLAGS[:2], f"--architecture={mean_colour_backbone}", "--check", blocked=blocked)
+        for blocked in (False, True)
+    ]
+    assert said == ["nothing found\n"] * 2

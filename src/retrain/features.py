@@ -69,6 +69,18 @@ def list_photos(configs: Sequence[RetrainConfig], terminal: Terminal, opened: Ex
     return ListedPhotos(dataset, cluster, listing)
 
 
+def photos_to_check(config: RetrainConfig, terminal: Terminal, opened: ExitStack) -> ListedPhotos:
+    """Return the photos of a folder that nothing is trained on; the arguments are those of `list_photos`.
+
+    Raises:
+        RetrainError: Says what is wrong.
+    """
+    _check_settings(config)
+    cluster, started = _cluster(config, terminal, opened), time.monotonic()
+    dataset = scan(config.image_dir, config.split_rule)
+    return ListedPhotos(dataset, cluster, time.monotonic() - started)
+
+
 def prepare_features(config: RetrainConfig, photos: ListedPhotos, session: Session) -> PreparedDataset:
     """Return the photos with their features, computed where the store lacks them.
 

@@ -63,6 +63,7 @@ ONNX = Kind("ONNX model", lambda start: start.startswith(b"\x08"))
 TEXT = Kind("text file", _is_text)
 PAGE = Kind("HTML page", _is_text_from(b"<"))
 JSON = Kind("JSON file", _is_text_from(b"{"))
+MARKS = Kind("file of marks", _is_text_from(b'{"retrain_marks"'))
 PREDICTIONS = Kind("CSV file of predictions", _is_text_from(b"image,true,predicted,score"))
 ANY = Kind("file", lambda start: True)
 OF_ENDING = {".tflite": LITERT, ".keras": ARCHIVE, ".onnx": ONNX}

@@ -1,6 +1,5 @@
 """What the report of a run shows of single photos: gathered from the store, kept for the next run, and never fatal."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +15,7 @@ from retrain.errors import RetrainError
 from retrain.evaluation import attention, looking, neighbours, thumbnails
 from retrain.evaluation.attention import Direction
 from retrain.evaluation.evidence import Evidence, Neighbour, PhotoEvidence
-from retrain.evaluation.kept import Kept
+from retrain.evaluation.kept import Kept, key_of
 from retrain.evaluation.looking import Abilities, Looker
 from retrain.evaluation.neighbours import Nearest
 from retrain.evaluation.report import TestScores
@@ -160,12 +159,7 @@ class _Gathering:
         return keys
 
     def _thumbnails(self, keys: Mapping[str, bytes]) -> Pictures:
-        image_dir, paths = self.chosen.prepared.dataset.image_dir, list(keys)
-        made = self.kept.through(
-            [_hash(thumbnails.RECIPE, key) for key in keys.values()],
-            lambda todo: thumbnails.thumbnails(image_dir, [paths[number] for number in todo]),
-        )
-        return {path: data for path, data in zip(paths, made, strict=True) if data is not None}
+        return thumbnails.through(self.kept, self.chosen.prepared.dataset.image_dir, keys)
 
     def _neighbours(self, places: Sequence[int]) -> dict[int, list[tuple[int, Neighbour]]]:
         """Return the nearest training photos of some places, each with its index among all variants.
@@ -176,9 +170,9 @@ class _Gathering:
         if not len(rows) or not places:
             return {}
         vectors = prepared.read(self.rows[list(places)])
-        among = _hash(b"neighbours 1", prepared.read.checksums(rows).tobytes())
+        among = key_of(b"neighbours 1", prepared.read.checksums(rows).tobytes())
         kept = self.kept.through(
-            [_hash(among, vector.tobytes()) for vector in vectors],
+            [key_of(among, vector.tobytes()) for vector in vectors],
             lambda todo: neighbours.packed(neighbours.nearest(prepared.read, rows, vectors[todo])),
         )
         found: Nearest = neighbours.unpacked([each for each in kept if each is not None])
@@ -232,15 +226,15 @@ class _Asked:
 
     def keys(self, abilities: Abilities) -> list[bytes]:
         """Return by what the picture of each place is kept: photo, network, how it is fitted in, and head."""
-        network = _hash(attention.RECIPE, self.looker.checksum, repr(self.looker.spec).encode())
+        network = key_of(attention.RECIPE, self.looker.checksum, repr(self.looker.spec).encode())
         photos = [self.photos[path] for path in self._paths]
         if abilities.has_maps:
-            asked = [_hash(each.weights.tobytes(), repr(each.offset).encode()) for each in self._directions]
+            asked = [key_of(each.weights.tobytes(), repr(each.offset).encode()) for each in self._directions]
         else:
             layers = self.gathering.chosen.head.layers
-            head = _hash(*(array.tobytes() for layer in layers for array in (layer.weights, layer.biases)))
-            asked = [_hash(head, str(class_id).encode()) for class_id in self._classes]
-        return [_hash(network, photo, each) for photo, each in zip(photos, asked, strict=True)]
+            head = key_of(*(array.tobytes() for layer in layers for array in (layer.weights, layer.biases)))
+            asked = [key_of(head, str(class_id).encode()) for class_id in self._classes]
+        return [key_of(network, photo, each) for photo, each in zip(photos, asked, strict=True)]
 
     def pictures(self, todo: Sequence[int], drawn: Pictures, abilities: Abilities) -> Iterator[bytes | None]:
         """Yield the pictures of some of the photos, by their numbers; `drawn` are their thumbnails."""
@@ -256,7 +250,7 @@ class _Asked:
             for maps in self.looker.feature_maps([paths[number] for number in missing]):
                 yield None if maps is None else looking.packed(maps)
 
-        keys = [_hash(b"maps 1", self.looker.checksum, self.photos[path]) for path in paths]
+        keys = [key_of(b"maps 1", self.looker.checksum, self.photos[path]) for path in paths]
         for number, maps in zip(todo, self.gathering.kept.through(keys, make), strict=True):
             yield None if maps is None else self._directions[number].on(looking.unpacked(maps))
 
@@ -282,11 +276,3 @@ class _Album:
         self.pictures[key] = picture
         self.size += len(picture)
         return True
-
-
-def _hash(*parts: bytes) -> bytes:
-    """Return a key of 16 bytes for some parts."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8) + part)
-    return digest.digest()[:16]

@@ -28,6 +28,7 @@ def test_the_flags_are_the_fields_of_the_config_with_their_defaults():
     flags["hidden_units"] = RetrainConfig.hidden_units
     own = {field.name: field.default for field in fields(RetrainConfig)}
     others = {"help", "verbose", "version", "logging_verbosity", "list_layers", "folder", "apply_marks", "undo_marks"}
+    others |= {"check"}
     assert flags.keys() - own.keys() == others
     assert {name: default for name, default in own.items() if name != "image_dir"}.items() <= flags.items()
 

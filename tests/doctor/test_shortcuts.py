@@ -16,7 +16,7 @@ def labels_of(*counts):
 
 
 def found(known, labels, seed=0):
-    findings = shortcuts.check(photos_of(labels, seed), known)
+    findings = shortcuts.check(photos_of(labels, known, seed))
     assert {finding.kind for finding in findings} <= {Kind.SHORTCUT}
     return {finding.figures["property"]: finding for finding in findings}
 

@@ -21,6 +21,7 @@ LITERT_MODEL = "backbone.tflite"  # beside the graph
 _DESCRIPTION = "backbone.json"
 _TEXT_BYTES = 2**20  # that the description or a checksum may have
 _VERIFIED = "backbone.verified"
+_STRIPPED = "backbone.stripped"  # the checksum of a graph in which `_strip` has nothing left to do
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ def load_backbone(
     """
     found = _read(folder)
     if found is None:
-        return write_backbone(build(source), folder, architecture=source.spec.architecture)
-    if not (folder / _VERIFIED).exists() and os.access(folder, os.W_OK):
+        found = write_backbone(build(source), folder, architecture=source.spec.architecture)
+    if not (folder / _VERIFIED).exists() and not _is_stripped(found.graph) and os.access(folder, os.W_OK):
         _strip(found.graph)
     return found
 
@@ -105,6 +106,16 @@ def _strip(graph: Path) -> None:
         stripped = strip_defaults(parse_graph(data, name=str(graph))).SerializeToString(deterministic=True)
         if stripped != data:
             write_with_checksum(graph, stripped)
+        with suppress(OSError):  # a full disk: the next run does it again
+            write_atomically(graph.with_name(_STRIPPED), read_regular(_checksum_path(graph), _TEXT_BYTES))
+
+
+def _is_stripped(graph: Path) -> bool:
+    """Return whether a graph is one that `_strip` has seen, which imports TensorFlow."""
+    try:
+        return read_regular(graph.with_name(_STRIPPED), _TEXT_BYTES) == read_regular(_checksum_path(graph), _TEXT_BYTES)
+    except OSError:
+        return False
 
 
 def write_backbone(frozen: FrozenGraph, folder: Path, *, architecture: str) -> Backbone:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from retrain.backbones import catalogue, devices, engines
-from retrain.cli import flags
+from retrain.cli import check_images, flags
 from retrain.cli.console import DONE
 from retrain.cli.places import PLACES
 from retrain.formats.table import EXPORTS
@@ -36,7 +36,8 @@ def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> i
     # Written once at the start of a shell: the commands themselves know nothing of it, and start no slower.
     import shtab
 
-    for command in (flags.retrain_parser(paths), flags.label_image_parser(), flags.evaluate_parser()):
+    parsers = flags.retrain_parser(paths), flags.label_image_parser(), flags.evaluate_parser()
+    for command in (*parsers, check_images.check_images_parser()):
         _describe_values(command)
         print(shtab.complete(command, shell=shell))
     return DONE

@@ -82,7 +82,7 @@ def retrain_parser(paths: Mapping[str, Path] | None = None) -> argparse.Argument
         if field.name == _LENGTHS[0]:
             length = group.add_mutually_exclusive_group()
         default = (paths or {}).get(field.name, None if field.default is MISSING else field.default)
-        _add_setting(length if field.name in _LENGTHS else group, field, default)
+        add_setting(length if field.name in _LENGTHS else group, field, default)
         if field.name == "validation_percentage":
             _add_marks(group.add_mutually_exclusive_group())
         if field.name == "fine_tune_from":
@@ -94,12 +94,14 @@ def retrain_parser(paths: Mapping[str, Path] | None = None) -> argparse.Argument
         metavar="LEVEL",
         help="lowest level to print: DEBUG, INFO (steps and results), WARN, ERROR or FATAL (default: INFO)",
     )
-    _add_common(group)
+    add_common(group)
     return parser
 
 
 def _add_marks(group: argparse._ActionsContainer) -> None:
-    """Add the flags of `retrain` that move marked photos, instead of a training."""
+    """Add the flags of `retrain` that look at photos, or move marked ones, instead of a training."""
+    text = "say what is wrong with the photos, as check_images does, and exit"
+    group.add_argument("--check", action="store_true", help=text)
     text = (
         "move photos as the marks in this file say, which the report's page writes, and exit; photos that are removed"
     )
@@ -135,7 +137,7 @@ def label_image_parser() -> argparse.ArgumentParser:
     _add_parts(parser.add_argument_group("very many photos", _PARTS_TEXT))
     add("--describe", action="store_true", help="print what the model is and exit")
     add_file_size(parser)
-    _add_common(parser)
+    add_common(parser)
     return parser
 
 
@@ -145,7 +147,7 @@ def _add_parts(group: argparse._ActionsContainer) -> None:
     group.add_argument("--results", type=folder, help=text, metavar="FOLDER_OR_URL")
     for field in fields(RetrainConfig):
         if field.name in ("cluster", "cluster_min", "cluster_max"):
-            _add_setting(group, field, None)
+            add_setting(group, field, None)
 
 
 def evaluate_parser() -> argparse.ArgumentParser:
@@ -171,7 +173,7 @@ def evaluate_parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="print one JSON object with all figures")
     add("--predictions", type=places.local, help="write the prediction for each image as CSV", metavar="FILE")
     add_file_size(parser)
-    _add_common(parser)
+    add_common(parser)
     return parser
 
 
@@ -256,7 +258,7 @@ def add_graph_flags(parser: argparse._ActionsContainer) -> None:
 def add_file_size(parser: argparse._ActionsContainer) -> None:
     """Add the flag that bounds the files which are read, as `files.bound_reading` does."""
     (field,) = (each for each in fields(RetrainConfig) if each.name == "max_file_size")
-    _add_setting(parser, field, None)
+    add_setting(parser, field, None)
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
@@ -298,7 +300,9 @@ class Parser(argparse.ArgumentParser):
 
     def _expand(self, word: str) -> str:
         name, equals, value = word.partition("=")
-        if not name.startswith("--") or name in self._option_string_actions:
+        known = self._option_string_actions.get(name)
+        # --check takes no value; --check=VALUE is TF-Hub's --checkpoint_path.
+        if not name.startswith("--") or (known and not (equals and known.nargs == 0)):
             return word
         other = spelling.meant(name, self._option_string_actions)
         for flags in self._originals:
@@ -310,8 +314,11 @@ class Parser(argparse.ArgumentParser):
         return word
 
 
-def _add_setting(group: argparse._ActionsContainer, field: "Field[Any]", default: Any) -> None:
-    """Add the flag of a setting; one that a sweep may vary takes several values with commas between, as a tuple."""
+def add_setting(group: argparse._ActionsContainer, field: "Field[Any]", default: Any, *, varied: bool = True) -> None:
+    """Add the flag of a setting.
+
+    One that a sweep may vary takes several values with commas between, as a tuple, where it is `varied`.
+    """
     setting = field.metadata["setting"]
     flag, text = f"--{field.name}", setting.help
     if field.type is bool:  # on where it stands; people write True behind it, so that False is understood, too
@@ -331,7 +338,7 @@ def _add_setting(group: argparse._ActionsContainer, field: "Field[Any]", default
         is_remote = field.name in ("image_dir", "bottleneck_dir")
         kind = folder if is_remote else places.local if kind is Path else kind
         suffix = "" if default is None else f" (default: {default})"
-        if field.name in SWEEPABLE:
+        if varied and field.name in SWEEPABLE:
             kind = _rate if field.name == "learning_rate" else kind
             text, kind, default = f"{text}; several, separated by commas, are all tried", _several(kind), (default,)
         group.add_argument(flag, type=kind, default=default, metavar=setting.metavar, help=text + suffix)
@@ -370,7 +377,8 @@ def hidden_units(words: Sequence[str] | None) -> tuple[tuple[int, ...], ...]:
     return tuple(() if head == [0] else tuple(head) for head in heads)
 
 
-def _add_common(parser: argparse._ActionsContainer) -> None:
+def add_common(parser: argparse._ActionsContainer) -> None:
+    """Add the flags of all commands."""
     parser.add_argument(
         "--verbose", action="store_true", help="print details of the network, and TensorFlow's messages"
     )

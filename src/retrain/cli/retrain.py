@@ -10,11 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from retrain.cli import flags
+from retrain.cli import flags, places
 from retrain.cli.console import DONE, heed_first_interrupt, quieten, run
 from retrain.config import ORIGINAL_PATHS, RetrainConfig
-from retrain.errors import UsageError, did_you_mean, shell_quoted
-from retrain.storage.folders import Folder, folder
+from retrain.errors import UsageError, did_you_mean
 from retrain.sweep import SWEEPABLE
 
 _BEGAN = time.monotonic()  # of the command, before it imports what takes time
@@ -24,13 +23,15 @@ _BEGAN = time.monotonic()  # of the command, before it imports what takes time
 class ParsedRetrain:
     """The arguments of `retrain`: its settings, several values of some of them to try, and what to print.
 
-    `marks` is `apply_marks` or `undo_marks` with its file, what to do instead of a training.
+    `check` asks for a look at the photos instead of a training; `marks` is `apply_marks` or `undo_marks` with its file,
+    which is done instead, too.
     """
 
     config: RetrainConfig
     choices: Mapping[str, Sequence[Any]]
     level: str
     list_layers: bool
+    check: bool
     marks: tuple[str, Path] | None
 
 
@@ -56,6 +57,8 @@ def main(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> i
     if parsed.list_layers:
         print("\n".join(layers(parsed.config)))
         return DONE
+    if parsed.check:
+        return _check(parsed)
     # The Makefile says so, whose targets are then what to type next.
     by_make = os.environ.get("RETRAIN_CALLED_BY") == "make"
     with Terminal(level=logging.getLevelName(parsed.level), by_make=by_make) as terminal:
@@ -68,6 +71,21 @@ command = partial(run, "retrain", main)
 original_command = partial(run, "retrain", partial(main, paths=ORIGINAL_PATHS))
 
 
+def _check(parsed: ParsedRetrain) -> int:
+    """Print what is wrong with the photos and return the exit code.
+
+    Raises:
+        UsageError: Several networks are named.
+    """
+    from retrain.cli import check_images
+
+    if "architecture" in parsed.choices:
+        raise UsageError("--check looks at photos with one network, and --architecture has several. Give one.")
+    page = parsed.config.output_graph.with_name(check_images.PAGE)
+    check_images.look(parsed.config, page, "--output_graph", logging.getLevelName(parsed.level))
+    return DONE
+
+
 def parse(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> ParsedRetrain:
     """Return the parsed arguments of `retrain`; `paths` are defaults instead of those of `RetrainConfig`.
 
@@ -75,34 +93,19 @@ def parse(arguments: Sequence[str], paths: Mapping[str, Path] | None = None) -> 
         UsageError: An argument is unknown, missing or malformed.
     """
     args = vars(flags.parse(flags.retrain_parser(paths), arguments))
-    level, verbose, list_layers = (args.pop(name) for name in ("logging_verbosity", "verbose", "list_layers"))
+    level, verbose = (args.pop(name) for name in ("logging_verbosity", "verbose"))
+    list_layers, check = (args.pop(name) for name in ("list_layers", "check"))
     marks = [(name, file) for name in ("apply_marks", "undo_marks") if (file := args.pop(name))]
     args["hidden_units"] = flags.hidden_units(args["hidden_units"])
-    args["image_dir"] = _image_dir(args.pop("folder"), args["image_dir"])
+    words = args.pop("folder")
+    if len(words) == 1 and not Path(words[0]).exists() and (hint := did_you_mean(words[0], flags.SUBCOMMANDS)):
+        raise UsageError(f"{words[0]!r} is neither a folder nor a sub-command.{hint}")
+    args["image_dir"] = places.image_dir(words, args["image_dir"], "retrain")
     if args["image_dir"] is None and not list_layers:
         raise UsageError(
             "--image_dir is missing. Give it a folder that holds one sub-folder of photos per class: retrain my_photos"
         )
     choices = {name: args[name] for name in SWEEPABLE if len(args[name]) > 1}
     config = RetrainConfig(**{**args, **{name: args[name][0] for name in SWEEPABLE}})
-    return ParsedRetrain(config, choices, "DEBUG" if verbose else level, list_layers, marks[0] if marks else None)
-
-
-def _image_dir(words: Sequence[str], flag: Folder | None) -> Folder | None:
-    """Return the folder of photos, which is named by itself or by `--image_dir`.
-
-    Raises:
-        UsageError: More than one is named; the words of a name with a space in it, say.
-    """
-    named = list(dict.fromkeys(map(str, [*([flag] if flag is not None else []), *map(folder, words)])))
-    if len(named) < 2:
-        if words and not Path(words[0]).exists() and (hint := did_you_mean(words[0], flags.SUBCOMMANDS)):
-            raise UsageError(f"{words[0]!r} is neither a folder nor a sub-command.{hint}")
-        return folder(named[0]) if named else None
-    joined = " ".join(named)
-    if Path(joined).exists():
-        option = "--image_dir " if flag is not None else ""
-        raise UsageError(f"the folder {joined!r} has a space in its name. Quote it: {option}{shell_quoted(joined)}")
-    folders = all(Path(name).is_dir() for name in named)
-    advice = "Put the class folders into one folder and give that" if folders else "`retrain --help` lists all flags"
-    raise UsageError(f"one folder of photos is read, and {' and '.join(map(repr, named))} were given. {advice}.")
+    level = "DEBUG" if verbose else level
+    return ParsedRetrain(config, choices, level, list_layers, check, marks[0] if marks else None)

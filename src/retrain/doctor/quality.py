@@ -94,13 +94,9 @@ _FAULTS = (
 )  # fmt: skip
 
 
-def check(photos: Photos, known: np.ndarray) -> list[Finding]:
-    """Return a finding for each fault that photos have, the worst photos first.
-
-    Args:
-        photos: All of them.
-        known: Their properties, `data.properties.DTYPE` [N], zeros where nothing is known.
-    """
+def check(photos: Photos) -> list[Finding]:
+    """Return a finding for each fault that photos have, the worst photos first."""
+    known = photos.properties
     numbers = np.flatnonzero(known["width"] > 0)
     found, free = [], np.ones(len(numbers), bool)
     for fault in _FAULTS if len(numbers) else ():

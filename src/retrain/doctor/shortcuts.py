@@ -91,13 +91,9 @@ _PROPERTIES = (
 )  # fmt: skip
 
 
-def check(photos: Photos, known: np.ndarray) -> list[Finding]:
-    """Return a finding for each property that tells a class from the others, and for each source of only one class.
-
-    Args:
-        photos: All of them.
-        known: Their properties, `data.properties.DTYPE` [N], zeros where nothing is known.
-    """
+def check(photos: Photos) -> list[Finding]:
+    """Return a finding for each property that tells a class from the others, and for each source of only one class."""
+    known = photos.properties
     numbers = np.flatnonzero(known["width"] > 0)
     found, named = [], set()
     for what in _PROPERTIES if len(numbers) else ():
@@ -105,7 +101,7 @@ def check(photos: Photos, known: np.ndarray) -> list[Finding]:
         if told and told.p <= _RARELY:
             found.append(_finding(what, told, photos.dataset.class_names))
             named.add(what.name)
-    return [*found, *sources.check(photos, known, passed_over=named)]
+    return [*found, *sources.check(photos, passed_over=named)]
 
 
 def _finding(what: _Property, told: Telling, class_names: Sequence[str]) -> Finding:

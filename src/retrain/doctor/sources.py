@@ -22,16 +22,15 @@ def day_of(known: np.ndarray) -> np.ndarray:
     return np.where(known["taken"] < 0, -1, known["taken"] // _DAY)
 
 
-def check(photos: Photos, known: np.ndarray, *, passed_over: Collection[str] = ()) -> list[Finding]:
+def check(photos: Photos, *, passed_over: Collection[str] = ()) -> list[Finding]:
     """Return what is found of formats and cameras of one class only, and of classes of one camera or one day.
 
     Args:
         photos: All of them.
-        known: Their properties, `data.properties.DTYPE` [N], zeros where nothing is known.
         passed_over: Properties of which enough is said: "format", "camera" or "day".
     """
-    numbers = np.flatnonzero(known["width"] > 0)
-    known = known[numbers]
+    numbers = np.flatnonzero(photos.properties["width"] > 0)
+    known = photos.properties[numbers]
     cameras, days = known["camera"], day_of(known)
     found = []
     if "format" not in passed_over:

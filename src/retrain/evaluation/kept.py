@@ -4,6 +4,7 @@ The file is a cache and no more. One that is damaged, locked or on a disk that m
 work that it would have saved, and nothing else.
 """
 
+import hashlib
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -90,6 +91,14 @@ class Kept:
                 file.executemany("INSERT OR REPLACE INTO kept (key, value) VALUES (?, ?)", rows)
                 file.execute(_OUTGROWN, (_MOST_BYTES,))
         self._new = {}
+
+
+def key_of(*parts: bytes) -> bytes:
+    """Return a key of 16 bytes for some parts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8) + part)
+    return digest.digest()[:16]
 
 
 def _open(path: Path, mode: str) -> sqlite3.Connection:

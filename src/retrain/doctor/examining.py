@@ -1,0 +1,37 @@
+"""Runs all checks on photos."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from retrain.doctor import quality, shortcuts, unreadable
+from retrain.doctor.findings import Finding, Kind
+from retrain.doctor.photos import Photos
+
+_CHECKS: tuple[Callable[[Photos], Sequence[Finding]], ...] = (unreadable.check, quality.check, shortcuts.check)
+_ORDER = {kind: place for place, kind in enumerate(Kind)}
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Photos and what was found, worst first."""
+
+    photos: Photos
+    findings: Sequence[Finding]
+
+
+def examine(photos: Photos, advance: Callable[[int, int], None] = lambda done, total: None) -> Examination:
+    """Return what all checks find, worst first; `advance` is called with the checks that are done, and with all.
+
+    Raises:
+        StoreError: A bottleneck is damaged, and its photo cannot be read any more.
+    """
+    found: list[Finding] = []
+    for done, check in enumerate(_CHECKS, start=1):
+        found += check(photos)
+        advance(done, len(_CHECKS))
+    return Examination(photos, worst_first(found))
+
+
+def worst_first(findings: Sequence[Finding]) -> list[Finding]:
+    """Return findings sorted by their severity, and where that is equal, by kind and sentence."""
+    return sorted(findings, key=lambda finding: (-finding.severity, _ORDER[finding.kind], finding.sentence))
