@@ -10,12 +10,20 @@ from retrain.data.split import Split
 from retrain.doctor.photos import Photos
 
 
-def photos_of(labels, seed=0):
-    """Return photos `0/0.jpg`, `0/1.jpg`, ... of these class ids, which have no bottlenecks."""
+def photos_of(labels, known, seed=0):
+    """Return photos `0/0.jpg`, `0/1.jpg`, ... of these class ids and properties, which have no bottlenecks."""
     labels = np.asarray(labels)
     names = tuple(f"class {number}" for number in range(int(labels.max(initial=0)) + 1))
     examples = tuple(Example(f"{label}/{n}.jpg", int(label), Split.TRAINING) for n, label in enumerate(labels))
-    return Photos(Dataset(Path("photos"), names, examples), lambda numbers: None, [None] * len(labels), labels, seed)
+    return Photos(
+        Dataset(Path("photos"), names, examples),
+        lambda numbers: None,
+        [None] * len(labels),
+        labels,
+        seed,
+        {},
+        lambda n: known[n],
+    )
 
 
 def ordinary(count, seed=0):

@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from retrain import files, grouping, outputs
@@ -65,7 +66,8 @@ def _photos(config: RetrainConfig, terminal: Terminal, opened: ExitStack) -> tup
     """Return the photos with their features, and the folder of the store, which is closed with `opened`."""
     listed = photos_to_check(config, terminal, opened)
     prepared = prepare_features(config, listed, Session(terminal, opened))
-    photos = photos_of(prepared, config.random_seed)
+    describe = partial(prepared.read.properties, advance=terminal.progress("Properties", "photo"))
+    photos = replace(photos_of(prepared, config.random_seed), describe=describe)
     if config.group_by:
         photos = replace(photos, dataset=grouping.regrouped(config, photos, prepared.read))
     return photos, prepared.folder

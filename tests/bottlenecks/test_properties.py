@@ -15,12 +15,12 @@ from retrain.bottlenecks.computing import FeatureExtractor
 from retrain.bottlenecks.reading import BottleneckReader
 from retrain.bottlenecks.store import Entry, Store
 from retrain.data.distortions import Distortions
-from retrain.data.properties import DTYPE
+from retrain.data.properties import RECORD
 from retrain.data.variants import Distorter, Variant
 
 
 def record(width):
-    one = np.zeros((), DTYPE)
+    one = np.zeros((), RECORD)
     one["width"], one["camera"] = width, f"camera {width}".encode()
     return one.tobytes()
 

@@ -24,7 +24,7 @@ def file_of(image, kind="JPEG", **options):
 
 def described(data, **options):
     pixels, record = decode_and_describe(data, height=32, width=32, **options)
-    return pixels, np.frombuffer(record, properties.DTYPE)[0]
+    return pixels, properties.derived(np.frombuffer(record, properties.RECORD))[0]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF"])

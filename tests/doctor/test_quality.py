@@ -19,7 +19,7 @@ FAULTS = {
 
 
 def check(known):
-    return quality.check(photos_of(np.zeros(len(known), int)), known)
+    return quality.check(photos_of(np.zeros(len(known), int), known))
 
 
 def spoil(known, fault, numbers):

@@ -37,7 +37,7 @@ class PixelMaker:
         return distortions.apply(self._decode_canvas(), height=height, width=width, seed=seed)
 
     def described(self) -> tuple[np.ndarray, bytes]:
-        """Return the pixels of the photo itself, and a record of `data.properties.DTYPE`.
+        """Return the pixels of the photo itself, and a record of `data.properties.RECORD`.
 
         Raises:
             ImageError: The photo cannot be decoded.

@@ -4,46 +4,47 @@ A record says by its checksum that it is whole, and that it belongs to the row a
 stores of earlier versions, or damaged, is measured again by who needs it.
 """
 
-import itertools
+import io
+import os
+import struct
 import threading
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from retrain.bottlenecks import checksums
-from retrain.data import properties
-from retrain.files import check_regular
+from retrain.data.properties import RECORD
 
 NAME = "properties.1"  # another number where the records are others
-_STORED = np.dtype([("record", f"V{properties.DTYPE.itemsize}"), ("checksum", "<u4")])
-_ODD = np.uint32(0x9E3779B1)
+_STORED = np.dtype([("record", f"V{RECORD.itemsize}"), ("checksum", "<u4")])
+_CHECKSUM = struct.Struct("<I")
+_CREATE = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
 
 class PropertyFile:
-    """Records of `data.properties.DTYPE` in a folder; its methods are for any thread."""
+    """Records of `data.properties.RECORD` in a folder; its methods are for any thread."""
 
     def __init__(self, folder: Path) -> None:
-        self._path, self._writing = folder / NAME, threading.Lock()
+        self.path, self._writing = folder / NAME, threading.Lock()
 
-    def write(self, rows: np.ndarray, sums: np.ndarray, records: Sequence[bytes]) -> None:
-        """Write the records of rows int64 [n], whose vectors have the checksums uint32 [n].
+    def write(self, rows: Sequence[int], sums: Sequence[int], records: Sequence[bytes]) -> None:
+        """Write the records of different rows, whose vectors have these checksums.
 
         Raises:
             OSError: The disk is full, or the file cannot be written.
         """
-        stored = np.zeros(len(rows), _STORED)
-        stored["record"] = np.frombuffer(b"".join(records), _STORED["record"])
-        stored["checksum"] = _checksums(stored, rows, sums)
-        with self._writing:
-            self._path.touch()
-            check_regular(self._path.stat(), self._path)
-            with self._path.open("r+b", buffering=0) as file:
-                for first, data in _runs(rows, stored):
-                    file.seek(_STORED.itemsize * first)
-                    unwritten = memoryview(data)
-                    while unwritten:  # an unbuffered file may write only a part
-                        unwritten = unwritten[file.write(unwritten) :]
+        stored = {
+            row: record + _CHECKSUM.pack(_checksum(record, row, total))
+            for row, total, record in zip(rows, sums, records, strict=True)
+        }
+        with self._writing, open(os.open(self.path, _CREATE, 0o666), "r+b", buffering=0) as file:
+            run: list[bytes] = []
+            for row in sorted(stored):
+                run.append(stored[row])
+                if row + 1 not in stored:
+                    _write(file, (row + 1 - len(run)) * _STORED.itemsize, b"".join(run))
+                    run = []
 
     def read(self, rows: np.ndarray, sums: np.ndarray) -> np.ndarray:
         """Return the records [n] of rows int64 [n], whose vectors have the checksums uint32 [n]; zeros where missing.
@@ -51,26 +52,25 @@ class PropertyFile:
         Raises:
             OSError: The file cannot be read.
         """
-        found = np.zeros(len(rows), properties.DTYPE)
-        count = self._path.stat().st_size // _STORED.itemsize if self._path.is_file() else 0
+        found = np.zeros(len(rows), RECORD)
+        count = self.path.stat().st_size // _STORED.itemsize if self.path.is_file() else 0
         places = np.flatnonzero((rows >= 0) & (rows < count))
         if len(places):
-            stored = np.memmap(self._path, _STORED, "r", shape=(count,))[rows[places]]
-            whole = stored["checksum"] == _checksums(stored, rows[places], sums[places])
-            found[places[whole]] = np.ascontiguousarray(stored["record"][whole]).view(properties.DTYPE)
+            stored = np.memmap(self.path, _STORED, "r", shape=(count,))[rows[places]]
+            records = stored["record"].tolist()
+            expected = list(map(_checksum, records, rows[places].tolist(), sums[places].tolist()))
+            whole = stored["checksum"] == np.array(expected, np.uint32)
+            found[places[whole]] = np.ascontiguousarray(stored["record"][whole]).view(RECORD)
         return found
 
 
-def _checksums(stored: np.ndarray, rows: np.ndarray, sums: np.ndarray) -> np.ndarray:
-    """Return the checksums uint32 [n] that records should have as those of rows, whose vectors have other checksums."""
-    words = np.ascontiguousarray(stored["record"]).view(np.uint32).reshape(len(stored), -1)
-    expected: np.ndarray = checksums.of(words) ^ (rows.astype(np.uint32) * _ODD) ^ sums
-    return expected
+def _checksum(record: bytes, row: int, total: int) -> int:
+    """Return the checksum of a record that belongs to a row, whose vector has the checksum `total`."""
+    return zlib.crc32(record, (row ^ total) & 0xFFFFFFFF)
 
 
-def _runs(rows: np.ndarray, stored: np.ndarray) -> list[tuple[int, bytes]]:
-    """Return records whose rows follow each other as the first row and their bytes."""
-    order = np.argsort(rows, kind="stable")
-    edges = np.flatnonzero(np.diff(rows[order]) != 1) + 1
-    bounds = itertools.pairwise([0, *edges.tolist(), len(rows)])
-    return [(int(rows[order[start]]), stored[order[start:stop]].tobytes()) for start, stop in bounds]
+def _write(file: io.FileIO, start: int, data: bytes) -> None:
+    file.seek(start)
+    unwritten = memoryview(data)
+    while unwritten:  # an unbuffered file may write only a part
+        unwritten = unwritten[file.write(unwritten) :]

@@ -10,7 +10,7 @@ from retrain.bottlenecks import computing
 from retrain.bottlenecks.computing import NO_ROW, FeatureExtractor
 from retrain.bottlenecks.photos import UNREADABLE, Photo, read_ahead
 from retrain.bottlenecks.store import DamagedVectorsError, Store
-from retrain.data.properties import DTYPE
+from retrain.data import properties
 from retrain.data.variants import Variant, VariantColumns
 from retrain.errors import StoreError
 
@@ -119,10 +119,10 @@ class BottleneckReader:
             records = measured(paths[some], keys[some], self._extractor)
             there = [place for place, record in zip(unknown[some].tolist(), records, strict=True) if record]
             new = [record for record in records if record]
-            found[there] = np.frombuffer(b"".join(new), DTYPE)
+            found[there] = np.frombuffer(b"".join(new), properties.RECORD)
             self._store.put_properties(rows[there], new)
             advance(begin + len(records), len(unknown))
-        return found
+        return properties.derived(found)
 
     def __call__(self, indices: np.ndarray) -> np.ndarray:
         """Return the bottlenecks float32 [n, D] of variants, int64 [n] indices.
@@ -156,7 +156,7 @@ class BottleneckReader:
 
 
 def measured(paths: Sequence[str], keys: Sequence[bytes | None], extractor: FeatureExtractor) -> list[bytes | None]:
-    """Return a record of `data.properties.DTYPE` of each photo, None where it cannot be read, or has another key."""
+    """Return a record, `data.properties.RECORD`, of each photo, None where it cannot be read, or has another key."""
 
     def measure(job: tuple[bytes | None, Callable[[], Photo]]) -> bytes | None:
         key, photo = job[0], job[1]()

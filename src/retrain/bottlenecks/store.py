@@ -57,8 +57,8 @@ class FileRecord:
 class Entry:
     """One result for `Store.put`: a key and its vector (None if the store has it), or a reason.
 
-    `name` is from `index_name`; `decoder` is what gave the reason. `properties` is a record of `data.properties.DTYPE`,
-    where the photo was decoded.
+    `name` is from `index_name`; `decoder` is what gave the reason. `properties` is a `data.properties.RECORD`, where
+    the photo was decoded.
     """
 
     name: str
@@ -108,7 +108,7 @@ class Store:
                 folder.mkdir(parents=True, exist_ok=True)
                 self._index_path = folder / INDEX
                 arrays = self._vectors_path, self._checksums_path
-                for path in (self._index_path, *arrays):
+                for path in (self._index_path, *arrays, self._properties.path):
                     if path.exists():
                         check_regular(path.stat(), path)
                 self._files = []
@@ -253,12 +253,19 @@ class Store:
             new = [entry.vector for entry in entries if entry.vector is not None]
             written = self._write(np.stack(new).astype(np.float32, copy=False)) if new else []
             rows = self._enter(self._folder_id(folder), entries, written, commit)
-        records = {row: e.properties for row, e in zip(rows, entries, strict=True) if row is not None and e.properties}
-        self.put_properties(np.array(list(records), np.int64), list(records.values()))
+            known = {
+                row: e.properties for row, e in zip(rows, entries, strict=True) if row is not None and e.properties
+            }
+            if known and self._files:
+                sums = dict(written)
+                others = [row for row in known if row not in sums]
+                if others:
+                    sums |= dict(zip(others, self.checksums(np.array(others)).tolist(), strict=True))
+                self._properties.write(list(known), [sums[row] for row in known], list(known.values()))
         return rows
 
     def put_properties(self, rows: np.ndarray, records: Sequence[bytes]) -> None:
-        """Store what is known of the photos of rows int64 [n]: records of `data.properties.DTYPE`.
+        """Store what is known of the photos of rows int64 [n]: records of `data.properties.RECORD`.
 
         A store that may only be read stays as it is.
 
@@ -267,10 +274,10 @@ class Store:
         """
         if len(rows) and self._files:
             with index_file.store_errors(self.folder):
-                self._properties.write(rows, self.checksums(rows), records)
+                self._properties.write(rows.tolist(), self.checksums(rows).tolist(), records)
 
     def properties(self, rows: np.ndarray) -> np.ndarray:
-        """Return what is known of the photos of rows int64 [n]: `data.properties.DTYPE` [n], zeros where nothing is.
+        """Return what is known of the photos of rows int64 [n]: `data.properties.RECORD` [n], zeros where nothing is.
 
         Raises:
             StoreError: The file cannot be read.

@@ -78,7 +78,7 @@ def decode(data: bytes, *, height: int, width: int, keep_aspect_ratio: str | Non
 def decode_and_describe(
     data: bytes, *, height: int, width: int, keep_aspect_ratio: str | None = None
 ) -> tuple[np.ndarray, bytes]:
-    """Return what `decode` returns, and what is known of the photo beside it: a record of `properties.DTYPE`.
+    """Return what `decode` returns, and what is known of the photo beside it: a record of `properties.RECORD`.
 
     Raises:
         ImageError: As `decode`.

@@ -3,11 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from retrain.doctor import repeated, unreadable
+from retrain.doctor import quality, repeated, shortcuts, unreadable
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
 
-_CHECKS: tuple[Callable[[Photos], Sequence[Finding]], ...] = (unreadable.check, repeated.check)
+_CHECKS: tuple[Callable[[Photos], Sequence[Finding]], ...] = (
+    unreadable.check,
+    repeated.check,
+    quality.check,
+    shortcuts.check,
+)
 _ORDER = {kind: place for place, kind in enumerate(Kind)}
 
 

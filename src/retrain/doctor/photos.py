@@ -1,6 +1,6 @@
 """The photos of a folder, as all checks look at them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +9,7 @@ import numpy as np
 
 from retrain.bottlenecks.preparation import PreparedDataset
 from retrain.bottlenecks.reading import Gather
+from retrain.data import properties
 from retrain.data.dataset import Dataset
 from retrain.doctor.graph import Graph, graph_of
 
@@ -19,8 +20,9 @@ class Photos:
 
     `gather` reads bottlenecks float32 [n, D] of numbers int64 [n]. `keys` are the store's, which follow from the
     content of files, None for a photo that is not stored. `labels` int64 [N] are class ids. Everything random follows
-    from `seed`. `rejected` are the reasons why other files cannot be read, by their paths. What
-    checks keep for the next look lies in `folder`, that of the store, or nowhere.
+    from `seed`. `rejected` are the reasons why other files cannot be read, by their paths. What checks keep for the next
+    look lies in `folder`, that of the store, or nowhere. `describe` reads the properties of numbers int64 [n],
+    `data.properties.DTYPE` [n], zeros where nothing is known of a photo.
     """
 
     dataset: Dataset
@@ -30,11 +32,17 @@ class Photos:
     seed: int
     rejected: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
+    describe: Callable[[np.ndarray], np.ndarray] = lambda numbers: np.zeros(len(numbers), properties.DTYPE)
 
     @cached_property
     def graph(self) -> Graph:
         """Return the nearest photos of each, computed when the first check asks for them."""
         return graph_of(self.gather, len(self.labels))
+
+    @cached_property
+    def properties(self) -> np.ndarray:
+        """Return the properties of all photos, read when the first check asks for them."""
+        return self.describe(np.arange(len(self.labels)))
 
 
 def photos_of(prepared: PreparedDataset, seed: int) -> Photos:

@@ -16,8 +16,8 @@ from retrain.errors import plural
 _FENCE = 1.5  # quartile distances
 _DARK, _BRIGHT = 50, 215  # levels of 255 that the brightest twentieth is below, or the darkest above
 _EMPTY = 5.0  # levels of standard deviation
-_BLUR = 0.6  # second differences for first ones: sharp photos have 0.65 to 1.7, those blurred by 1.5 px of 224 0.5
-_FLAT = 1.5  # levels of second differences
+_BLUR = 0.68  # second differences for first ones: sharp photos have 0.7 to 1.8, those blurred by 2 px of 224 0.47
+_FLAT = 2.0  # levels of second differences
 _LARGE = 128  # px of the shorter side: smaller photos are enlarged, and all look blurred to the network
 _TINY, _TINY_SHARE = 64, 0.5  # px of the shorter side, and of the median one
 _ODD = 3.0  # times as long as wide, and than the median shape is
@@ -94,13 +94,9 @@ _FAULTS = (
 )  # fmt: skip
 
 
-def check(photos: Photos, known: np.ndarray) -> list[Finding]:
-    """Return a finding for each fault that photos have, the worst photos first.
-
-    Args:
-        photos: All of them.
-        known: Their properties, `data.properties.DTYPE` [N], zeros where nothing is known.
-    """
+def check(photos: Photos) -> list[Finding]:
+    """Return a finding for each fault that photos have, the worst photos first."""
+    known = photos.properties
     numbers = np.flatnonzero(known["width"] > 0)
     found, free = [], np.ones(len(numbers), bool)
     for fault in _FAULTS if len(numbers) else ():

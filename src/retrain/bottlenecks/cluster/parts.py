@@ -17,12 +17,12 @@ from zipfile import BadZipFile
 import numpy as np
 
 from retrain.bottlenecks.store import Entry
-from retrain.data.properties import DTYPE
+from retrain.data.properties import RECORD
 from retrain.storage.stamps import Stamp
 
 STAGES = ("reading", "decoding", "computing", "writing")
 _KEY_BYTES = 32
-_UNKNOWN = bytes(DTYPE.itemsize)
+_UNKNOWN = bytes(RECORD.itemsize)
 _ID, _PART = re.compile(r"[0-9a-f]{32}"), re.compile(r"-[0-9a-f-]+")
 
 

@@ -1,0 +1,118 @@
+"""Formats, cameras and days that belong to one class: its photos come from another source than the others."""
+
+import math
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+
+from retrain.doctor.findings import Finding, Kind
+from retrain.doctor.photos import Photos
+
+_DAY = 24 * 3600  # seconds
+_PURE = 0.95  # of the photos of a source are of one class
+_WHOLE = 0.9  # of the photos of a class have one source
+_ELSEWHERE = 0.5  # of the photos of other classes may have the same one
+_FEWEST = 8  # photos of a source, and of a class
+_RARELY = 0.01  # how often chance may do as well, for all sources together
+
+
+def day_of(known: np.ndarray) -> np.ndarray:
+    """Return the day of each photo [N], int64 since 1970 by the clock of its camera; -1 where it is not known."""
+    return np.where(known["taken"] < 0, -1, known["taken"] // _DAY)
+
+
+def check(photos: Photos, *, passed_over: Collection[str] = ()) -> list[Finding]:
+    """Return what is found of formats and cameras of one class only, and of classes of one camera or one day.
+
+    Args:
+        photos: All of them.
+        passed_over: Properties of which enough is said: "format", "camera" or "day".
+    """
+    numbers = np.flatnonzero(photos.properties["width"] > 0)
+    known = photos.properties[numbers]
+    cameras, days = known["camera"], day_of(known)
+    found = []
+    if "format" not in passed_over:
+        formats = known["format"]
+        found += _of_one_class(photos, numbers, "format", [(v.decode(), formats == v) for v in np.unique(formats)])
+    if "camera" not in passed_over:
+        found += _of_one_class(photos, numbers, "camera", [("", cameras != b"")])
+        found += _of_one_source(photos, numbers, cameras, "camera")
+    if "day" not in passed_over:
+        found += _of_one_source(photos, numbers, days, "day")
+    return found
+
+
+def _of_one_class(
+    photos: Photos, numbers: np.ndarray, name: str, sources: Sequence[tuple[str, np.ndarray]]
+) -> list[Finding]:
+    """Return a finding for the largest source, bool [n] each, whose photos are nearly all of one class, if any is."""
+    labels, best = photos.labels[numbers], None
+    for value, has in sources:
+        counts = np.bincount(labels[has], minlength=1)
+        class_id, count = int(counts.argmax()), int(has.sum())
+        pure = count >= _FEWEST and counts[class_id] >= _PURE * count
+        of_class = int((labels == class_id).sum())
+        chance = _chance(len(labels), of_class, count, int(counts[class_id])) if pure else 1.0
+        if chance * len(sources) < _RARELY and (best is None or count > best[3]):
+            best = value, has, class_id, count, int(counts[class_id]), chance
+    if best is None:
+        return []
+    value, has, class_id, count, inside, chance = best
+    class_name = photos.dataset.class_names[class_id]
+    what = f"{value} photos" if value else "photos that name a camera in their EXIF data"
+    sentence = (
+        f"{'All' if inside == count else f'{inside} of the'} {count} {what} are of class {class_name}: its photos come "
+        f"from another source than those of other classes, and the network may learn that. Take photos of all classes "
+        f"from each source."
+    )
+    paths = [photos.dataset.examples[number].path for number in numbers[has & (labels == class_id)].tolist()]
+    figures = {"property": name, "value": value, "class": class_name, "count": count, "of_class": inside, "p": chance}
+    share = inside / max(1, int((labels == class_id).sum()))
+    return [Finding(Kind.SHORTCUT, min(0.6, 0.2 + share), sentence, paths, figures)]
+
+
+def _of_one_source(photos: Photos, numbers: np.ndarray, values: np.ndarray, name: str) -> list[Finding]:
+    """Return a finding for the classes nearly all of whose photos have one value [n], which others have rarely."""
+    labels, unknown = photos.labels[numbers], values.dtype.type(b"" if values.dtype.kind == "S" else -1)
+    sources: dict[str, str] = {}
+    for class_id in np.unique(labels).tolist():
+        mine = labels == class_id
+        kinds, counts = np.unique(values[mine], return_counts=True)
+        value = kinds[counts.argmax()]
+        whole = value != unknown and mine.sum() >= _FEWEST and counts.max() >= _WHOLE * mine.sum()
+        if whole and not mine.all() and np.mean(values[~mine] == value) < _ELSEWHERE:
+            sources[photos.dataset.class_names[class_id]] = _text(value)
+    if not sources:
+        return []
+    class_name, source = next(iter(sources.items()))
+    others = len(sources) - 1
+    more = f", and so are those of {others} other{'s' if others > 1 else ''}" if others else ""
+    words, remedy = ("by one camera", "with other cameras") if name == "camera" else ("on one day", "on other days")
+    sentence = (
+        f"Nearly all photos of class {class_name} were taken {words} ({source}){more}: the network may learn "
+        f"that. Photograph it {remedy}, too."
+    )
+    return [Finding(Kind.SHORTCUT, 0.5, sentence, figures={"property": name, "sources": sources})]
+
+
+def _text(value: bytes | int) -> str:
+    if isinstance(value, bytes):
+        return value.decode()
+    return datetime.fromtimestamp(int(value) * _DAY, UTC).date().isoformat()
+
+
+def _chance(count: int, of_class: int, drawn: int, inside: int) -> float:
+    """Return how often so many of the drawn photos, or more, are of a class by chance: the hypergeometric tail."""
+
+    def log_ways(total: int, taken: int) -> float:
+        return math.lgamma(total + 1) - math.lgamma(taken + 1) - math.lgamma(total - taken + 1)
+
+    most = min(of_class, drawn)
+    ways = [
+        log_ways(of_class, k) + log_ways(count - of_class, drawn - k) - log_ways(count, drawn)
+        for k in range(inside, most + 1)
+        if drawn - k <= count - of_class
+    ]
+    return min(1.0, math.fsum(map(math.exp, ways)))
