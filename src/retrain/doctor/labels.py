@@ -1,93 +1,109 @@
-"""Labels that are likely wrong, by confident learning on the scores of heads that have not seen the photo.
+"""Labels that are likely wrong, named with the class that heads which have not seen the photo take it for."""
 
-Northcutt, Jiang and Chuang, "Confident learning: estimating uncertainty in dataset labels", JAIR 70, 2021. A photo is
-counted as one of the class that its head is more confident of than it is, on average, of that class's own photos; those
-of another class than their label are the suspects.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from retrain.data.marks import Action, Mark
 from retrain.data.split import Split
+from retrain.doctor import scoring, wrong_labels
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.graph import Graph
 from retrain.doctor.photos import Photos
 from retrain.errors import plural, printable
 
+_CORRECTED, _NAMED = 0.2, 0.1  # how likely a label must be wrong to be trained on otherwise, and then to be named
 _LEAST = 10  # photos that a class must have: a head of fewer knows too little of it to contradict anybody
 _BESIDE = 3  # neighbours that are named beside a suspect
-_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class Suspects:
-    """Photos whose label is likely wrong: their numbers int64 [n], the likeliest first, and their class int64 [n]."""
+    """Photos whose label is likely wrong: their numbers int64 [n], the likeliest first.
+
+    `classes` int64 [n] are what they are taken for; `doubt` float64 [n] is how likely the label is wrong.
+    """
 
     numbers: np.ndarray
     classes: np.ndarray
+    doubt: np.ndarray
 
 
-def check(photos: Photos, scores: np.ndarray, graph: Graph) -> list[Finding]:
+def check(
+    photos: Photos,
+    scores: np.ndarray,
+    graph: Graph,
+    *,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Finding]:
     """Return a finding that names the photos whose label is likely wrong, or none.
+
+    Where labels are likely wrong, heads that learn the suspects' other class instead see the others better: it is their
+    scores that decide.
 
     Args:
         photos: The photos.
         scores: float32 [N, C], probabilities out of fold, from `scoring.out_of_fold`.
-        graph: The nearest of each photo: those of the class that the head thinks are named beside it.
+        graph: The nearest of each photo: those of the class that it is taken for are named beside it.
+        advance: As in `scoring.out_of_fold`.
+
+    Raises:
+        TrainingError: A training diverged.
     """
-    found = suspects(scores, photos.labels)
-    if not len(found.numbers):
-        return []
-    dataset = photos.dataset
-    paths = [dataset.examples[number].path for number in found.numbers.tolist()]
-    names = [dataset.class_names[class_id] for class_id in found.classes.tolist()]
-    rows = [
-        _row(photos, scores[number], graph.neighbours[number], class_id, number)
-        for number, class_id in zip(found.numbers.tolist(), found.classes.tolist(), strict=True)
-    ]
-    tested = sum(dataset.examples[number].split is Split.TESTING for number in found.numbers.tolist())
-    return [
-        Finding(
-            Kind.LABEL,
-            min(1.0, 0.3 + 10 * len(paths) / len(photos.labels)),
-            _sentence(paths, names[0]),
-            paths,
-            {"suspects": rows, "test_photos": tested},
-            [Mark(path, Action.RELABEL, name) for path, name in zip(paths, names, strict=True)],
-        )
-    ]
+    found = suspects(scores, photos.labels, doubt=_CORRECTED)
+    if len(found.numbers):
+        corrected = photos.labels.copy()
+        corrected[found.numbers] = found.classes
+        scores = scoring.out_of_fold(photos, corrected, advance=advance)
+        found = suspects(scores, photos.labels, doubt=_NAMED)
+    return [_finding(photos, found, scores, graph)] if len(found.numbers) else []
 
 
-def suspects(scores: np.ndarray, labels: np.ndarray) -> Suspects:
-    """Return the photos whose label is likely wrong, those first whose margin is the largest.
+def suspects(scores: np.ndarray, labels: np.ndarray, *, doubt: float = _NAMED) -> Suspects:
+    """Return the photos whose label is likely wrong, the likeliest first.
 
     Classes of few photos are left out: they are not suspected, and nothing is taken for one of theirs.
 
     Args:
         scores: float32 [N, C], probabilities out of fold.
         labels: int64 [N], class ids.
+        doubt: How likely the label of a suspect must be wrong.
     """
-    thought = confident_classes(scores, labels)
-    rows = np.flatnonzero((thought >= 0) & (thought != labels))
-    margins = scores[rows, thought[rows]] - scores[rows, labels[rows]]
-    rows = rows[np.argsort(-margins, kind="stable")]
-    return Suspects(rows, thought[rows])
+    judged = np.bincount(labels, minlength=scores.shape[1]) >= _LEAST
+    rows = np.flatnonzero(judged[labels])
+    if judged.sum() < 2:
+        return Suspects(rows[:0], rows[:0], np.zeros(0))
+    wrong = wrong_labels.wrongness(scores[rows], labels[rows])
+    others = scores[rows].copy()
+    others[np.arange(len(rows)), labels[rows]] = -1
+    thought = others.argmax(axis=1)
+    chosen = np.flatnonzero((wrong > doubt) & judged[thought])
+    chosen = chosen[np.argsort(-wrong[chosen], kind="stable")]
+    return Suspects(rows[chosen], thought[chosen], wrong[chosen])
 
 
-def confident_classes(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the class that each photo is counted as, int64 [N], -1 for none: `suspects` has the arguments."""
-    counts = np.bincount(labels, minlength=scores.shape[1])
-    own = np.bincount(labels, scores[np.arange(len(labels)), labels], minlength=scores.shape[1])
-    thresholds = np.where(counts >= _LEAST, own / np.maximum(counts, 1), np.inf)
-    confident = scores >= thresholds - _ROUNDING
-    thought = np.where(confident, scores, -1).argmax(axis=1)
-    return np.where(confident.any(axis=1) & (counts[labels] >= _LEAST), thought, -1)
+def _finding(photos: Photos, found: Suspects, scores: np.ndarray, graph: Graph) -> Finding:
+    """Return the finding about one suspect or more."""
+    examples, class_names = photos.dataset.examples, photos.dataset.class_names
+    numbers = found.numbers.tolist()
+    paths, names = [examples[number].path for number in numbers], [class_names[each] for each in found.classes.tolist()]
+    rows = [
+        _row(photos, number, class_id, scores[number], graph.neighbours[number]) | {"doubt": round(doubt, 4)}
+        for number, class_id, doubt in zip(numbers, found.classes.tolist(), found.doubt.tolist(), strict=True)
+    ]
+    tested = sum(examples[number].split is Split.TESTING for number in numbers)
+    return Finding(
+        Kind.LABEL,
+        min(1.0, 0.3 + 10 * len(paths) / len(photos.labels)),
+        _sentence(paths, names[0]),
+        paths,
+        {"suspects": rows, "test_photos": tested},
+        [Mark(path, Action.RELABEL, name) for path, name in zip(paths, names, strict=True)],
+    )
 
 
-def _row(photos: Photos, scores: np.ndarray, near: np.ndarray, class_id: int, number: int) -> dict[str, object]:
+def _row(photos: Photos, number: int, class_id: int, scores: np.ndarray, near: np.ndarray) -> dict[str, object]:
     """Return what is said of a suspect in JSON."""
     dataset, own = photos.dataset, int(photos.labels[number])
     beside = near[photos.labels[near] == class_id][:_BESIDE].tolist()
