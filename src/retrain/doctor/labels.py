@@ -9,13 +9,12 @@ from retrain.data.marks import Action, Mark
 from retrain.data.split import Split
 from retrain.doctor import scoring, wrong_labels
 from retrain.doctor.findings import Finding, Kind
-from retrain.doctor.graph import Graph
 from retrain.doctor.photos import Photos
 from retrain.errors import plural, printable
+from retrain.evaluation import neighbours
 
 _CORRECTED, _NAMED = 0.2, 0.1  # how likely a label must be wrong to be trained on otherwise, and then to be named
 _LEAST = 10  # photos that a class must have: a head of fewer knows too little of it to contradict anybody
-_BESIDE = 3  # neighbours that are named beside a suspect
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,6 @@ class Suspects:
 def check(
     photos: Photos,
     scores: np.ndarray,
-    graph: Graph,
     *,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Finding]:
@@ -45,7 +43,6 @@ def check(
     Args:
         photos: The photos.
         scores: float32 [N, C], probabilities out of fold, from `scoring.out_of_fold`.
-        graph: The nearest of each photo: those of the class that it is taken for are named beside it.
         advance: As in `scoring.out_of_fold`.
 
     Raises:
@@ -57,7 +54,7 @@ def check(
         corrected[found.numbers] = found.classes
         scores = scoring.out_of_fold(photos, corrected, advance=advance)
         found = suspects(scores, photos.labels, doubt=_NAMED)
-    return [_finding(photos, found, scores, graph)] if len(found.numbers) else []
+    return [_finding(photos, found, scores)] if len(found.numbers) else []
 
 
 def suspects(scores: np.ndarray, labels: np.ndarray, *, doubt: float = _NAMED) -> Suspects:
@@ -83,14 +80,23 @@ def suspects(scores: np.ndarray, labels: np.ndarray, *, doubt: float = _NAMED) -
     return Suspects(rows[chosen], thought[chosen], wrong[chosen])
 
 
-def _finding(photos: Photos, found: Suspects, scores: np.ndarray, graph: Graph) -> Finding:
+def _finding(photos: Photos, found: Suspects, scores: np.ndarray) -> Finding:
     """Return the finding about one suspect or more."""
     examples, class_names = photos.dataset.examples, photos.dataset.class_names
     numbers = found.numbers.tolist()
     paths, names = [examples[number].path for number in numbers], [class_names[each] for each in found.classes.tolist()]
     rows = [
-        _row(photos, number, class_id, scores[number], graph.neighbours[number]) | {"doubt": round(doubt, 4)}
-        for number, class_id, doubt in zip(numbers, found.classes.tolist(), found.doubt.tolist(), strict=True)
+        {
+            "path": path,
+            "class": class_names[int(photos.labels[number])],
+            "looks_like": name,
+            "doubt": round(doubt, 4),
+            "probability": round(float(scores[number, class_id]), 4),
+            "neighbours": [examples[each].path for each in beside],
+        }
+        for path, number, name, class_id, doubt, beside in zip(
+            paths, numbers, names, found.classes.tolist(), found.doubt.tolist(), _neighbours(photos, found), strict=True
+        )
     ]
     tested = sum(examples[number].split is Split.TESTING for number in numbers)
     return Finding(
@@ -103,18 +109,15 @@ def _finding(photos: Photos, found: Suspects, scores: np.ndarray, graph: Graph) 
     )
 
 
-def _row(photos: Photos, number: int, class_id: int, scores: np.ndarray, near: np.ndarray) -> dict[str, object]:
-    """Return what is said of a suspect in JSON."""
-    dataset, own = photos.dataset, int(photos.labels[number])
-    beside = near[photos.labels[near] == class_id][:_BESIDE].tolist()
-    return {
-        "path": dataset.examples[number].path,
-        "class": dataset.class_names[own],
-        "looks_like": dataset.class_names[class_id],
-        "probability": round(float(scores[class_id]), 4),
-        "probability_of_class": round(float(scores[own]), 4),
-        "neighbours": [dataset.examples[each].path for each in beside],
-    }
+def _neighbours(photos: Photos, found: Suspects) -> Sequence[Sequence[int]]:
+    """Return the numbers of the photos nearest to each suspect in the class that it is taken for."""
+    beside: list[list[int]] = [[] for _ in found.numbers]
+    for class_id in np.unique(found.classes).tolist():
+        members, places = np.flatnonzero(photos.labels == class_id), np.flatnonzero(found.classes == class_id)
+        near = neighbours.nearest(photos.gather, members, photos.gather(found.numbers[places]))
+        for place, row in zip(places.tolist(), members[near.places].tolist(), strict=True):
+            beside[place] = row
+    return beside
 
 
 def _sentence(paths: Sequence[str], name: str) -> str:
