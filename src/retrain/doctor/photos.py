@@ -20,8 +20,8 @@ class Photos:
 
     `gather` reads bottlenecks float32 [n, D] of numbers int64 [n]. `keys` are the store's, which follow from the
     content of files, None for a photo that is not stored. `labels` int64 [N] are class ids. Everything random follows
-    from `seed`. `rejected` are the reasons why other files cannot be read, by their paths. What checks keep for the next
-    look lies in `folder`, that of the store, or nowhere. `describe` reads the properties of numbers int64 [n],
+    from `seed`. `rejected` are the reasons why other files cannot be read, by their paths. What checks keep for the
+    next look lies in `folder`, that of the store, or nowhere. `describe` reads the properties of numbers int64 [n],
     `data.properties.DTYPE` [n], zeros where nothing is known of a photo.
     """
 
