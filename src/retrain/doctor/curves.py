@@ -68,8 +68,8 @@ def check(photos: Photos) -> list[Finding]:
     classes = {name: _of_class(photos, measured, class_id) for class_id, name in enumerate(names)}
     figures = {"photos": len(photos.labels), **_figures(whole), "classes": classes}
     sentence = (
-        f"With twice the photos, the accuracy would rise from {whole.now:.1%} to between {whole.twice.low:.1%} and "
-        f"{whole.twice.high:.1%}: take more photos."
+        f"With twice the photos, the accuracy would be between {whole.twice.low:.1%} and {whole.twice.high:.1%}, and "
+        f"it is {whole.now:.1%} now: take more photos."
     )
     return [Finding(Kind.TOO_FEW, min(_SEVERITY, 5 * whole.gain.low), sentence, figures=figures)]
 
