@@ -101,10 +101,10 @@ sys.exit(5)
 
 
 @pytest.fixture(scope="module")
-def two_nodes(tmp_path_factory):
+def two_nodes():
     """Return the environment in which a Ray of two nodes is found."""
     pytest.importorskip("ray")
-    with ray_nodes(tmp_path_factory.mktemp("ray"), (1, 1)) as nodes:
+    with ray_nodes((1, 1)) as nodes:
         yield {**os.environ, "RAY_ADDRESS": nodes.address}
 
 
