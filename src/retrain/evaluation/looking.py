@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from retrain import workers
 from retrain.backbones.loading import checksum_of
+from retrain.backbones.runner import BackboneRunner
 from retrain.bottlenecks.computing import FeatureExtractor
 from retrain.bottlenecks.photos import read_photo
 from retrain.errors import ImageError
@@ -40,6 +41,11 @@ class Looker:
 
     model: Path
     extractor: FeatureExtractor
+
+    @classmethod
+    def of(cls, extractor: FeatureExtractor, runner: BackboneRunner) -> "Looker | None":
+        """Return a network as it can be looked into, None where it is no LiteRT model; the runner has it in float32."""
+        return cls(runner.model, replace(extractor, runner=runner)) if runner.model else None
 
     @cached_property
     def checksum(self) -> bytes:
