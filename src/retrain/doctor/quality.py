@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retrain.data.marks import Action, Mark
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
 from retrain.errors import plural
@@ -33,6 +34,7 @@ class _Fault:
     is_poor: Callable[[np.ndarray], np.ndarray]
     words: str
     remedy: str
+    is_lost: bool  # what such photos show cannot be had from them: they may be removed
 
 
 def _sharpness(known: np.ndarray) -> np.ndarray:
@@ -68,28 +70,28 @@ _FAULTS = (
     _Fault(
         "tiny", lambda k: np.log(_shorter(k)),
         lambda k: (_shorter(k) < _TINY) & (_shorter(k) < _TINY_SHARE * np.median(_shorter(k))),
-        "{photos} {are} tiny{examples}", "Use the originals: a tiny photo shows nothing more when it is enlarged.",
+        "{photos} {are} tiny{examples}", "Use the originals: a tiny photo shows nothing more when it is enlarged.", False,
     ),
     _Fault(
         "dark", lambda k: k["bright_end"], lambda k: k["bright_end"] < _DARK,
-        "{photos} {are} almost black{examples}", "Photograph with more light, or remove what you cannot tell.",
+        "{photos} {are} almost black{examples}", "Photograph with more light, or remove what you cannot tell.", True,
     ),
     _Fault(
         "bright", lambda k: -k["dark_end"], lambda k: k["dark_end"] > _BRIGHT,
-        "{photos} {are} almost white{examples}", "Photograph with less light, or remove what you cannot tell.",
+        "{photos} {are} almost white{examples}", "Photograph with less light, or remove what you cannot tell.", True,
     ),
     _Fault(
         "empty", lambda k: np.log(np.maximum(k["contrast"], 1e-6)), lambda k: k["contrast"] < _EMPTY,
-        "{photos} {show} one even colour{examples}", "Remove what shows nothing.",
+        "{photos} {show} one even colour{examples}", "Remove what shows nothing.", True,
     ),
     _Fault(
         "blurred", lambda k: np.log(np.maximum(k["detail"], 1e-6)) + np.log(np.maximum(_sharpness(k), 1e-6)),
         lambda k: ((_sharpness(k) < _BLUR) | (k["detail"] < _FLAT)) & (_shorter(k) >= _LARGE),
-        "{photos} {are} blurred{examples}", "Take such photos again, or remove what you cannot tell.",
+        "{photos} {are} blurred{examples}", "Take such photos again, or remove what you cannot tell.", True,
     ),
     _Fault(
         "odd_shape", _shape, _is_odd,
-        "{photos} {are} of an odd shape{examples}", "Crop such photos to what matters.",
+        "{photos} {are} of an odd shape{examples}", "Crop such photos to what matters.", False,
     ),
 )  # fmt: skip
 
@@ -127,6 +129,6 @@ def _finding(fault: _Fault, paths: Sequence[str], count: int) -> Finding:
         examples=f": {paths[0]}" if one else f", such as {' and '.join(paths[:_EXAMPLES])}",
     )
     severity = min(0.5, 0.1 + 2 * len(paths) / count)
-    return Finding(
-        Kind.QUALITY, severity, f"{words}. {fault.remedy}", paths, {"fault": fault.name, "count": len(paths)}
-    )
+    figures = {"fault": fault.name, "count": len(paths)}
+    marks = [Mark(path, Action.REMOVE) for path in paths] if fault.is_lost else []
+    return Finding(Kind.QUALITY, severity, f"{words}. {fault.remedy}", paths, figures, marks)
