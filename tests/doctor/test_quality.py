@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from known_photos import ordinary, photos_of
 
+from retrain.data.marks import Action, Mark
 from retrain.data.properties import DTYPE
 from retrain.doctor import quality
 from retrain.doctor.findings import Kind
@@ -35,6 +36,9 @@ def test_each_fault_is_found_and_named_once(fault):
     assert sorted(finding.photos) == ["0/31.jpg", "0/7.jpg"]
     assert "2 photos" in finding.sentence
     assert "0/7.jpg" in finding.sentence
+    marked = finding.photos if "emove" in finding.sentence else []
+    assert finding.marks == [Mark(path, Action.REMOVE) for path in marked]
+    assert bool(marked) == (fault not in ("tiny", "odd_shape"))
 
 
 @pytest.mark.parametrize("fault", FAULTS)

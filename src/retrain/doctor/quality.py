@@ -34,7 +34,7 @@ class _Fault:
     is_poor: Callable[[np.ndarray], np.ndarray]
     words: str
     remedy: str
-    is_lost: bool  # what such photos show cannot be had from them: they may be removed
+    is_lost: bool  # nothing but another photo helps, and the remedy says to remove it
 
 
 def _sharpness(known: np.ndarray) -> np.ndarray:
@@ -70,7 +70,8 @@ _FAULTS = (
     _Fault(
         "tiny", lambda k: np.log(_shorter(k)),
         lambda k: (_shorter(k) < _TINY) & (_shorter(k) < _TINY_SHARE * np.median(_shorter(k))),
-        "{photos} {are} tiny{examples}", "Use the originals: a tiny photo shows nothing more when it is enlarged.", False,
+        "{photos} {are} tiny{examples}", "Use the originals: a tiny photo shows nothing more when it is enlarged.",
+        False,
     ),
     _Fault(
         "dark", lambda k: k["bright_end"], lambda k: k["bright_end"] < _DARK,
