@@ -44,6 +44,11 @@ def test_each_fault_is_found_and_named_once(fault):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_set_in_which_all_are_so_is_as_it_should_be(fault):
     assert check(spoil(ordinary(100), fault, np.arange(100))) == []
+    mostly = spoil(ordinary(100), fault, np.arange(80))
+    for name in FAULTS[fault]:
+        mostly[name][:80] += np.random.default_rng(1).permutation(80).astype(mostly[name].dtype) % 3
+    mostly["contrast"][7] /= 2
+    assert check(mostly) == []
 
 
 def test_the_worst_come_first_and_more_of_them_weigh_more():

@@ -15,6 +15,7 @@ from retrain.doctor.photos import Photos
 from retrain.errors import plural
 
 _FENCE = 1.5  # quartile distances
+_USUAL = 0.5  # of the photos are so: that is no fault of single ones
 _DARK, _BRIGHT = 50, 215  # levels of 255 that the brightest twentieth is below, or the darkest above
 _EMPTY = 5.0  # levels of standard deviation
 _BLUR = 0.68  # second differences for first ones: sharp photos have 0.7 to 1.8, those blurred by 2 px of 224 0.47
@@ -103,8 +104,10 @@ def check(photos: Photos) -> list[Finding]:
     numbers = np.flatnonzero(known["width"] > 0)
     found, free = [], np.ones(len(numbers), bool)
     for fault in _FAULTS if len(numbers) else ():
-        measures = fault.measure(known[numbers])
-        poor = free & fault.is_poor(known[numbers]) & (measures < _fence(measures))
+        measures, is_poor = fault.measure(known[numbers]), fault.is_poor(known[numbers])
+        if is_poor.mean() > _USUAL:
+            continue
+        poor = free & is_poor & (measures < _fence(measures))
         free &= ~poor
         places = np.flatnonzero(poor)
         worst = numbers[places[np.argsort(measures[places], kind="stable")]]
