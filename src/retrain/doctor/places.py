@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrain.doctor import telling
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
-from retrain.errors import plural
+from retrain.doctor.telling import others
 from retrain.evaluation.kept import Kept, key_of
 from retrain.evaluation.looking import Looker
 
@@ -130,11 +129,11 @@ def _suspects(photos: Photos, numbers: np.ndarray, seen: np.ndarray) -> list[_Su
     scores = np.stack([_held_out(each.astype(np.float64), is_class, fold) for each in seen])
     suspects = []
     for column, (class_id, mine) in enumerate(zip(classes.tolist(), is_class.T, strict=True)):
-        own, others = scores[:, mine, column], scores[:, ~mine, column]
-        spread = np.sqrt(np.maximum((own.var(axis=1) + others.var(axis=1)) / 2, 1e-12))
-        apart = (own.mean(axis=1) - others.mean(axis=1)) / spread
+        own, rest = scores[:, mine, column], scores[:, ~mine, column]
+        spread = np.sqrt(np.maximum((own.var(axis=1) + rest.var(axis=1)) / 2, 1e-12))
+        apart = (own.mean(axis=1) - rest.mean(axis=1)) / spread
         best = int(_OUTER[apart[_OUTER].argmax()])
-        accuracies = ((own > 0).mean(axis=1) + (others <= 0).mean(axis=1)) / 2
+        accuracies = ((own > 0).mean(axis=1) + (rest <= 0).mean(axis=1)) / 2
         if accuracies[best] < _SURE or apart[best] < _BETTER * apart[_MIDDLE]:
             continue
         alike = np.linalg.norm(seen[:, mine].mean(axis=1), axis=1)
@@ -166,11 +165,12 @@ def _held_out(values: np.ndarray, is_class: np.ndarray, fold: np.ndarray) -> np.
 
 def _finding(suspects: Sequence[_Suspect], class_names: Sequence[str]) -> Finding:
     worst, more = suspects[0], len(suspects) - 1
-    others = f"; {plural(more, 'other class')} {'is' if more == 1 else 'are'} told by the rim, too" if more else ""
+    so_too = f", and so do corners or edges for {more} other class{'es' if more > 1 else ''}" if more else ""
     sentence = (
-        f"The {worst.where} of a photo alone tells {telling.against_others(worst.class_id, class_names)} with a "
-        f"balanced accuracy of {100 * worst.accuracy:.0f} % (50 % is chance), better than the middle does{others}: the "
-        f"network may learn a mark that is there. Look for one, and crop or cover it."
+        f"The {worst.where} of a photo alone tells {class_names[worst.class_id]} from "
+        f"{others(worst.class_id, class_names)} with a balanced accuracy of {100 * worst.accuracy:.0f} % (50 % is "
+        f"chance), better than the middle does{so_too}: the network may learn a mark that is there. Look for one, and "
+        f"crop or cover it."
     )
     figures = {
         "property": "place",

@@ -13,7 +13,7 @@ import numpy as np
 from retrain.doctor import places, sources
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
-from retrain.doctor.telling import Telling, against_others, tell
+from retrain.doctor.telling import Telling, others, tell
 
 _FILE, _PICTURE = 0.8, 0.9  # balanced accuracies from which a property of files, or of pictures, is a shortcut
 _RARELY = 0.01  # how often chance may do as well
@@ -101,15 +101,15 @@ def check(photos: Photos) -> list[Finding]:
         if told and told.p <= _RARELY:
             found[what.name] = _finding(what, told, photos.dataset.class_names)
     by_edge = {found["border"].figures["class"]} if "border" in found else set()
-    others = [*sources.check(photos, passed_over=found), *places.check(photos, passed_over=by_edge)]
-    return [*found.values(), *others]
+    more = [*sources.check(photos, passed_over=found), *places.check(photos, passed_over=by_edge)]
+    return [*found.values(), *more]
 
 
 def _finding(what: _Property, told: Telling, class_names: Sequence[str]) -> Finding:
     sentence = (
-        f"{what.words} tells {against_others(told.class_id, class_names)} with a balanced accuracy of "
-        f"{100 * told.accuracy:.0f} % (50 % is chance): the network may learn that instead of what is shown. "
-        f"{what.remedy}"
+        f"{what.words} tells {class_names[told.class_id]} from {others(told.class_id, class_names)} with a balanced "
+        f"accuracy of {100 * told.accuracy:.0f} % (50 % is chance): the network may learn that instead of what is "
+        f"shown. {what.remedy}"
     )
     figures = {
         "property": what.name,
