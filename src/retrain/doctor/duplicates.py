@@ -31,12 +31,17 @@ def _in_several_classes(photos: Photos, groups: Sequence[list[int]]) -> Finding:
     paths = [_paths(photos, group) for group in groups]
     sentence = (
         f"{plural(len(groups), 'photo')} lie{'s' if len(groups) == 1 else ''} in several classes at once, as copies, "
-        f"such as {' and '.join(paths[0][:2])}. Leave each in the class that is right."
+        f"such as {' and '.join(_of_two_classes(photos, groups[0]))}. Leave each in the class that is right."
     )
     listed = [path for group in paths for path in group]
     return Finding(
         Kind.LABEL, min(1.0, 0.6 + 10 * len(listed) / len(photos.labels)), sentence, listed, {"groups": paths}
     )
+
+
+def _of_two_classes(photos: Photos, group: Sequence[int]) -> list[str]:
+    first = group[0]
+    return _paths(photos, [first, next(each for each in group if photos.labels[each] != photos.labels[first])])
 
 
 def _superfluous(photos: Photos, copies: Copies, groups: Sequence[list[int]]) -> Finding:

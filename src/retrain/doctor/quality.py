@@ -100,11 +100,10 @@ _FAULTS = (
 
 def check(photos: Photos) -> list[Finding]:
     """Return a finding for each fault that photos have, the worst photos first."""
-    known = photos.properties
-    numbers = np.flatnonzero(known["width"] > 0)
-    found, free = [], np.ones(len(numbers), bool)
+    numbers = np.flatnonzero(photos.properties["width"] > 0)
+    known, found, free = photos.properties[numbers], [], np.ones(len(numbers), bool)
     for fault in _FAULTS if len(numbers) else ():
-        measures, is_poor = fault.measure(known[numbers]), fault.is_poor(known[numbers])
+        measures, is_poor = fault.measure(known), fault.is_poor(known)
         if is_poor.mean() > _USUAL:
             continue
         poor = free & is_poor & (measures < _fence(measures))
@@ -113,7 +112,7 @@ def check(photos: Photos) -> list[Finding]:
         worst = numbers[places[np.argsort(measures[places], kind="stable")]]
         if len(worst):
             found.append(
-                _finding(fault, [photos.dataset.examples[number].path for number in worst.tolist()], len(known))
+                _finding(fault, [photos.dataset.examples[number].path for number in worst.tolist()], len(photos.labels))
             )
     return found
 

@@ -93,11 +93,11 @@ _PROPERTIES = (
 
 def check(photos: Photos) -> list[Finding]:
     """Return findings about properties that tell a class from the others, sources of one class, and marks in photos."""
-    known = photos.properties
-    numbers = np.flatnonzero(known["width"] > 0)
+    numbers = np.flatnonzero(photos.properties["width"] > 0)
+    known = photos.properties[numbers]
     found: dict[str, Finding] = {}
     for what in _PROPERTIES if len(numbers) else ():
-        told = tell(what.values(known[numbers]), photos.labels[numbers], least=what.least, seed=photos.seed)
+        told = tell(what.values(known), photos.labels[numbers], least=what.least, seed=photos.seed)
         if told and told.p <= _RARELY:
             found[what.name] = _finding(what, told, photos.dataset.class_names)
     by_edge = {found["border"].figures["class"]} if "border" in found else set()
@@ -108,7 +108,7 @@ def check(photos: Photos) -> list[Finding]:
 def _finding(what: _Property, told: Telling, class_names: Sequence[str]) -> Finding:
     sentence = (
         f"{what.words} tells {class_names[told.class_id]} from {others(told.class_id, class_names)} with a balanced "
-        f"accuracy of {100 * told.accuracy:.0f} % (50 % is chance): the network may learn that instead of what is "
+        f"accuracy of {told.accuracy:.0%} (50% is chance): the network may learn that instead of what is "
         f"shown. {what.remedy}"
     )
     figures = {
