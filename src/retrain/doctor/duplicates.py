@@ -7,7 +7,7 @@ from retrain.data.split import Split
 from retrain.doctor.copies import Copies
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
-from retrain.errors import plural
+from retrain.errors import plural, printable
 
 _KEPT_FIRST = (Split.TESTING, Split.VALIDATION, Split.TRAINING)  # what is measured on stays comparable
 
@@ -35,7 +35,11 @@ def _in_several_classes(photos: Photos, groups: Sequence[list[int]]) -> Finding:
     )
     listed = [path for group in paths for path in group]
     return Finding(
-        Kind.LABEL, min(1.0, 0.6 + 10 * len(listed) / len(photos.labels)), sentence, listed, {"groups": paths}
+        Kind.LABEL,
+        min(1.0, 0.6 + 10 * len(listed) / len(photos.labels)),
+        printable(sentence),
+        listed,
+        {"groups": paths},
     )
 
 
@@ -57,7 +61,8 @@ def _superfluous(photos: Photos, copies: Copies, groups: Sequence[list[int]]) ->
     )
     figures = {"copies": len(paths), "exact": exact, "groups": [_paths(photos, group) for group in groups]}
     marks = [Mark(path, Action.REMOVE) for path in paths]
-    return Finding(Kind.DUPLICATE, min(0.5, 0.1 + len(paths) / len(photos.labels)), sentence, paths, figures, marks)
+    severity = min(0.5, 0.1 + len(paths) / len(photos.labels))
+    return Finding(Kind.DUPLICATE, severity, printable(sentence), paths, figures, marks)
 
 
 def _paths(photos: Photos, numbers: Sequence[int]) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
 from retrain.doctor.telling import others
+from retrain.errors import printable
 from retrain.evaluation.kept import Kept, key_of
 from retrain.evaluation.looking import Looker
 
@@ -183,4 +184,4 @@ def _finding(suspects: Sequence[_Suspect], class_names: Sequence[str]) -> Findin
             for each in suspects
         },
     }
-    return Finding(Kind.SHORTCUT, 0.8, sentence, worst.paths, figures)
+    return Finding(Kind.SHORTCUT, 0.8, printable(sentence), worst.paths, figures)

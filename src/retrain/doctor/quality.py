@@ -12,7 +12,7 @@ import numpy as np
 from retrain.data.marks import Action, Mark
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
-from retrain.errors import plural
+from retrain.errors import plural, printable
 
 _FENCE = 1.5  # quartile distances
 _USUAL = 0.5  # of the photos are so: that is no fault of single ones
@@ -134,4 +134,4 @@ def _finding(fault: _Fault, paths: Sequence[str], count: int) -> Finding:
     severity = min(0.5, 0.1 + 2 * len(paths) / count)
     figures = {"fault": fault.name, "count": len(paths)}
     marks = [Mark(path, Action.REMOVE) for path in paths] if fault.is_lost else []
-    return Finding(Kind.QUALITY, severity, f"{words}. {fault.remedy}", paths, figures, marks)
+    return Finding(Kind.QUALITY, severity, printable(f"{words}. {fault.remedy}"), paths, figures, marks)

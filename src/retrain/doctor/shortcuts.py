@@ -14,6 +14,7 @@ from retrain.doctor import places, sources
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
 from retrain.doctor.telling import Telling, others, tell
+from retrain.errors import printable
 
 _FILE, _PICTURE = 0.8, 0.9  # balanced accuracies from which a property of files, or of pictures, is a shortcut
 _RARELY = 0.01  # how often chance may do as well
@@ -117,4 +118,4 @@ def _finding(what: _Property, told: Telling, class_names: Sequence[str]) -> Find
         "balanced_accuracy": round(told.accuracy, 4),
         "p": told.p,
     }
-    return Finding(Kind.SHORTCUT, min(0.9, 2 * (told.accuracy - 0.5)), sentence, figures=figures)
+    return Finding(Kind.SHORTCUT, min(0.9, 2 * (told.accuracy - 0.5)), printable(sentence), figures=figures)

@@ -9,6 +9,7 @@ import numpy as np
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
 from retrain.doctor.telling import others
+from retrain.errors import printable
 
 _DAY = 24 * 3600  # seconds
 _PURE = 0.95  # of the photos of a source are of one class
@@ -71,7 +72,7 @@ def _of_one_class(
     paths = [photos.dataset.examples[number].path for number in numbers[has & (labels == class_id)].tolist()]
     figures = {"property": name, "value": value, "class": class_name, "count": count, "of_class": inside, "p": chance}
     share = inside / max(1, int((labels == class_id).sum()))
-    return [Finding(Kind.SHORTCUT, min(0.6, 0.2 + share), sentence, paths, figures)]
+    return [Finding(Kind.SHORTCUT, min(0.6, 0.2 + share), printable(sentence), paths, figures)]
 
 
 def _of_one_source(photos: Photos, numbers: np.ndarray, values: np.ndarray, name: str) -> list[Finding]:
@@ -95,7 +96,7 @@ def _of_one_source(photos: Photos, numbers: np.ndarray, values: np.ndarray, name
         f"Nearly all photos of class {class_name} were taken {words} ({source}){more}: the network may learn "
         f"that. Photograph it {remedy}, too."
     )
-    return [Finding(Kind.SHORTCUT, 0.5, sentence, figures={"property": name, "sources": sources})]
+    return [Finding(Kind.SHORTCUT, 0.5, printable(sentence), figures={"property": name, "sources": sources})]
 
 
 def _text(value: bytes | int) -> str:
