@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -70,8 +70,7 @@ class _Gathering:
     @cached_property
     def looker(self) -> Looker | None:
         """Return the network that is exported, as it can be looked into."""
-        runner = self.chosen.artefacts.runner
-        return Looker(runner.model, replace(self.chosen.prepared.extractor, runner=runner)) if runner.model else None
+        return Looker.of(self.chosen.prepared.extractor, self.chosen.artefacts.runner)
 
     @cached_property
     def training(self) -> np.ndarray:

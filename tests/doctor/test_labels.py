@@ -147,3 +147,10 @@ def test_of_labels_flipped_among_real_photos_most_are_found_and_more_exactly_tha
     assert 2 / (1 / found + 1 / precision) >= 2 / (1 / theirs[0] + 1 / theirs[1])
     clean = photos_of(vectors, right)
     assert len(labels_check.suspects(scoring.out_of_fold(clean), right).numbers) <= 8  # cleanlab names 30
+
+
+def test_copies_in_two_classes_are_taken_for_no_wrong_label_of_either():
+    photos = photos_of(np.ones((40, 8), np.float32), np.arange(40) % 2)
+    scores = np.eye(2, dtype=np.float32)[1 - photos.labels]
+    assert len(labels_check.check(photos, scores)[0].photos) == 40
+    assert labels_check.check(replace(photos, keys=[b"the same"] * 40), scores) == []

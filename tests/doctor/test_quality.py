@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from known_photos import ordinary, photos_of
 
+from retrain.data.marks import Action, Mark
 from retrain.data.properties import DTYPE
 from retrain.doctor import quality
 from retrain.doctor.findings import Kind
@@ -35,11 +36,19 @@ def test_each_fault_is_found_and_named_once(fault):
     assert sorted(finding.photos) == ["0/31.jpg", "0/7.jpg"]
     assert "2 photos" in finding.sentence
     assert "0/7.jpg" in finding.sentence
+    marked = finding.photos if "emove" in finding.sentence else []
+    assert finding.marks == [Mark(path, Action.REMOVE) for path in marked]
+    assert bool(marked) == (fault not in ("tiny", "odd_shape"))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_set_in_which_all_are_so_is_as_it_should_be(fault):
     assert check(spoil(ordinary(100), fault, np.arange(100))) == []
+    mostly = spoil(ordinary(100), fault, np.arange(80))
+    for name in FAULTS[fault]:
+        mostly[name][:80] += np.random.default_rng(1).permutation(80).astype(mostly[name].dtype) % 3
+    mostly["contrast"][7] /= 2
+    assert check(mostly) == []
 
 
 def test_the_worst_come_first_and_more_of_them_weigh_more():

@@ -7,7 +7,7 @@ from retrain.data.split import Split
 from retrain.doctor.copies import Copies
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
-from retrain.errors import plural
+from retrain.errors import plural, printable
 
 _KEPT_FIRST = (Split.TESTING, Split.VALIDATION, Split.TRAINING)  # what is measured on stays comparable
 
@@ -31,12 +31,21 @@ def _in_several_classes(photos: Photos, groups: Sequence[list[int]]) -> Finding:
     paths = [_paths(photos, group) for group in groups]
     sentence = (
         f"{plural(len(groups), 'photo')} lie{'s' if len(groups) == 1 else ''} in several classes at once, as copies, "
-        f"such as {' and '.join(paths[0][:2])}. Leave each in the class that is right."
+        f"such as {' and '.join(_of_two_classes(photos, groups[0]))}. Leave each in the class that is right."
     )
     listed = [path for group in paths for path in group]
     return Finding(
-        Kind.LABEL, min(1.0, 0.6 + 10 * len(listed) / len(photos.labels)), sentence, listed, {"groups": paths}
+        Kind.LABEL,
+        min(1.0, 0.6 + 10 * len(listed) / len(photos.labels)),
+        printable(sentence),
+        listed,
+        {"groups": paths},
     )
+
+
+def _of_two_classes(photos: Photos, group: Sequence[int]) -> list[str]:
+    first = group[0]
+    return _paths(photos, [first, next(each for each in group if photos.labels[each] != photos.labels[first])])
 
 
 def _superfluous(photos: Photos, copies: Copies, groups: Sequence[list[int]]) -> Finding:
@@ -52,7 +61,8 @@ def _superfluous(photos: Photos, copies: Copies, groups: Sequence[list[int]]) ->
     )
     figures = {"copies": len(paths), "exact": exact, "groups": [_paths(photos, group) for group in groups]}
     marks = [Mark(path, Action.REMOVE) for path in paths]
-    return Finding(Kind.DUPLICATE, min(0.5, 0.1 + len(paths) / len(photos.labels)), sentence, paths, figures, marks)
+    severity = min(0.5, 0.1 + len(paths) / len(photos.labels))
+    return Finding(Kind.DUPLICATE, severity, printable(sentence), paths, figures, marks)
 
 
 def _paths(photos: Photos, numbers: Sequence[int]) -> list[str]:

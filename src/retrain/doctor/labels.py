@@ -53,7 +53,7 @@ def check(
         corrected = photos.labels.copy()
         corrected[found.numbers] = found.classes
         scores = scoring.out_of_fold(photos, corrected, advance=advance)
-        found = suspects(scores, photos.labels, doubt=_NAMED)
+        found = _without_copies(photos, suspects(scores, photos.labels, doubt=_NAMED))
     return [_finding(photos, found, scores)] if len(found.numbers) else []
 
 
@@ -78,6 +78,14 @@ def suspects(scores: np.ndarray, labels: np.ndarray, *, doubt: float = _NAMED) -
     chosen = np.flatnonzero((wrong > doubt) & judged[thought])
     chosen = chosen[np.argsort(-wrong[chosen], kind="stable")]
     return Suspects(rows[chosen], thought[chosen], wrong[chosen])
+
+
+def _without_copies(photos: Photos, found: Suspects) -> Suspects:
+    """Return the suspects but those which the class they are taken for has, too: a copy says nothing of its label."""
+    known = {(key, label) for key, label in zip(photos.keys, photos.labels.tolist(), strict=True) if key is not None}
+    pairs = zip(found.numbers.tolist(), found.classes.tolist(), strict=True)
+    alone = np.array([(photos.keys[number], class_id) not in known for number, class_id in pairs], bool)
+    return Suspects(found.numbers[alone], found.classes[alone], found.doubt[alone])
 
 
 def _finding(photos: Photos, found: Suspects, scores: np.ndarray) -> Finding:

@@ -12,6 +12,7 @@ from retrain.bottlenecks.reading import Gather
 from retrain.data import properties
 from retrain.data.dataset import Dataset
 from retrain.doctor.graph import Graph, graph_of
+from retrain.evaluation.looking import Looker
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Photos:
     content of files, None for a photo that is not stored. `labels` int64 [N] are class ids. Everything random follows
     from `seed`. `rejected` are the reasons why other files cannot be read, by their paths. What checks keep for the
     next look lies in `folder`, that of the store, or nowhere. `describe` reads the properties of numbers int64 [n],
-    `data.properties.DTYPE` [n], zeros where nothing is known of a photo.
+    `data.properties.DTYPE` [n], zeros where nothing is known of a photo. `looker` runs the
+    network to see what it sees where, None where it is none that can be looked into.
     """
 
     dataset: Dataset
@@ -33,6 +35,7 @@ class Photos:
     rejected: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
     describe: Callable[[np.ndarray], np.ndarray] = lambda numbers: np.zeros(len(numbers), properties.DTYPE)
+    looker: Looker | None = None
 
     @cached_property
     def graph(self) -> Graph:
@@ -49,4 +52,7 @@ def photos_of(prepared: PreparedDataset, seed: int) -> Photos:
     """Return the photos of a data set without distorted copies."""
     labels = prepared.variants.labels
     keys = prepared.read.key_of_each(np.arange(len(labels)))
-    return Photos(prepared.dataset, prepared.read, keys, labels, seed, prepared.rejected, prepared.folder)
+    looker = Looker.of(prepared.extractor, prepared.runner)
+    return Photos(
+        prepared.dataset, prepared.read, keys, labels, seed, prepared.rejected, prepared.folder, looker=looker
+    )

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retrain.data.marks import Action, Mark
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
-from retrain.errors import plural
+from retrain.errors import plural, printable
 
 _FENCE = 1.5  # quartile distances
+_USUAL = 0.5  # of the photos are so: that is no fault of single ones
 _DARK, _BRIGHT = 50, 215  # levels of 255 that the brightest twentieth is below, or the darkest above
 _EMPTY = 5.0  # levels of standard deviation
 _BLUR = 0.68  # second differences for first ones: sharp photos have 0.7 to 1.8, those blurred by 2 px of 224 0.47
@@ -33,6 +35,7 @@ class _Fault:
     is_poor: Callable[[np.ndarray], np.ndarray]
     words: str
     remedy: str
+    is_lost: bool  # nothing but another photo helps, and the remedy says to remove it
 
 
 def _sharpness(known: np.ndarray) -> np.ndarray:
@@ -69,45 +72,47 @@ _FAULTS = (
         "tiny", lambda k: np.log(_shorter(k)),
         lambda k: (_shorter(k) < _TINY) & (_shorter(k) < _TINY_SHARE * np.median(_shorter(k))),
         "{photos} {are} tiny{examples}", "Use the originals: a tiny photo shows nothing more when it is enlarged.",
+        False,
     ),
     _Fault(
         "dark", lambda k: k["bright_end"], lambda k: k["bright_end"] < _DARK,
-        "{photos} {are} almost black{examples}", "Photograph with more light, or remove what you cannot tell.",
+        "{photos} {are} almost black{examples}", "Photograph with more light, or remove what you cannot tell.", True,
     ),
     _Fault(
         "bright", lambda k: -k["dark_end"], lambda k: k["dark_end"] > _BRIGHT,
-        "{photos} {are} almost white{examples}", "Photograph with less light, or remove what you cannot tell.",
+        "{photos} {are} almost white{examples}", "Photograph with less light, or remove what you cannot tell.", True,
     ),
     _Fault(
         "empty", lambda k: np.log(np.maximum(k["contrast"], 1e-6)), lambda k: k["contrast"] < _EMPTY,
-        "{photos} {show} one even colour{examples}", "Remove what shows nothing.",
+        "{photos} {show} one even colour{examples}", "Remove what shows nothing.", True,
     ),
     _Fault(
         "blurred", lambda k: np.log(np.maximum(k["detail"], 1e-6)) + np.log(np.maximum(_sharpness(k), 1e-6)),
         lambda k: ((_sharpness(k) < _BLUR) | (k["detail"] < _FLAT)) & (_shorter(k) >= _LARGE),
-        "{photos} {are} blurred{examples}", "Take such photos again, or remove what you cannot tell.",
+        "{photos} {are} blurred{examples}", "Take such photos again, or remove what you cannot tell.", True,
     ),
     _Fault(
         "odd_shape", _shape, _is_odd,
-        "{photos} {are} of an odd shape{examples}", "Crop such photos to what matters.",
+        "{photos} {are} of an odd shape{examples}", "Crop such photos to what matters.", False,
     ),
 )  # fmt: skip
 
 
 def check(photos: Photos) -> list[Finding]:
     """Return a finding for each fault that photos have, the worst photos first."""
-    known = photos.properties
-    numbers = np.flatnonzero(known["width"] > 0)
-    found, free = [], np.ones(len(numbers), bool)
+    numbers = np.flatnonzero(photos.properties["width"] > 0)
+    known, found, free = photos.properties[numbers], [], np.ones(len(numbers), bool)
     for fault in _FAULTS if len(numbers) else ():
-        measures = fault.measure(known[numbers])
-        poor = free & fault.is_poor(known[numbers]) & (measures < _fence(measures))
+        measures, is_poor = fault.measure(known), fault.is_poor(known)
+        if is_poor.mean() > _USUAL:
+            continue
+        poor = free & is_poor & (measures < _fence(measures))
         free &= ~poor
         places = np.flatnonzero(poor)
         worst = numbers[places[np.argsort(measures[places], kind="stable")]]
         if len(worst):
             found.append(
-                _finding(fault, [photos.dataset.examples[number].path for number in worst.tolist()], len(known))
+                _finding(fault, [photos.dataset.examples[number].path for number in worst.tolist()], len(photos.labels))
             )
     return found
 
@@ -127,6 +132,6 @@ def _finding(fault: _Fault, paths: Sequence[str], count: int) -> Finding:
         examples=f": {paths[0]}" if one else f", such as {' and '.join(paths[:_EXAMPLES])}",
     )
     severity = min(0.5, 0.1 + 2 * len(paths) / count)
-    return Finding(
-        Kind.QUALITY, severity, f"{words}. {fault.remedy}", paths, {"fault": fault.name, "count": len(paths)}
-    )
+    figures = {"fault": fault.name, "count": len(paths)}
+    marks = [Mark(path, Action.REMOVE) for path in paths] if fault.is_lost else []
+    return Finding(Kind.QUALITY, severity, printable(f"{words}. {fault.remedy}"), paths, figures, marks)

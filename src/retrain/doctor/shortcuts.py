@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrain.doctor import sources
+from retrain.doctor import places, sources
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
-from retrain.doctor.telling import Telling, tell
+from retrain.doctor.telling import Telling, others, tell
+from retrain.errors import printable
 
 _FILE, _PICTURE = 0.8, 0.9  # balanced accuracies from which a property of files, or of pictures, is a shortcut
 _RARELY = 0.01  # how often chance may do as well
@@ -92,23 +93,29 @@ _PROPERTIES = (
 
 
 def check(photos: Photos) -> list[Finding]:
-    """Return a finding for each property that tells a class from the others, and for each source of only one class."""
-    known = photos.properties
-    numbers = np.flatnonzero(known["width"] > 0)
-    found, named = [], set()
+    """Return findings about properties that tell a class from the others, sources of one class, and marks in photos."""
+    numbers = np.flatnonzero(photos.properties["width"] > 0)
+    known = photos.properties[numbers]
+    found: dict[str, Finding] = {}
     for what in _PROPERTIES if len(numbers) else ():
-        told = tell(what.values(known[numbers]), photos.labels[numbers], least=what.least, seed=photos.seed)
+        told = tell(what.values(known), photos.labels[numbers], least=what.least, seed=photos.seed)
         if told and told.p <= _RARELY:
-            found.append(_finding(what, told, photos.dataset.class_names))
-            named.add(what.name)
-    return [*found, *sources.check(photos, passed_over=named)]
+            found[what.name] = _finding(what, told, photos.dataset.class_names)
+    by_edge = {found["border"].figures["class"]} if "border" in found else set()
+    more = [*sources.check(photos, passed_over=found), *places.check(photos, passed_over=by_edge)]
+    return [*found.values(), *more]
 
 
 def _finding(what: _Property, told: Telling, class_names: Sequence[str]) -> Finding:
-    name = class_names[told.class_id]
     sentence = (
-        f"{what.words} tells {name} from the other classes with a balanced accuracy of {100 * told.accuracy:.0f} % "
-        f"(50 % is chance): the network may learn that instead of what is shown. {what.remedy}"
+        f"{what.words} tells {class_names[told.class_id]} from {others(told.class_id, class_names)} with a balanced "
+        f"accuracy of {told.accuracy:.0%} (50% is chance): the network may learn that instead of what is "
+        f"shown. {what.remedy}"
     )
-    figures = {"property": what.name, "class": name, "balanced_accuracy": round(told.accuracy, 4), "p": told.p}
-    return Finding(Kind.SHORTCUT, min(0.9, 2 * (told.accuracy - 0.5)), sentence, figures=figures)
+    figures = {
+        "property": what.name,
+        "class": class_names[told.class_id],
+        "balanced_accuracy": round(told.accuracy, 4),
+        "p": told.p,
+    }
+    return Finding(Kind.SHORTCUT, min(0.9, 2 * (told.accuracy - 0.5)), printable(sentence), figures=figures)

@@ -8,6 +8,8 @@ import numpy as np
 
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
+from retrain.doctor.telling import others
+from retrain.errors import printable
 
 _DAY = 24 * 3600  # seconds
 _PURE = 0.95  # of the photos of a source are of one class
@@ -64,13 +66,13 @@ def _of_one_class(
     what = f"{value} photos" if value else "photos that name a camera in their EXIF data"
     sentence = (
         f"{'All' if inside == count else f'{inside} of the'} {count} {what} are of class {class_name}: its photos come "
-        f"from another source than those of other classes, and the network may learn that. Take photos of all classes "
-        f"from each source."
+        f"from another source than those of {others(class_id, photos.dataset.class_names)}, and the network may learn "
+        f"that. Take photos of all classes from each source."
     )
     paths = [photos.dataset.examples[number].path for number in numbers[has & (labels == class_id)].tolist()]
     figures = {"property": name, "value": value, "class": class_name, "count": count, "of_class": inside, "p": chance}
     share = inside / max(1, int((labels == class_id).sum()))
-    return [Finding(Kind.SHORTCUT, min(0.6, 0.2 + share), sentence, paths, figures)]
+    return [Finding(Kind.SHORTCUT, min(0.6, 0.2 + share), printable(sentence), paths, figures)]
 
 
 def _of_one_source(photos: Photos, numbers: np.ndarray, values: np.ndarray, name: str) -> list[Finding]:
@@ -87,14 +89,14 @@ def _of_one_source(photos: Photos, numbers: np.ndarray, values: np.ndarray, name
     if not sources:
         return []
     class_name, source = next(iter(sources.items()))
-    others = len(sources) - 1
-    more = f", and so are those of {others} other{'s' if others > 1 else ''}" if others else ""
+    count = len(sources) - 1
+    more = f", and so are those of {count} other{'s' if count > 1 else ''}" if count else ""
     words, remedy = ("by one camera", "with other cameras") if name == "camera" else ("on one day", "on other days")
     sentence = (
         f"Nearly all photos of class {class_name} were taken {words} ({source}){more}: the network may learn "
         f"that. Photograph it {remedy}, too."
     )
-    return [Finding(Kind.SHORTCUT, 0.5, sentence, figures={"property": name, "sources": sources})]
+    return [Finding(Kind.SHORTCUT, 0.5, printable(sentence), figures={"property": name, "sources": sources})]
 
 
 def _text(value: bytes | int) -> str:

@@ -3,6 +3,7 @@
 from retrain.data.marks import Action, Mark
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
+from retrain.errors import printable
 
 _LEAST, _SHARE = 0.2, 4  # a quarter of all files is as bad as can be
 
@@ -13,7 +14,7 @@ def check(photos: Photos) -> list[Finding]:
     if not paths:
         return []
     count, total = len(paths), len(paths) + len(photos.labels)
-    which = f"{paths[0]} is" if count == 1 else f"{count} files, {paths[0]} among them, are"
+    which = f"{printable(paths[0])} is" if count == 1 else f"{count} files, {printable(paths[0])} among them, are"
     it = "it" if count == 1 else "them"
     return [
         Finding(

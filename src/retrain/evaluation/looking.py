@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,8 +11,9 @@ import numpy as np
 
 from retrain import workers
 from retrain.backbones.loading import checksum_of
+from retrain.backbones.runner import BackboneRunner
 from retrain.bottlenecks.computing import FeatureExtractor
-from retrain.bottlenecks.photos import read_photo
+from retrain.bottlenecks.photos import Photo, read_ahead
 from retrain.errors import ImageError
 from retrain.evaluation import attention
 from retrain.evaluation.kept import Kept
@@ -24,6 +25,7 @@ from retrain.preprocessing import InputSpec
 _MULTIPLICATIONS = 3e10  # in all photos of a report: half a second on two cores
 _LEAST, _MOST_COVERED = 3, 12  # photos
 _WAITING = 64
+_Read = tuple[str, Callable[[], Photo]]  # a path, and what reads the photo
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Looker:
     model: Path
     extractor: FeatureExtractor
 
+    @classmethod
+    def of(cls, extractor: FeatureExtractor, runner: BackboneRunner) -> "Looker | None":
+        """Return a network as it can be looked into, None where it is no LiteRT model; the runner has it in float32."""
+        return cls(runner.model, replace(extractor, runner=runner)) if runner.model else None
+
     @cached_property
     def checksum(self) -> bytes:
         """Return what tells the network from others."""
@@ -55,11 +62,11 @@ class Looker:
         """Yield the feature maps float16 [h, w, C] of photos in this order, None for unreadable ones."""
         model, limits = maps.with_maps(self._content) or b"", np.finfo(np.float16)
 
-        def open_worker() -> Callable[[str], np.ndarray | None]:
+        def open_worker() -> Callable[[_Read], np.ndarray | None]:
             run = Runner(model, self.spec)
 
-            def work(path: str) -> np.ndarray | None:
-                if (pixels := self._pixels(path)) is None:
+            def work(read: _Read) -> np.ndarray | None:
+                if (pixels := self._pixels(read)) is None:
                     return None
                 values = run(pixels).clip(limits.min, limits.max)  # infinities would spoil sums
                 return values.astype(np.float16).reshape(run.shape[1:])
@@ -74,11 +81,11 @@ class Looker:
         None for unreadable photos.
         """
 
-        def open_worker() -> Callable[[str], np.ndarray | None]:
+        def open_worker() -> Callable[[_Read], np.ndarray | None]:
             run = Runner(self._content, self.spec)
 
-            def work(path: str) -> np.ndarray | None:
-                if (pixels := self._pixels(path)) is None:
+            def work(read: _Read) -> np.ndarray | None:
+                if (pixels := self._pixels(read)) is None:
                     return None
                 return np.stack([run(picture) for picture in (pixels, *attention.covered(pixels))])
 
@@ -102,15 +109,16 @@ class Looker:
         photos = max(_LEAST, int(_MULTIPLICATIONS // max(1, cost)))
         return json.dumps({"has_maps": has_maps, "photos": photos if has_maps else min(photos, _MOST_COVERED)}).encode()
 
-    def _pixels(self, path: str) -> np.ndarray | None:
+    def _pixels(self, read: _Read) -> np.ndarray | None:
         with suppress(ImageError):
-            return self.extractor.pixel_maker(read_photo(self.extractor.image_dir, path))("")
+            return self.extractor.pixel_maker(read[1]())("")
         return None
 
     def _map(
-        self, open_worker: Callable[[], Callable[[str], np.ndarray | None]], paths: Sequence[str]
+        self, open_worker: Callable[[], Callable[[_Read], np.ndarray | None]], paths: Sequence[str]
     ) -> Iterator[np.ndarray | None]:
-        return workers.map_in_order(open_worker, paths, threads=min(workers.cores(), len(paths)), waiting=_WAITING)
+        photos = read_ahead(self.extractor.image_dir, ((path, path) for path in paths))
+        return workers.map_in_order(open_worker, photos, threads=min(workers.cores(), len(paths)), waiting=_WAITING)
 
 
 def packed(found: np.ndarray) -> bytes:

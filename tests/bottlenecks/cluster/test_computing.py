@@ -127,6 +127,15 @@ def test_a_cluster_computes_what_this_machine_does_and_leaves_nothing(folder, st
     assert [line.split(" in ")[0] for line in said] == ["Cluster: 24 photos"]
 
 
+def test_what_is_known_of_photos_comes_with_their_vectors(folder, store, tmp_path):
+    found = spread(folder, store)
+    known = store.properties(found.rows)
+    assert np.count_nonzero(known["width"]) >= 23  # all photos but the one that is none
+    with Store(tmp_path / "local", dimension=3) as local:
+        rows = computing.compute(variants_of(folder), range(48), extractor=extractor_of(folder), store=local).rows
+        assert np.array_equal(known, local.properties(rows))
+
+
 def test_what_a_killed_run_had_computed_is_merged_by_the_next_one(folder, store, tmp_path):
     workers = Workers(extractor_of(folder), happens=interrupt_after(3))
     with pytest.raises(KeyboardInterrupt):
