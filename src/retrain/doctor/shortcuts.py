@@ -107,8 +107,8 @@ def check(photos: Photos) -> list[Finding]:
 def _finding(what: _Property, told: Telling, class_names: Sequence[str]) -> Finding:
     name = class_names[told.class_id]
     sentence = (
-        f"{what.words} tells {name} from the other classes with a balanced accuracy of {100 * told.accuracy:.0f} % "
-        f"(50 % is chance): the network may learn that instead of what is shown. {what.remedy}"
+        f"{what.words} tells {name} from the other classes with a balanced accuracy of {told.accuracy:.0%} "
+        f"(50% is chance): the network may learn that instead of what is shown. {what.remedy}"
     )
     figures = {"property": what.name, "class": name, "balanced_accuracy": round(told.accuracy, 4), "p": told.p}
     return Finding(Kind.SHORTCUT, min(0.9, 2 * (told.accuracy - 0.5)), sentence, figures=figures)
