@@ -25,9 +25,8 @@ _SCORED = 4000  # photos at most of a fold, where there are many
 _RESAMPLES = 200
 _SURE = 0.95  # of the resamples must agree
 _TIMES = (5, 2)  # so many times the photos of another class would do less; of equally many, chance decides
+_GAIN = 0.005  # by so much they must raise the accuracy, for it to be said
 _FEWEST = 10  # photos that are proposed: what fewer do is luck
-_LEFT = 1 / 3  # of how classes differ, at least
-_GAIN = 0.005  # by so much as many more photos of the class must raise the accuracy, for it to be said
 _SEVERITY = 0.2  # nothing is wrong
 
 
@@ -122,7 +121,6 @@ def measure(photos: Photos, measured: Measured) -> Effects:
     scored = np.concatenate([whole.scored for whole in folds])
     halves = _resampled(of_photos[:, scored], photos.labels[scored], len(families.FAMILIES) * _RESAMPLES, rng)
     halves += rng.normal(scale=_error(means, signs), size=halves.shape)
-    halves = _drawn_together(halves)
     known = _resampled(measured.right, photos.labels[measured.scored], _RESAMPLES, rng)
     return Effects(
         classes, counts[classes], halves, known, measured.sizes * (1 - 1 / curves.FOLDS) / measured.sizes[-1]
@@ -132,23 +130,28 @@ def measure(photos: Photos, measured: Measured) -> Effects:
 def advise(effects: Effects) -> Advice | None:
     """Return of which class more photos would do more than many more of another, None if nothing is sure.
 
-    No more photos than a class has are proposed: a curve does not say more.
+    The class is that of which as many photos as the smallest class has would do most, and the other one that which
+    most surely does less. No more photos than a class has are proposed: a curve does not say more.
     """
-    doubled = np.array([np.median(effects.gains(place, int(count))) for place, count in enumerate(effects.counts)])
-    each = np.median(effects.halves, axis=0) / effects.counts
-    best = int(each.argmax())
-    if doubled[best] < _GAIN:
-        return None
+    smallest = int(effects.counts.min())
+    best = int(np.argmax([np.median(effects.gains(place, smallest)) for place in range(len(effects.counts))]))
     for times in _TIMES:
-        for other in np.argsort(each, kind="stable").tolist():
-            more = _rounded(int(min(effects.counts[best], effects.counts[other] // times)))
-            if other != best and more and _is_sure(effects.gains(best, more), effects.gains(other, times * more)):
-                return Advice(best, more, other, times * more)
+        tried = [
+            (_sureness(effects, advice), advice)
+            for other, count in enumerate(effects.counts.tolist())
+            if other != best and (more := _rounded(min(int(effects.counts[best]), count // times)))
+            for advice in [Advice(best, more, other, times * more)]
+        ]
+        sureness, advice = max(tried, key=lambda each: each[0], default=(0.0, None))
+        if advice and sureness >= _SURE and np.median(effects.gains(best, advice.more)) >= _GAIN:
+            return advice
     return None
 
 
-def _is_sure(one: np.ndarray, other: np.ndarray) -> bool:
-    return bool(np.mean((one > other) & (one > 0)) >= _SURE)
+def _sureness(effects: Effects, advice: Advice) -> float:
+    """Return how often the photos of one class do more than those of the other, and more than nothing, 0 to 1."""
+    one, other = effects.gains(advice.best, advice.more), effects.gains(advice.other, advice.more_of_other)
+    return float(np.mean(one > np.maximum(other, 0)))
 
 
 def _folds_of(photos: Photos) -> list[Job]:
@@ -210,21 +213,6 @@ def _error(means: np.ndarray, signs: np.ndarray) -> float:
     return 2 * float(np.sqrt((rest**2).sum() / free / means.size))
 
 
-def _drawn_together(halves: np.ndarray) -> np.ndarray:
-    """Return effects float64 [B, c], c >= 2, with those of each class nearer to the mean of all.
-
-    Of many effects that are measured, the largest was so by luck, too. So each moves as far towards the mean as luck
-    explains the differences, and varies less by that (Efron and Morris, "Stein's estimation rule and its competitors",
-    JASA 68, 1973). Few classes do not say how much they differ, so that a third of each difference is left at least.
-    """
-    effects, luck = halves.mean(axis=0), float(halves.var(axis=0).mean())
-    share = max(_LEFT, 1 - luck / max(float(effects.var(ddof=1)), np.finfo(float).tiny))
-    means = halves.mean(axis=1, keepdims=True)
-    varied = halves - effects - (means - means.mean())
-    drawn: np.ndarray = means + share * (effects - effects.mean()) + np.sqrt(share) * varied
-    return drawn
-
-
 def _resampled(of_photos: np.ndarray, labels: np.ndarray, times: int, rng: np.random.Generator) -> np.ndarray:
     """Return float64 [times, c]: what there is of photos, [c, n], as means over the classes of resampled photos."""
     means = np.zeros((times, len(of_photos)))
@@ -266,8 +254,8 @@ def _finding(photos: Photos, effects: Effects, advice: Advice) -> Finding:
     said = effects.interval(advice.best, advice.more)
     sentence = (
         f"{advice.more} more photos of {names[advice.best]!r} would do more than {advice.more_of_other} more of "
-        f"{names[advice.other]!r}, and raise the accuracy, each class counting the same, by {100 * said.low:.1f} to "
-        f"{100 * said.high:.1f} points: photograph {names[advice.best]!r} next."
+        f"{names[advice.other]!r}: photograph {names[advice.best]!r} next, and the accuracy, each class counting the "
+        f"same, rises by {100 * said.low:.1f} to {100 * said.high:.1f} points."
     )
     figures: dict[str, Any] = {
         "photograph": {"class": names[advice.best], "photos": advice.more, "gain": _ends(said)},
