@@ -72,5 +72,14 @@ def test_too_few_photos_for_a_curve_say_nothing():
     assert growing.check(photos_of(vectors, labels)) == []
 
 
+def test_photos_that_all_belong_together_say_nothing():
+    vectors, labels = gaussians(80, classes=2, apart=0.2)
+    photos = photos_of(vectors, labels)
+    together = dict.fromkeys((example.path for example in photos.dataset.examples), "one session")
+    assert (
+        growing.check(dataclasses.replace(photos, dataset=dataclasses.replace(photos.dataset, groups=together))) == []
+    )
+
+
 def test_families_are_those_of_the_paper():
     assert set(families.FAMILIES) == {"power law", "logarithm", "arctangent", "algebraic root"}
