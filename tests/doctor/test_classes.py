@@ -44,7 +44,7 @@ def test_fewer_photos_are_worse():
 def test_a_class_with_a_tenth_of_the_photos_of_another_is_named_with_it():
     (found,) = classes.check(*counted(20, 240, 200))
     assert found.kind is Kind.BALANCE
-    assert "'class_1' has 12 times as many photos as 'class_0'" in found.sentence
+    assert "'class_1' has 240 photos, 12 times as many as 'class_0'" in found.sentence
     assert found.figures == {"counts": {"class_0": 20, "class_1": 240}}
 
 

@@ -155,7 +155,7 @@ def test_leaked_test_photos_are_named_with_the_accuracy_without_them(tmp_path: P
     assert list(finding.photos) == ["test/a/000.jpg", "test/b/016.jpg"]
     assert finding.figures == {"leaked": 2, "photos": 32, "accuracy": 31 / 32, "accuracy_without": 29 / 30}
     assert "2 of 32 test photos are copies of training photos" in finding.sentence
-    assert "96.9 % with them, 96.7 % without" in finding.sentence
+    assert "96.9% with them, 96.7% without" in finding.sentence
 
 
 def test_without_a_model_leakage_has_no_accuracy(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from doctor.photo_sets import gaussians, photos_of
 
-from retrain.doctor import curves, families
+from retrain.doctor import curves, families, growing
 from retrain.doctor.curves import Measured
 from retrain.doctor.findings import Kind
 
@@ -57,19 +57,28 @@ def test_each_photo_is_scored_by_heads_that_grow_and_have_not_seen_it():
 @pytest.mark.slow
 def test_more_photos_are_asked_for_where_they_help_and_not_where_all_is_right():
     vectors, labels = gaussians(200, dimension=64, apart=0.25)
-    (found,) = curves.check(photos_of(vectors, labels))
+    (found,) = growing.check(photos_of(vectors, labels))
     assert found.kind is Kind.TOO_FEW
     assert found.severity <= 0.3
     low, high = found.figures["with_twice_the_photos"]
     assert found.figures["accuracy"] < low <= high
     assert set(found.figures["classes"]) == {"class_0", "class_1", "class_2", "class_3"}
     vectors, labels = gaussians(200, dimension=64, apart=2)
-    assert curves.check(photos_of(vectors, labels)) == []
+    assert growing.check(photos_of(vectors, labels)) == []
 
 
 def test_too_few_photos_for_a_curve_say_nothing():
     vectors, labels = gaussians(36, apart=0.2)
-    assert curves.check(photos_of(vectors, labels)) == []
+    assert growing.check(photos_of(vectors, labels)) == []
+
+
+def test_photos_that_all_belong_together_say_nothing():
+    vectors, labels = gaussians(80, classes=2, apart=0.2)
+    photos = photos_of(vectors, labels)
+    together = dict.fromkeys((example.path for example in photos.dataset.examples), "one session")
+    assert (
+        growing.check(dataclasses.replace(photos, dataset=dataclasses.replace(photos.dataset, groups=together))) == []
+    )
 
 
 def test_families_are_those_of_the_paper():

@@ -18,9 +18,33 @@ def test_intervals_from_half_of_the_photos_hold_for_all_of_them():
     assert 0 < result.width < 0.3
 
 
-def test_halves_have_half_of_each_class_and_differ_by_seed():
-    labels = np.arange(60) % 3
-    first, again, other = (learning_curves._half(labels, seed) for seed in (0, 0, 1))
-    assert np.bincount(labels[first]).tolist() == [10, 10, 10]
+def test_parts_have_their_share_of_each_class_and_differ_by_seed():
+    labels, shares = np.arange(90) % 3, np.array([0.5, 0.4, 0.1])
+    first, again, other = (learning_curves._part(labels, shares, seed) for seed in (0, 0, 1))
+    assert np.bincount(labels[first]).tolist() == [15, 12, 10]  # ten at least
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_photos_of_a_class_that_lacks_them_raise_the_mean_recall_more():
+    vectors, labels = gaussians(900, dimension=48, classes=3, apart=0.4)
+    known = learning_curves._part(labels, np.array([0.05, 0.4, 0.4]), 0)
+    few, many = learning_curves.gains(LabelledVectors(vectors, labels), known, [(0, 60), (1, 60)], 0)
+    assert few > many
+    assert few > 0
+
+
+@pytest.mark.parametrize(("case", "counts"), [("as they are", 1), ("few of one class", 2), ("classes of all sizes", 5)])
+def test_each_case_leaves_its_share_of_photos(case, counts):
+    shares = learning_curves.shares_of(case, np.arange(500) % 5, 3)
+    assert len(set(shares.tolist())) == counts
+    assert shares.max() == pytest.approx(0.45)
+    assert shares.min() == pytest.approx(0.45 if counts == 1 else 0.09)
+
+
+@pytest.mark.slow
+def test_advice_is_taken_from_a_part_and_tried_with_the_rest():
+    vectors, labels = gaussians(900, dimension=48, classes=3, apart=0.3)
+    trial = learning_curves.try_advice(LabelledVectors(vectors, labels), np.array([0.1, 0.45, 0.45]), 0)
+    assert trial.advised > trial.other
+    assert trial.said.low < trial.said.high

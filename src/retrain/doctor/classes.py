@@ -43,9 +43,10 @@ def _unbalanced(photos: Photos, counts: np.ndarray) -> list[Finding]:
     if not small:
         return []
     times = int(counts[largest] // counts[small[0]])
+    named = shortened([f"{_name(photos, each)} ({counts[each]})" for each in small])
     sentence = (
-        f"{_name(photos, largest)} has {times} times as many photos as {_name(photos, small[0])}, so that the accuracy "
-        f"says little of the smaller class: take more of {_counted(photos, small, counts)}."
+        f"{_name(photos, largest)} has {counts[largest]} photos, {times} times as many as {_name(photos, small[0])}, "
+        f"so that the accuracy says little of the smaller class: take more photos of {named}."
     )
     return [Finding(Kind.BALANCE, min(1.0, times / 100), sentence, figures=_figures(photos, [*small, largest], counts))]
 
@@ -73,9 +74,10 @@ def _right(photos: Photos, probabilities: np.ndarray, true: int, other: int) -> 
 
 def _merging(photos: Photos, pair: tuple[int, int], share: float) -> Finding:
     one, other = (_name(photos, class_id) for class_id in pair)
+    count = int(np.isin(photos.labels, pair).sum())
     sentence = (
-        f"{one} and {other} are told apart in {share:.0%} of their photos, and a coin is right in 50%: merge the "
-        f"two classes, or check their labels."
+        f"{one} and {other} are told apart in {share:.0%} of their {count} photos, where a coin would be right in "
+        f"50%: merge the two classes, or check their labels."
     )
     severity = min(1.0, 1.6 * (1 - share))
     figures = {"classes": [photos.dataset.class_names[class_id] for class_id in pair], "told_apart": round(share, 4)}

@@ -6,7 +6,6 @@ import numpy as np
 
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
-from retrain.errors import plural
 from retrain.evaluation import neighbours
 from retrain.head import multiply
 
@@ -142,10 +141,12 @@ def _finding(photos: Photos, class_id: int, rows: np.ndarray, clusters: Clusters
     name = photos.dataset.class_names[class_id]
     typical = [rows[np.argsort(margin, kind="stable")[:_SHOWN]] for margin in (clusters.margin, -clusters.margin)]
     paths = [[photos.dataset.examples[row].path for row in cluster.tolist()] for cluster in typical]
+    is_whole = len(rows) == np.count_nonzero(photos.labels == class_id)
     smaller = int(min(clusters.second.sum(), (~clusters.second).sum()))
+    of_them = f"its {len(rows)}" if is_whole else f"a sample of {len(rows)}"
     sentence = (
-        f"{name!r} may be two classes: {smaller} of {plural(len(rows), 'photo')} are unlike the others. Look at "
-        f"both kinds, and give them folders of their own if they are to be told apart."
+        f"{name!r} may be two classes: {smaller} of {of_them} photos are unlike the other {len(rows) - smaller}. Look "
+        f"at both kinds, and give them folders of their own if they are to be told apart."
     )
     figures = {
         "class": name,

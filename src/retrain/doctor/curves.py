@@ -18,10 +18,9 @@ from retrain.evaluation.metrics import Interval
 from retrain.training.cross_validation import assign_folds
 
 SHARES = (0.1, 0.18, 0.32, 0.56, 1.0)  # of the photos that a fold leaves
+FOLDS = 5
 HELD = 0.8  # the share of intervals that are meant to hold
-_FOLDS = 5
 _RESAMPLES = 200
-_LEAST = 10  # photos of each class, for a tenth of which to be one
 _GAIN = 0.01  # by so much more photos must help, for it to be said
 _SEVERITY = 0.3  # at most: nothing is wrong
 
@@ -51,17 +50,17 @@ class Outlook:
     gain: Interval
 
 
-def check(photos: Photos) -> list[Finding]:
+def check(photos: Photos, measured: Measured) -> list[Finding]:
     """Return what twice the photos would do, in all and of each class, if they are sure to do something.
+
+    Args:
+        photos: All photos.
+        measured: How heads do on parts of them.
 
     Raises:
         TrainingError: A training diverged.
     """
     names = photos.dataset.class_names
-    counts = np.bincount(photos.labels, minlength=len(names))
-    if counts.min() < _LEAST:
-        return []
-    measured = measure(photos)
     whole = outlook(measured, seed=photos.seed)
     if whole.gain.low < _GAIN:
         return []
@@ -88,7 +87,7 @@ def measure(photos: Photos) -> Measured:
         TrainingError: A training diverged.
     """
     count, groups = len(photos.labels), np.unique(groups_of(photos.dataset), return_inverse=True)[1]
-    fold = assign_folds(photos.labels, groups, folds=_FOLDS, seed=photos.seed)
+    fold = assign_folds(photos.labels, groups, folds=FOLDS, seed=photos.seed)
     jobs: list[Job] = []
     for number in range(fold.max() + 1 if count <= heads.MANY else 1):
         jobs += _jobs(photos.labels, fold == number, np.random.default_rng([photos.seed, number]))
@@ -114,10 +113,10 @@ def outlook(measured: Measured, *, seed: int, among: np.ndarray | None = None) -
     curves = drawn @ right.T / count
     said = families.extrapolated(curves, measured.sizes, measured.sizes[-1] * np.array([1.0, 2.0]))
     gains = said[..., 1] - said[..., 0]
-    return Outlook(float(right[-1].mean()), _middle(np.minimum(curves[:, -1] + gains, 1)), _middle(gains))
+    return Outlook(float(right[-1].mean()), middle(np.minimum(curves[:, -1] + gains, 1)), middle(gains))
 
 
-def _middle(values: np.ndarray) -> Interval:
+def middle(values: np.ndarray) -> Interval:
     """Return the interval between the outer tenths of some values."""
     low, high = np.quantile(values, [(1 - HELD) / 2, (1 + HELD) / 2])
     return Interval(float(low), float(high))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from retrain.doctor import clusters, curves, judged, quality, repeated, shortcuts, unreadable
+from retrain.doctor import clusters, growing, judged, quality, repeated, shortcuts, unreadable
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
 
@@ -14,7 +14,7 @@ _CHECKS: tuple[Callable[[Photos], Sequence[Finding]], ...] = (
     shortcuts.check,
     judged.check,
     clusters.check,
-    curves.check,
+    growing.check,
 )
 _ORDER = {kind: place for place, kind in enumerate(Kind)}
 

@@ -60,5 +60,5 @@ def _effect(figures: dict[str, float]) -> str:
     if "accuracy" not in figures:
         return ""
     it = "it" if figures["leaked"] == 1 else "them"
-    with_them, without = (f"{100 * figures[name]:.1f} %" for name in ("accuracy", "accuracy_without"))
+    with_them, without = (f"{figures[name]:.1%}" for name in ("accuracy", "accuracy_without"))
     return f": the test accuracy is {with_them} with {it}, {without} without"
