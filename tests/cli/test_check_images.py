@@ -57,6 +57,7 @@ def test_findings_are_sentences_or_json_and_a_gate_where_asked(photos, mean_colo
         ),
         (["photos", "--fail_on", ""], "--fail_on: '' is no kind of finding"),
         (["photos", "--page", "found.pdf"], "--page: 'found.pdf' is no name of a page; give one that ends in .html"),
+        (["photos", "--group_by", "("], r"--group_by is '\('; give duplicates, exif, or a regular expression"),
         (["photos", "--precision", "int4"], "--precision is 'int4'"),
         (["photos", "--how_many_training_steps", "3"], "unknown argument --how_many_training_steps"),
         (["photos", "others"], "one folder of photos is read"),
