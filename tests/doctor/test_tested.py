@@ -44,4 +44,9 @@ def test_few_test_photos_are_not_judged():
     labels = np.arange(12) % 3
     photos = photos_of(np.zeros((12, 4), np.float32), labels)
     assert tested.check(photos, np.arange(12), scores((labels + 1) % 3, 8)) == []
+    labels = np.arange(60) % 3
+    said = scores(labels, 8)
+    labels[0] = 1
+    photos = photos_of(np.zeros((60, 4), np.float32), labels)
+    assert tested.check(photos, np.arange(60), said) == []  # one alone
     assert tested.check(photos, np.zeros(0, np.int64), np.zeros((0, 3), np.float32)) == []

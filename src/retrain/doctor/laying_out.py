@@ -100,9 +100,9 @@ def layout_of(finding: Finding) -> Layout:
 
 
 def table_of(finding: Finding) -> list[tuple[str, ...]]:
-    """Return what a finding says of classes as rows, the first of which is the head; [] if it says nothing of them."""
+    """Return what a finding says of several classes as rows, the first of which is the head; [] of none or one."""
     counts, classes = finding.figures.get("counts"), finding.figures.get("classes")
-    if isinstance(counts, Mapping):
+    if isinstance(counts, Mapping) and len(counts) > 1:
         return [("class", "photos"), *((name, f"{count:,}") for name, count in counts.items())]
     if not isinstance(classes, Mapping):
         return []

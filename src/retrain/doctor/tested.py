@@ -8,14 +8,15 @@ from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
 from retrain.errors import plural, printable
 
-_DOUBT = 0.5
+_DOUBT = 0.8
+_FEWEST = 2  # photos: one alone is what a good model gets wrong
 
 
 def check(photos: Photos, numbers: np.ndarray, probabilities: np.ndarray) -> list[Finding]:
     """Return a finding that names them, and says the test accuracy with and without their labels, or none.
 
     A model has not seen its test photos. So its scores say of their labels what those of `scoring` say of all: they
-    cost nothing, and a label is named only if it is likelier wrong than right.
+    cost nothing. But there are fewer of them, so a label must be doubted more to be named.
 
     Args:
         photos: All photos.
@@ -24,20 +25,20 @@ def check(photos: Photos, numbers: np.ndarray, probabilities: np.ndarray) -> lis
     """
     true = photos.labels[numbers]
     found = labels.suspects(probabilities, true, doubt=_DOUBT)
-    if not len(found.numbers):
+    if len(found.numbers) < _FEWEST:
         return []
     examples, names = photos.dataset.examples, photos.dataset.class_names
     paths = [examples[number].path for number in numbers[found.numbers].tolist()]
     looks = [names[class_id] for class_id in found.classes.tolist()]
     corrected = true.copy()
     corrected[found.numbers] = found.classes
-    predicted, one = probabilities.argmax(axis=1), len(paths) == 1
+    predicted = probabilities.argmax(axis=1)
     accuracy, without = float(np.mean(predicted == true)), float(np.mean(predicted == corrected))
     sentence = (
-        f"{len(paths)} of {plural(len(numbers), 'test photo')} {'is' if one else 'are'} likelier in the wrong class "
-        f"than in the right one, {'' if one else 'most of all '}{printable(paths[0])}, which looks like "
-        f"{printable(looks[0])}: the test accuracy is {100 * accuracy:.1f} %, and {100 * without:.1f} % if "
-        f"{'it is' if one else 'all of them are'}. Look at {'it' if one else 'them'}, and relabel what is wrong."
+        f"{len(paths)} of {plural(len(numbers), 'test photo')} are likelier in the wrong class than in the right one, "
+        f"most of all {printable(paths[0])}, which looks like {printable(looks[0])}: the test accuracy is "
+        f"{100 * accuracy:.1f} %, and {100 * without:.1f} % if all of them are. Look at them, and relabel what is "
+        f"wrong."
     )
     suspects = [
         {"path": path, "looks_like": name, "doubt": round(doubt, 4)}
