@@ -83,6 +83,16 @@ def test_no_window_scrolls_sideways(opened, width, classes):
     assert window.evaluate("document.documentElement.scrollWidth") == width
 
 
+def test_hostile_names_run_nothing(opened):
+    window = opened(('"><img src=x onerror="window.hit=1">', "{{ 7*7 }}\udce9' onmouseover='window.hit=2"))
+    window.get_by_role("button", name="Mark these 2 as proposed").click()
+    for place in window.locator("svg.thumb, figcaption, h2, h3").all()[:30]:
+        place.dispatch_event("mouseover")
+    assert window.evaluate("window.hit") is None
+    assert window.complaints == []
+    assert [line["class"] for line in marked(window)] == ["{{ 7*7 }}\udce9' onmouseover='window.hit=2"] * 2
+
+
 def test_headings_are_in_order_pictures_have_words_and_are_drawn(opened):
     window = opened()
     levels = [int(tag[1]) for tag in window.locator("h1,h2,h3,h4").evaluate_all("all => all.map(one => one.tagName)")]
