@@ -11,7 +11,7 @@ from conftest import colour_folder, photo
 from PIL import ExifTags, Image, ImageOps
 from scenes import scene
 
-from retrain import grouping
+from retrain import checking, grouping
 from retrain.config import RetrainConfig, check
 from retrain.data.dataset import Dataset, grouped, groups_of, scan
 from retrain.data.grouping import by_pattern
@@ -50,6 +50,8 @@ def test_a_pattern_groups_by_its_groups_or_by_all_that_it_matches() -> None:
     whole = by_pattern(paths, r"cam\d")
     assert whole == {"a/cam1-x.jpg": "cam1", "b/cam1-y.jpg": "cam1", "b/cam2-x.jpg": "cam2"}
     assert by_pattern(paths, r"cam(\d)-(\w)")["b/cam2-x.jpg"] == "2\0x"
+    assert by_pattern(paths, r"cam(\d*)|(z)").keys() == whole.keys()
+    assert by_pattern(paths, "z*") == by_pattern(paths, "(z*)(z*)") == {}  # which match an empty text everywhere
 
 
 def test_each_group_is_in_one_split_and_other_photos_stay_where_they_are(tmp_path: Path) -> None:
@@ -90,6 +92,25 @@ def test_a_pattern_that_matches_nothing_is_refused(tmp_path: Path, mean_colour_b
     colour_folder(tmp_path / "photos", per_class=3)
     with pytest.raises(UsageError, match=r"--group_by cam\\d matches no path in .*, such as cyan/0.png"):
         _grouped(_config(tmp_path / "photos", mean_colour_backbone, r"cam\d"))
+
+
+def test_a_pattern_that_leaves_nothing_to_test_on_is_refused(tmp_path: Path, mean_colour_backbone: Path) -> None:
+    colour_folder(tmp_path / "photos", per_class=3)
+    with pytest.raises(UsageError, match="--group_by png makes one group of all photos in .*, which leaves none"):
+        _grouped(_config(tmp_path / "photos", mean_colour_backbone, "png"))
+
+
+def test_a_look_refuses_what_a_training_would_before_it_computes_anything(
+    tmp_path: Path, mean_colour_backbone: Path
+) -> None:
+    colour_folder(tmp_path / "photos", per_class=3)
+    for part in ("train", "test"):
+        colour_folder(tmp_path / "split" / part, per_class=3)
+    for folder, group_by in (("photos", "z"), ("photos", "png"), ("split", "exif"), ("split", r"\d")):
+        config = _config(tmp_path / folder, mean_colour_backbone, group_by)
+        with pytest.raises(UsageError, match="^--group_by "):
+            checking.check(config, checking.Written(tmp_path / "out" / "c.html"), "--page", terminal()[0])
+    assert not (tmp_path / "bottlenecks").exists()
 
 
 @pytest.mark.parametrize("group_by", ["duplicates", r"\d"])

@@ -115,6 +115,17 @@ def test_the_split_of_the_training_is_part_of_the_metadata():
     assert "split" not in json.loads(Metadata(("a",)).to_json())
 
 
+def test_photos_that_groups_held_out_are_part_of_the_metadata():
+    split = TrainingSplit(10, 10, group_by="exif").with_held_out(["a/1.jpg"], ["a/caf\u00e9.jpg", "b/\udcff.jpg"])
+    told = Metadata.from_json(Metadata(("a",), split=split).to_json()).split
+    assert told == split
+    paths = ["a/1.jpg", "a/cafe\u0301.jpg", "b/\udcff.jpg", "a/2.jpg"]
+    assert [told.held_out(path) for path in paths] == ["validation", "testing", "testing", ""]
+    assert told.rule == TrainingSplit(10, 10, group_by="exif")
+    assert not TrainingSplit(10, 10, group_by="exif").held_out("a/1.jpg")
+    assert "tested" not in Metadata(("a",), split=TrainingSplit(10, 10)).to_json()
+
+
 def test_distorted_copies_tell_of_their_photo():
     content = hashlib.sha256(b"photo").digest()
     split = TrainingSplit(10, 10).with_contents([hashlib.sha256(content + b"tag/0/0").digest()], "tag/0/0")
@@ -125,7 +136,8 @@ def test_distorted_copies_tell_of_their_photo():
 @pytest.mark.parametrize(
     "row",
     [3, [], "folders", {}, {"validation": "x", "testing": 1}, {"validation": 1, "testing": 2, "contents": "a"},
-     {"validation": 1, "testing": 2, "copy": 3}],
+     {"validation": 1, "testing": 2, "copy": 3}, {"validation": 1, "testing": 2, "tested": 3},
+     {"validation": 1, "testing": 2, "validated": "a"}],
 )  # fmt: skip
 def test_a_damaged_split_is_an_error(row):
     with pytest.raises(ValueError):  # noqa: PT011 (several)

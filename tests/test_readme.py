@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -206,7 +207,20 @@ def test_nothing_is_told_twice():
 
 
 def shell(script, folder):
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    """Run commands as `pyproject.toml` declares them, installed or not, and return what they print."""
+    with tempfile.TemporaryDirectory() as scripts:
+        for name, entry in PROJECT["scripts"].items():
+            module, _, function = entry.partition(":")
+            file = Path(scripts, name)
+            file.write_text(
+                f"#!{sys.executable}\nimport sys\nfrom {module} import {function}\nsys.exit({function}())\n"
+            )
+            file.chmod(0o755)
+        return run_with(scripts, script, folder)
+
+
+def run_with(scripts, script, folder):
+    path = os.pathsep.join([scripts, str(Path(sys.executable).parent), os.environ["PATH"]])
     env = {**os.environ, "PATH": path, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script], cwd=folder, env=env, capture_output=True, text=True, check=False
@@ -235,6 +249,9 @@ def test_the_first_commands_of_the_readme_work(trained):
     folder, printed = trained
     assert "Final test accuracy = 100.0%" in printed
     assert re.search(r"^cyan \(score=", printed.split("Evaluation time")[1], re.M)
+    assert (
+        "The mean colour of a photo alone tells" in printed.split("Final test accuracy")[0]
+    )  # of photos of one colour
     table = PAGES["README.md"].split("Results go into")[1].split("#")[0]
     files = set(re.findall(r"^\| `([\w.]+/?)`", table, re.M)) - {"models/"}  # nothing was downloaded
     assert {name for name in files if not (folder / "tf_files" / name).exists()} == set()

@@ -209,7 +209,4 @@ def test_a_second_look_at_photos_imports_no_tensorflow(tmp_path, mean_colour_bac
         for blocked in (False, True)
     ]
     assert said[0] == said[1]
-    assert said[0] == (
-        "Too few to learn from and to test on: 6 photos of 'cyan', 6 photos of 'magenta', 6 photos "
-        "of 'yellow'. Take at least 20 photos of each class.\n"
-    )
+    assert said[0].startswith("Too few to learn from")

@@ -65,6 +65,7 @@ def check(config: RetrainConfig, written: Written, flag: str, terminal: Terminal
 def _photos(config: RetrainConfig, terminal: Terminal, opened: ExitStack) -> tuple[Photos, Path]:
     """Return the photos with their features, and the folder of the store, which is closed with `opened`."""
     listed = photos_to_check(config, terminal, opened)
+    grouping.check(config, listed.dataset)
     prepared = prepare_features(config, listed, Session(terminal, opened))
     describe = partial(prepared.read.properties, advance=terminal.progress("Properties", "photo"))
     photos = replace(photos_of(prepared, config.random_seed), describe=describe)

@@ -74,7 +74,7 @@ def finish(chosen: Candidate, start: Start, terminal: Terminal) -> Report:
         history=chosen.history,
         exports=written.exported.results if written.exported else [],
     )
-    with terminal.waiting("Looking for copies of photos"):
+    with terminal.waiting("Looking for what is wrong with photos"):
         findings = doubts.doubts_of(chosen, rows, written.test)
     report = replace(report, cross_validation=cross_validated, findings=findings)
     with terminal.waiting("Looking at single photos"):
@@ -83,8 +83,9 @@ def finish(chosen: Candidate, start: Start, terminal: Terminal) -> Report:
     keeping.write_report(results, config.output_graph, prepared.dataset.image_dir)
     _show_and_keep(chosen, start, results, written, terminal)
     with terminal.closing(_closing(chosen, report)):
-        for finding in report.findings:
-            terminal.warn(finding.sentence)
+        kinds = [finding.kind for finding in report.findings]
+        for kind in dict.fromkeys(kinds):
+            terminal.warn(report.findings[kinds.index(kind)].sentence)  # the worst; the report has all
         _say_what_does_not_belong(chosen, report, written.graph, terminal)
         if (seconds := start.limit.exceeded()) >= 1:
             terminal.warn(f"All this took {seconds:.0f} s more than --time_limit.")

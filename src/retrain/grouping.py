@@ -1,6 +1,7 @@
 """Keeps groups of photos in one split: of a pattern in their paths, copies of each other, or of one camera and day."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -30,12 +31,12 @@ def grouped(config: RetrainConfig, photos: ListedPhotos, session: Session) -> Li
     """
     if not config.group_by:
         return photos
+    check(config, photos.dataset)
     if config.group_by in (grouping.DUPLICATES, grouping.EXIF):
-        _refuse_ready_made(config, photos.dataset)
         prepared = prepare_features(undistorted(config), photos, session)
         split = regrouped(config, photos_of(prepared, config.random_seed), prepared.read)
     else:
-        split = _by_pattern(config, photos.dataset)
+        split = _split(config, photos.dataset, _matched(config, photos.dataset))
     sizes = [size for size in Counter(split.groups.values()).values() if size > 1]
     parts = ", ".join(f"{sum(split.counts(each))} {each}" for each in Split)
     session.terminal.say(
@@ -59,10 +60,9 @@ def regrouped(config: RetrainConfig, photos: Photos, read: BottleneckReader) -> 
         read: Reads what the store has of them.
 
     Raises:
-        UsageError: The folder is split already, or nothing matches a pattern.
+        UsageError: All photos belong together.
         StoreError: The store cannot be read.
     """
-    _refuse_ready_made(config, photos.dataset)
     paths = [example.path for example in photos.dataset.examples]
     if config.group_by == grouping.DUPLICATES:
         first = copies.linked(copies.find(photos)).tolist()
@@ -75,24 +75,33 @@ def regrouped(config: RetrainConfig, photos: Photos, read: BottleneckReader) -> 
             path: f"{camera.decode('ascii', 'replace')} {taken // _DAY}" for path, camera, taken in rows if taken >= 0
         }
     else:
-        return _by_pattern(config, photos.dataset)
-    return dataset.grouped(photos.dataset, groups, config.split_rule)
+        groups = _matched(config, photos.dataset)
+    return _split(config, photos.dataset, groups)
 
 
-def _by_pattern(config: RetrainConfig, photos: Dataset) -> Dataset:
-    _refuse_ready_made(config, photos)
-    groups = grouping.by_pattern((example.path for example in photos.examples), config.group_by or "")
-    if not groups:
+def _matched(config: RetrainConfig, photos: Dataset) -> dict[str, str]:
+    return grouping.by_pattern((example.path for example in photos.examples), config.group_by or "")
+
+
+def _split(config: RetrainConfig, photos: Dataset, groups: Mapping[str, str]) -> Dataset:
+    if len(groups) == len(photos.examples) and len(set(groups.values())) == 1:
         raise UsageError(
             printable(
-                f"--group_by {config.group_by} matches no path in {photos.image_dir}, such as "
-                f"{photos.examples[0].path}. Give a regular expression for what photos of a group have in common."
+                f"--group_by {config.group_by} makes one group of all photos in {photos.image_dir}, which leaves none "
+                f"to test on. Group them by something in which they differ."
             )
         )
     return dataset.grouped(photos, groups, config.split_rule)
 
 
-def _refuse_ready_made(config: RetrainConfig, photos: Dataset) -> None:
+def check(config: RetrainConfig, photos: Dataset) -> None:
+    """Refuse groups of photos that are split by their folders, and a pattern that makes none or a single one.
+
+    Raises:
+        UsageError: Names the flag.
+    """
+    if not config.group_by:
+        return
     if is_ready_made(photos):
         raise UsageError(
             printable(
@@ -100,3 +109,14 @@ def _refuse_ready_made(config: RetrainConfig, photos: Dataset) -> None:
                 f"folders. Leave it out, or give a folder with one folder for each class."
             )
         )
+    if config.group_by in (grouping.DUPLICATES, grouping.EXIF):
+        return
+    groups = _matched(config, photos)
+    if not groups:
+        raise UsageError(
+            printable(
+                f"--group_by {config.group_by} matches no path in {photos.image_dir}, such as "
+                f"{photos.examples[0].path}. Give a regular expression for what photos of a group have in common."
+            )
+        )
+    _split(config, photos, groups)

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -22,6 +23,8 @@ METADATA_FILE = "retrain.json"  # the same in a SavedModel's folder and in a .ke
 LABELS_BYTES = 2**26  # that a labels file may have
 _SHOWN_AT_MOST = 40  # characters of what is not understood
 _KEY_BYTES = 5  # of a photo's hash: one of a million others has the same as one of a million
+_PACKED = ("contents", "validated", "tested")  # fields of a split that hold hashes
+_GROUPED = ("group_by", "validated", "tested")
 _NUMBERED = re.compile(r"(\d+)(?:\s*([:,\t])\s*|\s+)(\S.*)")
 
 
@@ -31,7 +34,8 @@ class TrainingSplit:
 
     `folders` tells that the image folder was a split itself. `contents` are hashes of the photos that were trained on,
     as `with_contents` packs them; `copy` is what was hashed behind a photo's own hash, where distorted copies were.
-    `group_by` says by what groups were kept together.
+    `group_by` says by what groups were kept together; `validated` and `tested` are then hashes of the paths of photos
+    that were held out, as `with_held_out` packs them.
     """
 
     validation: float
@@ -40,11 +44,16 @@ class TrainingSplit:
     contents: str = ""
     copy: str = ""
     group_by: str = ""
+    validated: str = ""
+    tested: str = ""
 
     def with_contents(self, keys: Iterable[bytes], copy: str = "") -> "TrainingSplit":
         """Return the split with the photos that were trained on, by the keys of their bottlenecks."""
-        packed = b"".join(sorted({key[:_KEY_BYTES] for key in keys}))
-        return replace(self, contents=base64.b64encode(packed).decode(), copy=copy)
+        return replace(self, contents=_packed(keys), copy=copy)
+
+    def with_held_out(self, validated: Iterable[str], tested: Iterable[str]) -> "TrainingSplit":
+        """Return the split with the photos that were held out, by their paths below the image folder."""
+        return replace(self, validated=_packed(map(_hashed, validated)), tested=_packed(map(_hashed, tested)))
 
     def __str__(self) -> str:
         """Return the split in words."""
@@ -53,15 +62,29 @@ class TrainingSplit:
         groups = f", grouped by {self.group_by}" if self.group_by else ""
         return f"validation {self.validation:g} % and testing {self.testing:g} %{groups}"
 
+    @property
+    def rule(self) -> "TrainingSplit":
+        """Return the split without the photos."""
+        return replace(self, contents="", copy="", validated="", tested="")
+
     def trained_on(self, content: bytes) -> bool:
         """Return whether a photo is known to have been trained on, by the SHA-256 of its file."""
         key = hashlib.sha256(content + self.copy.encode()).digest() if self.copy else content
-        return key[:_KEY_BYTES] in self._keys
+        return key[:_KEY_BYTES] in self._keys["contents"]
+
+    @property
+    def knows_held_out(self) -> bool:
+        """Return whether it holds which photos were held out."""
+        return bool(self.validated or self.tested)
+
+    def held_out(self, path: str) -> str:
+        """Return "validation" or "testing" where that is what a photo was held out for, by its path; "" for others."""
+        key = _hashed(path)[:_KEY_BYTES] if self.knows_held_out else b""
+        return "testing" if key in self._keys["tested"] else "validation" if key in self._keys["validated"] else ""
 
     @functools.cached_property
-    def _keys(self) -> frozenset[bytes]:
-        packed = base64.b64decode(self.contents)
-        return frozenset(packed[start : start + _KEY_BYTES] for start in range(0, len(packed), _KEY_BYTES))
+    def _keys(self) -> dict[str, frozenset[bytes]]:
+        return {name: _unpacked(getattr(self, name)) for name in _PACKED}
 
     @classmethod
     def from_row(cls, row: Any) -> "TrainingSplit":
@@ -73,10 +96,26 @@ class TrainingSplit:
         row = row if isinstance(row, dict) else {}
         split = cls(*(row.get(field.name, field.default) for field in fields(cls)))
         percentages = all(isinstance(value, int | float) for value in (split.validation, split.testing))
-        if not percentages or not all(isinstance(text, str) for text in (split.contents, split.copy, split.group_by)):
+        texts = split.copy, split.group_by, *(getattr(split, name) for name in _PACKED)
+        if not percentages or not all(isinstance(text, str) for text in texts):
             raise ValueError("no split in the metadata")
-        base64.b64decode(split.contents)
+        for name in _PACKED:
+            base64.b64decode(getattr(split, name))
         return split
+
+
+def _hashed(path: str) -> bytes:
+    # macOS lists file names decomposed and Linux composed.
+    return hashlib.sha256(unicodedata.normalize("NFC", path).encode("utf-8", "surrogateescape")).digest()
+
+
+def _packed(keys: Iterable[bytes]) -> str:
+    return base64.b64encode(b"".join(sorted({key[:_KEY_BYTES] for key in keys}))).decode()
+
+
+def _unpacked(text: str) -> frozenset[bytes]:
+    packed = base64.b64decode(text)
+    return frozenset(packed[start : start + _KEY_BYTES] for start in range(0, len(packed), _KEY_BYTES))
 
 
 @dataclass(frozen=True)
@@ -112,8 +151,8 @@ class Metadata:
         # What was added later stands there only where it says something: other files stay as they were written.
         if self.split is None:
             del row["split"]
-        elif not self.split.group_by:
-            del row["split"]["group_by"]
+        else:
+            row["split"] = {name: value for name, value in row["split"].items() if value or name not in _GROUPED}
         if self.input.keep_aspect_ratio is None:
             del spec["keep_aspect_ratio"]
         return json.dumps({**row, "input": spec.pop("node"), **spec}, sort_keys=True)

@@ -148,9 +148,9 @@ def test_a_model_knows_the_photos_that_it_was_trained_on(tmp_path, source, monke
     with ExitStack() as opened:
         terminal = Terminal(quiet=True)
         prepared = prepare(dataset, source, settings, None, terminal=terminal, opened=opened)
-        split = describe_split(prepared, rule)
+        split, grouped = describe_split(prepared, rule), describe_split(prepared, rule, "exif")
         monkeypatch.setattr(preparation, "_NAMED_IN_MODEL", 10)
-        of_many = describe_split(prepared, rule)
+        of_many, many_grouped = describe_split(prepared, rule), describe_split(prepared, rule, "exif")
 
     def known(split):
         hashed = {e: hashlib.sha256((photos / e.path).read_bytes()).digest() for e in dataset.examples}
@@ -159,6 +159,10 @@ def test_a_model_knows_the_photos_that_it_was_trained_on(tmp_path, source, monke
     assert (split.validation, split.testing, split.folders) == (10, 30, False)
     assert known(split) == {example for example in dataset.examples if example.split is Split.TRAINING}
     assert {example.path for example in known(of_many)} == {"white/only.png"}
+    held_out = {example.path: str(example.split) for example in dataset.examples if example.split is not Split.TRAINING}
+    assert {e.path: grouped.held_out(e.path) for e in dataset.examples if grouped.held_out(e.path)} == held_out
+    assert not split.knows_held_out
+    assert not many_grouped.knows_held_out
 
 
 def test_a_photo_that_was_there_twice_and_held_out_once_is_not_left_out(tmp_path, source):

@@ -153,7 +153,14 @@ def test_leaked_test_photos_are_named_with_the_accuracy_without_them(tmp_path: P
     (finding,) = leakage.check(photos, copies.find(photos), predicted)
     assert finding.kind is Kind.LEAKAGE
     assert list(finding.photos) == ["test/a/000.jpg", "test/b/016.jpg"]
-    assert finding.figures == {"leaked": 2, "photos": 32, "accuracy": 31 / 32, "accuracy_without": 29 / 30}
+    assert finding.figures == {
+        "split": "testing",
+        "leaked": 2,
+        "photos": 32,
+        "accuracy": 31 / 32,
+        "accuracy_without": 29 / 30,
+        "groups": [["test/a/000.jpg", "train/a/002.jpg"], ["test/b/016.jpg", "train/b/020.jpg"]],
+    }
     assert "2 of 32 test photos are copies of training photos" in finding.sentence
     assert "96.9% with them, 96.7% without" in finding.sentence
 
@@ -161,7 +168,7 @@ def test_leaked_test_photos_are_named_with_the_accuracy_without_them(tmp_path: P
 def test_without_a_model_leakage_has_no_accuracy(tmp_path: Path) -> None:
     photos, _ = _ready_made(tmp_path / "photos")
     (finding,) = leakage.check(photos, copies.find(photos))
-    assert finding.figures == {"leaked": 2, "photos": 32}
+    assert finding.figures.keys() == {"split", "leaked", "photos", "groups"}
     assert "accuracy" not in finding.sentence
 
 

@@ -9,7 +9,7 @@ from retrain.data import marks
 from retrain.data.dataset import Dataset, Example
 from retrain.data.marks import Action, Mark
 from retrain.data.split import Split
-from retrain.doctor import examining, writing
+from retrain.doctor import examining, findings, writing
 from retrain.doctor.examining import Examination
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
@@ -25,7 +25,7 @@ PHOTOS = Photos(
 
 def test_the_worst_comes_first_and_equally_bad_ones_are_in_the_order_of_kinds():
     rows = [(Kind.BALANCE, 0.5, "a"), (Kind.LABEL, 0.5, "b"), (Kind.LABEL, 0.5, "a"), (Kind.OUTLIER, 0.9, "z")]
-    found = examining.worst_first([Finding(*row) for row in rows])
+    found = findings.worst_first([Finding(*row) for row in rows])
     assert [(finding.kind, finding.sentence) for finding in found] == [
         (Kind.OUTLIER, "z"),
         (Kind.LABEL, "a"),
@@ -35,7 +35,7 @@ def test_the_worst_comes_first_and_equally_bad_ones_are_in_the_order_of_kinds():
 
 
 def test_photos_without_faults_have_no_findings():
-    assert examining.examine(photos_of(*gaussians(120, apart=5))).findings == []
+    assert examining.examine(photos_of(*gaussians(120, classes=3, apart=3.0))).findings == []
 
 
 def test_the_nearest_photos_are_computed_once():

@@ -165,3 +165,30 @@ def test_photos_that_were_trained_on_are_left_out_wherever_they_lie_now(mean_col
     model = split_model(mean_colour_backbone, tmp_path / "all.pb", TrainingSplit(10, 40).with_contents(contents))
     with pytest.raises(DatasetError, match="that the model was trained on, left out: .*, ...*--split all"):
         evaluate(model, colours)
+
+
+def test_a_model_whose_photos_were_grouped_is_evaluated_on_those_that_it_was_tested_on(
+    mean_colour_backbone, colours, tmp_path
+):
+    rule = SplitRule(10, 40)
+    by_name, training = paths_of(colours, rule, Split.TESTING), paths_of(colours, rule, Split.TRAINING)
+    moved = by_name[0]  # by its group, to training, and others by theirs to testing and to validation
+    tested, validated = sorted((*by_name[1:], *training[:2])), training[2:4]
+    trained = [(colours / path).read_bytes() for path in (moved, *training[4:])]
+    grouped = TrainingSplit(10, 40, group_by="duplicates").with_held_out(validated, tested)
+    grouped = grouped.with_contents(hashlib.sha256(content).digest() for content in trained)
+    model = split_model(mean_colour_backbone, tmp_path / "g.pb", grouped)
+    found = evaluate(model, colours)
+    assert found.paths == tuple(tested)
+    assert found.notes == ()
+    assert set(training[2:4]) <= set(evaluate(model, colours, split=Split.VALIDATION).paths)
+    names = (f"{colours.name}/new{number}.png" for number in range(1000))
+    folder = colours / by_name[0].partition("/")[0]
+    new = next(f"{folder.name}/{n}" for n in names if rule.assign(f"{folder.name}/{n}") is Split.TESTING)
+    photo(colours / new, RED, seed=77)
+    found = evaluate(model, colours)
+    assert set(found.paths) == {*tested, new}
+    assert found.notes == ("1 image that the training did not have, taken by name, whatever their groups",)
+    unknown = split_model(mean_colour_backbone, tmp_path / "u.pb", TrainingSplit(10, 40, group_by="exif"))
+    (note,) = evaluate(unknown, colours).notes
+    assert "was validation 10 % and testing 40 %, grouped by exif, this one is" in note

@@ -18,6 +18,7 @@ from retrain.evaluation.page import charts, templating, words
 from retrain.evaluation.page.build import PAGE_BYTES, page_of
 from retrain.evaluation.page.charts import ACCURACY, CROSS_ENTROPY, Series
 from retrain.evaluation.page.facts import TrialFigures
+from retrain.evaluation.report import Doubt
 
 FOLDS = CrossValidation([1.0, 0.75], [4, 4], 0.875, 0.177, 0.875, Interval(0.53, 0.98), 0.3, 8)
 
@@ -312,3 +313,19 @@ def test_intervals_of_classes_count_each_photo_once():
 @pytest.mark.parametrize(("seconds", "said"), [(2.34, "2.3 s"), (33, "33 s"), (95, "1 min 35 s"), (7500, "2 h 5 min")])
 def test_durations_are_said_as_people_do(seconds, said):
     assert words.duration(seconds) == said
+
+
+def test_what_is_wrong_with_photos_has_a_section_that_names_the_command_which_shows_them(tmp_path):
+    found = [
+        Doubt("leakage", 0.5, "1 photo is a <copy>. Use --group_by duplicates.", ["rose/a.jpg"], {}),
+        Doubt("shortcut", 0.4, "The size tells.", [], {}),
+    ]
+    html = page(tmp_path, *small(findings=found)).decode()
+    section = html[html.index('<section id="doubts">') :].partition("</section>")[0]
+    assert '1 photo is a &lt;copy&gt;. Use <span class="flag">--group_by</span> duplicates.' in section
+    assert re.findall(r"<summary>(.*?)</summary>", section) == ["1 photo"]
+    assert f"<code>check_images {tmp_path / 'photos'}</code>" in section
+    assert 'href="#doubts"' in html
+    plain = page(tmp_path, *small()).decode()
+    assert "check_images" not in plain
+    assert 'href="#doubts"' not in plain

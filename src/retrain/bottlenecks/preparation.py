@@ -246,14 +246,15 @@ def describe_split(prepared: PreparedDataset, rule: SplitRule, group_by: str = "
     rows = variants.members[Split.TRAINING]
     rows = rows[:: len(rows) // sum(dataset.counts(Split.TRAINING))]  # one copy of each photo
     copy = prepared.extractor.distorter.identity(variants.rows[int(rows[0])].copy)
-    if (
-        len(rows) > _NAMED_IN_MODEL
-    ):  # the only photos of their classes remain: percentages may say that they are held out
+    parts = [variants.members[each] for each in (Split.VALIDATION, Split.TESTING)]
+    if group_by and len(rows) <= _NAMED_IN_MODEL:
+        split = split.with_held_out(*([variants.rows[row].path for row in part.tolist()] for part in parts))
+    if len(rows) > _NAMED_IN_MODEL:
+        # The only photos of their classes remain: percentages may say that they are held out.
         labels = variants.labels[rows]
         rows = rows[np.bincount(labels)[labels] == 1]
-    held_out = np.concatenate([variants.members[each] for each in (Split.VALIDATION, Split.TESTING)])
     # A photo of which one copy was trained on and another one held out is as good as held out: it was measured on.
-    return split.with_contents(prepared.read.keys(rows, beside=held_out), copy)
+    return split.with_contents(prepared.read.keys(rows, beside=np.concatenate(parts)), copy)
 
 
 def _fill(

@@ -99,6 +99,17 @@ class BottleneckReader:
         keys = self._store.keys_by_row(np.unique(rows[rows != NO_ROW]))
         return [keys.get(row) for row in rows.tolist()]
 
+    def stored_properties(self, indices: np.ndarray) -> np.ndarray | None:
+        """Return what `properties` returns where the store knows that of all photos, None where one must be read.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        rows = self._rows[indices]
+        found = self._store.properties(rows)
+        is_unknown = bool(((found["width"] == 0) | (rows == NO_ROW)).any())
+        return None if is_unknown else properties.derived(found)
+
     def properties(self, indices: np.ndarray, advance: Callable[[int, int], None]) -> np.ndarray:
         """Return what is known of photos beside their bottlenecks, int64 [n] indices, `data.properties.DTYPE` [n].
 

@@ -12,12 +12,14 @@ from typing import Any
 
 from retrain.cli import flags, places
 from retrain.cli.console import DONE, FAILED, quieten, run
+from retrain.cli.help_format import HelpFormatter
 from retrain.config import RetrainConfig
 from retrain.doctor.findings import Finding, Kind
 from retrain.errors import UsageError, did_you_mean, plural, printable
 
 PAGE = "check_images.html"
 _DEFAULT = RetrainConfig.output_graph.with_name(PAGE)
+_EXIT_CODES = "The exit code is 0 whatever is found, 1 for an error or by --fail_on, 2 for wrong words.\n\n"
 _GROUPS = ("photos", "backbone")  # of settings, which decide the features of photos
 
 
@@ -44,6 +46,8 @@ def check_images_parser() -> argparse.ArgumentParser:
     parser = flags.Parser(
         prog="check_images",
         description="Says what is wrong with the photos of a folder, one sub-folder for each class, worst first.",
+        epilog=_EXIT_CODES + flags.architectures_help(),
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("folder", nargs="*", help="folder of photos, one sub-folder for each class; as --image_dir")
     parser.add_argument("--json", action="store_true", help="print one JSON object with all findings")

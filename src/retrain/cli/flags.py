@@ -71,7 +71,7 @@ def retrain_parser(paths: Mapping[str, Path] | None = None) -> argparse.Argument
         originals=(_OF_THE_CODELAB, _OF_HUB),
         prog="retrain",
         description="Trains an image classifier on a folder of photos: one sub-folder for each class.",
-        epilog=_SUBCOMMANDS_HELP + _architectures_help(),
+        epilog=_SUBCOMMANDS_HELP + architectures_help(),
         formatter_class=HelpFormatter,
     )
     parser.add_argument("folder", nargs="*", help="folder of photos, one sub-folder for each class; as --image_dir")
@@ -433,7 +433,8 @@ def _level(word: str) -> str:
     return level
 
 
-def _architectures_help() -> str:
+def architectures_help() -> str:
+    """Return the names that --architecture takes, for the end of a help text."""
     keras = ", ".join(name for name in catalogue.names() if name.startswith("keras:"))
     names = " " * 31 + keras.replace("keras:", "")
     return (

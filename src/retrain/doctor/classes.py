@@ -13,6 +13,7 @@ from retrain.evaluation import metrics
 
 _UNBALANCED = 10  # times as many photos as another class has, as in cleanlab's Datalab
 _CONFUSED = 0.1  # of the photos of two classes are given the other one, before they are looked at
+_SHOWN = 6  # photos of each of two classes that look like the other one
 _PARTED = 0.65  # right of 1: two classes are told apart if that is within the interval; chance is 0.5
 
 
@@ -62,7 +63,8 @@ def _inseparable(photos: Photos, probabilities: np.ndarray) -> list[Finding]:
         fewer = int(totals[[first, second]].min())
         share = float(right.mean())
         if metrics.wilson_interval(2 * fewer * share, 2 * fewer).high <= _PARTED:
-            found.append(_merging(photos, (first, second), share))
+            shared = [_most_like(photos, probabilities, *pair) for pair in ((first, second), (second, first))]
+            found.append(_merging(photos, (first, second), share, shared))
     return sorted(found, key=lambda finding: -finding.severity)
 
 
@@ -72,7 +74,15 @@ def _right(photos: Photos, probabilities: np.ndarray, true: int, other: int) -> 
     return float(np.mean(of_class[:, true] > of_class[:, other]))
 
 
-def _merging(photos: Photos, pair: tuple[int, int], share: float) -> Finding:
+def _most_like(photos: Photos, probabilities: np.ndarray, true: int, other: int) -> list[str]:
+    """Return the paths of those photos of a class that look most like another one, and more so than like their own."""
+    rows = np.flatnonzero(photos.labels == true)
+    excess = probabilities[rows, other] - probabilities[rows, true]
+    worst = rows[np.argsort(-excess, kind="stable")][: min(_SHOWN, int((excess > 0).sum()))]
+    return [photos.dataset.examples[row].path for row in worst.tolist()]
+
+
+def _merging(photos: Photos, pair: tuple[int, int], share: float, shared: Sequence[Sequence[str]]) -> Finding:
     one, other = (_name(photos, class_id) for class_id in pair)
     count = int(np.isin(photos.labels, pair).sum())
     sentence = (
@@ -80,8 +90,9 @@ def _merging(photos: Photos, pair: tuple[int, int], share: float) -> Finding:
         f"50%: merge the two classes, or check their labels."
     )
     severity = min(1.0, 1.6 * (1 - share))
-    figures = {"classes": [photos.dataset.class_names[class_id] for class_id in pair], "told_apart": round(share, 4)}
-    return Finding(Kind.MERGE_CLASSES, severity, sentence, figures=figures)
+    names = [photos.dataset.class_names[class_id] for class_id in pair]
+    figures = {"classes": names, "told_apart": round(share, 4), "examples": shared}
+    return Finding(Kind.MERGE_CLASSES, severity, sentence, [path for paths in shared for path in paths], figures)
 
 
 def _ascending(class_ids: np.ndarray, counts: np.ndarray) -> list[int]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from retrain.doctor import clusters, growing, judged, quality, repeated, shortcuts, unreadable
-from retrain.doctor.findings import Finding, Kind
+from retrain.doctor.findings import Finding, worst_first
 from retrain.doctor.photos import Photos
 
 _CHECKS: tuple[Callable[[Photos], Sequence[Finding]], ...] = (
@@ -16,7 +16,6 @@ _CHECKS: tuple[Callable[[Photos], Sequence[Finding]], ...] = (
     clusters.check,
     growing.check,
 )
-_ORDER = {kind: place for place, kind in enumerate(Kind)}
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,3 @@ def examine(photos: Photos, advance: Callable[[int, int], None] = lambda done, t
         found += check(photos)
         advance(done, len(_CHECKS))
     return Examination(photos, worst_first(found))
-
-
-def worst_first(findings: Sequence[Finding]) -> list[Finding]:
-    """Return findings sorted by their severity, and where that is equal, by kind and sentence."""
-    return sorted(findings, key=lambda finding: (-finding.severity, _ORDER[finding.kind], finding.sentence))

@@ -1,6 +1,6 @@
 """Findings about photos: values that checks return, and that are printed, kept and shown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -38,3 +38,11 @@ class Finding:
     photos: Sequence[str] = ()
     figures: Mapping[str, Any] = field(default_factory=dict)
     marks: Sequence[Mark] = ()
+
+
+_ORDER = {kind: place for place, kind in enumerate(Kind)}
+
+
+def worst_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Return findings sorted by their severity, and where that is equal, by kind and sentence."""
+    return sorted(findings, key=lambda finding: (-finding.severity, _ORDER[finding.kind], finding.sentence))

@@ -1,5 +1,7 @@
 """Photos that a model is measured on although it was trained on copies of them."""
 
+from typing import Any
+
 import numpy as np
 
 from retrain.data.split import Split, is_ready_made
@@ -9,6 +11,7 @@ from retrain.doctor.photos import Photos
 from retrain.errors import plural
 
 _ENOUGH = 30  # photos for an accuracy
+_COPIES_AT_MOST = 3  # training photos that are named beside each
 _NOUNS = {Split.TESTING: "test photo", Split.VALIDATION: "validation photo"}
 
 
@@ -41,13 +44,14 @@ def _leaked_into(photos: Photos, copies: Copies, split: Split, predicted: np.nda
     if not is_leaked.any():
         return None
     leaked, count = held_out[is_leaked], len(held_out)
-    figures: dict[str, float] = {"leaked": len(leaked), "photos": count}
+    figures: dict[str, Any] = {"split": split.value, "leaked": len(leaked), "photos": count}
     asked = held_out if predicted is None else held_out[predicted[held_out] >= 0]
     rest = np.setdiff1d(asked, leaked)
     if predicted is not None and len(rest) >= _ENOUGH:
         right = predicted == photos.labels
         figures |= {"accuracy": float(right[asked].mean()), "accuracy_without": float(right[rest].mean())}
-    paths = [photos.dataset.examples[number].path for number in leaked.tolist()]
+    figures["groups"] = _beside_copies(photos, copies, leaked, splits == Split.TRAINING)
+    paths = [path for path, *_ in figures["groups"]]
     verb = "is a copy of a training photo" if len(leaked) == 1 else "are copies of training photos"
     remedy = (
         "Remove one of each" if is_ready_made(photos.dataset) else "Keep copies together with --group_by duplicates"
@@ -56,7 +60,24 @@ def _leaked_into(photos: Photos, copies: Copies, split: Split, predicted: np.nda
     return Finding(Kind.LEAKAGE, min(1.0, 0.3 + 7 * len(leaked) / count), sentence, paths, figures)
 
 
-def _effect(figures: dict[str, float]) -> str:
+def _beside_copies(photos: Photos, copies: Copies, leaked: np.ndarray, trained: np.ndarray) -> list[list[str]]:
+    """Return the path of each leaked photo, and those of a few copies of it among the trained ones, bool [N]."""
+    same: dict[int, list[int]] = {}  # contents that show the same as each
+    for one, other in copies.pairs.tolist():
+        same.setdefault(one, []).append(other)
+        same.setdefault(other, []).append(one)
+    of_content: dict[int, list[int]] = {}
+    for number in np.flatnonzero(trained).tolist():
+        of_content.setdefault(int(copies.content[number]), []).append(number)
+    groups = []
+    for number in leaked.tolist():
+        content = int(copies.content[number])
+        found = [copy for each in (content, *same.get(content, ())) for copy in of_content.get(each, ())]
+        groups.append([photos.dataset.examples[each].path for each in (number, *found[:_COPIES_AT_MOST])])
+    return groups
+
+
+def _effect(figures: dict[str, Any]) -> str:
     if "accuracy" not in figures:
         return ""
     it = "it" if figures["leaked"] == 1 else "them"

@@ -1,12 +1,16 @@
 """Makes the page of what was found, in the style of a report: one file with its pictures."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from retrain.data.marks import Action
+from retrain.data.marks import Action, Mark
+from retrain.doctor import laying_out
 from retrain.doctor.examining import Examination
-from retrain.doctor.findings import Finding, Kind
+from retrain.doctor.findings import Finding
+from retrain.doctor.laying_out import Group
 from retrain.doctor.writing import marks_of
 from retrain.evaluation import thumbnails
 from retrain.evaluation.kept import Kept
@@ -17,38 +21,49 @@ from retrain.evaluation.page.templating import render
 from retrain.storage.folders import RemoteFolder
 
 _FINDINGS_AT_MOST = 100
-_SHOWN_AT_MOST = 24  # photos of a finding
-_PICTURE_BYTES = 3_400_000  # of all pictures: a page has a third more, and should not exceed 5 MB
-_HEADS = {
-    Kind.LEAKAGE: "Test photos that are trained on",
-    Kind.SHORTCUT: "A shortcut",
-    Kind.LABEL: "Labels that may be wrong",
-    Kind.DUPLICATE: "Photos that are there more than once",
-    Kind.TOO_FEW: "Too few photos",
-    Kind.QUALITY: "Poor photos",
-    Kind.OUTLIER: "Photos unlike their class",
-    Kind.SPLIT_CLASS: "A class that may be two",
-    Kind.MERGE_CLASSES: "Classes that may be one",
-    Kind.BALANCE: "Unbalanced classes",
-}
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A photo in a page, what is said of it, and what is proposed: a word for people, its mark and a new class."""
+
+    photo: Photo
+    words: str = ""
+    proposal: str = ""
+    mark: str = ""
+    guess: str = ""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A finding in a page: its heading, and the first of its photos, each with what is proposed and a new class."""
+    """A finding in a page: its heading, how bad it is in a word, and its photos, as `laying_out` groups them."""
 
     finding: Finding
     head: str
-    photos: list[tuple[Photo, str, str]]
+    grade: str
+    layout: str
+    groups: Sequence[tuple[Group, Sequence[Tile], Sequence[Tile]]]
+    table: Sequence[tuple[str, ...]]
+
+    @property
+    def count(self) -> int:
+        """Return how many photos the finding names, 0 where they are only examples."""
+        return 0 if self.layout == "parts" else len(self.finding.photos)
 
     @property
     def more(self) -> int:
         """Return how many photos of the finding are not shown."""
-        return len(self.finding.photos) - len(self.photos)
+        shown = {tile.photo.path for _, tiles, _ in self.groups for tile in tiles}
+        return len(set(self.finding.photos) - shown)
+
+    @property
+    def proposals(self) -> int:
+        """Return how many of the photos that are shown have a proposal."""
+        return sum(bool(tile.mark) for _, tiles, _ in self.groups for tile in tiles)
 
 
 def page_of(examination: Examination, kept: Kept, *, marks: Path, folder: Path) -> bytes:
-    """Return what was found as a page.
+    """Return what was found as a page of at most 5 MB, where the text alone is not more.
 
     Args:
         examination: The photos and what was found.
@@ -57,54 +72,80 @@ def page_of(examination: Examination, kept: Kept, *, marks: Path, folder: Path) 
         folder: Where the page goes, from where it links to photos.
     """
     dataset = examination.photos.dataset
-    drawn = thumbnails.through(kept, dataset.image_dir, _keys(examination))
+    findings = examination.findings[:_FINDINGS_AT_MOST]
+    layouts = [laying_out.layout_of(finding) for finding in findings]
+    wanted = [path for layout in layouts for path in layout.paths]
+    drawn = thumbnails.through(kept, dataset.image_dir, _keys(examination, wanted))
     kept.write()
-    pictures = Pictures(drawn, min(PAGE_BYTES, 4 * _PICTURE_BYTES // 3))
     contents = {
         "title": dataset.image_dir.resolve().name or str(dataset.image_dir),
         "folder": str(dataset.image_dir),
         "is_remote": isinstance(dataset.image_dir, RemoteFolder),
         "dataset": dataset,
-        "shown": _shown(examination, pictures, photos.link(dataset.image_dir, folder)),
-        "more": max(0, len(examination.findings) - _FINDINGS_AT_MOST),
+        "more": len(examination.findings) - len(findings),
         "marks": str(marks),
         "proposals": len(marks_of(examination.findings)),
-        "pictures": pictures,
     }
-    return render("findings.html", contents)
+    room = PAGE_BYTES
+    for _ in range(2):
+        pictures = Pictures(drawn, room)
+        album = _Album(examination, pictures, photos.link(dataset.image_dir, folder))
+        shown = [album.shown(*row) for row in zip(findings, layouts, strict=True)]
+        grades = Counter(each.grade for each in shown)
+        page = render("findings.html", {**contents, "shown": shown, "grades": grades, "pictures": pictures})
+        if len(page) <= PAGE_BYTES:
+            break
+        room = max(0, PAGE_BYTES - (len(page) - sum(map(len, pictures.embedded()))) - 1000)  # a sentence says so
+    return page
 
 
-def _keys(examination: Examination) -> dict[str, bytes]:
-    """Return the store's keys of the photos that are shown, by their paths."""
+def _keys(examination: Examination, paths: Sequence[str]) -> dict[str, bytes]:
+    """Return the store's keys of some photos, by their paths."""
     looked_at = examination.photos
     known = {example.path: key for example, key in zip(looked_at.dataset.examples, looked_at.keys, strict=True)}
-    paths = [path for finding in examination.findings[:_FINDINGS_AT_MOST] for path in finding.photos[:_SHOWN_AT_MOST]]
     return {path: key for path in paths if (key := known.get(path)) is not None}
 
 
-def _shown(examination: Examination, pictures: Pictures, root: str) -> list[Shown]:
-    names = examination.photos.dataset.class_names
-    classes = {example.path: names[example.class_id] for example in examination.photos.dataset.examples}
-    rows = []
-    for finding in examination.findings[:_FINDINGS_AT_MOST]:
+@dataclass(frozen=True)
+class _Album:
+    """Makes the photos of a page; `root` is the link to the image folder."""
+
+    examination: Examination
+    pictures: Pictures
+    root: str
+
+    @cached_property
+    def _classes(self) -> dict[str, str]:
+        dataset = self.examination.photos.dataset
+        return {example.path: dataset.class_names[example.class_id] for example in dataset.examples}
+
+    def shown(self, finding: Finding, layout: laying_out.Layout) -> Shown:
+        """Return a finding with its photos."""
         marks = {mark.path: mark for mark in finding.marks}
-        shown = []
-        for path in finding.photos[:_SHOWN_AT_MOST]:
-            true = classes.get(path) or _class_of(path, classes)
-            photo = Photo(path, true, photos.link_below(root, path), pictures.number(path))
-            mark = marks.get(path)
-            shown.append(
-                (photo, _proposal(mark.action, mark.class_name) if mark else "", mark.class_name if mark else "")
+        groups = [
+            (
+                group,
+                [self._tile(path, group.words, marks) for path in group.paths],
+                [self._tile(path, {}, {}) for path in group.near],
             )
-        rows.append(Shown(finding, _HEADS[finding.kind], shown))
-    return rows
+            for group in layout.groups
+        ]
+        head, grade = laying_out.head_of(finding), laying_out.grade_of(finding)
+        return Shown(finding, head, grade, layout.name, groups, laying_out.table_of(finding))
+
+    def _tile(self, path: str, words: Mapping[str, str], marks: Mapping[str, Mark]) -> Tile:
+        true = self._classes.get(path) or self._class_of(path)
+        photo = Photo(path, true, photos.link_below(self.root, path), self.pictures.number(path))
+        mark, said = marks.get(path), words.get(path, "")
+        if mark is None:
+            return Tile(photo, said)
+        return Tile(photo, said, _proposal(mark), mark.action.value, mark.class_name)
+
+    def _class_of(self, path: str) -> str:
+        """Return the class of a photo that cannot be read: the innermost of its folders that is one."""
+        known = set(self.examination.photos.dataset.class_names)
+        return next((part for part in reversed(PurePosixPath(path).parts[:-1]) if part in known), "")
 
 
-def _class_of(path: str, classes: Mapping[str, str]) -> str:
-    """Return the class of a photo that cannot be read: the innermost of its folders that is one."""
-    known = set(classes.values())
-    return next((part for part in reversed(PurePosixPath(path).parts[:-1]) if part in known), "")
-
-
-def _proposal(action: Action, class_name: str) -> str:
-    return {Action.KEEP: "keep", Action.REMOVE: "remove", Action.RELABEL: f"move to {class_name}"}[action]
+def _proposal(mark: Mark) -> str:
+    return {Action.KEEP: "keep", Action.REMOVE: "remove", Action.RELABEL: f"move to {mark.class_name}"}[mark.action]

@@ -146,13 +146,16 @@ def _choose(
 ) -> tuple[dict[str, int], list[str]]:
     """Return path -> class id of the images to evaluate on, and sentences on what the model was trained on instead."""
     here, trained = TrainingSplit(rule.validation, rule.testing, is_ready_made(dataset)), metadata.split
+    known = {example.path: example for example in dataset.examples if dataset.class_names[example.class_id] in ids}
+    splits = {path: example.split for path, example in known.items()}
     # A scan finds a training image in every class; a model that knows its own needs no others.
-    by_name = trained is not None and not here.folders
+    if trained is not None and not here.folders:
+        splits = {path: Split(trained.held_out(path) or rule.assign(path)) for path in known}
+        here = replace(here, group_by=trained.group_by if trained.knows_held_out else "")
     wanted = {
-        example.path: ids[dataset.class_names[example.class_id]]
-        for example in dataset.examples
-        if dataset.class_names[example.class_id] in ids
-        and split in (None, rule.assign(example.path) if by_name else example.split)
+        path: ids[dataset.class_names[example.class_id]]
+        for path, example in known.items()
+        if split in (None, splits[path])
     }
     if split is None:
         return wanted, []
@@ -160,13 +163,17 @@ def _choose(
         guessed = metadata.retrain_version and rule == DEFAULT_SPLIT and not here.folders
         return wanted, [f"the model does not say how its photos were split; {here} is assumed"] if guessed else []
     notes = []
-    if replace(trained, contents="", copy="") != here:
+    if trained.rule != here:
         notes = [f"the training's split was {trained}, this one is {here}: some images may have been trained on"]
     if split is not Split.TRAINING and (seen := _trained_on(wanted, dataset.image_dir, trained)):
-        named = ", ".join(seen[:_NAMED_AT_MOST]) + (", ..." if len(seen) > _NAMED_AT_MOST else "")
-        notes.append(f"{plural(len(seen), 'image')} that the model was trained on, left out: {named}")
         for path in seen:
             del wanted[path]
+        named = ", ".join(seen[:_NAMED_AT_MOST]) + (", ..." if len(seen) > _NAMED_AT_MOST else "")
+        if not trained.knows_held_out:  # where it was groups that made them training photos
+            notes.append(f"{plural(len(seen), 'image')} that the model was trained on, left out: {named}")
+    new = sum(not trained.held_out(path) for path in wanted) if trained.knows_held_out else 0
+    if new and split is not Split.TRAINING:
+        notes.append(f"{plural(new, 'image')} that the training did not have, taken by name, whatever their groups")
     return wanted, notes
 
 

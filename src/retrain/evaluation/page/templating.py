@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 import sys
 from base64 import b64encode
 from collections.abc import Mapping
@@ -18,7 +19,9 @@ from retrain.evaluation.page import photos, tables, words
 
 if TYPE_CHECKING:
     from jinja2 import BytecodeCache, Environment
+    from markupsafe import Markup
 
+_FLAG = re.compile(r"(?<!\S)(--[a-z_]+)")
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -47,6 +50,7 @@ def _environment() -> "Environment":
         finalize=_shown,
     )
     environment.filters |= {"percent": percent, "day": _day, "duration": words.duration, "value": words.value}
+    environment.filters |= {"sentence": _sentence}
     environment.globals |= {"words": words, "folds": folds, "quoted": shell_quoted, "tables": tables, "photos": photos}
     return environment
 
@@ -73,6 +77,13 @@ def percent(share: float | None) -> str:
 def _shown(text: Any) -> Any:
     """Return what a template prints: of names, no control characters, nor bytes that are no text."""
     return printable(text) if type(text) is str and not text.isprintable() else text
+
+
+def _sentence(text: str) -> "Markup":
+    """Return a sentence in which no flag is broken at its hyphens."""
+    from markupsafe import Markup, escape
+
+    return Markup(_FLAG.sub(r'<span class="flag">\1</span>', str(escape(printable(text)))))
 
 
 def _day(date: str) -> str:

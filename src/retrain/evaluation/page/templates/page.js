@@ -107,6 +107,13 @@
     else put(place, button.value, offered(place));
     refresh();
   });
+  document.querySelectorAll(".take").forEach((button) => {
+    button.addEventListener("click", () => {
+      const proposed = button.closest("section").querySelectorAll(".marks[data-proposed]");
+      proposed.forEach((place) => put(place, place.dataset.proposed, offered(place)));
+      refresh();
+    });
+  });
   document.addEventListener("change", (event) => {
     if (!event.target.matches(".marks select")) return;
     put(event.target.closest(".marks"), "relabel", event.target.value);
