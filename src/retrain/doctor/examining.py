@@ -7,7 +7,7 @@ from retrain.doctor import clusters, curves, judged, quality, repeated, shortcut
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
 
-_CHECKS: tuple[Callable[[Photos], Sequence[Finding]], ...] = (
+CHECKS: tuple[Callable[[Photos], Sequence[Finding]], ...] = (
     unreadable.check,
     repeated.check,
     quality.check,
@@ -34,9 +34,9 @@ def examine(photos: Photos, advance: Callable[[int, int], None] = lambda done, t
         StoreError: A bottleneck is damaged, and its photo cannot be read any more.
     """
     found: list[Finding] = []
-    for done, check in enumerate(_CHECKS, start=1):
+    for done, check in enumerate(CHECKS, start=1):
         found += check(photos)
-        advance(done, len(_CHECKS))
+        advance(done, len(CHECKS))
     return Examination(photos, worst_first(found))
 
 
