@@ -27,7 +27,6 @@ from retrain.data.split import DEFAULT_SPLIT
 from retrain.data.variants import VariantColumns
 from retrain.doctor import examining, pictures
 from retrain.doctor.photos import Photos
-from retrain.evaluation.kept import Kept
 from retrain.storage.stamps import Stamp
 from retrain.terminal import Terminal
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from retrain.doctor import clusters, curves, judged, quality, repeated, shortcuts, unreadable
+from retrain.doctor import clusters, curves, judged, quality, repeated, shortcuts, threads, unreadable
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
 
@@ -34,9 +34,10 @@ def examine(photos: Photos, advance: Callable[[int, int], None] = lambda done, t
         StoreError: A bottleneck is damaged, and its photo cannot be read any more.
     """
     found: list[Finding] = []
-    for done, check in enumerate(CHECKS, start=1):
-        found += check(photos)
-        advance(done, len(CHECKS))
+    with threads.one_of_blas():
+        for done, check in enumerate(CHECKS, start=1):
+            found += check(photos)
+            advance(done, len(CHECKS))
     return Examination(photos, worst_first(found))
 
 
