@@ -117,7 +117,7 @@ def _blocks(job: Job) -> Iterator[tuple[int, _Block]]:
         vectors = inner @ lift
         vectors += 0.5 * rng.standard_normal((count, DIMENSION), np.float32)
         np.maximum(vectors, 0, out=vectors)
-        small = rng.integers(0, 256, (count, 32, 32), np.uint8)
+        small = _pictures(rng, count)
         contents = np.arange(first, first + count)
         kind = rng.random(count)
         other = np.maximum(0, np.arange(count) - rng.integers(1, _BACK, size=count))
@@ -128,6 +128,15 @@ def _blocks(job: Job) -> Iterator[tuple[int, _Block]]:
             else:
                 vectors[number] *= 1 + 0.02 * rng.standard_normal(DIMENSION, np.float32)
         yield first, _Block(own, vectors, contents, _records(rng, count), small)
+
+
+def _pictures(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Return grey pictures uint8 [n, 32, 32], whose frequencies are as strong as those of photos: 1 / f."""
+    noise = np.fft.rfft2(rng.standard_normal((count, pictures.SIDE, pictures.SIDE), np.float32))
+    noise /= np.hypot(np.fft.fftfreq(pictures.SIDE)[:, None], np.fft.rfftfreq(pictures.SIDE)) + 1 / pictures.SIDE
+    drawn = np.fft.irfft2(noise)
+    drawn *= 50 / drawn.std()
+    return (128 + drawn).clip(0, 255).astype(np.uint8)
 
 
 def _records(rng: np.random.Generator, count: int) -> np.ndarray:

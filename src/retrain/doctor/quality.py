@@ -96,18 +96,17 @@ _FAULTS = (
 
 def check(photos: Photos) -> list[Finding]:
     """Return a finding for each fault that photos have, the worst photos first."""
-    known = photos.properties
-    numbers = np.flatnonzero(known["width"] > 0)
-    found, free = [], np.ones(len(numbers), bool)
+    numbers = np.flatnonzero(photos.properties["width"] > 0)
+    known, found, free = photos.properties[numbers], [], np.ones(len(numbers), bool)
     for fault in _FAULTS if len(numbers) else ():
-        measures = fault.measure(known[numbers])
-        poor = free & fault.is_poor(known[numbers]) & (measures < _fence(measures))
+        measures = fault.measure(known)
+        poor = free & fault.is_poor(known) & (measures < _fence(measures))
         free &= ~poor
         places = np.flatnonzero(poor)
         worst = numbers[places[np.argsort(measures[places], kind="stable")]]
         if len(worst):
             found.append(
-                _finding(fault, [photos.dataset.examples[number].path for number in worst.tolist()], len(known))
+                _finding(fault, [photos.dataset.examples[number].path for number in worst.tolist()], len(photos.labels))
             )
     return found
 

@@ -93,11 +93,10 @@ _PROPERTIES = (
 
 def check(photos: Photos) -> list[Finding]:
     """Return a finding for each property that tells a class from the others, and for each source of only one class."""
-    known = photos.properties
-    numbers = np.flatnonzero(known["width"] > 0)
-    found, named = [], set()
+    numbers = np.flatnonzero(photos.properties["width"] > 0)
+    known, found, named = photos.properties[numbers], [], set()
     for what in _PROPERTIES if len(numbers) else ():
-        told = tell(what.values(known[numbers]), photos.labels[numbers], least=what.least, seed=photos.seed)
+        told = tell(what.values(known), photos.labels[numbers], least=what.least, seed=photos.seed)
         if told and told.p <= _RARELY:
             found.append(_finding(what, told, photos.dataset.class_names))
             named.add(what.name)
