@@ -21,8 +21,7 @@ def photos_of(labels, known, seed=0):
         [None] * len(labels),
         labels,
         seed,
-        {},
-        lambda n: known[n],
+        describe=lambda n: known[n],
     )
 
 

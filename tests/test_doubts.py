@@ -16,10 +16,10 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def run(tmp_path, mean_colour_backbone):
     """Return a function that trains on the photos of a folder, split already, and returns report and warnings."""
-    for part, count in (("train", 8), ("test", 3)):
+    for part, count in (("train", 8), ("test", 18)):
         for number in range(count):
             for name, place in (("dark", 40), ("light", 180)):
-                colour = (place + 9 * number, place, place + 20 * len(part))
+                colour = (place + 4 * number, place, place + 20 * len(part))
                 photo(tmp_path / "photos" / part / name / f"{number}.png", colour, seed=number + 100 * len(part))
 
     def run(**settings):

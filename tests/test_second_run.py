@@ -208,4 +208,8 @@ def test_a_second_look_at_photos_imports_no_tensorflow(tmp_path, mean_colour_bac
         retrain(tmp_path, *FLAGS[:2], f"--architecture={mean_colour_backbone}", "--check", blocked=blocked)
         for blocked in (False, True)
     ]
-    assert said == ["nothing found\n"] * 2
+    assert said[0] == said[1]
+    assert said[0] == (
+        "Too few to learn from and to test on: 6 photos of 'cyan', 6 photos of 'magenta', 6 photos "
+        "of 'yellow'. Take at least 20 photos of each class.\n"
+    )

@@ -25,7 +25,9 @@ def test_findings_are_sentences_or_json_and_a_gate_where_asked(photos, mean_colo
     words = ["python", "-c", RUN, "photos", "--architecture", mean_colour_backbone]
     words += ["--bottleneck_tensor", "mean_colour"]
     done = command(*words, "--fail_on", "label,quality", cwd=tmp_path, code=1)
+    few = "Too few to learn from and to test on: 4 photos of 'cyan', 4 photos of 'magenta', 4 photos of 'yellow'. "
     assert done.stdout == (
+        f"{few}Take at least 20 photos of each class.\n"
         "cyan/empty.jpg is no photo that can be read, of 13 files: replace it, or take it out of the folder.\n"
     )
     assert done.stderr.endswith(
@@ -35,10 +37,10 @@ def test_findings_are_sentences_or_json_and_a_gate_where_asked(photos, mean_colo
     )
     printed = command(*words, "--json", "--fail_on", "label", cwd=tmp_path).stdout
     assert printed == (tmp_path / "tf_files" / "check_images.json").read_text()
-    assert [finding["kind"] for finding in json.loads(printed)["findings"]] == ["quality"]
+    assert [finding["kind"] for finding in json.loads(printed)["findings"]] == ["too_few", "quality"]
     (photos / "cyan" / "empty.jpg").unlink()
     trained = ["retrain", *words[3:], "--check", "--output_graph", "out/g.pb"]
-    assert command("python", "-m", *trained, cwd=tmp_path).stdout == "nothing found\n"
+    assert command("python", "-m", *trained, cwd=tmp_path).stdout.startswith(few)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "check_images.html",
         "check_images.json",

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doctor.photo_sets import gaussians, photos_of
 
 from retrain.data import marks
 from retrain.data.dataset import Dataset, Example
@@ -34,7 +35,7 @@ def test_the_worst_comes_first_and_equally_bad_ones_are_in_the_order_of_kinds():
 
 
 def test_photos_without_faults_have_no_findings():
-    assert examining.examine(PHOTOS).findings == []
+    assert examining.examine(photos_of(*gaussians(120, apart=5))).findings == []
 
 
 def test_the_nearest_photos_are_computed_once():
