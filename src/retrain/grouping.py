@@ -10,7 +10,7 @@ from retrain.config import RetrainConfig
 from retrain.data import dataset, grouping
 from retrain.data.dataset import Dataset
 from retrain.data.split import Split, is_ready_made
-from retrain.doctor import copies
+from retrain.doctor import copies, near_index
 from retrain.doctor.photos import Photos, photos_of
 from retrain.errors import UsageError, plural, printable
 from retrain.features import ListedPhotos, prepare_features, undistorted
@@ -30,6 +30,8 @@ def grouped(config: RetrainConfig, photos: ListedPhotos, session: Session) -> Li
     """
     if not config.group_by:
         return photos
+    if config.group_by == grouping.DUPLICATES:
+        near_index.require(len(photos.dataset.examples))
     if config.group_by in (grouping.DUPLICATES, grouping.EXIF):
         _refuse_ready_made(config, photos.dataset)
         prepared = prepare_features(undistorted(config), photos, session)
