@@ -73,7 +73,7 @@ class _Block:
 
 def fill(job: Job, advance: Callable[[int, int], None]) -> None:
     """Make the store of a job, its pictures, and a file of its labels and of the rows of its photos."""
-    labels, rows = [], []
+    labels, rows, kept = [], [], pictures.kept_in(job.folder)
     with Store(job.folder, dimension=DIMENSION) as store:
         for first, block in _blocks(job):
             new = [
@@ -85,15 +85,14 @@ def fill(job: Job, advance: Callable[[int, int], None]) -> None:
             ]  # fmt: skip
             rows += store.put(Path("photos"), new)
             labels.append(block.labels)
-            kept = pictures.kept_in(job.folder)
             kept.put(
                 {
                     pictures.key_of(entry.key[:KEY_BYTES]): picture.tobytes()
                     for entry, picture in zip(new, block.pictures, strict=True)
                 }
             )
-            kept.write()
             advance(first + len(new), job.photos)
+    kept.write()
     np.savez(job.folder / "photos.npz", labels=np.concatenate(labels), rows=np.array(rows, np.int64))
 
 

@@ -68,6 +68,7 @@ def graph_of(gather: Gather, count: int, *, k: int = NEAREST) -> Graph:
     Raises:
         CheckError: There are very many photos, and the index for them is not installed.
     """
+    near_index.require(count)
     k = max(0, min(k, count - 1))
     if not k:
         return Graph(np.zeros((count, 0), np.int64), np.zeros((count, 0), np.float32))

@@ -58,7 +58,7 @@ def assign_folds(labels: np.ndarray, groups: np.ndarray, *, folds: int, seed: in
     lowest = np.minimum.reduceat(labels[photos], starts) if len(starts) else starts
     order = np.random.default_rng(seed).permutation(len(members))
     order = order[np.lexsort((lowest[order], -members[order]))]
-    filling = _Filling(np.bincount(labels), folds=min(folds, len(members)))
+    filling = Filling(np.bincount(labels), folds=min(folds, len(members)))
     fold = np.empty(len(labels), np.int64)
     several = int((members > 1).sum())
     for group in order[:several].tolist():
@@ -71,7 +71,7 @@ def assign_folds(labels: np.ndarray, groups: np.ndarray, *, folds: int, seed: in
     return fold
 
 
-class _Filling:
+class Filling:
     """How many photos are in each fold, of each class and in all."""
 
     def __init__(self, class_sizes: np.ndarray, *, folds: int) -> None:
