@@ -32,9 +32,7 @@ def test_the_same_vectors_have_the_same_neighbours_and_nearly_all_of_the_nearest
 
 
 def test_without_the_index_very_many_photos_are_refused_in_one_line_before_one_is_read(monkeypatch):
-    monkeypatch.setattr(sys, "path", [])
-    for name in [name for name in sys.modules if name.partition(".")[0] == "usearch"]:
-        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "usearch", None)  # as if it were not installed
 
     def read(numbers):
         raise AssertionError
