@@ -103,7 +103,7 @@ def real_store(folder: Path, vectors: int, terminal: Terminal) -> None:
 def train(job: Job) -> Trained:
     """Train a head on the store of a job, as `retrain` does by default."""
     labels, training, validation = job.split()
-    with Store(job.folder, dimension=DIMENSION) as store, _peak_memory() as watched:
+    with Store(job.folder, dimension=DIMENSION) as store, peak_memory() as watched:
         began, processor = time.perf_counter(), time.process_time()
         samples = sampling.sample_training(labels, training, validation, job.plan)
         data = TrainingData(store.read, labels, training, job.classes)
@@ -119,7 +119,7 @@ def in_own_process(job: Job) -> Trained:
 
 
 @contextmanager
-def _peak_memory() -> Iterator[list[int]]:
+def peak_memory() -> Iterator[list[int]]:
     """Have a thread watch the private memory of the process, and yield what it saw: at first, and at most so far."""
     seen, done = [_private_memory()] * 2, threading.Event()
 

@@ -1,6 +1,7 @@
 """What a look at photos finds and writes, on real files and a network that sees colours."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from retrain import checking
 from retrain.config import RetrainConfig
 from retrain.data import marks, marks_applying
 from retrain.data.marks import Action, Mark
-from retrain.errors import ExportError
+from retrain.doctor import near_index
+from retrain.errors import CheckError, ExportError
 
 pytestmark = pytest.mark.slow
 
@@ -67,6 +69,17 @@ def test_the_same_photos_give_the_same_bytes_and_distortions_change_nothing(look
     second = look(flip_left_right=True, random_crop=10)
     assert [file.read_bytes() for file in files] == before
     np.testing.assert_array_equal(first.photos.labels, second.photos.labels)
+
+
+def test_too_many_photos_for_what_is_installed_are_refused_before_the_work(look, tmp_path, monkeypatch):
+    look, _ = look
+    colour_folder(tmp_path / "photos")
+    monkeypatch.setattr(near_index, "MANY", 50)
+    monkeypatch.setitem(sys.modules, "usearch", None)
+    for settings in ({}, {"group_by": "exif"}):
+        with pytest.raises(CheckError, match="^60 photos are too many"):
+            look(**settings)
+    assert not (tmp_path / "bottlenecks").exists()
 
 
 def test_a_file_of_the_user_in_the_way_is_refused_before_the_work(look, tmp_path):

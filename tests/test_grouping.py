@@ -1,6 +1,7 @@
 """Groups of photos stay in one split, whatever makes them: names, pictures or cameras."""
 
 import json
+import sys
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,8 @@ from retrain.config import RetrainConfig, check
 from retrain.data.dataset import Dataset, grouped, groups_of, scan
 from retrain.data.grouping import by_pattern
 from retrain.data.split import DEFAULT_SPLIT, Split
-from retrain.errors import UsageError
+from retrain.doctor import near_index
+from retrain.errors import CheckError, UsageError
 from retrain.features import ListedPhotos
 from retrain.metadata import Metadata, TrainingSplit
 from retrain.session import Session
@@ -43,6 +45,15 @@ def _grouped(config: RetrainConfig) -> tuple[Dataset, str]:
         photos = ListedPhotos(scan(config.image_dir, config.split_rule), None, 0.0)
         found = grouping.grouped(config, photos, Session(shown, opened)).dataset
     return found, printed.getvalue()
+
+
+def test_copies_among_too_many_photos_are_refused_before_the_work(tmp_path, mean_colour_backbone, monkeypatch) -> None:
+    folder = colour_folder(tmp_path / "photos")
+    monkeypatch.setattr(near_index, "MANY", 50)
+    monkeypatch.setitem(sys.modules, "usearch", None)
+    with pytest.raises(CheckError, match="^60 photos are too many"):
+        _grouped(_config(folder, mean_colour_backbone, "duplicates"))
+    assert not (tmp_path / "bottlenecks").exists()
 
 
 def test_a_pattern_groups_by_its_groups_or_by_all_that_it_matches() -> None:

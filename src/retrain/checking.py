@@ -7,7 +7,7 @@ from pathlib import Path
 
 from retrain import files, grouping, outputs
 from retrain.config import RetrainConfig
-from retrain.doctor import examining, page, writing
+from retrain.doctor import examining, near_index, page, writing
 from retrain.doctor.examining import Examination
 from retrain.doctor.photos import Photos, photos_of
 from retrain.evaluation.kept import Kept
@@ -66,6 +66,7 @@ def _photos(config: RetrainConfig, terminal: Terminal, opened: ExitStack) -> tup
     """Return the photos with their features, and the folder of the store, which is closed with `opened`."""
     listed = photos_to_check(config, terminal, opened)
     grouping.check(config, listed.dataset)
+    near_index.require(len(listed.dataset.examples))  # before hours of computing features
     prepared = prepare_features(config, listed, Session(terminal, opened))
     describe = partial(prepared.read.properties, advance=terminal.progress("Properties", "photo"))
     photos = replace(photos_of(prepared, config.random_seed), describe=describe)

@@ -64,6 +64,10 @@ class ClusterError(RetrainError):
     """A cluster cannot be reached or started, or its nodes do not have what this program needs."""
 
 
+class CheckError(RetrainError):
+    """Photos cannot be checked as they are."""
+
+
 class TrainingError(RetrainError):
     """The training failed; the message says which setting to change."""
 

@@ -11,7 +11,7 @@ from retrain.config import RetrainConfig
 from retrain.data import dataset, grouping
 from retrain.data.dataset import Dataset
 from retrain.data.split import Split, is_ready_made
-from retrain.doctor import copies
+from retrain.doctor import copies, near_index
 from retrain.doctor.photos import Photos, photos_of
 from retrain.errors import UsageError, plural, printable
 from retrain.features import ListedPhotos, prepare_features, undistorted
@@ -32,6 +32,8 @@ def grouped(config: RetrainConfig, photos: ListedPhotos, session: Session) -> Li
     if not config.group_by:
         return photos
     check(config, photos.dataset)
+    if config.group_by == grouping.DUPLICATES:
+        near_index.require(len(photos.dataset.examples))
     if config.group_by in (grouping.DUPLICATES, grouping.EXIF):
         prepared = prepare_features(undistorted(config), photos, session)
         split = regrouped(config, photos_of(prepared, config.random_seed), prepared.read)

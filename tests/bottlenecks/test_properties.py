@@ -154,3 +154,11 @@ def test_a_part_of_an_earlier_version_has_none(tmp_path):
     (back,) = parts.unpack((tmp_path / "earlier.npz").read_bytes(), 4)
     assert back.properties is None
     assert np.array_equal(back.vector, vector(1))
+
+
+def test_many_records_are_read_as_few_are(tmp_path):
+    count = property_file._AT_ONCE + 3
+    known, sums = property_file.PropertyFile(tmp_path), np.arange(count + 1, dtype=np.uint32)
+    known.write(range(count), sums[:count].tolist(), [record(number + 1) for number in range(count)])
+    rows = np.arange(count, -2, -1)  # backwards, with one before the first and one behind the last
+    np.testing.assert_array_equal(known.read(rows, sums[rows])["width"], [0, *range(count, 0, -1), 0])

@@ -48,6 +48,17 @@ def test_folds_have_equal_shares_of_each_class_and_of_all_photos(labels, folds, 
         assert np.ptp(np.bincount(fold[labels == class_id], minlength=folds)) <= 1
 
 
+@given(labelled, st.integers(1, 7), st.integers(0, 60))
+def test_photos_that_are_dealt_lie_where_they_would_one_after_another(labels, folds, count):
+    sizes = np.bincount(labels, minlength=5) + count
+    one, other = (cross_validation.Filling(sizes, folds=folds) for _ in range(2))
+    for filling in (one, other):  # groups, of which some folds have more
+        for class_id in labels[: len(labels) // 2]:
+            filling.add({class_id: 1 + class_id})
+    for class_id in range(5):
+        assert one.deal(class_id, count).tolist() == [other.add({class_id: 1}) for _ in range(count)]
+
+
 @given(labelled, st.data(), st.integers(2, 7))
 def test_a_group_lies_in_one_fold_whatever_its_classes(labels, data, folds):
     labels = np.array(labels)

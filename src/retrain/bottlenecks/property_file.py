@@ -19,6 +19,7 @@ from retrain.data.properties import RECORD
 NAME = "properties.1"  # another number where the records are others
 _STORED = np.dtype([("record", f"V{RECORD.itemsize}"), ("checksum", "<u4")])
 _CHECKSUM = struct.Struct("<I")
+_AT_ONCE = 2**14  # records that are read
 _CREATE = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
 
@@ -54,13 +55,15 @@ class PropertyFile:
         """
         found = np.zeros(len(rows), RECORD)
         count = self.path.stat().st_size // _STORED.itemsize if self.path.is_file() else 0
-        places = np.flatnonzero((rows >= 0) & (rows < count))
-        if len(places):
-            stored = np.memmap(self.path, _STORED, "r", shape=(count,))[rows[places]]
-            records = stored["record"].tolist()
+        stored = np.memmap(self.path, _STORED, "r", shape=(count,)) if count else np.zeros(0, _STORED)
+        there = np.flatnonzero((rows >= 0) & (rows < count))
+        for start in range(0, len(there), _AT_ONCE):
+            places = there[start : start + _AT_ONCE]
+            some = stored[rows[places]]
+            records = some["record"].tolist()
             expected = list(map(_checksum, records, rows[places].tolist(), sums[places].tolist()))
-            whole = stored["checksum"] == np.array(expected, np.uint32)
-            found[places[whole]] = np.ascontiguousarray(stored["record"][whole]).view(RECORD)
+            whole = some["checksum"] == np.array(expected, np.uint32)
+            found[places[whole]] = np.ascontiguousarray(some["record"][whole]).view(RECORD)
         return found
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retrain.doctor import threads
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
 from retrain.evaluation import neighbours
@@ -45,20 +46,22 @@ class Clusters:
 
 def check(photos: Photos) -> list[Finding]:
     """Return classes whose photos fall into two clusters, the clearest first, each with typical photos of both."""
-    mean, deviation = neighbours.scale_of(photos.gather, np.arange(len(photos.labels)))
-    found = []
-    for class_id in range(len(photos.dataset.class_names)):
-        rng = np.random.default_rng([photos.seed, class_id])
-        rows = np.flatnonzero(photos.labels == class_id)
-        if len(rows) < _LEAST:
-            continue
-        if len(rows) > _MOST:
-            rows = np.sort(rng.choice(rows, _MOST, replace=False))
-        vectors, lengths = neighbours.standardised(photos.gather(rows), mean, deviation)
-        clusters = two(vectors / lengths[:, None], rng)
-        if clusters.are_clear:
-            found.append(_finding(photos, class_id, rows, clusters))
+    scale = neighbours.scale_of(photos.gather, np.arange(len(photos.labels)))
+    class_ids = np.flatnonzero(np.bincount(photos.labels) >= _LEAST).tolist()
+    with threads.one_of_blas():
+        found = [each for each in threads.each(lambda class_id: _of_class(photos, class_id, scale), class_ids) if each]
     return sorted(found, key=lambda finding: -finding.severity)
+
+
+def _of_class(photos: Photos, class_id: int, scale: tuple[np.ndarray, np.ndarray]) -> Finding | None:
+    """Return the finding about a class, if it falls into two; `scale` is mean and deviation of all, float32 [D]."""
+    rng = np.random.default_rng([photos.seed, class_id])
+    rows = np.flatnonzero(photos.labels == class_id)
+    if len(rows) > _MOST:
+        rows = np.sort(rng.choice(rows, _MOST, replace=False))
+    vectors, lengths = neighbours.standardised(photos.gather(rows), *scale)
+    clusters = two(vectors / lengths[:, None], rng)
+    return _finding(photos, class_id, rows, clusters) if clusters.are_clear else None
 
 
 def two(vectors: np.ndarray, rng: np.random.Generator) -> Clusters:
@@ -77,7 +80,7 @@ def two(vectors: np.ndarray, rng: np.random.Generator) -> Clusters:
     near = np.empty((len(vectors), len(vectors)), np.float32)
     multiply(vectors, vectors.T, out=near)
     np.fill_diagonal(near, -np.inf)
-    nearest = np.argsort(-near, axis=1, kind="stable")[:, :_NEAREST]
+    nearest = neighbours.largest(near, _NEAREST)[1]
     chance = 2 * second.mean() * (1 - second.mean())
     crossing = float((second[nearest] != second[:, None]).mean() / chance) if chance else 1.0
     return Clusters(second, margin, min(apart), crossing)
@@ -93,11 +96,12 @@ def _centres(vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         first = int(rng.integers(len(vectors)))
         far = np.maximum(1 - vectors @ vectors[first], 0).astype(np.float64)
         far = far / far.sum() if far.sum() > 0 else np.full(len(far), 1 / len(far))
-        centres = vectors[[first, int(rng.choice(len(vectors), p=far))]]
+        centres, before = vectors[[first, int(rng.choice(len(vectors), p=far))]], np.zeros(0, bool)
         for _ in range(_ROUNDS):
             second = _margins(vectors, centres) > 0
-            if second.all() or not second.any():
+            if second.all() or not second.any() or np.array_equal(second, before):
                 break
+            before = second
             centres = np.stack([vectors[~second].mean(axis=0), vectors[second].mean(axis=0)])
         chosen = centres[(_margins(vectors, centres) > 0).astype(int)]
         squares = float(((vectors - chosen) ** 2).sum())

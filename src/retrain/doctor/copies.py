@@ -40,11 +40,15 @@ def find(photos: Photos) -> Copies:
     shown = np.unique(pairs)
     prints = fingerprints.of(pictures.of(photos, shown))
     pairs = pairs[fingerprints.copies(prints, np.searchsorted(shown, pairs))]
-    linked = _linked(photos, pairs, bound)
+    together = np.arange(len(content))
+    for number, first in _linked(photos, pairs, bound).items():
+        together[number] = first
+    groups = together[content]
+    several = np.flatnonzero(np.bincount(groups, minlength=1)[groups] > 1)
     members: dict[int, list[int]] = {}
-    for number, first in enumerate(content.tolist()):
-        members.setdefault(linked.get(first, first), []).append(number)
-    return Copies(content, pairs, [group for group in members.values() if len(group) > 1])
+    for number, first in zip(several.tolist(), groups[several].tolist(), strict=True):
+        members.setdefault(first, []).append(number)
+    return Copies(content, pairs, list(members.values()))
 
 
 def linked(found: Copies) -> np.ndarray:

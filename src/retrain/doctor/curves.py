@@ -9,16 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from retrain.data.dataset import groups_of
 from retrain.doctor import families, heads
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.heads import Job
 from retrain.doctor.photos import Photos
 from retrain.evaluation.metrics import Interval
-from retrain.training.cross_validation import assign_folds
 
 SHARES = (0.1, 0.18, 0.32, 0.56, 1.0)  # of the photos that a fold leaves
-FOLDS = 5
 HELD = 0.8  # the share of intervals that are meant to hold
 _RESAMPLES = 200
 _GAIN = 0.01  # by so much more photos must help, for it to be said
@@ -86,8 +83,7 @@ def measure(photos: Photos) -> Measured:
     Raises:
         TrainingError: A training diverged.
     """
-    count, groups = len(photos.labels), np.unique(groups_of(photos.dataset), return_inverse=True)[1]
-    fold = assign_folds(photos.labels, groups, folds=FOLDS, seed=photos.seed)
+    count, fold = len(photos.labels), photos.fold
     jobs: list[Job] = []
     for number in range(fold.max() + 1 if count <= heads.MANY else 1):
         jobs += _jobs(photos.labels, fold == number, np.random.default_rng([photos.seed, number]))

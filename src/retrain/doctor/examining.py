@@ -3,11 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from retrain.doctor import clusters, growing, judged, quality, repeated, shortcuts, unreadable
+from retrain.doctor import clusters, growing, judged, quality, repeated, shortcuts, threads, unreadable
 from retrain.doctor.findings import Finding, worst_first
 from retrain.doctor.photos import Photos
 
-_CHECKS: tuple[Callable[[Photos], Sequence[Finding]], ...] = (
+CHECKS: tuple[Callable[[Photos], Sequence[Finding]], ...] = (
     unreadable.check,
     repeated.check,
     quality.check,
@@ -33,7 +33,8 @@ def examine(photos: Photos, advance: Callable[[int, int], None] = lambda done, t
         StoreError: A bottleneck is damaged, and its photo cannot be read any more.
     """
     found: list[Finding] = []
-    for done, check in enumerate(_CHECKS, start=1):
-        found += check(photos)
-        advance(done, len(_CHECKS))
+    with threads.one_of_blas():
+        for done, check in enumerate(CHECKS, start=1):
+            found += check(photos)
+            advance(done, len(CHECKS))
     return Examination(photos, worst_first(found))

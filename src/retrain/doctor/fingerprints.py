@@ -6,10 +6,12 @@ original. Bits are signs of what remains of the picture without its smooth part,
 A match is looked at more closely with normalised cross-correlation (Lewis, Fast Normalized Cross-Correlation, 1995).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from retrain.doctor import threads
 
 SIDE = 32  # pixels of a picture, whose aspect ratio is not kept
 _CELLS = 8  # of a hash, in each direction
@@ -48,18 +50,22 @@ def of(pictures: np.ndarray) -> Fingerprints:
     """Return the fingerprints of grey pictures, uint8 [n, 32, 32]."""
     windows = np.zeros((len(pictures), len(_WINDOWS)), np.uint64)
     mirrored = np.zeros(len(pictures), np.uint64)
-    for start in range(0, len(pictures), _AT_ONCE):
-        block = pictures[start : start + _AT_ONCE].astype(np.float32)
-        for number, window in enumerate(_WINDOWS.astype(int).tolist()):
-            windows[start : start + len(block), number] = _hash(block, window)
-        mirrored[start : start + len(block)] = _hash(block[:, :, ::-1], [SIDE, 0, 0])
+
+    def measure(start: int) -> None:
+        block = slice(start, start + _AT_ONCE)
+        windows[block] = _hashes(pictures[block].astype(np.float32))
+        mirrored[block] = _hashes(pictures[block, :, ::-1].astype(np.float32), _SIZES[:1])[:, 0]
+
+    for _ in threads.each(measure, range(0, len(pictures), _AT_ONCE)):
+        pass
     return Fingerprints(pictures, windows, mirrored)
 
 
 def copies(prints: Fingerprints, pairs: np.ndarray) -> np.ndarray:
     """Return which pairs int64 [m, 2] of pictures are copies, bool [m]: one shows all or part of the other."""
     found = np.zeros(len(pairs), bool)
-    for start in range(0, len(pairs), _AT_ONCE):
+
+    def compare(start: int) -> None:
         block = found[start : start + _AT_ONCE]
         both = pairs[start : start + _AT_ONCE]
         for whole, part in (both.T, both[:, ::-1].T):
@@ -67,6 +73,9 @@ def copies(prints: Fingerprints, pairs: np.ndarray) -> np.ndarray:
                 left = ~block[near]  # of pairs that are not known as copies yet
                 at = near[left]
                 block[at] = _shows(prints, (whole[at], part[at]), mirrored[left], window[left])
+
+    for _ in threads.each(compare, range(0, len(pairs), _AT_ONCE)):
+        pass
     return found
 
 
@@ -156,15 +165,28 @@ def _centred(pictures: np.ndarray, least: float = _NOTHING) -> np.ndarray:
     return centred
 
 
-def _hash(pictures: np.ndarray, window: list[int]) -> np.ndarray:
-    """Return the hash uint64 [n] of a window of pictures float32 [n, 32, 32]."""
-    size, top, left = window
-    cut = pictures[:, top : top + size, left : left + size]
-    blur, cells = _gaussian(size), _averages(size)
-    # Averages of the detail: as both are linear, of one matrix each.
-    fine = cells @ cut @ cells.T - (cells @ blur) @ cut @ (cells @ blur).T
-    bits: np.ndarray = np.packbits(fine.reshape(len(pictures), -1) > 0, axis=1).view(np.uint64)[:, 0]
-    return bits
+def _hashes(pictures: np.ndarray, sizes: Sequence[int] = _SIZES) -> np.ndarray:
+    """Return the hashes uint64 [n, W] of all windows of some sizes in pictures float32 [n, 32, 32]."""
+    count, found = len(pictures), []
+    lines = np.ascontiguousarray(pictures.transpose(1, 0, 2)).reshape(-1, SIDE)  # [32 n, 32]
+    # Bits are signs of averages of the detail, that is of what is there less what is smooth: both are linear, and apart
+    # in the two directions.
+    halves = np.empty((2, SIDE, count * _CELLS), np.float32)
+    for size in sizes:
+        plain, smooth = _averages(size), _averages(size) @ _gaussian(size)
+        places = range(0, SIDE - size + 1, _STEP)
+        down = np.zeros((len(places), _CELLS, 2, SIDE), np.float32)
+        for number, top in enumerate(places):
+            down[number, :, 0, top : top + size], down[number, :, 1, top : top + size] = plain, -smooth
+        hashes = np.empty((count, len(places), len(places)), np.uint64)
+        for number, left in enumerate(places):
+            for half, across in zip(halves, (plain, smooth), strict=True):
+                np.matmul(lines[:, left : left + size], across.T, out=half.reshape(-1, _CELLS))
+            fine = down.reshape(-1, 2 * SIDE) @ halves.reshape(2 * SIDE, -1)
+            bits = (fine > 0).reshape(len(places), _CELLS, count, _CELLS).transpose(2, 0, 1, 3)
+            hashes[:, :, number] = np.packbits(bits.reshape(count, len(places), -1), axis=2).view(np.uint64)[..., 0]
+        found.append(hashes.reshape(count, -1))
+    return np.concatenate(found, axis=1)
 
 
 def _gaussian(size: int) -> np.ndarray:

@@ -5,7 +5,7 @@ import numpy as np
 from retrain.data.dataset import groups_of
 from retrain.doctor import curves, next_photos
 from retrain.doctor.findings import Finding
-from retrain.doctor.photos import Photos
+from retrain.doctor.photos import FOLDS, Photos
 
 _LEAST = 10  # photos of each class, for a tenth of which to be one
 
@@ -19,7 +19,7 @@ def check(photos: Photos) -> list[Finding]:
         TrainingError: A training diverged.
     """
     counts = np.bincount(photos.labels, minlength=len(photos.dataset.class_names))
-    if counts.min() < _LEAST or len(set(groups_of(photos.dataset))) < curves.FOLDS:
+    if counts.min() < _LEAST or len(set(groups_of(photos.dataset))) < FOLDS:
         return []
     measured = curves.measure(photos)
     return [*curves.check(photos, measured), *next_photos.check(photos, measured)]

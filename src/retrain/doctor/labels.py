@@ -14,6 +14,7 @@ from retrain.errors import plural, printable
 from retrain.evaluation import neighbours
 
 _CORRECTED, _NAMED = 0.2, 0.1  # how likely a label must be wrong to be trained on otherwise, and then to be named
+_SEARCHED = 2000  # photos of a class among which neighbours of suspects are looked for, evenly spread
 _LEAST = 10  # photos that a class must have: a head of fewer knows too little of it to contradict anybody
 
 
@@ -118,10 +119,11 @@ def _finding(photos: Photos, found: Suspects, scores: np.ndarray) -> Finding:
 
 
 def _neighbours(photos: Photos, found: Suspects) -> Sequence[Sequence[int]]:
-    """Return the numbers of the photos nearest to each suspect in the class that it is taken for."""
+    """Return the numbers of the photos nearest to each suspect in the class that it is taken for, of many a sample."""
     beside: list[list[int]] = [[] for _ in found.numbers]
     for class_id in np.unique(found.classes).tolist():
         members, places = np.flatnonzero(photos.labels == class_id), np.flatnonzero(found.classes == class_id)
+        members = members[:: -(-len(members) // _SEARCHED)]
         near = neighbours.nearest(photos.gather, members, photos.gather(found.numbers[places]))
         for place, row in zip(places.tolist(), members[near.places].tolist(), strict=True):
             beside[place] = row

@@ -15,7 +15,7 @@ from retrain.doctor import curves, families, heads
 from retrain.doctor.curves import Measured
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.heads import Job
-from retrain.doctor.photos import Photos
+from retrain.doctor.photos import FOLDS, Photos
 from retrain.evaluation.metrics import Interval
 from retrain.training.cross_validation import assign_folds
 
@@ -122,9 +122,7 @@ def measure(photos: Photos, measured: Measured) -> Effects:
     halves = _resampled(of_photos[:, scored], photos.labels[scored], len(families.FAMILIES) * _RESAMPLES, rng)
     halves += rng.normal(scale=_error(means, signs), size=halves.shape)
     known = _resampled(measured.right, photos.labels[measured.scored], _RESAMPLES, rng)
-    return Effects(
-        classes, counts[classes], halves, known, measured.sizes * (1 - 1 / curves.FOLDS) / measured.sizes[-1]
-    )
+    return Effects(classes, counts[classes], halves, known, measured.sizes * (1 - 1 / FOLDS) / measured.sizes[-1])
 
 
 def advise(effects: Effects) -> Advice | None:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from retrain.data.marks import Action, Mark
+from retrain.doctor import threads
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.photos import Photos
 from retrain.errors import plural, printable
@@ -30,11 +31,16 @@ def check(photos: Photos, *, known: Collection[str] = ()) -> list[Finding]:
         known: Paths that another finding names already: photos in the wrong folder are far from its others, too.
     """
     excess = np.full(len(photos.labels), -np.inf)
-    for class_id in np.unique(photos.labels).tolist():
+
+    def measure(class_id: int) -> None:
         members = np.flatnonzero(photos.labels == class_id)
-        if len(members) >= _LEAST:
-            excess[members] = beyond(own_distances(photos, members))
-    found = [number for number in np.argsort(-excess, kind="stable").tolist() if excess[number] > 0]
+        excess[members] = beyond(own_distances(photos, members))
+
+    with threads.one_of_blas():
+        for _ in threads.each(measure, np.flatnonzero(np.bincount(photos.labels) >= _LEAST).tolist()):
+            pass
+    outside = np.flatnonzero(excess > 0)
+    found = outside[np.argsort(-excess[outside], kind="stable")].tolist()
     found = [number for number in found if photos.dataset.examples[number].path not in known]
     return [_finding(photos, found, excess)] if found else []
 

@@ -10,9 +10,12 @@ import numpy as np
 from retrain.bottlenecks.preparation import PreparedDataset
 from retrain.bottlenecks.reading import Gather
 from retrain.data import properties
-from retrain.data.dataset import Dataset
+from retrain.data.dataset import Dataset, groups_of
 from retrain.doctor.graph import Graph, graph_of
 from retrain.evaluation.looking import Looker
+from retrain.training.cross_validation import assign_folds
+
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,12 @@ class Photos:
     def graph(self) -> Graph:
         """Return the nearest photos of each, computed when the first check asks for them."""
         return graph_of(self.gather, len(self.labels))
+
+    @cached_property
+    def fold(self) -> np.ndarray:
+        """Return the fold of each photo, int64 [N] below five: those that belong together by name are in one."""
+        groups = np.unique(groups_of(self.dataset), return_inverse=True)[1]
+        return assign_folds(self.labels, groups, folds=FOLDS, seed=self.seed)
 
     @cached_property
     def properties(self) -> np.ndarray:

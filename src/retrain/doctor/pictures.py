@@ -1,6 +1,7 @@
 """Small grey pictures of photos, kept beside the store: each photo is read once."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -22,7 +23,7 @@ _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 def of(photos: Photos, numbers: np.ndarray) -> np.ndarray:
     """Return the pictures of photos int64 [n], uint8 [n, 32, 32]; one that cannot be read any more is black."""
     places = numbers.tolist()
-    keys = [_RECIPE + (photos.keys[number] or b"") for number in places]
+    keys = [key_of(photos.keys[number] or b"") for number in places]
     paths = [photos.dataset.examples[number].path for number in places]
 
     def drawn(missing: list[int]) -> Iterator[bytes | None]:
@@ -31,7 +32,7 @@ def of(photos: Photos, numbers: np.ndarray) -> np.ndarray:
     if photos.folder is None:
         made = list(drawn(list(range(len(places)))))
     else:
-        kept = Kept(photos.folder, _NAME, most_bytes=_MOST_BYTES)
+        kept = kept_in(photos.folder)
         made = kept.through(keys, drawn)
         kept.write()
     pictures = np.zeros((len(places), SIDE, SIDE), np.uint8)
@@ -39,6 +40,16 @@ def of(photos: Photos, numbers: np.ndarray) -> np.ndarray:
         if picture is not None and len(picture) == SIDE**2:
             pictures[place] = np.frombuffer(picture, np.uint8).reshape(SIDE, SIDE)
     return pictures
+
+
+def kept_in(folder: Path) -> Kept:
+    """Return the pictures that are kept in the folder of a store, by `key_of` the keys of photos."""
+    return Kept(folder, _NAME, most_bytes=_MOST_BYTES)
+
+
+def key_of(photo: bytes) -> bytes:
+    """Return the key by which the picture is kept of a photo that has this key in the store."""
+    return _RECIPE + photo
 
 
 def grey(data: bytes) -> np.ndarray:

@@ -1,16 +1,16 @@
 """What heads think of photos that they were not trained on, for the checks that ask them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
-from retrain.data.dataset import groups_of
+from retrain.doctor import heads
 from retrain.doctor.photos import Photos
 from retrain.training import cross_validation
 from retrain.training.recipe import HeadRecipe, TrainingPlan
 
-FOLDS = 5
-_STEPS, _BATCH = 4000, 100
+_PLAN = TrainingPlan(steps=4000, batch_size=100, validation_batch_size=1, eval_step_interval=4000, seed=0)
 
 
 def out_of_fold(
@@ -34,10 +34,11 @@ def out_of_fold(
         TrainingError: A training diverged.
     """
     class_count = len(photos.dataset.class_names)
-    groups = np.unique(groups_of(photos.dataset), return_inverse=True)[1]
-    if int(groups.max(initial=0)) < 1:
+    fold = photos.fold
+    if int(fold.max(initial=0)) < 1:
         return np.full((len(photos.labels), class_count), 1 / class_count, np.float32)
-    fold = cross_validation.assign_folds(photos.labels, groups, folds=FOLDS, seed=photos.seed)
-    plan = TrainingPlan(_STEPS, _BATCH, validation_batch_size=1, eval_step_interval=_STEPS, seed=photos.seed)
+    # Of 25,000 made-up photos of 10 and of 40 classes, quick heads find as many flipped labels, at a sixth of the cost.
+    is_quick = len(photos.labels) > heads.MANY
+    recipe, plan = (heads.RECIPE, heads.PLAN) if is_quick else (HeadRecipe(), _PLAN)
     vectors = cross_validation.plain(photos.gather, photos.labels if labels is None else labels, class_count)
-    return cross_validation.out_of_fold(vectors, fold, HeadRecipe(), plan, advance=advance)
+    return cross_validation.out_of_fold(vectors, fold, recipe, replace(plan, seed=photos.seed), advance=advance)

@@ -10,7 +10,7 @@ from retrain.head import multiply
 NEAREST = 3
 _AT_ONCE = 512  # rows of a block, which stay in the processor's cache: whatever their number, the memory is the same
 _MEASURED = 8192  # rows that mean and deviation are taken from, evenly spread: more change neither
-_DIGITS = 5
+DIGITS = 5  # of cosines that are compared: further ones depend on how many are multiplied at once
 _SMALLEST = 1e-6  # deviation, and length
 
 
@@ -46,7 +46,7 @@ def nearest(
         similarity = np.empty((len(wanted), len(block)), np.float32)
         multiply(wanted, block.T, out=similarity)
         # The last digits of a product depend on how many there are at once.
-        similarity = np.round(similarity / lengths, _DIGITS)
+        similarity = np.round(similarity / lengths, DIGITS)
         found, where = largest(similarity, count)
         best, places = np.concatenate([best, found], axis=1), np.concatenate([places, where + start], axis=1)
         order = np.argsort(-best, axis=1, kind="stable")[:, :count]

@@ -5,7 +5,7 @@ each class: Kohavi, "A study of cross-validation and bootstrap for accuracy esti
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,25 +53,57 @@ def assign_folds(labels: np.ndarray, groups: np.ndarray, *, folds: int, seed: in
         folds: How many.
         seed: Decides the order of groups of one size and class.
     """
-    _, group_of = np.unique(groups, return_inverse=True)
-    members = np.split(np.argsort(group_of, kind="stable"), np.cumsum(np.bincount(group_of))[:-1])
-    classes = [Counter(labels[photos].tolist()) for photos in members]
-    shuffled = np.random.default_rng(seed).permutation(len(members)).tolist()
-    class_sizes = np.bincount(labels).tolist()
-    filled = [[0] * len(class_sizes) for _ in range(min(folds, len(members)))]
-    sizes = [0] * len(filled)
+    _, group_of, members = np.unique(groups, return_inverse=True, return_counts=True)
+    photos, starts = np.argsort(group_of, kind="stable"), np.cumsum(members) - members
+    lowest = np.minimum.reduceat(labels[photos], starts) if len(starts) else starts
+    order = np.random.default_rng(seed).permutation(len(members))
+    order = order[np.lexsort((lowest[order], -members[order]))]
+    filling = Filling(np.bincount(labels), folds=min(folds, len(members)))
     fold = np.empty(len(labels), np.int64)
-    for group in sorted(shuffled, key=lambda group: (-len(members[group]), min(classes[group]))):
-        share = [(each, count / class_sizes[each]) for each, count in classes[group].items()]
+    several = int((members > 1).sum())
+    for group in order[:several].tolist():
+        of_group = photos[starts[group] : starts[group] + members[group]]
+        fold[of_group] = filling.add(Counter(labels[of_group].tolist()))
+    alone = photos[starts[order[several:]]]
+    for class_id in np.unique(labels[alone]).tolist():
+        of_class = alone[labels[alone] == class_id]
+        fold[of_class] = filling.deal(class_id, len(of_class))
+    return fold
+
+
+class Filling:
+    """How many photos are in each fold, of each class and in all."""
+
+    def __init__(self, class_sizes: np.ndarray, *, folds: int) -> None:
+        self._class_sizes = class_sizes.tolist()
+        self._filled = [[0] * len(class_sizes) for _ in range(folds)]
+        self._sizes = [0] * folds
+
+    def add(self, classes: Mapping[int, int]) -> int:
+        """Add a group with so many photos of some classes, and return its fold."""
+        share = [(each, count / self._class_sizes[each]) for each, count in classes.items()]
         fullness = [
-            (sum(have[each] * part for each, part in share), size) for have, size in zip(filled, sizes, strict=True)
+            (sum(have[each] * part for each, part in share), size)
+            for have, size in zip(self._filled, self._sizes, strict=True)
         ]
         chosen = fullness.index(min(fullness))
-        for each, count in classes[group].items():
-            filled[chosen][each] += count
-        sizes[chosen] += len(members[group])
-        fold[members[group]] = chosen
-    return fold
+        for each, count in classes.items():
+            self._filled[chosen][each] += count
+            self._sizes[chosen] += count
+        return chosen
+
+    def deal(self, class_id: int, count: int) -> np.ndarray:
+        """Add photos of a class, each a group of its own, and return their folds, int64 [n]."""
+        dealt: list[int] = []
+        while len(dealt) < count and len({have[class_id] for have in self._filled}) > 1:
+            dealt.append(self.add({class_id: 1}))
+        # Once all folds have as many, they come in turns.
+        turns = sorted(range(len(self._sizes)), key=self._sizes.__getitem__)
+        rest = np.resize(np.array(turns, np.int64), count - len(dealt))
+        for number, more in enumerate(np.bincount(rest, minlength=len(turns)).tolist()):
+            self._filled[number][class_id] += more
+            self._sizes[number] += more
+        return np.concatenate([np.array(dealt, np.int64), rest])
 
 
 def out_of_fold(
