@@ -63,7 +63,7 @@ def compare(data: LabelledVectors, *, halves: int) -> Result:
     true = [float(right[labels == class_id].mean()) for class_id in range(int(labels.max()) + 1)]
     accuracy, whole, classes = float(right.mean()), [], []
     for seed in range(halves):
-        known = _half(data.labels, seed)
+        known = half(data.labels, seed)
         measured = curves.measure(
             replace(photos_of(LabelledVectors(data.vectors[known], data.labels[known])), seed=seed)
         )
@@ -87,7 +87,7 @@ def photos_of(data: LabelledVectors) -> Photos:
     return Photos(dataset, lambda rows: data.vectors[rows], [None] * len(examples), data.labels, seed=0)
 
 
-def _half(labels: np.ndarray, seed: int) -> np.ndarray:
+def half(labels: np.ndarray, seed: int) -> np.ndarray:
     """Return int64 [N / 2]: half of the photos of each class, in their order."""
     order = np.random.default_rng(seed).permutation(len(labels))
     rows = [order[labels[order] == class_id] for class_id in range(int(labels.max()) + 1)]

@@ -20,7 +20,7 @@ def test_intervals_from_half_of_the_photos_hold_for_all_of_them():
 
 def test_halves_have_half_of_each_class_and_differ_by_seed():
     labels = np.arange(60) % 3
-    first, again, other = (learning_curves._half(labels, seed) for seed in (0, 0, 1))
+    first, again, other = (learning_curves.half(labels, seed) for seed in (0, 0, 1))
     assert np.bincount(labels[first]).tolist() == [10, 10, 10]
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
