@@ -83,7 +83,7 @@ def compare(data: LabelledVectors, *, halves: int) -> Result:
     true = [float(right[labels == class_id].mean()) for class_id in range(int(labels.max()) + 1)]
     accuracy, whole, classes = float(right.mean()), [], []
     for seed in range(halves):
-        known = _part(data.labels, np.full(len(true), 0.5), seed)
+        known = half(data.labels, seed)
         measured = curves.measure(
             replace(photos_of(LabelledVectors(data.vectors[known], data.labels[known])), seed=seed)
         )
@@ -105,6 +105,11 @@ def photos_of(data: LabelledVectors) -> Photos:
     )
     dataset = Dataset(Path("photos"), names, examples)
     return Photos(dataset, lambda rows: data.vectors[rows], [None] * len(examples), data.labels, seed=0)
+
+
+def half(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Return half of the photos of each class, int64 [n], in their order."""
+    return _part(labels, np.full(int(labels.max()) + 1, 0.5), seed)
 
 
 def _part(labels: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:

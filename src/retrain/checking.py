@@ -53,7 +53,7 @@ def check(config: RetrainConfig, written: Written, flag: str, terminal: Terminal
     outputs.check([Output(path, flag, kind) for path, kind in kinds.items()], {"--image_dir": photos_dir})
     with ExitStack() as opened:
         opened.enter_context(files.reading_bounded(config.max_file_size))
-        photos, folder = _photos(undistorted(config), terminal, opened)
+        photos, folder = opened_photos(undistorted(config), terminal, opened)
         examination = examining.examine(photos, terminal.progress("Checks", "check"))
         shown = page.page_of(examination, Kept(folder), marks=written.marks, folder=written.page.parent)
         files.write_result(written.page, shown)
@@ -62,7 +62,7 @@ def check(config: RetrainConfig, written: Written, flag: str, terminal: Terminal
     return examination
 
 
-def _photos(config: RetrainConfig, terminal: Terminal, opened: ExitStack) -> tuple[Photos, Path]:
+def opened_photos(config: RetrainConfig, terminal: Terminal, opened: ExitStack) -> tuple[Photos, Path]:
     """Return the photos with their features, and the folder of the store, which is closed with `opened`."""
     listed = photos_to_check(config, terminal, opened)
     grouping.check(config, listed.dataset)

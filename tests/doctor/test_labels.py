@@ -1,13 +1,13 @@
 """Suspected labels: flipped ones are found, by no worse a rule than cleanlab's on the same folds."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from doctor.photo_sets import gaussians, photos_of
 from hypothesis import given
 from hypothesis import strategies as st
+from scripts.doctor_measures import by_cleanlab, flipped, numbers, rates
 
 from retrain.data.marks import Action, Mark
 from retrain.doctor import labels as labels_check
@@ -15,28 +15,6 @@ from retrain.doctor import scoring, wrong_labels
 from retrain.doctor.findings import Kind
 
 INCEPTION = "models/inception_v3_2015_bottlenecks_flowers_1100.npz"
-
-
-def flipped(labels, *, seed, share=0.05):
-    """Return class ids of which a share is another at random, and which ones are."""
-    rng = np.random.default_rng(seed)
-    chosen = rng.choice(len(labels), round(share * len(labels)), replace=False)
-    changed = labels.copy()
-    changed[chosen] = (labels[chosen] + rng.integers(1, labels.max() + 1, len(chosen))) % (labels.max() + 1)
-    return changed, set(chosen.tolist())
-
-
-def rates(found, wrong):
-    """Return the share of the wrong ones that is found, and the share of the found ones that is wrong."""
-    hits = len(wrong & set(found))
-    return hits / len(wrong), hits / max(1, len(found))
-
-
-def by_cleanlab(labels, scores):
-    """Return the numbers of the photos that cleanlab suspects, as it does by default."""
-    from cleanlab.filter import find_label_issues
-
-    return np.flatnonzero(find_label_issues(labels, scores, n_jobs=1)).tolist()
 
 
 probabilities = st.integers(0, 2**32 - 1).map(lambda seed: np.random.default_rng(seed).dirichlet(np.ones(4) / 3, 80))
@@ -57,10 +35,10 @@ def test_the_probability_that_a_label_is_wrong_is_a_share_of_wrong_labels(share,
     rng = np.random.default_rng(seed)
     scores = rng.dirichlet(np.ones(5) / 8, 20_000)
     right = (scores.cumsum(axis=1) > rng.random(20_000)[:, None]).argmax(axis=1)
-    labels, wrong = flipped(right, seed=seed, share=share)
-    is_wrong = np.isin(np.arange(20_000), list(wrong))
+    changed = flipped(right, seed=seed, share=share)
+    is_wrong = np.isin(np.arange(20_000), changed.wrong)
     flattened = scores**0.5 / (scores**0.5).sum(axis=1, keepdims=True)  # a head that is too little sure
-    doubt = wrong_labels.wrongness(flattened.astype(np.float32), labels)
+    doubt = wrong_labels.wrongness(flattened.astype(np.float32), changed.labels)
     assert doubt.mean() == pytest.approx(share, abs=0.01)
     for lower, upper in ((0.1, 0.4), (0.4, 0.7), (0.7, 1)) if share else ():
         chosen = (doubt >= lower) & (doubt < upper)
@@ -136,14 +114,13 @@ def test_of_labels_flipped_among_real_photos_most_are_found_and_more_exactly_tha
     with np.load(data / INCEPTION) as arrays:  # a quarter of the features: trained in a quarter of the time
         vectors, names = arrays["bottleneck"][:, ::4].copy(), [path.split("/")[0] for path in arrays["path"].tolist()]
     right = np.unique(names, return_inverse=True)[1].astype(np.int64)
-    labels, wrong = flipped(right, seed=0)
-    photos = photos_of(vectors, labels)
+    changed = flipped(right, seed=0)
+    photos = photos_of(vectors, changed.labels)
     scores = scoring.out_of_fold(photos)
-    (finding,) = labels_check.check(photos, scores)
-    found, precision = rates([int(Path(path).stem) for path in finding.photos], wrong)
+    found, precision = rates(numbers(photos, labels_check.check(photos, scores)), changed.wrong)
     assert found >= 0.8
     assert precision >= 0.51
-    theirs = rates(by_cleanlab(labels, scores), wrong)
+    theirs = rates(by_cleanlab(changed.labels, scores), changed.wrong)
     assert 2 / (1 / found + 1 / precision) >= 2 / (1 / theirs[0] + 1 / theirs[1])
     clean = photos_of(vectors, right)
     assert len(labels_check.suspects(scoring.out_of_fold(clean), right).numbers) <= 8  # cleanlab names 30

@@ -22,8 +22,8 @@ def out_of_fold(
     """Return probabilities float32 [N, C]: of each photo by a head that was trained on four fifths without it.
 
     Photos whose names say that they belong together (`data.split.group_of`) are in one fold. All photos take part,
-    whatever their split, in the same folds whatever the
-    labels. Where only one group is left to a head to learn from, or none, all classes are equally likely.
+    whatever their split, in the same folds whatever the labels. Where only one group is left to a head to learn from,
+    or none, all classes are equally likely.
 
     Args:
         photos: The photos.
