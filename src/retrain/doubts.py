@@ -96,7 +96,8 @@ class _Looking:
             known = self.chosen.prepared.read.stored_properties(np.arange(len(self.photos.labels)))
             if known is None:
                 return None
-            return shortcuts.check(replace(self.photos, describe=lambda numbers: known[numbers]))
+            # Without a folder to keep it in, nothing is looked for that needs pixels.
+            return shortcuts.check(replace(self.photos, describe=lambda numbers: known[numbers], folder=None))
 
         return self._through(key_of(b"shortcuts 1", self._names, self._contents), look)
 

@@ -83,9 +83,3 @@ def test_photos_that_all_belong_together_say_nothing():
 
 def test_families_are_those_of_the_paper():
     assert set(families.FAMILIES) == {"power law", "logarithm", "arctangent", "algebraic root"}
-
-
-def test_photos_of_fewer_groups_than_folds_promise_nothing():
-    photos = photos_of(*gaussians(120, apart=0.3))
-    groups = {example.path: "many" for example in photos.dataset.examples}
-    assert curves.check(dataclasses.replace(photos, dataset=dataclasses.replace(photos.dataset, groups=groups))) == []

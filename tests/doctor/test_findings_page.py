@@ -64,6 +64,8 @@ def test_headings_tell_findings_of_a_kind_apart_and_say_how_bad_they_are(section
     }
     more = Finding(Kind.TOO_FEW, 0.1, "More.", figures=figures)
     assert laying_out.head_of(more) == "What more photos would do"
+    advice = Finding(Kind.TOO_FEW, 0.1, "Next.", figures={"photograph": {"class": "a", "photos": 40}})
+    assert laying_out.head_of(advice) == "What to photograph next"
     assert laying_out.table_of(more)[1] == ("a", "50.0%", "60.0% to 100.0%")
 
 

@@ -77,6 +77,8 @@ def head_of(finding: Finding) -> str:
         return "Files that cannot be read" if "unreadable" in figures else _FAULTS.get(figures.get("fault", ""), head)
     if finding.kind is Kind.TOO_FEW and "with_twice_the_photos" in figures:
         return "What more photos would do"
+    if finding.kind is Kind.TOO_FEW and "photograph" in figures:
+        return "What to photograph next"
     if finding.kind is Kind.SHORTCUT and "property" in figures:
         return f"{head}: {figures['property']}"
     if finding.kind is Kind.SPLIT_CLASS and "class" in figures:
