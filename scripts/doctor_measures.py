@@ -5,6 +5,7 @@ found is counted, by ours, by cleanlab on the same folds, and by a head that has
 photos says which findings of all checks, on the whole folders and on random halves of them, are false alarms.
 """
 
+import argparse
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -151,7 +152,7 @@ def flipped(right: np.ndarray, *, seed: int, share: float = 0.05) -> Flipped:
 def rates(found: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
     """Return the share of the wrong ones that is found, and the share of the found ones that is wrong, 1 of none."""
     hits = len(np.intersect1d(found, wrong))
-    return hits / len(wrong), hits / len(found) if len(found) else 1.0
+    return hits / max(1, len(wrong)), hits / len(found) if len(found) else 1.0
 
 
 def by_cleanlab(given: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -231,13 +232,24 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def _share(word: str) -> float:
+    """Return a number between 0 and 1, without both."""
+    try:
+        share = float(word)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is no share of labels; give a number between 0 and 1, such as 0.05")
+    return share
+
+
 def _parser() -> flags.Parser:
     parser = flags.Parser(prog="python -m scripts.doctor_measures", description=__doc__.split("\n")[0])
     add: Callable[..., object] = parser.add_argument
     text = f"folders of photos, one sub-folder for each class; a file of the original's vectors ends in {_VECTORS}"
     add("photos", type=Path, nargs="+", metavar="FOLDER", help=text)
     text = "of labels, shares (default: %(default)s)"
-    add("--flipped", type=float, nargs="+", default=[0.05], metavar="SHARE", help=text)
+    add("--flipped", type=_share, nargs="+", default=[0.05], metavar="SHARE", help=text)
     add("--seeds", type=int, default=3, metavar="N", help="of flips and of strangers (default: %(default)s)")
     add("--halves", type=int, default=3, metavar="N", help="of each folder (default: %(default)s)")
     add("--only", nargs="+", choices=PARTS, default=PARTS, help="what to measure (default: all)")

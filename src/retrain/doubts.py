@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from retrain.candidates import Candidate
-from retrain.doctor import copies, leakage, shortcuts, tested
+from retrain.doctor import copies, leakage, shortcuts, tested, threads
 from retrain.doctor.copies import Copies
 from retrain.doctor.findings import Finding, Kind, worst_first
 from retrain.doctor.photos import Photos, photos_of
@@ -41,7 +41,8 @@ def doubts_of(chosen: Candidate, rows: np.ndarray, test: TestScores) -> Sequence
         return []
     try:
         looking = _Looking(chosen, photos_of(prepared, config.random_seed))
-        found = worst_first([*looking.leaked(rows, test), *looking.mislabelled(rows, test), *looking.shortcuts()])
+        with threads.one_of_blas():
+            found = worst_first([*looking.leaked(rows, test), *looking.mislabelled(rows, test), *looking.shortcuts()])
         looking.kept.write()
     except _FAILURES:
         return []
