@@ -25,7 +25,7 @@ from retrain.evaluation.metrics import Interval
 from retrain.training.cross_validation import assign_folds
 
 HALVES = 10
-SPLITS = range(10, 20)  # seeds: what is asked of advice was chosen with those before
+SPLITS = range(10, 20)  # seeds; thresholds were chosen with those before
 CASES = ("as they are", "few of one class", "classes of all sizes")
 _KNOWN = 0.45  # of the photos of a class, for advice
 _LEAST = 10  # photos of a class, for advice

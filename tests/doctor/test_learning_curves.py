@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from doctor.photo_sets import gaussians
 from scripts import learning_curves
+from scripts.learning_curves import Trial
 from scripts.linear_probe import LabelledVectors
+
+from retrain.evaluation.metrics import Interval
 
 
 @pytest.mark.slow
@@ -44,7 +47,15 @@ def test_each_case_leaves_its_share_of_photos(case, counts):
 
 @pytest.mark.slow
 def test_advice_is_taken_from_a_part_and_tried_with_the_rest():
-    vectors, labels = gaussians(900, dimension=48, classes=3, apart=0.3)
+    vectors, labels = gaussians(1500, dimension=48, classes=3, apart=0.3)
     trial = learning_curves.try_advice(LabelledVectors(vectors, labels), np.array([0.1, 0.45, 0.45]), 0)
-    assert trial.advised > trial.other
-    assert trial.said.low < trial.said.high
+    assert 0 < trial.said.low < trial.said.high
+    assert abs(trial.advised) < 0.1
+    assert abs(trial.other) < 0.1
+
+
+def test_rows_count_advice_that_was_right_and_intervals_that_held():
+    said = Interval(0.01, 0.03)
+    trials = [None, Trial(0.02, 0.01, said), Trial(0.04, -0.01, said), Trial(0.00, 0.01, said)]
+    assert learning_curves._row(trials) == "3 of 4 | 2 | +2.0 | +0.3 | 1"
+    assert learning_curves._row([None]) == "0 of 1 | | | |"

@@ -47,16 +47,21 @@ class Effects:
     sizes: np.ndarray
 
     def gains(self, place: int, more: int) -> np.ndarray:
-        """Return float64 [B]: by how much more photos of a class, given by its place in `classes`, raise the accuracy.
+        """Return float64 [B]: by how much more photos of a class, by its place in `classes`, raise the accuracy."""
+        gains: np.ndarray = self.halves[:, place] * self.growth(place, more)
+        return gains
 
-        That is to what the second half of its photos did as it is for all classes together.
+    def growth(self, place: int, more: int) -> np.ndarray:
+        """Return float64 [B]: what more photos of a class do, as a share of what the second half of its photos did.
+
+        It is taken to be as that of all classes together.
         """
         seen = 1 - 1 / _FOLDS  # by a head
         wanted = np.array([seen / 2, seen, 1, 1 + more / self.counts[place]])
         half, whole, now, then = families.extrapolated(self.known, self.sizes, wanted).reshape(-1, len(wanted)).T
         rise = np.maximum(whole - half, np.finfo(float).tiny)
-        gains: np.ndarray = self.halves[:, place] * (then - now) / rise
-        return gains
+        growth: np.ndarray = (then - now) / rise
+        return growth
 
     def interval(self, place: int, more: int) -> Interval:
         """Return by how much more photos of a class raise the accuracy, meant to hold in 8 of 10 cases."""
@@ -147,9 +152,14 @@ def advise(effects: Effects) -> Advice | None:
 
 
 def _sureness(effects: Effects, advice: Advice) -> float:
-    """Return how often the photos of one class do more than those of the other, and more than nothing, 0 to 1."""
-    one, other = effects.gains(advice.best, advice.more), effects.gains(advice.other, advice.more_of_other)
-    return float(np.mean(one > np.maximum(other, 0)))
+    """Return how often the photos of one class do more than those of the other, and more than nothing, 0 to 1.
+
+    The least effect of many was so by luck, too: the other class is taken to be as good as the mean of all others.
+    """
+    others = np.delete(effects.halves, advice.best, axis=1).mean(axis=1)
+    half = np.maximum(np.maximum(effects.halves[:, advice.other], others), 0)
+    gained = half * effects.growth(advice.other, advice.more_of_other)
+    return float(np.mean(effects.gains(advice.best, advice.more) > gained))
 
 
 def _folds_of(photos: Photos) -> list[Job]:
