@@ -84,6 +84,12 @@ def test_every_script_runs_as_a_module_and_as_a_file(path, tmp_path):
     assert command("python", path, "--help", cwd=tmp_path).stdout == module
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "scripts" / "doctor").glob("*.py")), ids=lambda path: path.stem)
+def test_every_measure_of_the_doctor_runs_as_a_module(path):
+    shown = command("python", "-m", f"scripts.doctor.{path.stem}", "--help", cwd=ROOT).stdout
+    assert shown.startswith(f"usage: python -m scripts.doctor.{path.stem} ")
+
+
 def test_make_help_lists_every_target():
     shown = command("make", "--no-print-directory", "help", cwd=ROOT, env={"MAKEFLAGS": ""}).stdout
     targets = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.M)[0].split()
@@ -99,8 +105,13 @@ def test_make_clean_removes_what_retrain_wrote_and_nothing_else(tmp_path, mean_c
         "--how_many_training_steps=4", "--intermediate_store_frequency=2", "--export=saved_model,tflite_fp16,keras",
         "--run_name=a run", cwd=tmp_path,
     )  # fmt: skip
+    command(
+        "retrain", "--check", "--image_dir=photos", f"--architecture={mean_colour_backbone}",
+        "--bottleneck_tensor=mean_colour", cwd=tmp_path,
+    )  # fmt: skip
     folder = tmp_path / "tf_files"
     assert len([path for path in folder.rglob("*") if path.is_file()]) > 20
+    assert (folder / "check_images.html").exists()
     theirs = ["my_photos/roses/rose.jpg", "training_summaries/a.jpg", "training_summaries/train/events.out.tfevents.1"]
     theirs += ["bottlenecks/roses/a.jpg_inception.txt", "models/mine.pb", "intermediate_graphs/mine.pb", ".gitkeep"]
     theirs += ["runs/a run/notes.txt", "runs/mine/run.json", "runs/mine/report.html", "runs/mine.txt"]

@@ -69,6 +69,17 @@ def test_headings_tell_findings_of_a_kind_apart_and_say_how_bad_they_are(section
     assert laying_out.table_of(more)[1] == ("a", "50.0%", "60.0% to 100.0%")
 
 
+def test_tables_say_what_findings_say_of_classes():
+    def row(**figures):
+        return laying_out.table_of(Finding(Kind.TOO_FEW, 0.1, "Some.", figures=figures))[1:]
+
+    said = {"place": "top left corner", "balanced_accuracy": 0.954, "balanced_accuracy_of_middle": 0.6}
+    assert row(property="place", places={"a": said}) == [("a", "top left corner", "95%", "60%")]
+    assert row(gain_of_twice_the_photos={"a": [-0.002, 0.014]}) == [("a", "-0.2% to +1.4%")]
+    assert row(classes=["a", "b"], told_apart=0.5) == []
+    assert row(counts={"a": 3}) == []
+
+
 def test_the_same_findings_give_the_same_bytes_and_none_no_filler(tmp_path):
     photos = photos_in(tmp_path / "photos")
     assert page_of(tmp_path, of_all_kinds(), photos) == page_of(tmp_path, of_all_kinds(), photos)

@@ -7,7 +7,7 @@ import pytest
 from doctor.photo_sets import gaussians, photos_of
 from hypothesis import given
 from hypothesis import strategies as st
-from scripts.doctor_measures import by_cleanlab, flipped, numbers, rates
+from scripts.doctor.measures import by_cleanlab, flipped, numbers, rates
 
 from retrain.data.marks import Action, Mark
 from retrain.doctor import labels as labels_check

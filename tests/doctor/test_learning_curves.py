@@ -1,10 +1,10 @@
-"""The intervals of learning curves beside what came, as `scripts/learning_curves.py` counts them."""
+"""The intervals of learning curves beside what came, as `scripts/doctor/learning_curves.py` counts them."""
 
 import numpy as np
 import pytest
 from doctor.photo_sets import gaussians
-from scripts import learning_curves
-from scripts.learning_curves import Trial
+from scripts.doctor import learning_curves
+from scripts.doctor.learning_curves import Trial
 from scripts.linear_probe import LabelledVectors
 
 from retrain.evaluation.metrics import Interval

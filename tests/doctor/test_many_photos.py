@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import threadpoolctl
 from doctor.photo_sets import gaussians, photos_of
-from scripts import doctor_scale
-from scripts.doctor_scale import Job
+from scripts.doctor import scale
+from scripts.doctor.scale import Job
 
 from retrain.doctor import examining, heads, labels, scoring, threads
 
@@ -25,8 +25,8 @@ def test_of_many_photos_wrong_labels_are_found_as_of_few():
 
 def test_all_checks_look_at_made_up_photos_in_a_store_and_find_what_was_put_there(tmp_path):
     job = Job(tmp_path, photos=1500, classes=3)
-    doctor_scale.fill(job, lambda done, total: None)
-    looked = doctor_scale.look(job)
+    scale.fill(job, lambda done, total: None)
+    looked = scale.look(job)
     assert len(looked.rows) == 2 + len(examining.CHECKS)
     assert looked.peak >= looked.before
     assert 20 < looked.found["duplicate"] < 60  # three of a hundred

@@ -103,17 +103,30 @@ def layout_of(finding: Finding) -> Layout:
 
 def table_of(finding: Finding) -> list[tuple[str, ...]]:
     """Return what a finding says of several classes as rows, the first of which is the head; [] of none or one."""
-    counts, classes = finding.figures.get("counts"), finding.figures.get("classes")
-    if isinstance(counts, Mapping) and len(counts) > 1:
-        return [("class", "photos"), *((name, f"{count:,}") for name, count in counts.items())]
-    if not isinstance(classes, Mapping):
-        return []
-    rows = [
-        (name, f"{said['accuracy']:.1%}", " to ".join(f"{end:.1%}" for end in said["with_twice_the_photos"]))
-        for name, said in classes.items()
-        if said
-    ]
-    return [("class", "right now", "with twice the photos"), *rows]
+    figures = finding.figures
+    if len(figures.get("counts", ())) > 1:
+        return [("class", "photos"), *((name, f"{count:,}") for name, count in figures["counts"].items())]
+    if "with_twice_the_photos" in figures:
+        rows = [
+            (name, f"{said['accuracy']:.1%}", _range(said["with_twice_the_photos"], ".1%"))
+            for name, said in figures["classes"].items()
+            if said
+        ]
+        return [("class", "right now", "with twice the photos"), *rows]
+    if "places" in figures:
+        rows = [
+            (name, said["place"], *(f"{said[key]:.0%}" for key in ("balanced_accuracy", "balanced_accuracy_of_middle")))
+            for name, said in figures["places"].items()
+        ]
+        return [("class", "place", "told by it alone", "by the middle alone"), *rows]
+    if "gain_of_twice_the_photos" in figures:
+        gains = figures["gain_of_twice_the_photos"].items()
+        return [("class", "accuracy with twice its photos"), *((name, _range(ends, "+.1%")) for name, ends in gains)]
+    return []
+
+
+def _range(ends: Sequence[float], form: str) -> str:
+    return " to ".join(f"{end:{form}}" for end in ends)
 
 
 def _suspect(row: Mapping[str, Any]) -> Group:

@@ -175,7 +175,7 @@ def _finding(suspects: Sequence[_Suspect], class_names: Sequence[str]) -> Findin
     )
     figures = {
         "property": "place",
-        "classes": {
+        "places": {
             class_names[each.class_id]: {
                 "place": each.where,
                 "balanced_accuracy": round(each.accuracy, 4),

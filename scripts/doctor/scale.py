@@ -198,7 +198,7 @@ def _photos(job: Job, store: Store) -> Photos:
 
 def main(arguments: Sequence[str]) -> int:
     """Measure, and print a table for each number of classes."""
-    parser = flags.Parser(prog="python -m scripts.doctor_scale", description=__doc__.split("\n")[0])
+    parser = flags.Parser(prog="python -m scripts.doctor.scale", description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--photos", type=int, default=100_000, help="default: %(default)s")
     add("--classes", type=int, nargs="+", default=[10, 100], help="one run for each (default: 10 100)")
@@ -227,4 +227,4 @@ def _print(job: Job, looked: Looked) -> None:
 
 
 if __name__ == "__main__":
-    console.run("doctor_scale", main)
+    console.run("scale", main)

@@ -45,7 +45,7 @@ class Result:
 
 def main(arguments: Sequence[str]) -> int:
     """Print a row of a table for each set."""
-    parser = flags.Parser(prog="python -m scripts.learning_curves", description=__doc__.split("\n")[0])
+    parser = flags.Parser(prog="python -m scripts.doctor.learning_curves", description=__doc__.split("\n")[0])
     add = parser.add_argument
     add("--data", type=Path, default=Path("../shared/data"), help="test data (default: %(default)s)")
     add("--architecture", default=catalogue.DEFAULT, metavar="NAME", help="default: the default network")

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from scripts.learning_curves import half, photos_of
+from scripts.doctor.learning_curves import half, photos_of
 from scripts.linear_probe import inception
 
 from retrain import checking
@@ -244,7 +244,7 @@ def _share(word: str) -> float:
 
 
 def _parser() -> flags.Parser:
-    parser = flags.Parser(prog="python -m scripts.doctor_measures", description=__doc__.split("\n")[0])
+    parser = flags.Parser(prog="python -m scripts.doctor.measures", description=__doc__.split("\n")[0])
     add: Callable[..., object] = parser.add_argument
     text = f"folders of photos, one sub-folder for each class; a file of the original's vectors ends in {_VECTORS}"
     add("photos", type=Path, nargs="+", metavar="FOLDER", help=text)
@@ -260,4 +260,4 @@ def _parser() -> flags.Parser:
 
 
 if __name__ == "__main__":
-    console.run("doctor_measures", main)
+    console.run("measures", main)
