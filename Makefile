@@ -91,7 +91,7 @@ if grep -qs "^model_checkpoint_path: .head." checkpoints/checkpoint; then \
 	rm -f checkpoints/checkpoint checkpoints/head.index checkpoints/head.data-*; fi; \
 if test -e checkpoints/head.npz; then rm -f checkpoints/head.npz checkpoints/head.fine_tuning*.npz; fi; \
 find bottlenecks -type f \( -name index.sqlite -o -name backbone.json.sha256 \) -execdir rm -rf vectors.f32 checksums.u32 properties.1 \
-	index.sqlite index.sqlite-wal index.sqlite-shm report.sqlite report.sqlite-wal report.sqlite-shm pictures.sqlite places.sqlite in_use.lock engines.json engines.json.sha256 backbone.verified \
+	index.sqlite index.sqlite-wal index.sqlite-shm report.sqlite report.sqlite-wal report.sqlite-shm pictures.sqlite places.sqlite in_use.lock engines.json engines.json.sha256 backbone.verified backbone.stripped \
 	backbone.json backbone.json.sha256 backbone.pb backbone.pb.sha256 backbone.tflite backbone.tflite.sha256 \
 	backbone_int8.tflite backbone_int8.tflite.sha256 \; 2>/dev/null; \
 find bottlenecks checkpoints intermediate_graphs retrained_graph_saved_model runs training_summaries \
