@@ -1,6 +1,6 @@
 """Labels that are likely wrong, named with the class that heads which have not seen the photo take it for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,12 +30,7 @@ class Suspects:
     doubt: np.ndarray
 
 
-def check(
-    photos: Photos,
-    scores: np.ndarray,
-    *,
-    advance: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Finding]:
+def check(photos: Photos, scores: np.ndarray) -> list[Finding]:
     """Return a finding that names the photos whose label is likely wrong, or none.
 
     Where labels are likely wrong, heads that learn the suspects' other class instead see the others better: it is their
@@ -44,7 +39,6 @@ def check(
     Args:
         photos: The photos.
         scores: float32 [N, C], probabilities out of fold, from `scoring.out_of_fold`.
-        advance: As in `scoring.out_of_fold`.
 
     Raises:
         TrainingError: A training diverged.
@@ -53,7 +47,7 @@ def check(
     if len(found.numbers):
         corrected = photos.labels.copy()
         corrected[found.numbers] = found.classes
-        scores = scoring.out_of_fold(photos, corrected, advance=advance)
+        scores = scoring.out_of_fold(photos, corrected)
         found = _without_copies(photos, suspects(scores, photos.labels, doubt=_NAMED))
     return [_finding(photos, found, scores)] if len(found.numbers) else []
 
