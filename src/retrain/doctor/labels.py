@@ -14,6 +14,9 @@ from retrain.errors import plural, printable
 from retrain.evaluation import neighbours
 
 _CORRECTED, _NAMED = 0.2, 0.1  # how likely a label must be wrong to be trained on otherwise, and then to be named
+_PROPOSED = (
+    0.5  # to be proposed as another: a mark is carried out without a further look, so it must be right more often
+)
 _SEARCHED = 2000  # photos of a class among which neighbours of suspects are looked for, evenly spread
 _LEAST = 10  # photos that a class must have: a head of fewer knows too little of it to contradict anybody
 
@@ -108,7 +111,11 @@ def _finding(photos: Photos, found: Suspects, scores: np.ndarray) -> Finding:
         _sentence(paths, names[0]),
         paths,
         {"suspects": rows, "test_photos": tested},
-        [Mark(path, Action.RELABEL, name) for path, name in zip(paths, names, strict=True)],
+        [
+            Mark(path, Action.RELABEL, name)
+            for path, name, doubt in zip(paths, names, found.doubt.tolist(), strict=True)
+            if doubt > _PROPOSED
+        ],
     )
 
 

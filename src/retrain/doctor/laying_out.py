@@ -117,7 +117,7 @@ def table_of(finding: Finding) -> list[tuple[str, ...]]:
 
 
 def _suspect(row: Mapping[str, Any]) -> Group:
-    words = f"Its label is wrong with a likelihood of {min(row['doubt'], _SUREST):.0%}."
+    words = f"Its label is {min(row['doubt'], _SUREST):.0%} likely to be wrong."
     near = f"Nearest photos of {row['looks_like']}"
     return Group(row["looks_like"], [row["path"]], {row["path"]: words}, near, row["neighbours"])
 
