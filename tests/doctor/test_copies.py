@@ -93,7 +93,7 @@ def test_exact_copies_need_neither_neighbours_nor_detail(tmp_path: Path) -> None
     assert finding.kind is Kind.DUPLICATE
     assert finding.figures["copies"] == finding.figures["exact"] == 2
     assert finding.figures["groups"] == [["a/white1.png", "a/white2.png", "a/white3.png"]]
-    assert "2 photos are copies of others (2 byte for byte)" in finding.sentence
+    assert "2 photos are copies of others, such as" in finding.sentence
     assert [(mark.path, mark.action) for mark in finding.marks] == [(path, Action.REMOVE) for path in finding.photos]
 
 

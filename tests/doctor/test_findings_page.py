@@ -49,7 +49,7 @@ def test_parts_and_classes_that_are_mixed_up_are_shown_apart(sections):
 
 def test_reasons_chances_and_counts_are_said(sections):
     assert "daisy/cut.png empty file proposed: remove" in sections[5][0]
-    assert "Chance would do as well in 0.5 % of cases at most." in sections[2][0]
+    assert "Chance would do as well in 0.5% of cases at most." in sections[2][0]
     assert "class photos daisy 12 rose 1,200" in sections[7][0]
 
 

@@ -134,7 +134,10 @@ def _neighbours(photos: Photos, found: Suspects) -> Sequence[Sequence[int]]:
 def _sentence(paths: Sequence[str], name: str) -> str:
     first, name = printable(paths[0]), printable(name)
     if len(paths) == 1:
-        return f"1 photo looks like another class than its own: {first} like {name}. Look at it, and relabel it if so."
+        return (
+            f"1 photo looks like another class than its own: {first} like {name}. Look at it, and relabel it if it is "
+            f"wrong."
+        )
     return (
         f"{plural(len(paths), 'photo')} look like another class than their own, most of all {first} like {name}. "
         f"Look at them, and relabel those that are wrong."
