@@ -11,7 +11,7 @@ from retrain.bottlenecks.preparation import PreparedDataset
 from retrain.bottlenecks.reading import Gather
 from retrain.data import properties
 from retrain.data.dataset import Dataset, groups_of
-from retrain.doctor.graph import Graph, graph_of
+from retrain.doctor.graph import Graph, Scaled, graph_of
 from retrain.evaluation.looking import Looker
 from retrain.training.cross_validation import assign_folds
 
@@ -44,6 +44,11 @@ class Photos:
     def graph(self) -> Graph:
         """Return the nearest photos of each, computed when the first check asks for them."""
         return graph_of(self.gather, len(self.labels))
+
+    @cached_property
+    def scaled(self) -> Scaled:
+        """Return what reads standardised bottlenecks."""
+        return Scaled.of(self.gather, len(self.labels))
 
     @cached_property
     def fold(self) -> np.ndarray:
