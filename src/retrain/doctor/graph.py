@@ -14,7 +14,7 @@ from retrain.bottlenecks.reading import Gather
 from retrain.doctor import cells, near_index, threads
 from retrain.evaluation import neighbours
 
-NEAREST = 10
+_NEAREST = 10
 _COMPARED = 10_000  # photos that are all compared
 _LIKELY = 16  # photos for each of more that may be the nearest: with them, of ten 9.9 are found on the test sets
 _COMPONENTS = 192
@@ -56,21 +56,20 @@ class Scaled:
         return vectors
 
 
-def graph_of(gather: Gather, count: int, *, k: int = NEAREST) -> Graph:
-    """Return the k nearest of photos 0 to `count`, fewer where there are not as many.
+def graph_of(gather: Gather, count: int) -> Graph:
+    """Return the ten nearest of photos 0 to `count`, fewer where there are not as many.
 
-    Of more than 10,000 photos, some of the k may be a little further away than the nearest.
+    Of more than 10,000 photos, some of the ten may be a little further away than the nearest.
 
     Args:
         gather: Returns the bottlenecks float32 [n, D] of photos int64 [n].
         count: How many photos there are.
-        k: How many neighbours each gets.
 
     Raises:
         CheckError: There are very many photos, and the index for them is not installed.
     """
     near_index.require(count)
-    k = max(0, min(k, count - 1))
+    k = max(0, min(_NEAREST, count - 1))
     if not k:
         return Graph(np.zeros((count, 0), np.int64), np.zeros((count, 0), np.float32))
     with threads.one_of_blas():
