@@ -44,7 +44,7 @@ def test_what_cannot_be_read_is_found_written_and_can_be_taken_out(look, tmp_pat
     (folder / "b" / "empty.jpg").write_bytes(b"")
     examination = look()
     (finding,) = examination.findings
-    assert finding.sentence.startswith("2 files, a/cut.png among them, are no photo that can be read, of 52 files")
+    assert finding.sentence.startswith("2 of 52 files cannot be read as photos, such as a/cut.png. Replace them")
     figures = json.loads(written.figures.read_bytes())
     assert (figures["photos"], figures["classes"]) == (50, 2)
     assert [(row["kind"], row["photos"]) for row in figures["findings"]] == [("quality", ["a/cut.png", "b/empty.jpg"])]

@@ -22,6 +22,8 @@ from retrain.evaluation.report import Doubt, TestScores
 from retrain.plans import distortions_of
 
 _MOST_PHOTOS = 20_000  # more take longer than a training: check_images looks at them
+# Parts of the keys by which findings are kept, with their sentences: change them when these change.
+_COPIES, _TESTED, _SHORTCUTS = b"copies 1", b"tested 2", b"shortcuts 2"
 # What may go wrong with a photo, or with the cache: then nothing is said.
 _FAILURES = (RetrainError, OSError, ValueError, KeyError, MemoryError)
 
@@ -79,7 +81,7 @@ class _Looking:
         predicted = np.full(len(self.photos.labels), -1)
         predicted[rows] = test.probabilities.argmax(axis=1)
         (value,) = self.kept.through(
-            [key_of(b"copies 1", self._contents)], lambda places: [_packed(copies.find(self.photos))]
+            [key_of(_COPIES, self._contents)], lambda places: [_packed(copies.find(self.photos))]
         )
         return leakage.check(self.photos, _unpacked(value or b""), predicted)
 
@@ -87,7 +89,7 @@ class _Looking:
         """Return test photos that lie in the wrong class."""
         numbers, once = np.unique(rows, return_index=True)
         scores = test.probabilities[once]
-        key = key_of(b"tested 1", self._names, numbers.tobytes(), scores.tobytes())
+        key = key_of(_TESTED, self._names, numbers.tobytes(), scores.tobytes())
         return self._through(key, lambda: tested.check(self.photos, numbers, scores)) if len(numbers) else []
 
     def shortcuts(self) -> list[Finding]:
@@ -100,7 +102,7 @@ class _Looking:
             # Without a folder to keep it in, nothing is looked for that needs pixels.
             return shortcuts.check(replace(self.photos, describe=lambda numbers: known[numbers], folder=None))
 
-        return self._through(key_of(b"shortcuts 1", self._names, self._contents), look)
+        return self._through(key_of(_SHORTCUTS, self._names, self._contents), look)
 
     def _through(self, key: bytes, look: Callable[[], list[Finding] | None]) -> list[Finding]:
         """Return findings without their marks: kept, or found, and then kept from now on."""

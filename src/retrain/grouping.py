@@ -11,13 +11,11 @@ from retrain.config import RetrainConfig
 from retrain.data import dataset, grouping
 from retrain.data.dataset import Dataset
 from retrain.data.split import Split, is_ready_made
-from retrain.doctor import copies, near_index
+from retrain.doctor import copies, near_index, sources
 from retrain.doctor.photos import Photos, photos_of
 from retrain.errors import UsageError, plural, printable
 from retrain.features import ListedPhotos, prepare_features, undistorted
 from retrain.session import Session
-
-_DAY = 86_400  # seconds
 
 
 def grouped(config: RetrainConfig, photos: ListedPhotos, session: Session) -> ListedPhotos:
@@ -72,10 +70,8 @@ def regrouped(config: RetrainConfig, photos: Photos, read: BottleneckReader) -> 
         groups = {path: paths[one] for path, one in zip(paths, first, strict=True) if members[one] > 1}
     elif config.group_by == grouping.EXIF:
         known = read.properties(np.arange(len(paths)), lambda done, total: None)
-        rows = zip(paths, known["camera"].tolist(), known["taken"].tolist(), strict=True)
-        groups = {
-            path: f"{camera.decode('ascii', 'replace')} {taken // _DAY}" for path, camera, taken in rows if taken >= 0
-        }
+        rows = zip(paths, known["camera"].tolist(), sources.day_of(known).tolist(), strict=True)
+        groups = {path: f"{camera.decode('ascii', 'replace')} {day}" for path, camera, day in rows if day >= 0}
     else:
         groups = _matched(config, photos.dataset)
     return _split(config, photos.dataset, groups)

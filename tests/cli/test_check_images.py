@@ -27,12 +27,12 @@ def test_findings_are_sentences_or_json_and_a_gate_where_asked(photos, mean_colo
     words += ["--bottleneck_tensor", "mean_colour"]
     done = command(*words, "--fail_on", "label,quality", cwd=tmp_path, code=1)
     assert done.stdout == (
-        "a/empty.jpg is no photo that can be read, of 51 files: replace it, or take it out of the folder.\n"
+        "1 of 51 files cannot be read as a photo: a/empty.jpg. Replace it, or take it out of the folder.\n"
     )
     assert done.stderr.endswith(
         "check_images: wrote tf_files/check_images.html, with proposals for 1 photo in "
         "tf_files/check_images.marks.jsonl\n"
-        "check_images: failed, as --fail_on names what was found: quality (1)\n"
+        "check_images: failed, because --fail_on names what was found: quality (1)\n"
     )
     printed = command(*words, "--json", "--fail_on", "label", cwd=tmp_path).stdout
     assert printed == (tmp_path / "tf_files" / "check_images.json").read_text()

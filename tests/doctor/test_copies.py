@@ -11,7 +11,7 @@ from retrain.data.dataset import Dataset, Example, scan
 from retrain.data.marks import Action
 from retrain.data.split import Split
 from retrain.doctor import copies, duplicates, leakage, pictures, predictions, repeated
-from retrain.doctor.findings import Kind
+from retrain.doctor.findings import Kind, worst_first
 from retrain.doctor.photos import Photos
 
 
@@ -93,7 +93,7 @@ def test_exact_copies_need_neither_neighbours_nor_detail(tmp_path: Path) -> None
     assert finding.kind is Kind.DUPLICATE
     assert finding.figures["copies"] == finding.figures["exact"] == 2
     assert finding.figures["groups"] == [["a/white1.png", "a/white2.png", "a/white3.png"]]
-    assert "2 photos are copies of others (2 byte for byte)" in finding.sentence
+    assert "2 photos are copies of others, such as" in finding.sentence
     assert [(mark.path, mark.action) for mark in finding.marks] == [(path, Action.REMOVE) for path in finding.photos]
 
 
@@ -170,6 +170,17 @@ def test_without_a_model_leakage_has_no_accuracy(tmp_path: Path) -> None:
     (finding,) = leakage.check(photos, copies.find(photos))
     assert finding.figures.keys() == {"split", "leaked", "photos", "groups"}
     assert "accuracy" not in finding.sentence
+
+
+def test_of_many_leaks_those_into_the_test_photos_are_worse() -> None:
+    splits = [Split.TRAINING, Split.TESTING, Split.VALIDATION, Split.VALIDATION]
+    examples = tuple(Example(f"a/{number}.jpg", 0, split) for number, split in enumerate(splits))
+    dataset, labels = Dataset(Path("x"), ("a",), examples), np.zeros(4, np.int64)
+    photos = Photos(dataset, lambda numbers: np.zeros((len(numbers), 2), np.float32), [b"same"] * 4, labels, 0)
+    found = copies.Copies(np.zeros(4, np.int64), np.zeros((0, 2), np.int64), [[0, 1, 2, 3]])
+    worst, other = worst_first(leakage.check(photos, found))
+    assert (worst.figures["split"], worst.severity) == ("testing", 1.0)
+    assert (other.figures["split"], other.severity) == ("validation", 0.9)
 
 
 def test_the_photo_that_is_measured_on_is_kept(tmp_path: Path) -> None:

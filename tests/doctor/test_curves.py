@@ -9,6 +9,7 @@ from doctor.photo_sets import gaussians, photos_of
 from retrain.doctor import curves, families, growing
 from retrain.doctor.curves import Measured
 from retrain.doctor.findings import Kind
+from retrain.evaluation.metrics import Interval
 
 
 def measured_on(count, accuracy, *, seed=0):
@@ -65,6 +66,12 @@ def test_more_photos_are_asked_for_where_they_help_and_not_where_all_is_right():
     assert set(found.figures["classes"]) == {"class_0", "class_1", "class_2", "class_3"}
     vectors, labels = gaussians(200, dimension=64, apart=2)
     assert growing.check(photos_of(vectors, labels)) == []
+
+
+def test_an_interval_that_begins_below_the_accuracy_is_no_promise_of_a_fall():
+    said = curves.Outlook(0.833, Interval(0.815, 0.969), Interval(0.02, 0.1))
+    assert curves._rise(said) == "rise, up to 96.9%"
+    assert curves._rise(dataclasses.replace(said, now=0.8)) == "be between 81.5% and 96.9%"
 
 
 def test_too_few_photos_for_a_curve_say_nothing():

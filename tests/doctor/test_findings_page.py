@@ -37,7 +37,7 @@ def test_a_copy_is_shown_beside_what_it_is_a_copy_of(sections):
 def test_a_suspect_is_shown_with_the_class_that_it_looks_like_and_photos_of_it(sections):
     text, pictures = sections[1]
     assert pictures[:4] == ["daisy, daisy/2.png", *(f"rose, rose/{number}.png" for number in range(3))]
-    assert "rose? lies in daisy daisy/2.png Its label is wrong with a likelihood of 99%. proposed: move to rose" in text
+    assert "rose? lies in daisy daisy/2.png Its label is 99% likely to be wrong. proposed: move to rose" in text
 
 
 def test_parts_and_classes_that_are_mixed_up_are_shown_apart(sections):
@@ -49,7 +49,7 @@ def test_parts_and_classes_that_are_mixed_up_are_shown_apart(sections):
 
 def test_reasons_chances_and_counts_are_said(sections):
     assert "daisy/cut.png empty file proposed: remove" in sections[5][0]
-    assert "Chance would do as well in 0.5 % of cases at most." in sections[2][0]
+    assert "Chance would do as well in 0.5% of cases at most." in sections[2][0]
     assert "class photos daisy 12 rose 1,200" in sections[7][0]
 
 

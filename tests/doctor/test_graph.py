@@ -26,10 +26,10 @@ def test_neighbours_are_those_of_all_products(count: int) -> None:
 
 def test_equally_near_photos_are_in_order_and_none_is_its_own_neighbour() -> None:
     vectors = np.repeat(np.eye(3, 8, dtype=np.float32), 700, axis=0)
-    found = graph.graph_of(lambda numbers: vectors[numbers], len(vectors), k=4)
-    assert found.neighbours[0].tolist() == [1, 2, 3, 4]
-    assert found.neighbours[2].tolist() == [0, 1, 3, 4]
-    assert found.neighbours[2099].tolist() == [1400, 1401, 1402, 1403]
+    found = graph.graph_of(lambda numbers: vectors[numbers], len(vectors))
+    assert found.neighbours[0].tolist() == list(range(1, 11))
+    assert found.neighbours[2].tolist() == [0, 1, *range(3, 11)]
+    assert found.neighbours[2099].tolist() == list(range(1400, 1410))
     np.testing.assert_array_equal(found.similarity, np.ones_like(found.similarity))
 
 

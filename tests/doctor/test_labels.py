@@ -92,6 +92,16 @@ def test_a_finding_names_the_class_that_heads_think_and_photos_of_it():
     assert f"2 photos look like another class than their own, most of all {finding.photos[0]}" in finding.sentence
 
 
+def test_only_labels_that_are_likelier_wrong_than_right_are_proposed_as_others():
+    vectors, labels = gaussians(200, apart=0.7)  # classes that overlap
+    labels[[8, 21, 50, 79, 110, 143, 171]] = [3, 2, 1, 0, 0, 1, 2]
+    photos = photos_of(vectors, labels)
+    (finding,) = labels_check.check(photos, scoring.out_of_fold(photos))
+    doubts = {row["path"]: row["doubt"] for row in finding.figures["suspects"]}
+    assert min(doubts.values()) < 0.5
+    assert {mark.path for mark in finding.marks} == {path for path, doubt in doubts.items() if doubt > 0.5} != set()
+
+
 def test_photos_of_one_group_are_scored_by_heads_that_saw_none_of_it():
     vectors, labels = gaussians(80)
     photos = photos_of(vectors, labels)

@@ -43,7 +43,7 @@ def test_what_another_finding_names_is_left_out():
     vectors[7] = np.random.default_rng(1).normal(size=256)
     (finding,) = found_in(vectors, labels)
     assert list(finding.photos) == ["class_3/7.jpg"]
-    assert "1 photo is unlike the others of its class, class_3/7.jpg." in finding.sentence
+    assert "1 photo is unlike the others of its class: class_3/7.jpg." in finding.sentence
     assert found_in(vectors, labels, known={"class_3/7.jpg"}) == []
 
 

@@ -69,7 +69,7 @@ def blind(photos):
 def test_a_mark_is_found_where_it_is_and_a_second_look_asks_no_network(where, looked_at):
     photos = looked_at("a", "b", "c", marked=["b"], where=where)
     (finding,) = places.check(photos)
-    assert finding.sentence.startswith(f"The {where} of a photo alone tells b from the other classes with a balanced")
+    assert finding.sentence.startswith(f"The {where} of a photo alone tells b from the other classes in ")
     assert finding.figures["classes"]["b"]["balanced_accuracy"] > 0.9
     assert len(finding.photos) == 24
     assert all(path.startswith("b/") for path in finding.photos)
@@ -80,7 +80,7 @@ def test_a_mark_is_found_where_it_is_and_a_second_look_asks_no_network(where, lo
 @pytest.mark.parametrize("marked", ["a", "b"])
 def test_of_two_classes_both_are_named_and_the_photos_are_those_with_the_mark(marked, looked_at):
     (finding,) = places.check(looked_at("a", "b", marked=[marked]))
-    assert f"tells {marked} from {'b' if marked == 'a' else 'a'} with" in finding.sentence
+    assert f"tells {marked} from {'b' if marked == 'a' else 'a'} in" in finding.sentence
     assert finding.photos[0].startswith(f"{marked}/")
 
 

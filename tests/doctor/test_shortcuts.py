@@ -61,7 +61,7 @@ def test_a_property_that_tells_a_class_is_said_and_no_other_is(name, counts):
     assert figures["balanced_accuracy"] > 0.9
     assert figures["p"] <= 0.01
     other = {"class 0": "class 1", "class 1": "class 0"}[figures["class"]] if len(counts) == 2 else "the other classes"
-    assert f"tells {figures['class']} from {other} with" in findings[name].sentence
+    assert f"tells {figures['class']} from {other} in" in findings[name].sentence
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -26,8 +26,8 @@ def test_flipped_labels_are_named_with_what_they_do_to_the_accuracy():
     assert sorted(finding.photos) == ["a/107.jpg", "a/203.jpg", "c/7.jpg"]
     assert finding.figures["accuracy"] == pytest.approx(0.99)
     assert finding.figures["accuracy_if_wrong"] == 1
-    assert "3 of 300 test photos are likelier in the wrong class" in finding.sentence
-    assert "the test accuracy is 99.0 %, and 100.0 % if all of them are" in finding.sentence
+    assert "3 of 300 test photos are likely in the wrong class" in finding.sentence
+    assert "the test accuracy is 99.0%, and 100.0% if all of them are" in finding.sentence
     classes = {mark.path: mark.class_name for mark in finding.marks}
     assert classes == {"c/7.jpg": "b", "a/107.jpg": "c", "a/203.jpg": "c"}
 

@@ -98,7 +98,7 @@ def _exit_code(findings: Sequence[Finding], fail_on: Sequence[Kind]) -> int:
     found = Counter(finding.kind for finding in findings)
     named = [f"{kind} ({found[kind]})" for kind in fail_on if found[kind]]
     if named:
-        print(f"check_images: failed, as --fail_on names what was found: {', '.join(named)}", file=sys.stderr)
+        print(f"check_images: failed, because --fail_on names what was found: {', '.join(named)}", file=sys.stderr)
     return FAILED if named else DONE
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 SIDE = 16  # of the small picture
+GREY = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue: ITU-R BT.601, as Pillow's
 # Of one photo, as it is measured and kept. `width` and `height` are those of the upright photo, and 0 where nothing is
 # known of it; `bytes` are those of its file, `taken` the seconds of its camera's clock since 1970, -1 where it does not
 # say. `slope` and `detail` are the root mean squares of first and second differences between diagonal neighbours, in
@@ -39,7 +40,6 @@ _EXIF_BYTES = 2**13  # in which cameras write their times, before the thumbnail
 _TIME = re.compile(rb"(\d{4})[:-](\d\d)[:-](\d\d)[ T](\d\d):(\d\d):(\d\d)\0")
 _RING = np.ones((SIDE, SIDE), bool)
 _RING[1:-1, 1:-1] = False
-_GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's
 _AT_ONCE = 4096  # records
 
 
@@ -71,7 +71,7 @@ def derived(records: np.ndarray) -> np.ndarray:
     for start in range(0, len(records), _AT_ONCE):
         some = found[start : start + _AT_ONCE]
         small = some["small"].astype(np.float32)
-        grey = small @ _GREY
+        grey = small @ GREY
         ordered, ring = np.sort(grey.reshape(-1, SIDE * SIDE), axis=1), grey[:, _RING]
         some["grey"] = grey.round()
         some["brightness"], some["contrast"] = ordered.mean(axis=1), ordered.std(axis=1)

@@ -86,11 +86,9 @@ def _linked(photos: Photos, pairs: np.ndarray, bound: float) -> dict[int, int]:
     numbers = np.unique(pairs)
     if not len(numbers):
         return {}
-    mean, deviation = neighbours.scale_of(photos.gather, np.arange(len(photos.labels)))
-    vectors, lengths = neighbours.standardised(photos.gather(numbers), mean, deviation)
-    vectors /= lengths[:, None]
+    vectors = photos.scaled.units(numbers)
     places = np.searchsorted(numbers, pairs)
-    near = np.round(np.einsum("md,md->m", vectors[places[:, 0]], vectors[places[:, 1]]), 5)
+    near = np.round(np.einsum("md,md->m", vectors[places[:, 0]], vectors[places[:, 1]]), neighbours.DIGITS)
     group_of = {place: [place] for place in range(len(numbers))}
     for place in np.argsort(-near, kind="stable").tolist():
         one, other = (group_of[each] for each in places[place].tolist())

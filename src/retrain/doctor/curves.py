@@ -63,10 +63,7 @@ def check(photos: Photos, measured: Measured) -> list[Finding]:
         return []
     classes = {name: _of_class(photos, measured, class_id) for class_id, name in enumerate(names)}
     figures = {"photos": len(photos.labels), **_figures(whole), "classes": classes}
-    sentence = (
-        f"With twice the photos, the accuracy would be between {whole.twice.low:.1%} and {whole.twice.high:.1%}, and "
-        f"it is {whole.now:.1%} now: take more photos."
-    )
+    sentence = f"The accuracy is {whole.now:.1%}, and with twice the photos it would {_rise(whole)}: take more photos."
     return [Finding(Kind.TOO_FEW, min(_SEVERITY, 5 * whole.gain.low), sentence, figures=figures)]
 
 
@@ -131,6 +128,12 @@ def _jobs(labels: np.ndarray, held_out: np.ndarray, rng: np.random.Generator) ->
 def _of_class(photos: Photos, measured: Measured, class_id: int) -> dict[str, Any]:
     among = photos.labels[measured.scored] == class_id
     return _figures(outlook(measured, seed=photos.seed, among=among)) if among.any() else {}
+
+
+def _rise(said: Outlook) -> str:
+    """Return what the accuracy would do; the interval may begin below the accuracy now, as that is not sure either."""
+    high = f"{said.twice.high:.1%}"
+    return f"be between {said.twice.low:.1%} and {high}" if said.twice.low > said.now else f"rise, up to {high}"
 
 
 def _figures(said: Outlook) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def _superfluous(photos: Photos, copies: Copies, groups: Sequence[list[int]]) ->
     exact = sum(len(group) - len({int(copies.content[number]) for number in group}) for group in groups)
     verb = "is a copy of another" if len(paths) == 1 else "are copies of others"
     sentence = (
-        f"{plural(len(paths), 'photo')} {verb} ({exact} byte for byte), such as {paths[0]} of "
+        f"{plural(len(paths), 'photo')} {verb}, such as {paths[0]} of "
         f"{examples[kept[0]].path}. Remove {'it' if len(paths) == 1 else 'them'}: the same photo again teaches nothing."
     )
     figures = {"copies": len(paths), "exact": exact, "groups": [_paths(photos, group) for group in groups]}

@@ -14,7 +14,7 @@ from retrain.bottlenecks.reading import Gather
 from retrain.doctor import cells, near_index, threads
 from retrain.evaluation import neighbours
 
-NEAREST = 10
+_NEAREST = 10
 _COMPARED = 10_000  # photos that are all compared
 _LIKELY = 16  # photos for each of more that may be the nearest: with them, of ten 9.9 are found on the test sets
 _COMPONENTS = 192
@@ -37,7 +37,7 @@ class Graph:
 
 
 @dataclass(frozen=True)
-class _Scaled:
+class Scaled:
     """Reads standardised bottlenecks, whose mean and deviation are float32 [D]."""
 
     gather: Gather
@@ -45,42 +45,42 @@ class _Scaled:
     deviation: np.ndarray
 
     @classmethod
-    def of(cls, gather: Gather, count: int) -> "_Scaled":
+    def of(cls, gather: Gather, count: int) -> "Scaled":
+        """Return what reads photos 0 to `count`, by the mean and deviation of a sample of them."""
         return cls(gather, *neighbours.scale_of(gather, np.arange(count)))
 
     def units(self, numbers: np.ndarray) -> np.ndarray:
-        """Return float32 [n, D] of length 1."""
+        """Return the standardised bottlenecks of photos int64 [n], float32 [n, D] of length 1."""
         vectors, lengths = neighbours.standardised(self.gather(numbers), self.mean, self.deviation)
         vectors /= lengths[:, None]
         return vectors
 
 
-def graph_of(gather: Gather, count: int, *, k: int = NEAREST) -> Graph:
-    """Return the k nearest of photos 0 to `count`, fewer where there are not as many.
+def graph_of(gather: Gather, count: int) -> Graph:
+    """Return the ten nearest of photos 0 to `count`, fewer where there are not as many.
 
-    Of more than 10,000 photos, some of the k may be a little further away than the nearest.
+    Of more than 10,000 photos, some of the ten may be a little further away than the nearest.
 
     Args:
         gather: Returns the bottlenecks float32 [n, D] of photos int64 [n].
         count: How many photos there are.
-        k: How many neighbours each gets.
 
     Raises:
         CheckError: There are very many photos, and the index for them is not installed.
     """
     near_index.require(count)
-    k = max(0, min(k, count - 1))
+    k = max(0, min(_NEAREST, count - 1))
     if not k:
         return Graph(np.zeros((count, 0), np.int64), np.zeros((count, 0), np.float32))
     with threads.one_of_blas():
-        scaled = _Scaled.of(gather, count)
+        scaled = Scaled.of(gather, count)
         if count <= _COMPARED:
             return _exact(scaled, count, k)
         find = near_index.candidates if count > near_index.MANY else cells.candidates
         return _among_likely(scaled, count, k, find)
 
 
-def _exact(scaled: _Scaled, count: int, k: int) -> Graph:
+def _exact(scaled: Scaled, count: int, k: int) -> Graph:
     vectors = np.empty((count, len(scaled.mean)), np.float32)
     for start in range(0, count, _AT_ONCE):
         block = np.arange(start, min(count, start + _AT_ONCE))
@@ -98,7 +98,7 @@ def _exact(scaled: _Scaled, count: int, k: int) -> Graph:
     return Graph(found, np.clip(similarity, -1, 1))
 
 
-def _among_likely(scaled: _Scaled, count: int, k: int, find: Callable[[np.ndarray, int], np.ndarray]) -> Graph:
+def _among_likely(scaled: Scaled, count: int, k: int, find: Callable[[np.ndarray, int], np.ndarray]) -> Graph:
     """Return the nearest of some that are likely the nearest.
 
     Args:
@@ -130,7 +130,7 @@ def _among_likely(scaled: _Scaled, count: int, k: int, find: Callable[[np.ndarra
     return Graph(found, np.clip(similarity, -1, 1))
 
 
-def _components(scaled: _Scaled, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _components(scaled: Scaled, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the principal components of photos, float32 [N, d] of length 1, and the lengths of all, float32 [N]."""
     axes = _axes(scaled.units(np.arange(0, count, -(-count // _SAMPLE))))
     small, lengths = np.empty((count, axes.shape[1]), np.float32), np.empty(count, np.float32)

@@ -1,6 +1,6 @@
 """Labels that are likely wrong, named with the class that heads which have not seen the photo take it for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,9 @@ from retrain.errors import plural, printable
 from retrain.evaluation import neighbours
 
 _CORRECTED, _NAMED = 0.2, 0.1  # how likely a label must be wrong to be trained on otherwise, and then to be named
+_PROPOSED = (
+    0.5  # to be proposed as another: a mark is carried out without a further look, so it must be right more often
+)
 _SEARCHED = 2000  # photos of a class among which neighbours of suspects are looked for, evenly spread
 _LEAST = 10  # photos that a class must have: a head of fewer knows too little of it to contradict anybody
 
@@ -30,12 +33,7 @@ class Suspects:
     doubt: np.ndarray
 
 
-def check(
-    photos: Photos,
-    scores: np.ndarray,
-    *,
-    advance: Callable[[int, int], None] = lambda done, total: None,
-) -> list[Finding]:
+def check(photos: Photos, scores: np.ndarray) -> list[Finding]:
     """Return a finding that names the photos whose label is likely wrong, or none.
 
     Where labels are likely wrong, heads that learn the suspects' other class instead see the others better: it is their
@@ -44,7 +42,6 @@ def check(
     Args:
         photos: The photos.
         scores: float32 [N, C], probabilities out of fold, from `scoring.out_of_fold`.
-        advance: As in `scoring.out_of_fold`.
 
     Raises:
         TrainingError: A training diverged.
@@ -53,7 +50,7 @@ def check(
     if len(found.numbers):
         corrected = photos.labels.copy()
         corrected[found.numbers] = found.classes
-        scores = scoring.out_of_fold(photos, corrected, advance=advance)
+        scores = scoring.out_of_fold(photos, corrected)
         found = _without_copies(photos, suspects(scores, photos.labels, doubt=_NAMED))
     return [_finding(photos, found, scores)] if len(found.numbers) else []
 
@@ -114,7 +111,11 @@ def _finding(photos: Photos, found: Suspects, scores: np.ndarray) -> Finding:
         _sentence(paths, names[0]),
         paths,
         {"suspects": rows, "test_photos": tested},
-        [Mark(path, Action.RELABEL, name) for path, name in zip(paths, names, strict=True)],
+        [
+            Mark(path, Action.RELABEL, name)
+            for path, name, doubt in zip(paths, names, found.doubt.tolist(), strict=True)
+            if doubt > _PROPOSED
+        ],
     )
 
 
@@ -133,7 +134,10 @@ def _neighbours(photos: Photos, found: Suspects) -> Sequence[Sequence[int]]:
 def _sentence(paths: Sequence[str], name: str) -> str:
     first, name = printable(paths[0]), printable(name)
     if len(paths) == 1:
-        return f"1 photo looks like another class than its own: {first} like {name}. Look at it, and relabel it if so."
+        return (
+            f"1 photo looks like another class than its own: {first} like {name}. Look at it, and relabel it if it is "
+            f"wrong."
+        )
     return (
         f"{plural(len(paths), 'photo')} look like another class than their own, most of all {first} like {name}. "
         f"Look at them, and relabel those that are wrong."

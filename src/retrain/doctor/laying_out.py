@@ -130,7 +130,7 @@ def _range(ends: Sequence[float], form: str) -> str:
 
 
 def _suspect(row: Mapping[str, Any]) -> Group:
-    words = f"Its label is wrong with a likelihood of {min(row['doubt'], _SUREST):.0%}."
+    words = f"Its label is {min(row['doubt'], _SUREST):.0%} likely to be wrong."
     near = f"Nearest photos of {row['looks_like']}"
     return Group(row["looks_like"], [row["path"]], {row["path"]: words}, near, row["neighbours"])
 

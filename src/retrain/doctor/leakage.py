@@ -12,6 +12,7 @@ from retrain.errors import plural
 
 _ENOUGH = 30  # photos for an accuracy
 _COPIES_AT_MOST = 3  # training photos that are named beside each
+_WORST = {Split.TESTING: 1.0, Split.VALIDATION: 0.9}  # severities: the accuracy that people quote is the test accuracy
 _NOUNS = {Split.TESTING: "test photo", Split.VALIDATION: "validation photo"}
 
 
@@ -57,7 +58,7 @@ def _leaked_into(photos: Photos, copies: Copies, split: Split, predicted: np.nda
         "Remove one of each" if is_ready_made(photos.dataset) else "Keep copies together with --group_by duplicates"
     )
     sentence = f"{len(leaked)} of {plural(count, _NOUNS[split])} {verb}{_effect(figures)}. {remedy}."
-    return Finding(Kind.LEAKAGE, min(1.0, 0.3 + 7 * len(leaked) / count), sentence, paths, figures)
+    return Finding(Kind.LEAKAGE, min(_WORST[split], 0.3 + 7 * len(leaked) / count), sentence, paths, figures)
 
 
 def _beside_copies(photos: Photos, copies: Copies, leaked: np.ndarray, trained: np.ndarray) -> list[list[str]]:

@@ -92,10 +92,10 @@ def _finding(photos: Photos, numbers: Sequence[int], excess: np.ndarray) -> Find
     dataset = photos.dataset
     paths = [dataset.examples[number].path for number in numbers]
     one = len(paths) == 1
+    first, those = (": ", "it if it does") if one else (", first of all ", "those that do")
     sentence = (
         f"{plural(len(paths), 'photo')} {'is' if one else 'are'} unlike the others of {'its' if one else 'their'} "
-        f"class, {'' if one else 'first of all '}{printable(paths[0])}. Look at {'it' if one else 'them'}, and take "
-        f"out what does not belong there."
+        f"class{first}{printable(paths[0])}. Look at {'it' if one else 'them'}, and remove {those} not belong there."
     )
     rows = [
         {"path": path, "class": dataset.class_names[dataset.examples[number].class_id],

@@ -25,13 +25,12 @@ _FINDINGS_AT_MOST = 100
 
 @dataclass(frozen=True)
 class Tile:
-    """A photo in a page, what is said of it, and what is proposed: a word for people, its mark and a new class."""
+    """A photo in a page, what is said of it, and what is proposed, in words and as a mark."""
 
     photo: Photo
     words: str = ""
     proposal: str = ""
     mark: str = ""
-    guess: str = ""
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ class _Album:
         mark, said = marks.get(path), words.get(path, "")
         if mark is None:
             return Tile(photo, said)
-        return Tile(photo, said, _proposal(mark), mark.action.value, mark.class_name)
+        return Tile(photo, said, _proposal(mark), mark.action.value)
 
     def _class_of(self, path: str) -> str:
         """Return the class of a photo that cannot be read: the innermost of its folders that is one."""

@@ -11,7 +11,7 @@ from retrain.bottlenecks.preparation import PreparedDataset
 from retrain.bottlenecks.reading import Gather
 from retrain.data import properties
 from retrain.data.dataset import Dataset, groups_of
-from retrain.doctor.graph import Graph, graph_of
+from retrain.doctor.graph import Graph, Scaled, graph_of
 from retrain.evaluation.looking import Looker
 from retrain.training.cross_validation import assign_folds
 
@@ -26,8 +26,8 @@ class Photos:
     content of files, None for a photo that is not stored. `labels` int64 [N] are class ids. Everything random follows
     from `seed`. `rejected` are the reasons why other files cannot be read, by their paths. What checks keep for the
     next look lies in `folder`, that of the store, or nowhere. `describe` reads the properties of numbers int64 [n],
-    `data.properties.DTYPE` [n], zeros where nothing is known of a photo. `looker` runs the
-    network to see what it sees where, None where it is none that can be looked into.
+    `data.properties.DTYPE` [n], zeros where nothing is known of a photo. `looker` runs the network and returns what it
+    sees at each place of a photo; it is None where the network cannot be looked into.
     """
 
     dataset: Dataset
@@ -44,6 +44,11 @@ class Photos:
     def graph(self) -> Graph:
         """Return the nearest photos of each, computed when the first check asks for them."""
         return graph_of(self.gather, len(self.labels))
+
+    @cached_property
+    def scaled(self) -> Scaled:
+        """Return what reads standardised bottlenecks."""
+        return Scaled.of(self.gather, len(self.labels))
 
     @cached_property
     def fold(self) -> np.ndarray:

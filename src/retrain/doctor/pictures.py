@@ -8,6 +8,7 @@ import numpy as np
 from retrain import workers
 from retrain.bottlenecks.photos import Photo, read_ahead
 from retrain.data import decoding
+from retrain.data.properties import GREY
 from retrain.doctor.fingerprints import SIDE
 from retrain.doctor.photos import Photos
 from retrain.errors import ImageError
@@ -17,7 +18,6 @@ _NAME = "pictures.sqlite"
 _MOST_BYTES = 2**30  # of a million photos
 _RECIPE = b"picture 1"  # part of the keys by which they are kept: change it when the pixels change
 _WAITING = 64
-_GREY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 def of(photos: Photos, numbers: np.ndarray) -> np.ndarray:
@@ -58,7 +58,7 @@ def grey(data: bytes) -> np.ndarray:
     Raises:
         ImageError: It cannot be decoded.
     """
-    pixels = decoding.decode(data, height=2 * SIDE, width=2 * SIDE).astype(np.float32) @ _GREY
+    pixels = decoding.decode(data, height=2 * SIDE, width=2 * SIDE).astype(np.float32) @ GREY
     small: np.ndarray = pixels.reshape(SIDE, 2, SIDE, 2).mean(axis=(1, 3)).round()
     return small.astype(np.uint8)
 

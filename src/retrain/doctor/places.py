@@ -169,8 +169,8 @@ def _finding(suspects: Sequence[_Suspect], class_names: Sequence[str]) -> Findin
     so_too = f", and so do corners or edges for {more} other class{'es' if more > 1 else ''}" if more else ""
     sentence = (
         f"The {worst.where} of a photo alone tells {class_names[worst.class_id]} from "
-        f"{others(worst.class_id, class_names)} with a balanced accuracy of {worst.accuracy:.0%} (50% is "
-        f"chance), better than the middle does{so_too}: the network may learn a mark that is there. Look for one, and "
+        f"{others(worst.class_id, class_names)} in {worst.accuracy:.0%} of cases, where chance is right in "
+        f"50%, and better than the middle does{so_too}: the network may learn a mark that is there. Look for one, and "
         f"crop or cover it."
     )
     figures = {

@@ -1,6 +1,5 @@
 """What heads think of photos that they were not trained on, for the checks that ask them."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +12,7 @@ from retrain.training.recipe import HeadRecipe, TrainingPlan
 _PLAN = TrainingPlan(steps=4000, batch_size=100, validation_batch_size=1, eval_step_interval=4000, seed=0)
 
 
-def out_of_fold(
-    photos: Photos,
-    labels: np.ndarray | None = None,
-    *,
-    advance: Callable[[int, int], None] = lambda done, total: None,
-) -> np.ndarray:
+def out_of_fold(photos: Photos, labels: np.ndarray | None = None) -> np.ndarray:
     """Return probabilities float32 [N, C]: of each photo by a head that was trained on four fifths without it.
 
     Photos whose names say that they belong together (`data.split.group_of`) are in one fold. All photos take part,
@@ -28,7 +22,6 @@ def out_of_fold(
     Args:
         photos: The photos.
         labels: int64 [N], the class ids that heads are trained on, None for those of the photos.
-        advance: Called with the heads done and the heads in all.
 
     Raises:
         TrainingError: A training diverged.
@@ -41,4 +34,4 @@ def out_of_fold(
     is_quick = len(photos.labels) > heads.MANY
     recipe, plan = (heads.RECIPE, heads.PLAN) if is_quick else (HeadRecipe(), _PLAN)
     vectors = cross_validation.plain(photos.gather, photos.labels if labels is None else labels, class_count)
-    return cross_validation.out_of_fold(vectors, fold, recipe, replace(plan, seed=photos.seed), advance=advance)
+    return cross_validation.out_of_fold(vectors, fold, recipe, replace(plan, seed=photos.seed))

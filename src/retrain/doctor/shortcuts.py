@@ -108,8 +108,8 @@ def check(photos: Photos) -> list[Finding]:
 
 def _finding(what: _Property, told: Telling, class_names: Sequence[str]) -> Finding:
     sentence = (
-        f"{what.words} tells {class_names[told.class_id]} from {others(told.class_id, class_names)} with a balanced "
-        f"accuracy of {told.accuracy:.0%} (50% is chance): the network may learn that instead of what is "
+        f"{what.words} tells {class_names[told.class_id]} from {others(told.class_id, class_names)} in "
+        f"{told.accuracy:.0%} of cases, where chance is right in 50%: the network may learn that instead of what is "
         f"shown. {what.remedy}"
     )
     figures = {

@@ -35,10 +35,9 @@ def check(photos: Photos, numbers: np.ndarray, probabilities: np.ndarray) -> lis
     predicted = probabilities.argmax(axis=1)
     accuracy, without = float(np.mean(predicted == true)), float(np.mean(predicted == corrected))
     sentence = (
-        f"{len(paths)} of {plural(len(numbers), 'test photo')} are likelier in the wrong class than in the right one, "
-        f"most of all {printable(paths[0])}, which looks like {printable(looks[0])}: the test accuracy is "
-        f"{100 * accuracy:.1f} %, and {100 * without:.1f} % if all of them are. Look at them, and relabel what is "
-        f"wrong."
+        f"{len(paths)} of {plural(len(numbers), 'test photo')} are likely in the wrong class, most of all "
+        f"{printable(paths[0])}, which looks like {printable(looks[0])}: the test accuracy is {accuracy:.1%}, and "
+        f"{without:.1%} if all of them are. Look at them, and relabel those that are wrong."
     )
     suspects = [
         {"path": path, "looks_like": name, "doubt": round(doubt, 4)}

@@ -14,13 +14,16 @@ def check(photos: Photos) -> list[Finding]:
     if not paths:
         return []
     count, total = len(paths), len(paths) + len(photos.labels)
-    which = f"{printable(paths[0])} is" if count == 1 else f"{count} files, {printable(paths[0])} among them, are"
-    it = "it" if count == 1 else "them"
+    what, it = ("a photo:", "it") if count == 1 else ("photos, such as", "them")
+    sentence = (
+        f"{count:,} of {total:,} files cannot be read as {what} {printable(paths[0])}. Replace {it}, or take {it} "
+        f"out of the folder."
+    )
     return [
         Finding(
             Kind.QUALITY,
             min(1.0, round(_LEAST + _SHARE * count / total, 4)),
-            f"{which} no photo that can be read, of {total:,} files: replace {it}, or take {it} out of the folder.",
+            sentence,
             paths,
             {"unreadable": count, "files": total, "reasons": {path: photos.rejected[path] for path in paths}},
             [Mark(path, Action.REMOVE) for path in paths],
