@@ -73,6 +73,7 @@ clean: ## remove the virtual environment and the results under tf_files/; photos
 	@test ! -d tf_files || (cd tf_files && $(clean_results))
 
 define clean_results
+if grep -qs '<meta name="generator" content="retrain">' check_images.html; then rm -f check_images.html check_images.json check_images.marks.jsonl; fi; \
 if grep -qs retrain_metadata retrained_graph.pb; then rm -f retrained_graph.pb retrained_labels.txt; fi; \
 for file in retrained_graph.tflite retrained_graph_fp16.tflite retrained_graph_int8.tflite retrained_graph.onnx \
 	intermediate_graphs/intermediate_[0-9]*.pb; do if grep -qsi retrain_metadata "$$file"; then rm -f "$$file"; fi; done; \
@@ -90,7 +91,9 @@ if grep -qs "^model_checkpoint_path: .head." checkpoints/checkpoint; then \
 	rm -f checkpoints/checkpoint checkpoints/head.index checkpoints/head.data-*; fi; \
 if test -e checkpoints/head.npz; then rm -f checkpoints/head.npz checkpoints/head.fine_tuning*.npz; fi; \
 find bottlenecks -type f \( -name index.sqlite -o -name backbone.json.sha256 \) -execdir rm -rf vectors.f32 checksums.u32 \
-	index.sqlite index.sqlite-wal index.sqlite-shm report.sqlite report.sqlite-wal report.sqlite-shm in_use.lock engines.json engines.json.sha256 backbone.verified \
+	index.sqlite index.sqlite-wal index.sqlite-shm report.sqlite report.sqlite-journal report.sqlite-wal report.sqlite-shm \
+	pictures.sqlite pictures.sqlite-journal places.sqlite places.sqlite-journal properties.1 \
+	in_use.lock engines.json engines.json.sha256 backbone.verified backbone.stripped \
 	backbone.json backbone.json.sha256 backbone.pb backbone.pb.sha256 backbone.tflite backbone.tflite.sha256 \
 	backbone_int8.tflite backbone_int8.tflite.sha256 \; 2>/dev/null; \
 find bottlenecks checkpoints intermediate_graphs retrained_graph_saved_model runs training_summaries \

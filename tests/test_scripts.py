@@ -99,8 +99,13 @@ def test_make_clean_removes_what_retrain_wrote_and_nothing_else(tmp_path, mean_c
         "--how_many_training_steps=4", "--intermediate_store_frequency=2", "--export=saved_model,tflite_fp16,keras",
         "--run_name=a run", cwd=tmp_path,
     )  # fmt: skip
+    command(
+        "retrain", "photos", "--check", f"--architecture={mean_colour_backbone}", "--bottleneck_tensor=mean_colour",
+        cwd=tmp_path,
+    )  # fmt: skip
     folder = tmp_path / "tf_files"
     assert len([path for path in folder.rglob("*") if path.is_file()]) > 20
+    assert list(folder.rglob("properties.*")) and list(folder.rglob("pictures.sqlite")) and list(folder.glob("check*"))
     theirs = ["my_photos/roses/rose.jpg", "training_summaries/a.jpg", "training_summaries/train/events.out.tfevents.1"]
     theirs += ["bottlenecks/roses/a.jpg_inception.txt", "models/mine.pb", "intermediate_graphs/mine.pb", ".gitkeep"]
     theirs += ["runs/a run/notes.txt", "runs/mine/run.json", "runs/mine/report.html", "runs/mine.txt"]
