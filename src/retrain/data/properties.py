@@ -60,7 +60,9 @@ def record_of(
         length: Of the file, in bytes.
     """
     camera, taken = _exif(source)
-    known = _FILE.pack(*size, min(length, _MOST_BYTES), taken, (source.format or "").encode()[:8], camera, *_differences(pixels))
+    known = _FILE.pack(
+        *size, min(length, _MOST_BYTES), taken, (source.format or "").encode()[:8], camera, *_differences(pixels)
+    )
     return known + _small(picture).tobytes()
 
 
