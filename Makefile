@@ -73,12 +73,12 @@ clean: ## remove the virtual environment and the results under tf_files/; photos
 	@test ! -d tf_files || (cd tf_files && $(clean_results))
 
 define clean_results
+if grep -qs '<meta name="generator" content="retrain">' check_images.html; then rm -f check_images.html check_images.json check_images.marks.jsonl; fi; \
 if grep -qs retrain_metadata retrained_graph.pb; then rm -f retrained_graph.pb retrained_labels.txt; fi; \
 for file in retrained_graph.tflite retrained_graph_fp16.tflite retrained_graph_int8.tflite retrained_graph.onnx \
 	intermediate_graphs/intermediate_[0-9]*.pb; do if grep -qsi retrain_metadata "$$file"; then rm -f "$$file"; fi; done; \
 if grep -qs retrain.json retrained_graph.keras; then rm -f retrained_graph.keras; fi; \
 if grep -qsE '<title>retrain</title>|<meta name="generator" content="retrain">' retrained_graph.report.html; then rm -f retrained_graph.report.html retrained_graph.report.json; fi; \
-if grep -qs '<meta name="generator" content="retrain">' check_images.html; then rm -f check_images.html check_images.json check_images.marks.jsonl; fi; \
 if test -e retrained_graph_saved_model/retrain.json; then (cd retrained_graph_saved_model && \
 	rm -f saved_model.pb fingerprint.pb retrain.json variables/variables.index variables/variables.data-*); fi; \
 for record in runs/*/run.json; do if grep -qs '"format": "retrain run ' "$$record"; then run=$$(dirname "$$record"); \
@@ -90,8 +90,10 @@ if grep -qs "^# Written by retrain" training_summaries/projector_config.pbtxt; t
 if grep -qs "^model_checkpoint_path: .head." checkpoints/checkpoint; then \
 	rm -f checkpoints/checkpoint checkpoints/head.index checkpoints/head.data-*; fi; \
 if test -e checkpoints/head.npz; then rm -f checkpoints/head.npz checkpoints/head.fine_tuning*.npz; fi; \
-find bottlenecks -type f \( -name index.sqlite -o -name backbone.json.sha256 \) -execdir rm -rf vectors.f32 checksums.u32 properties.1 \
-	index.sqlite index.sqlite-wal index.sqlite-shm report.sqlite report.sqlite-wal report.sqlite-shm pictures.sqlite places.sqlite in_use.lock engines.json engines.json.sha256 backbone.verified backbone.stripped \
+find bottlenecks -type f \( -name index.sqlite -o -name backbone.json.sha256 \) -execdir rm -rf vectors.f32 checksums.u32 \
+	index.sqlite index.sqlite-wal index.sqlite-shm report.sqlite report.sqlite-journal report.sqlite-wal report.sqlite-shm \
+	pictures.sqlite pictures.sqlite-journal places.sqlite places.sqlite-journal properties.1 \
+	in_use.lock engines.json engines.json.sha256 backbone.verified backbone.stripped \
 	backbone.json backbone.json.sha256 backbone.pb backbone.pb.sha256 backbone.tflite backbone.tflite.sha256 \
 	backbone_int8.tflite backbone_int8.tflite.sha256 \; 2>/dev/null; \
 find bottlenecks checkpoints intermediate_graphs retrained_graph_saved_model runs training_summaries \

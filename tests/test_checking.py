@@ -82,11 +82,21 @@ def test_too_many_photos_for_what_is_installed_are_refused_before_the_work(look,
     assert not (tmp_path / "bottlenecks").exists()
 
 
-def test_a_file_of_the_user_in_the_way_is_refused_before_the_work(look, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("marks", "my notes", "file of marks"),
+        ("figures", '{"name": "package"}', "JSON file of findings"),
+        ("page", "<!doctype html><title>my site</title>", "page of retrain"),
+    ],
+)
+def test_a_file_of_the_user_in_the_way_is_refused_before_the_work(look, tmp_path, name, content, kind):
     look, written = look
     colour_folder(tmp_path / "photos", per_class=2)
-    written.marks.parent.mkdir()
-    written.marks.write_text("my notes")
-    with pytest.raises(ExportError, match="no file of marks is there"):
+    theirs = getattr(written, name)
+    theirs.parent.mkdir()
+    theirs.write_text(content)
+    with pytest.raises(ExportError, match=f"no {kind} is there"):
         look()
+    assert theirs.read_text() == content
     assert not (tmp_path / "bottlenecks").exists()

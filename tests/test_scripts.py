@@ -106,12 +106,13 @@ def test_make_clean_removes_what_retrain_wrote_and_nothing_else(tmp_path, mean_c
         "--run_name=a run", cwd=tmp_path,
     )  # fmt: skip
     command(
-        "retrain", "--check", "--image_dir=photos", f"--architecture={mean_colour_backbone}",
-        "--bottleneck_tensor=mean_colour", cwd=tmp_path,
+        "retrain", "photos", "--check", f"--architecture={mean_colour_backbone}", "--bottleneck_tensor=mean_colour",
+        cwd=tmp_path,
     )  # fmt: skip
     folder = tmp_path / "tf_files"
     assert len([path for path in folder.rglob("*") if path.is_file()]) > 20
-    assert (folder / "check_images.html").exists()
+    kept = {path.name for path in folder.rglob("*")}
+    assert kept >= {"properties.1", "pictures.sqlite", "report.sqlite", "check_images.html", "check_images.json"}
     theirs = ["my_photos/roses/rose.jpg", "training_summaries/a.jpg", "training_summaries/train/events.out.tfevents.1"]
     theirs += ["bottlenecks/roses/a.jpg_inception.txt", "models/mine.pb", "intermediate_graphs/mine.pb", ".gitkeep"]
     theirs += ["runs/a run/notes.txt", "runs/mine/run.json", "runs/mine/report.html", "runs/mine.txt"]

@@ -48,7 +48,9 @@ def check(config: RetrainConfig, written: Written, flag: str, terminal: Terminal
     Raises:
         RetrainError: The user can fix it and run again.
     """
-    kinds = {written.page: outputs.PAGE, written.figures: outputs.JSON, written.marks: outputs.MARKS}
+    kinds = {
+        written.page: outputs.FINDINGS_PAGE, written.figures: outputs.FINDINGS, written.marks: outputs.MARKS,
+    }  # fmt: skip
     photos_dir = config.image_dir if isinstance(config.image_dir, Path) else None
     outputs.check([Output(path, flag, kind) for path, kind in kinds.items()], {"--image_dir": photos_dir})
     with ExitStack() as opened:

@@ -13,6 +13,7 @@ from retrain.errors import ExportError, UsageError
 from retrain.storage.folders import Folder
 
 _START = 4096  # bytes of an old file that show its kind
+_GENERATOR = b'<meta name="generator" content="retrain">'  # in each page
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ ONNX = Kind("ONNX model", lambda start: start.startswith(b"\x08"))
 TEXT = Kind("text file", _is_text)
 PAGE = Kind("HTML page", _is_text_from(b"<"))
 JSON = Kind("JSON file", _is_text_from(b"{"))
+FINDINGS_PAGE = Kind("page of retrain", lambda start: PAGE.matches(start) and _GENERATOR in start)
+FINDINGS = Kind("JSON file of findings", _is_text_from(b'{"image_dir"'))
 MARKS = Kind("file of marks", _is_text_from(b'{"retrain_marks"'))
 PREDICTIONS = Kind("CSV file of predictions", _is_text_from(b"image,true,predicted,score"))
 ANY = Kind("file", lambda start: True)

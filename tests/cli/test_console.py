@@ -162,3 +162,10 @@ def test_who_ignores_ctrl_c_goes_on_to_do_so(tmp_path):
     done = ended(tmp_path, f"{ignored}assert not asked.is_set()")
     assert done.returncode == 0
     assert done.stderr.splitlines() == ["said by Python"]
+
+
+def test_a_full_disk_behind_standard_output_is_one_line(tmp_path):
+    done = ended(tmp_path, "print('found', flush=True)", shell=">/dev/full")
+    assert done.returncode == 1
+    assert "program: cannot write: No space left on device. Free some space, and run again." in done.stderr
+    assert "Traceback" not in done.stderr

@@ -96,3 +96,9 @@ def test_pictures_of_any_shape_are_described(size, keep):
     _, known = described(file_of(Image.new("L", size, 77), "PNG"), keep_aspect_ratio=keep)
     assert (known["width"], known["height"]) == size
     assert known["brightness"] == pytest.approx(77, abs=1)
+
+
+def test_a_file_of_more_bytes_than_are_counted_is_known():
+    image = picture()
+    record = properties.record_of(image, np.asarray(image), image, size=image.size, length=2**32 + 5)
+    assert np.frombuffer(record, properties.RECORD)["bytes"] == 2**32 - 1

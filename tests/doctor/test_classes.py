@@ -65,3 +65,8 @@ def test_naming_always_the_larger_class_does_not_tell_two_apart():
     scores = np.tile(np.array([[0.8, 0.2]], np.float32), (400, 1))
     (found,) = classes.check(photos_of(np.zeros((400, 2), np.float32), labels), scores)
     assert found.figures["told_apart"] == 0.5
+
+
+@pytest.mark.parametrize(("count", "kinds"), [(9, {Kind.TOO_FEW}), (10, {Kind.TOO_FEW, Kind.MERGE_CLASSES})])
+def test_pairs_of_a_few_photos_are_too_few_and_not_the_same(count, kinds):
+    assert {finding.kind for finding in classes.check(*scored(count, 0.0))} == kinds

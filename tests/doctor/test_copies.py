@@ -208,3 +208,16 @@ def test_a_head_is_asked_about_test_photos_alone() -> None:
     photos = Photos(Dataset(Path("x"), ("0", "1"), examples), lambda numbers: vectors[numbers], [None] * 40, labels, 0)
     predicted = predictions.of_test_photos(photos)
     np.testing.assert_array_equal(predicted, np.where(splits == Split.TESTING, labels, -1))
+
+
+def test_a_photo_that_changed_since_it_was_listed_lends_its_picture_to_no_other(tmp_path: Path) -> None:
+    folder = _folder(tmp_path / "photos")
+    photos, numbers = _photos(folder), np.arange(4)
+    files = [folder / photos.dataset.examples[number].path for number in numbers]
+    was = files[0].read_bytes()
+    files[0].write_bytes(files[1].read_bytes())
+    assert pictures.of(photos, numbers).any(axis=(1, 2)).tolist() == [False, True, True, True]
+    files[0].write_bytes(was)
+    seen = pictures.of(photos, numbers)
+    assert seen[0].any()
+    assert (seen[0] != seen[1]).any()

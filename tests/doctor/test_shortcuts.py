@@ -1,5 +1,7 @@
 """What gives a class away without a look at what is shown is said, and what says nothing is not."""
 
+import calendar
+
 import numpy as np
 import pytest
 from known_photos import ordinary, photos_of
@@ -78,6 +80,11 @@ def test_accuracy_is_balanced():
     assert told.p > 0.01
 
 
+def test_a_class_is_not_told_from_a_handful_of_others():
+    labels = labels_of(1, 300)
+    assert telling.tell([np.where(labels == 0, 9.0, 1.0)], labels, least=0.0, seed=0).accuracy == 0.0
+
+
 def test_few_photos_of_a_format_of_one_class_are_said_with_their_paths():
     labels = labels_of(100, 100)
     known = ordinary(200)
@@ -111,6 +118,15 @@ def test_a_class_of_one_source_is_said_and_not_where_all_have_it(name, words):
     assert list(finding.figures["sources"]) == ["class 0"]
     known[name] = values[0]
     assert found(known, labels) == {}
+
+
+def test_a_day_after_the_year_9999_is_said_as_any_other():
+    labels = labels_of(12, 200)
+    known = ordinary(212)
+    known["taken"] = np.random.default_rng(0).permutation(212) * DAY
+    known["taken"][:12] = calendar.timegm((9999, 12, 99, 0, 0, 0))  # EXIF data says anything
+    known["taken"][12:105] = known["taken"][0]
+    assert "on one day (10000-03-08)" in found(known, labels)["day"].sentence
 
 
 def test_unknown_photos_and_none_say_nothing():

@@ -1,6 +1,7 @@
 """Runs a command: errors become one line and an exit code, and libraries are silent unless the process crashes."""
 
 import atexit
+import errno
 import logging
 import os
 import select
@@ -17,6 +18,7 @@ from retrain.errors import RetrainError, UsageError, printable
 
 DONE, FAILED, BAD_USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 _STOPPING = "Ctrl-C: fine-tuning ends here and exports its best. A second one ends at once."
+_FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 _KEPT_BYTES, _KEPT_LINES = 65536, 40  # of what libraries write; a pipe holds no more bytes at once
 
 
@@ -45,6 +47,12 @@ def run(name: str, main: Callable[[Sequence[str]], int]) -> NoReturn:
         _exit_now(code)
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FAILED
+    except OSError as error:  # of files, they are one line where they are written; what is printed goes anywhere
+        if error.errno not in _FULL:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_error(name, f"cannot write: {error.strerror}. Free some space, and run again.")
         code = FAILED
     if signal.getsignal(signal.SIGTERM) is _terminate:  # nothing is left to tidy, nor to catch what would be raised
         signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -34,6 +34,7 @@ DTYPE = np.dtype(
     ]
 )  # fmt: skip
 _FILE = struct.Struct("<IIIq8s40sff")
+_MOST_BYTES = 2**32 - 1  # of a file that are counted
 _APART = 16  # rows from three neighbouring ones whose differences are looked at to the next three
 _END = SIDE * SIDE // 20  # pixels of the small picture are its darkest and its brightest end
 _EXIF_BYTES = 2**13  # in which cameras write their times, before the thumbnail
@@ -59,7 +60,9 @@ def record_of(
         length: Of the file, in bytes.
     """
     camera, taken = _exif(source)
-    known = _FILE.pack(*size, length, taken, (source.format or "").encode()[:8], camera, *_differences(pixels))
+    known = _FILE.pack(
+        *size, min(length, _MOST_BYTES), taken, (source.format or "").encode()[:8], camera, *_differences(pixels)
+    )
     return known + _small(picture).tobytes()
 
 

@@ -14,6 +14,7 @@ from retrain.evaluation import metrics
 _UNBALANCED = 10  # times as many photos as another class has, as in cleanlab's Datalab
 _CONFUSED = 0.1  # of the photos of two classes are given the other one, before they are looked at
 _SHOWN = 6  # photos of each of two classes that look like the other one
+_LEAST = 10  # photos of each of two classes: of 500 classes of two, hundreds of pairs are mixed up by chance
 _PARTED = 0.65  # right of 1: two classes are told apart if that is within the interval; chance is 0.5
 
 
@@ -62,7 +63,7 @@ def _inseparable(photos: Photos, probabilities: np.ndarray) -> list[Finding]:
         # An even number of photos from both: a pair is not told apart by always naming the larger class.
         fewer = int(totals[[first, second]].min())
         share = float(right.mean())
-        if metrics.wilson_interval(2 * fewer * share, 2 * fewer).high <= _PARTED:
+        if fewer >= _LEAST and metrics.wilson_interval(2 * fewer * share, 2 * fewer).high <= _PARTED:
             shared = [_most_like(photos, probabilities, *pair) for pair in ((first, second), (second, first))]
             found.append(_merging(photos, (first, second), share, shared))
     return sorted(found, key=lambda finding: -finding.severity)

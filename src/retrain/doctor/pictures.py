@@ -18,16 +18,17 @@ _NAME = "pictures.sqlite"
 _MOST_BYTES = 2**30  # of a million photos
 _RECIPE = b"picture 1"  # part of the keys by which they are kept: change it when the pixels change
 _WAITING = 64
+_Wanted = tuple[bytes | None, str]  # the key of a photo in the store, and its path
 
 
 def of(photos: Photos, numbers: np.ndarray) -> np.ndarray:
-    """Return the pictures of photos int64 [n], uint8 [n, 32, 32]; one that cannot be read any more is black."""
+    """Return the pictures of photos int64 [n], uint8 [n, 32, 32]; one that is gone, or another now, is black."""
     places = numbers.tolist()
     keys = [key_of(photos.keys[number] or b"") for number in places]
     paths = [photos.dataset.examples[number].path for number in places]
 
     def drawn(missing: list[int]) -> Iterator[bytes | None]:
-        return _drawn(photos, [paths[place] for place in missing])
+        return _drawn(photos, [(photos.keys[places[place]], paths[place]) for place in missing])
 
     if photos.folder is None:
         made = list(drawn(list(range(len(places)))))
@@ -63,13 +64,17 @@ def grey(data: bytes) -> np.ndarray:
     return small.astype(np.uint8)
 
 
-def _drawn(photos: Photos, paths: list[str]) -> Iterator[bytes | None]:
-    def draw(job: tuple[str, Callable[[], Photo]]) -> bytes | None:
-        photo = job[1]()
+def _drawn(photos: Photos, wanted: list[_Wanted]) -> Iterator[bytes | None]:
+    """Yield the picture of each photo, None of one whose content is not that of its key: it would be kept for that."""
+
+    def draw(job: tuple[_Wanted, Callable[[], Photo]]) -> bytes | None:
+        key, photo = job[0][0], job[1]()
+        if key is None or photo.reason is not None or photo.content[: len(key)] != key:
+            return None
         try:
-            return None if photo.reason is not None else grey(photo.data).tobytes()
+            return grey(photo.data).tobytes()
         except ImageError:
             return None
 
-    read = read_ahead(photos.dataset.image_dir, ((path, path) for path in paths))
-    return workers.map_in_order(lambda: draw, read, threads=max(1, min(workers.cores(), len(paths))), waiting=_WAITING)
+    read = read_ahead(photos.dataset.image_dir, ((each, each[1]) for each in wanted))
+    return workers.map_in_order(lambda: draw, read, threads=max(1, min(workers.cores(), len(wanted))), waiting=_WAITING)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection, Sequence
-from datetime import UTC, datetime
 
 import numpy as np
 
@@ -102,7 +101,7 @@ def _of_one_source(photos: Photos, numbers: np.ndarray, values: np.ndarray, name
 def _text(value: bytes | int) -> str:
     if isinstance(value, bytes):
         return value.decode()
-    return datetime.fromtimestamp(int(value) * _DAY, UTC).date().isoformat()
+    return str(np.datetime64(int(value), "D"))  # EXIF data may name days after the last one of `datetime`
 
 
 def _chance(count: int, of_class: int, drawn: int, inside: int) -> float:

@@ -16,7 +16,7 @@ PERMUTATIONS = 199
 _FOLDS = 5
 _BINS = 8
 _RIDGE = 1.0
-_FEWEST = 10  # photos of a class that is told from the others
+_FEWEST = 10  # photos of a class that is told from the others, and of these
 _COMMON = 5  # photos that share a value which counts by itself
 _MOST = 4000  # photos: more make no accuracy more certain than it has to be
 
@@ -96,7 +96,7 @@ class _Folds:
             self._parts.append((fold != number, fold == number, solved, held - mean))
 
     def accuracies(self, labels: np.ndarray, classes: int) -> np.ndarray:
-        """Return the balanced accuracy of each class against all others, float64 [classes], 0 for small ones."""
+        """Return the balanced accuracy of each class against all others, float64 [classes], 0 of small sides."""
         targets = np.eye(classes)[labels]
         told = np.zeros_like(targets, bool)
         for rest, held, solved, design in self._parts:
@@ -105,6 +105,6 @@ class _Folds:
         is_class = targets.astype(bool)
         counts = is_class.sum(axis=0)
         right, wrong = (told & is_class).sum(axis=0), (told & ~is_class).sum(axis=0)
-        others = np.maximum(1, len(labels) - counts)
-        balanced: np.ndarray = (right / np.maximum(1, counts) + 1 - wrong / others) / 2
-        return np.where(counts >= _FEWEST, balanced, 0.0)
+        others = len(labels) - counts
+        balanced: np.ndarray = (right / np.maximum(1, counts) + 1 - wrong / np.maximum(1, others)) / 2
+        return np.where(np.minimum(counts, others) >= _FEWEST, balanced, 0.0)
