@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
                 photos = held(checking.opened_photos(RetrainConfig(path, **places), terminal, opened)[0])
             sets[str(path) if path.name in sets else path.name] = photos
         if "labels" in args.only:
-            print_labels(sets, args.flipped, args.seeds)
+            print_labels(sets, args.flipped, args.seeds, args.pairs)
         if "strangers" in args.only:
             print_strangers(sets, args.seeds, args.halves)
         if "alarms" in args.only:
@@ -66,8 +66,11 @@ def main(arguments: Sequence[str]) -> int:
     return console.DONE
 
 
-def print_labels(sets: Mapping[str, Photos], shares: Sequence[float], seeds: int) -> None:
-    """Print a row for each set and share of flipped labels: found, and how many of those that are named."""
+def print_labels(sets: Mapping[str, Photos], shares: Sequence[float], seeds: int, pairs: int = 0) -> None:
+    """Print a row for each set and share of flipped labels: found, and how many of those that are named.
+
+    With pairs, so many classes each have that share called one other class.
+    """
     methods = ["ours, first heads", "ours", "cleanlab", "in sample"]
     if find_spec("cleanlab") is None:
         methods.remove("cleanlab")
@@ -81,7 +84,10 @@ def print_labels(sets: Mapping[str, Photos], shares: Sequence[float], seeds: int
         for share in shares:
             rows = []
             for seed in range(seeds):
-                changed = flipped(photos.labels, seed=seed, share=share)
+                if pairs:
+                    changed = confused(photos.labels, seed=seed, share=share, pairs=pairs)
+                else:
+                    changed = flipped(photos.labels, seed=seed, share=share)
                 found = named(photos, changed.labels, with_cleanlab="cleanlab" in methods)
                 rows.append([rates(found[method], changed.wrong) for method in methods])
             cells = [f"{found:.0%}, {exact:.0%}" for found, exact in np.mean(rows, axis=0).tolist()]
@@ -147,6 +153,17 @@ def flipped(right: np.ndarray, *, seed: int, share: float = 0.05) -> Flipped:
     changed = right.copy()
     changed[wrong] = (right[wrong] + rng.integers(1, classes, len(wrong))) % classes
     return Flipped(changed, wrong)
+
+
+def confused(right: np.ndarray, *, seed: int, share: float, pairs: int) -> Flipped:
+    """Return class ids of which a share of some classes is one other class: of as many classes as pairs, but of one."""
+    rng, classes = np.random.default_rng(seed), int(right.max()) + 1
+    order, changed, wrong = rng.permutation(classes), right.copy(), [np.zeros(0, np.int64)]
+    for place in range(min(pairs, classes - 1)):
+        members = np.flatnonzero(right == order[place])
+        wrong.append(rng.choice(members, round(share * len(members)), replace=False))
+        changed[wrong[-1]] = order[place + 1]
+    return Flipped(changed, np.concatenate(wrong))
 
 
 def rates(found: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
@@ -250,6 +267,8 @@ def _parser() -> flags.Parser:
     add("photos", type=Path, nargs="+", metavar="FOLDER", help=text)
     text = "of labels, shares (default: %(default)s)"
     add("--flipped", type=_share, nargs="+", default=[0.05], metavar="SHARE", help=text)
+    text = "flip that share of so many classes, each to one other class (default: of all labels, to any other class)"
+    add("--pairs", type=int, default=0, metavar="N", help=text)
     add("--seeds", type=int, default=3, metavar="N", help="of flips and of strangers (default: %(default)s)")
     add("--halves", type=int, default=3, metavar="N", help="of each folder (default: %(default)s)")
     add("--only", nargs="+", choices=PARTS, default=PARTS, help="what to measure (default: all)")

@@ -7,7 +7,7 @@ import pytest
 from doctor.photo_sets import gaussians, photos_of
 from hypothesis import given
 from hypothesis import strategies as st
-from scripts.doctor.measures import by_cleanlab, flipped, numbers, rates
+from scripts.doctor.measures import by_cleanlab, confused, flipped, numbers, rates
 
 from retrain.data.marks import Action, Mark
 from retrain.doctor import labels as labels_check
@@ -43,6 +43,16 @@ def test_the_probability_that_a_label_is_wrong_is_a_share_of_wrong_labels(share,
     for lower, upper in ((0.1, 0.4), (0.4, 0.7), (0.7, 1)) if share else ():
         chosen = (doubt >= lower) & (doubt < upper)
         assert is_wrong[chosen].mean() == pytest.approx(doubt[chosen].mean(), abs=0.1)
+
+
+@pytest.mark.slow
+def test_a_class_often_called_another_is_found_although_heads_have_learnt_the_mistake():
+    vectors, right = gaussians(1200, dimension=64, apart=0.6)
+    changed = confused(right, seed=1, share=0.2, pairs=1)
+    scores = scoring.out_of_fold(photos_of(vectors, changed.labels))
+    found, precision = rates(labels_check.suspects(scores, changed.labels).numbers, changed.wrong)
+    assert found > 0.7
+    assert precision > 0.7
 
 
 def test_the_likeliest_noise_is_that_of_a_fine_grid():

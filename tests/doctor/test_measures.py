@@ -16,6 +16,15 @@ def test_a_share_of_labels_is_flipped_to_any_other():
     assert np.array_equal(measures.flipped(right, seed=3, share=0.2).labels, changed.labels)
 
 
+def test_a_share_of_some_classes_is_called_one_other_each():
+    right = np.arange(200) % 4
+    changed = measures.confused(right, seed=3, share=0.2, pairs=2)
+    assert np.array_equal(np.flatnonzero(changed.labels != right), np.sort(changed.wrong))
+    pairs, counts = np.unique(np.stack([right, changed.labels])[:, changed.wrong], axis=1, return_counts=True)
+    assert counts.tolist() == [10, 10]
+    assert len(set(pairs[0].tolist())) == len(set(pairs[1].tolist())) == 2
+
+
 def test_rates_are_what_is_found_and_what_of_it_is_wrong():
     wrong = np.array([3, 5, 8, 9])
     assert measures.rates(np.array([8, 3, 1]), wrong) == (0.5, pytest.approx(2 / 3))
