@@ -112,11 +112,11 @@ def half(labels: np.ndarray, seed: int) -> np.ndarray:
     return _part(labels, np.full(int(labels.max()) + 1, 0.5), seed)
 
 
-def _part(labels: np.ndarray, shares: np.ndarray, seed: int) -> np.ndarray:
-    """Return int64 [n]: a share, float64 [C], of the photos of each class, in their order."""
+def _part(labels: np.ndarray, shares: np.ndarray, seed: int, *, least: int = 0) -> np.ndarray:
+    """Return int64 [n]: a share, float64 [C], of the photos of each class, at least `least`, in their order."""
     order = np.random.default_rng(seed).permutation(len(labels))
     rows = [order[labels[order] == class_id] for class_id in range(len(shares))]
-    kept = [max(_LEAST, int(share * len(each))) for each, share in zip(rows, shares, strict=True)]
+    kept = [max(least, int(share * len(each))) for each, share in zip(rows, shares, strict=True)]
     return np.sort(np.concatenate([each[:count] for each, count in zip(rows, kept, strict=True)]))
 
 
@@ -140,7 +140,7 @@ def try_advice(data: LabelledVectors, shares: np.ndarray, seed: int) -> Trial | 
         shares: float64 [C], of each class, to take advice from.
         seed: Decides which photos these are.
     """
-    known = _part(data.labels, shares, seed)
+    known = _part(data.labels, shares, seed, least=_LEAST)
     photos = replace(photos_of(LabelledVectors(data.vectors[known], data.labels[known])), seed=seed)
     effects = next_photos.measure(photos, curves.measure(photos))
     advice = next_photos.advise(effects)

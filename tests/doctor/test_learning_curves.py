@@ -23,8 +23,9 @@ def test_intervals_from_half_of_the_photos_hold_for_all_of_them():
 
 def test_parts_have_their_share_of_each_class_and_differ_by_seed():
     labels, shares = np.arange(90) % 3, np.array([0.5, 0.4, 0.1])
-    first, again, other = (learning_curves._part(labels, shares, seed) for seed in (0, 0, 1))
-    assert np.bincount(labels[first]).tolist() == [15, 12, 10]  # ten at least
+    first, again, other = (learning_curves._part(labels, shares, seed, least=10) for seed in (0, 0, 1))
+    assert np.bincount(labels[first]).tolist() == [15, 12, 10]
+    assert np.bincount(labels[learning_curves.half(labels, 0)]).tolist() == [15, 15, 15]
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 

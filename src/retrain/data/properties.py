@@ -7,10 +7,12 @@ import calendar
 import re
 import struct
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import ExifTags, Image
+
+if TYPE_CHECKING:  # who looks properties up needs no Pillow
+    from PIL import Image
 
 SIDE = 16  # of the small picture
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue: ITU-R BT.601, as Pillow's
@@ -45,7 +47,7 @@ _AT_ONCE = 4096  # records
 
 
 def record_of(
-    picture: Image.Image, pixels: np.ndarray, source: Image.Image, *, size: tuple[int, int], length: int
+    picture: "Image.Image", pixels: np.ndarray, source: "Image.Image", *, size: tuple[int, int], length: int
 ) -> bytes:
     """Return what is known of a photo, as one `RECORD`.
 
@@ -84,8 +86,10 @@ def derived(records: np.ndarray) -> np.ndarray:
     return found
 
 
-def _small(picture: Image.Image) -> Image.Image:
+def _small(picture: "Image.Image") -> "Image.Image":
     """Return an RGB picture of `SIDE` x `SIDE`, each pixel the mean of what it covers, nearly."""
+    from PIL import Image
+
     factors = max(1, picture.width // SIDE), max(1, picture.height // SIDE)
     small = picture.reduce(factors)  # at half the cost of resizing all of it
     return small if small.size == (SIDE, SIDE) else small.resize((SIDE, SIDE), Image.Resampling.BOX)
@@ -106,8 +110,10 @@ def _differences(pixels: np.ndarray) -> tuple[float, float]:
     return slope**0.5, detail**0.5
 
 
-def _exif(source: Image.Image) -> tuple[bytes, int]:
+def _exif(source: "Image.Image") -> tuple[bytes, int]:
     """Return camera and time in the EXIF data of an opened file: b"" and -1 where it has none, or damaged ones."""
+    from PIL import ExifTags
+
     raw = source.info.get("exif")
     if not isinstance(raw, bytes):
         return b"", -1
