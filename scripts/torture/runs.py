@@ -36,6 +36,7 @@ _TIDY_SECONDS = 120.0  # after a signal, likewise
 _MEGABYTE = 2**20
 _COMPUTED = re.compile(rb"^Features for .*: (?:(\d+) computed, \d+ from the cache|all from the cache)", re.MULTILINE)
 _DRAFT = re.compile(r"\..+\.\d+(-[0-9a-f]{8}-[0-9a-f]{8})?|fine_tuned_.*|.*\.part|retrain_index_.*")
+_CHECKPOINT = "checkpoints/head.npz"  # which a run writes while it trains, too
 # Bytes of these differ between two runs: times, and what is measured.
 _VOLATILE = (".report.html", ".report.json", ".keras", ".retrain", ".sqlite", "-wal", "-shm")
 _SETUPS: dict[str, tuple[str, ...]] = {
@@ -263,6 +264,7 @@ def _torn(folder: Path, clean: Path, *, only_new: bool = False) -> list[str]:
         else:
             content = path.read_bytes()
             whole = any(state.is_file() and state.read_bytes() == content for state in states)
+            whole = whole or (name == _CHECKPOINT and not only_new and _is_whole(path))
         if not whole:
             torn.append(name)
     if only_new:
@@ -298,7 +300,7 @@ def _is_whole(path: Path) -> bool:
     try:
         if path.name.endswith(".json"):
             return isinstance(json.loads(path.read_bytes()), dict)
-        if path.name.endswith(".keras"):
+        if path.name.endswith((".keras", ".npz")):
             with zipfile.ZipFile(path) as archive:
                 return archive.testzip() is None
         return not path.name.endswith(".html") or path.read_bytes().rstrip().endswith(b"</html>")

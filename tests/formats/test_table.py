@@ -66,8 +66,10 @@ def test_two_views_of_a_photo_and_of_its_mirror_image_have_the_same_scores(graph
     model = model_loading.load(format_table.path_of(graph, name))
     one, mirrored = (row.probabilities for row in prediction.predict_probabilities(model, paths))
     assert (one != mirrored).any()
+    # TensorFlow was seen to differ in the last digits from call to call, of the same pixels, beside other programs.
+    digits = 1e-5 if name in ("saved_model", "keras") else 0
     for row in prediction.predict_probabilities(model, paths, views=2):
-        assert np.array_equal(row.probabilities, (one + mirrored) / 2)
+        np.testing.assert_allclose(row.probabilities, (one + mirrored) / 2, rtol=digits)
 
 
 @pytest.mark.slow
