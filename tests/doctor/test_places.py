@@ -70,7 +70,7 @@ def test_a_mark_is_found_where_it_is_and_a_second_look_asks_no_network(where, lo
     photos = looked_at("a", "b", "c", marked=["b"], where=where)
     (finding,) = places.check(photos)
     assert finding.sentence.startswith(f"The {where} of a photo alone tells b from the other classes in ")
-    assert finding.figures["classes"]["b"]["balanced_accuracy"] > 0.9
+    assert finding.figures["places"]["b"]["balanced_accuracy"] > 0.9
     assert len(finding.photos) == 24
     assert all(path.startswith("b/") for path in finding.photos)
     assert places.check(blind(photos)) == [finding]
