@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from doctor.photo_sets import gaussians
 
-from retrain.doctor import graph, near_index
+from retrain.doctor import near_index
+from retrain.doctor.graph import Scaled, graph_of
 from retrain.errors import CheckError
 
 
@@ -39,5 +40,5 @@ def test_without_the_index_very_many_photos_are_refused_in_one_line_before_one_i
 
     said = r"^200,001 photos are too many .*: pip install 'retrain-images\[doctor\]'$"
     with pytest.raises(CheckError, match=said):
-        graph.graph_of(read, near_index.MANY + 1)
+        graph_of(Scaled(read, near_index.MANY + 1))
     near_index.require(near_index.MANY)

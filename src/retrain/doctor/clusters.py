@@ -6,7 +6,6 @@ import numpy as np
 
 from retrain.doctor import threads
 from retrain.doctor.findings import Finding, Kind
-from retrain.doctor.graph import Scaled
 from retrain.doctor.photos import Photos
 from retrain.evaluation import neighbours
 from retrain.head import multiply
@@ -47,20 +46,19 @@ class Clusters:
 
 def check(photos: Photos) -> list[Finding]:
     """Return classes whose photos fall into two clusters, the clearest first, each with typical photos of both."""
-    scaled = photos.scaled  # before threads ask for it
     class_ids = np.flatnonzero(np.bincount(photos.labels) >= _LEAST).tolist()
     with threads.one_of_blas():
-        found = [each for each in threads.each(lambda class_id: _of_class(photos, class_id, scaled), class_ids) if each]
+        found = [each for each in threads.each(lambda class_id: _of_class(photos, class_id), class_ids) if each]
     return sorted(found, key=lambda finding: -finding.severity)
 
 
-def _of_class(photos: Photos, class_id: int, scaled: Scaled) -> Finding | None:
-    """Return the finding about a class, if it falls into two; `scaled` reads photos."""
+def _of_class(photos: Photos, class_id: int) -> Finding | None:
+    """Return the finding about a class, if it falls into two."""
     rng = np.random.default_rng([photos.seed, class_id])
     rows = np.flatnonzero(photos.labels == class_id)
     if len(rows) > _MOST:
         rows = np.sort(rng.choice(rows, _MOST, replace=False))
-    clusters = two(scaled.units(rows), rng)
+    clusters = two(photos.scaled.units(rows), rng)
     return _finding(photos, class_id, rows, clusters) if clusters.are_clear else None
 
 

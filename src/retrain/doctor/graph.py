@@ -7,6 +7,7 @@ of very many by an index (`near_index.py`).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -38,50 +39,45 @@ class Graph:
 
 @dataclass(frozen=True)
 class Scaled:
-    """Reads standardised bottlenecks, whose mean and deviation are float32 [D]."""
+    """Reads standardised bottlenecks of photos 0 to `count`; `gather` reads them as they are."""
 
     gather: Gather
-    mean: np.ndarray
-    deviation: np.ndarray
+    count: int
 
-    @classmethod
-    def of(cls, gather: Gather, count: int) -> "Scaled":
-        """Return what reads photos 0 to `count`, by the mean and deviation of a sample of them."""
-        return cls(gather, *neighbours.scale_of(gather, np.arange(count)))
+    @cached_property
+    def scale(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and deviation of each dimension, float32 [D], of a sample of the photos."""
+        return neighbours.scale_of(self.gather, np.arange(self.count))
 
     def units(self, numbers: np.ndarray) -> np.ndarray:
         """Return the standardised bottlenecks of photos int64 [n], float32 [n, D] of length 1."""
-        vectors, lengths = neighbours.standardised(self.gather(numbers), self.mean, self.deviation)
+        vectors, lengths = neighbours.standardised(self.gather(numbers), *self.scale)
         vectors /= lengths[:, None]
         return vectors
 
 
-def graph_of(gather: Gather, count: int) -> Graph:
-    """Return the ten nearest of photos 0 to `count`, fewer where there are not as many.
+def graph_of(scaled: Scaled) -> Graph:
+    """Return the ten nearest of each of some photos, fewer where there are not as many.
 
     Of more than 10,000 photos, some of the ten may be a little further away than the nearest.
-
-    Args:
-        gather: Returns the bottlenecks float32 [n, D] of photos int64 [n].
-        count: How many photos there are.
 
     Raises:
         CheckError: There are very many photos, and the index for them is not installed.
     """
+    count = scaled.count
     near_index.require(count)
     k = max(0, min(_NEAREST, count - 1))
     if not k:
         return Graph(np.zeros((count, 0), np.int64), np.zeros((count, 0), np.float32))
     with threads.one_of_blas():
-        scaled = Scaled.of(gather, count)
         if count <= _COMPARED:
-            return _exact(scaled, count, k)
-        find = near_index.candidates if count > near_index.MANY else cells.candidates
-        return _among_likely(scaled, count, k, find)
+            return _exact(scaled, k)
+        return _among_likely(scaled, k, near_index.candidates if count > near_index.MANY else cells.candidates)
 
 
-def _exact(scaled: Scaled, count: int, k: int) -> Graph:
-    vectors = np.empty((count, len(scaled.mean)), np.float32)
+def _exact(scaled: Scaled, k: int) -> Graph:
+    count = scaled.count
+    vectors = np.empty((count, len(scaled.scale[0])), np.float32)
     for start in range(0, count, _AT_ONCE):
         block = np.arange(start, min(count, start + _AT_ONCE))
         vectors[block] = scaled.units(block)
@@ -98,17 +94,17 @@ def _exact(scaled: Scaled, count: int, k: int) -> Graph:
     return Graph(found, np.clip(similarity, -1, 1))
 
 
-def _among_likely(scaled: Scaled, count: int, k: int, find: Callable[[np.ndarray, int], np.ndarray]) -> Graph:
+def _among_likely(scaled: Scaled, k: int, find: Callable[[np.ndarray, int], np.ndarray]) -> Graph:
     """Return the nearest of some that are likely the nearest.
 
     Args:
         scaled: Reads the photos.
-        count: How many there are.
         k: How many neighbours each gets.
         find: Returns the numbers int64 [N, m] of photos that are likely the nearest to each, another one each, from
             vectors float32 [N, d] of length 1, and m.
     """
-    small, lengths = _components(scaled, count)
+    count, (mean, deviation) = scaled.count, scaled.scale
+    small, lengths = _components(scaled)
     likely = find(small, min(count - 1, max(_LIKELY, k)))
     del small
     likely.sort(axis=1)
@@ -118,9 +114,9 @@ def _among_likely(scaled: Scaled, count: int, k: int, find: Callable[[np.ndarray
         numbers = np.arange(start, min(count, start + _ROWS))
         beside = likely[numbers]
         # A product of two standardised vectors, of which the second is read as it is: that is most of the work.
-        units = scaled.units(numbers) / scaled.deviation
+        units = scaled.units(numbers) / deviation
         vectors = scaled.gather(beside.ravel()).reshape(*beside.shape, -1)
-        products = (vectors @ units[:, :, None])[:, :, 0] - (units @ scaled.mean)[:, None]
+        products = (vectors @ units[:, :, None])[:, :, 0] - (units @ mean)[:, None]
         products = np.round(products / lengths[beside], neighbours.DIGITS)
         similarity[numbers], places = neighbours.largest(products, k)
         found[numbers] = np.take_along_axis(beside, places, axis=1)
@@ -130,13 +126,14 @@ def _among_likely(scaled: Scaled, count: int, k: int, find: Callable[[np.ndarray
     return Graph(found, np.clip(similarity, -1, 1))
 
 
-def _components(scaled: Scaled, count: int) -> tuple[np.ndarray, np.ndarray]:
+def _components(scaled: Scaled) -> tuple[np.ndarray, np.ndarray]:
     """Return the principal components of photos, float32 [N, d] of length 1, and the lengths of all, float32 [N]."""
+    count = scaled.count
     axes = _axes(scaled.units(np.arange(0, count, -(-count // _SAMPLE))))
     small, lengths = np.empty((count, axes.shape[1]), np.float32), np.empty(count, np.float32)
     for start in range(0, count, _AT_ONCE):
         block = np.arange(start, min(count, start + _AT_ONCE))
-        vectors, lengths[block] = neighbours.standardised(scaled.gather(block), scaled.mean, scaled.deviation)
+        vectors, lengths[block] = neighbours.standardised(scaled.gather(block), *scaled.scale)
         projected = vectors @ axes
         projected /= np.maximum(np.linalg.norm(projected, axis=1, keepdims=True), _SMALLEST)
         small[block] = projected

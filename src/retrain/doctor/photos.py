@@ -43,12 +43,12 @@ class Photos:
     @cached_property
     def graph(self) -> Graph:
         """Return the nearest photos of each, computed when the first check asks for them."""
-        return graph_of(self.gather, len(self.labels))
+        return graph_of(self.scaled)
 
     @cached_property
     def scaled(self) -> Scaled:
         """Return what reads standardised bottlenecks."""
-        return Scaled.of(self.gather, len(self.labels))
+        return Scaled(self.gather, len(self.labels))
 
     @cached_property
     def fold(self) -> np.ndarray:
