@@ -53,9 +53,6 @@ def check(photos: Photos, measured: Measured) -> list[Finding]:
     Args:
         photos: All photos.
         measured: How heads do on parts of them.
-
-    Raises:
-        TrainingError: A training diverged.
     """
     names = photos.dataset.class_names
     whole = outlook(measured, seed=photos.seed)
@@ -117,11 +114,7 @@ def middle(values: np.ndarray) -> Interval:
 
 def _jobs(labels: np.ndarray, held_out: np.ndarray, rng: np.random.Generator) -> list[Job]:
     """Return the heads that score some photos, bool [N], one for each share of the others."""
-    order = rng.permutation(np.flatnonzero(~held_out))
-    order = order[np.argsort(labels[order], kind="stable")]
-    counts = np.bincount(labels[order], minlength=labels.max() + 1)
-    of_class = counts[labels[order]]
-    rank = np.arange(len(order)) - (np.cumsum(counts) - counts)[labels[order]]
+    order, rank, of_class = heads.shuffled(np.flatnonzero(~held_out), labels, rng)
     return [Job(np.sort(order[rank < np.ceil(share * of_class)]), np.flatnonzero(held_out)) for share in SHARES]
 
 

@@ -27,6 +27,24 @@ class Job:
     scored: np.ndarray
 
 
+def shuffled(rows: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """Return photos in random order, but one class after another; the place of each in its class, and the size of that.
+
+    Args:
+        rows: int64 [n], numbers of photos.
+        labels: int64 [N], class ids of all photos.
+        rng: Shuffles them.
+
+    Returns:
+        The numbers, places from 0 on and sizes, int64 [n] each.
+    """
+    order = rng.permutation(rows)
+    order = order[np.argsort(labels[order], kind="stable")]
+    counts = np.bincount(labels[order], minlength=1)
+    rank = np.arange(len(order)) - (np.cumsum(counts) - counts)[labels[order]]
+    return order, rank, counts[labels[order]]
+
+
 def scores(photos: Photos, jobs: Sequence[Job]) -> Iterator[np.ndarray]:
     """Yield the probabilities float32 [n, C] of the photos that each job scores, in the order of the jobs.
 

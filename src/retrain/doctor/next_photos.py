@@ -10,14 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from retrain.data.dataset import groups_of
 from retrain.doctor import curves, families, heads
 from retrain.doctor.curves import Measured
 from retrain.doctor.findings import Finding, Kind
 from retrain.doctor.heads import Job
 from retrain.doctor.photos import FOLDS, Photos
 from retrain.evaluation.metrics import Interval
-from retrain.training.cross_validation import assign_folds
 
 _FOLDS, _HEADS = 4, 16  # of each fold
 _CLASSES = 12  # at most, of which photos are left out: three heads more show what is chance
@@ -164,8 +162,7 @@ def _sureness(effects: Effects, advice: Advice) -> float:
 
 def _folds_of(photos: Photos) -> list[Job]:
     """Return a job for each fold: all other photos, and those of the fold; of many photos, only one and a sample."""
-    groups = np.unique(groups_of(photos.dataset), return_inverse=True)[1]
-    fold = assign_folds(photos.labels, groups, folds=_FOLDS, seed=photos.seed)
+    fold = photos.folds(_FOLDS)
     jobs = [Job(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in range(fold.max() + 1)]
     if len(fold) <= heads.MANY:
         return jobs
@@ -235,11 +232,8 @@ def _resampled(of_photos: np.ndarray, labels: np.ndarray, times: int, rng: np.ra
 
 def _without(rows: np.ndarray, labels: np.ndarray, halved: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Return int64 [n], ascending: some photos without half of those of the classes that are halved, bool [C]."""
-    order = rng.permutation(rows)
-    order = order[np.argsort(labels[order], kind="stable")]
-    counts = np.bincount(labels[order], minlength=len(halved))
-    rank = np.arange(len(order)) - (np.cumsum(counts) - counts)[labels[order]]
-    left_out = halved[labels[order]] & (rank >= (counts[labels[order]] + 1) // 2)
+    order, rank, of_class = heads.shuffled(rows, labels, rng)
+    left_out = halved[labels[order]] & (rank >= (of_class + 1) // 2)
     return np.sort(order[~left_out])
 
 

@@ -52,9 +52,13 @@ class Photos:
 
     @cached_property
     def fold(self) -> np.ndarray:
-        """Return the fold of each photo, int64 [N] below five: those that belong together by name are in one."""
+        """Return the fold of each photo, as `folds` gives them, one of five."""
+        return self.folds(FOLDS)
+
+    def folds(self, count: int) -> np.ndarray:
+        """Return a fold for each photo, int64 [N] below `count`: those that belong together by name are in one."""
         groups = np.unique(groups_of(self.dataset), return_inverse=True)[1]
-        return assign_folds(self.labels, groups, folds=FOLDS, seed=self.seed)
+        return assign_folds(self.labels, groups, folds=count, seed=self.seed)
 
     @cached_property
     def properties(self) -> np.ndarray:
