@@ -83,7 +83,7 @@ class _Looking:
         (value,) = self.kept.through(
             [key_of(_COPIES, self._contents)], lambda places: [_packed(copies.find(self.photos))]
         )
-        return leakage.check(self.photos, _unpacked(value or b""), predicted)
+        return leakage.check(self.photos, _unpacked(value or b""), lambda: predicted)
 
     def mislabelled(self, rows: np.ndarray, test: TestScores) -> list[Finding]:
         """Return test photos that lie in the wrong class."""

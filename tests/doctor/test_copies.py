@@ -150,7 +150,7 @@ def test_leaked_test_photos_are_named_with_the_accuracy_without_them(tmp_path: P
     predicted[tested] = photos.labels[tested]
     wrong = next(number for number in tested if examples[number].path == "test/a/001.jpg")
     predicted[wrong] = 1
-    (finding,) = leakage.check(photos, copies.find(photos), predicted)
+    (finding,) = leakage.check(photos, copies.find(photos), lambda: predicted)
     assert finding.kind is Kind.LEAKAGE
     assert list(finding.photos) == ["test/a/000.jpg", "test/b/016.jpg"]
     assert finding.figures == {

@@ -51,6 +51,11 @@ class Photos:
         return Scaled(self.gather, len(self.labels))
 
     @cached_property
+    def splits(self) -> np.ndarray:
+        """Return the `data.split.Split` of each photo, [N]."""
+        return np.array([example.split for example in self.dataset.examples])
+
+    @cached_property
     def fold(self) -> np.ndarray:
         """Return the fold of each photo, as `folds` gives them, one of five."""
         return self.folds(FOLDS)

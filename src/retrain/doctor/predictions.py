@@ -14,9 +14,8 @@ def of_test_photos(photos: Photos) -> np.ndarray:
     Raises:
         TrainingError: The training diverged.
     """
-    splits = np.array([example.split for example in photos.dataset.examples])
-    training, testing = (np.flatnonzero(splits == split) for split in (Split.TRAINING, Split.TESTING))
-    predicted = np.full(len(splits), -1)
+    training, testing = (np.flatnonzero(photos.splits == split) for split in (Split.TRAINING, Split.TESTING))
+    predicted = np.full(len(photos.labels), -1)
     if len(training) and len(testing):
         (scores,) = heads.scores(photos, [Job(training, testing)])
         predicted[testing] = scores.argmax(axis=1)

@@ -8,7 +8,5 @@ from retrain.doctor.photos import Photos
 def check(photos: Photos) -> list[Finding]:
     """Return findings about copies: leaked ones, with what they do to the test accuracy, and superfluous ones."""
     found = copies.find(photos)
-    leaked = leakage.check(photos, found)
-    if leaked:
-        leaked = leakage.check(photos, found, predictions.of_test_photos(photos))
+    leaked = leakage.check(photos, found, lambda: predictions.of_test_photos(photos))
     return [*leaked, *duplicates.check(photos, found)]
