@@ -8,10 +8,10 @@ import numpy as np
 
 from retrain.bottlenecks.reading import BottleneckReader
 from retrain.config import RetrainConfig
-from retrain.data import dataset, grouping
+from retrain.data import dataset, grouping, properties
 from retrain.data.dataset import Dataset
 from retrain.data.split import Split, is_ready_made
-from retrain.doctor import copies, near_index, sources
+from retrain.doctor import copies, near_index
 from retrain.doctor.photos import Photos, photos_of
 from retrain.errors import UsageError, plural, printable
 from retrain.features import ListedPhotos, prepare_features, undistorted
@@ -70,7 +70,7 @@ def regrouped(config: RetrainConfig, photos: Photos, read: BottleneckReader) -> 
         groups = {path: paths[one] for path, one in zip(paths, first, strict=True) if members[one] > 1}
     elif config.group_by == grouping.EXIF:
         known = read.properties(np.arange(len(paths)), lambda done, total: None)
-        rows = zip(paths, known["camera"].tolist(), sources.day_of(known).tolist(), strict=True)
+        rows = zip(paths, known["camera"].tolist(), properties.day_of(known).tolist(), strict=True)
         groups = {path: f"{camera.decode('ascii', 'replace')} {day}" for path, camera, day in rows if day >= 0}
     else:
         groups = _matched(config, photos.dataset)

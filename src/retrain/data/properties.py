@@ -14,6 +14,7 @@ import numpy as np
 if TYPE_CHECKING:  # who looks properties up needs no Pillow
     from PIL import Image
 
+_DAY = 24 * 3600  # seconds
 SIDE = 16  # of the small picture
 GREY = np.array([0.299, 0.587, 0.114], np.float32)  # of red, green and blue: ITU-R BT.601, as Pillow's
 # Of one photo, as it is measured and kept. `width` and `height` are those of the upright photo, and 0 where nothing is
@@ -84,6 +85,11 @@ def derived(records: np.ndarray) -> np.ndarray:
         some["colour"], some["border"] = small.mean(axis=(1, 2)), small[:, _RING].mean(axis=1)
         some["border_contrast"] = ring.std(axis=1)
     return found
+
+
+def day_of(known: np.ndarray) -> np.ndarray:
+    """Return the day of each photo [N], int64 since 1970 by the clock of its camera; -1 where it is not known."""
+    return np.where(known["taken"] < 0, -1, known["taken"] // _DAY)
 
 
 def _small(picture: "Image.Image") -> "Image.Image":

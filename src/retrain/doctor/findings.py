@@ -46,3 +46,9 @@ _ORDER = {kind: place for place, kind in enumerate(Kind)}
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
     """Return findings sorted by their severity, and where that is equal, by kind and sentence."""
     return sorted(findings, key=lambda finding: (-finding.severity, _ORDER[finding.kind], finding.sentence))
+
+
+def others(class_id: int, class_names: Sequence[str]) -> str:
+    """Return what a sentence calls all classes but one: of two, the other one has a name."""
+    names = [name for other, name in enumerate(class_names) if other != class_id]
+    return names[0] if len(names) == 1 else "the other classes"

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from retrain.doctor.findings import Finding, Kind
+from retrain.doctor.findings import Finding, Kind, others
 from retrain.doctor.photos import Photos
-from retrain.doctor.telling import others
 from retrain.errors import printable
 from retrain.evaluation.kept import Kept, key_of
 from retrain.evaluation.looking import Looker

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from retrain.data import properties
 from retrain.doctor import places, sources
-from retrain.doctor.findings import Finding, Kind
+from retrain.doctor.findings import Finding, Kind, others
 from retrain.doctor.photos import Photos
-from retrain.doctor.telling import Telling, others, tell
+from retrain.doctor.telling import Telling, tell
 from retrain.errors import printable
 
 _FILE, _PICTURE = 0.8, 0.9  # balanced accuracies from which a property of files, or of pictures, is a shortcut
@@ -69,7 +70,7 @@ _PROPERTIES = (
         "Photograph all classes with the same cameras.",
     ),
     _Property(
-        "day", lambda known: [sources.day_of(known)], _FILE, "The day of a photo alone",
+        "day", lambda known: [properties.day_of(known)], _FILE, "The day of a photo alone",
         "Photograph all classes on the same days.",
     ),
     _Property(

@@ -5,22 +5,16 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from retrain.doctor.findings import Finding, Kind
+from retrain.data import properties
+from retrain.doctor.findings import Finding, Kind, others
 from retrain.doctor.photos import Photos
-from retrain.doctor.telling import others
 from retrain.errors import printable
 
-_DAY = 24 * 3600  # seconds
 _PURE = 0.95  # of the photos of a source are of one class
 _WHOLE = 0.9  # of the photos of a class have one source
 _ELSEWHERE = 0.5  # of the photos of other classes may have the same one
 _FEWEST = 8  # photos of a source, and of a class
 _RARELY = 0.01  # how often chance may do as well, for all sources together
-
-
-def day_of(known: np.ndarray) -> np.ndarray:
-    """Return the day of each photo [N], int64 since 1970 by the clock of its camera; -1 where it is not known."""
-    return np.where(known["taken"] < 0, -1, known["taken"] // _DAY)
 
 
 def check(photos: Photos, *, passed_over: Collection[str] = ()) -> list[Finding]:
@@ -32,7 +26,7 @@ def check(photos: Photos, *, passed_over: Collection[str] = ()) -> list[Finding]
     """
     numbers = np.flatnonzero(photos.properties["width"] > 0)
     known = photos.properties[numbers]
-    cameras, days = known["camera"], day_of(known)
+    cameras, days = known["camera"], properties.day_of(known)
     found = []
     if "format" not in passed_over:
         formats = known["format"]

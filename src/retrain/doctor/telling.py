@@ -56,12 +56,6 @@ def tell(values: Sequence[np.ndarray], labels: np.ndarray, *, least: float, seed
     return Telling(best, float(accuracies[best]), (1 + as_good) / (1 + PERMUTATIONS))
 
 
-def others(class_id: int, class_names: Sequence[str]) -> str:
-    """Return what a sentence calls all classes but one: of two, the other one has a name."""
-    names = [name for other, name in enumerate(class_names) if other != class_id]
-    return names[0] if len(names) == 1 else "the other classes"
-
-
 def _stratified(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """Return the numbers of photos int64 [n], shuffled within their classes, which follow each other."""
     classes = np.unique(labels)
