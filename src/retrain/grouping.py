@@ -29,14 +29,12 @@ def grouped(config: RetrainConfig, photos: ListedPhotos, session: Session) -> Li
     """
     if not config.group_by:
         return photos
-    check(config, photos.dataset)
-    if config.group_by == grouping.DUPLICATES:
-        near_index.require(len(photos.dataset.examples))
-    if config.group_by in (grouping.DUPLICATES, grouping.EXIF):
+    if _by_features(config):
+        check(config, photos.dataset)
         prepared = prepare_features(undistorted(config), photos, session)
         split = regrouped(config, photos_of(prepared, config.random_seed), prepared.read)
     else:
-        split = _split(config, photos.dataset, _matched(config, photos.dataset))
+        split = _by_pattern(config, photos.dataset)
     sizes = [size for size in Counter(split.groups.values()).values() if size > 1]
     parts = ", ".join(f"{sum(split.counts(each))} {each}" for each in Split)
     session.terminal.say(
@@ -63,22 +61,60 @@ def regrouped(config: RetrainConfig, photos: Photos, read: BottleneckReader) -> 
         UsageError: All photos belong together.
         StoreError: The store cannot be read.
     """
+    if not _by_features(config):
+        return _by_pattern(config, photos.dataset)
     paths = [example.path for example in photos.dataset.examples]
     if config.group_by == grouping.DUPLICATES:
         first = copies.linked(copies.find(photos)).tolist()
         members = Counter(first)
         groups = {path: paths[one] for path, one in zip(paths, first, strict=True) if members[one] > 1}
-    elif config.group_by == grouping.EXIF:
+    else:
         known = read.properties(np.arange(len(paths)), lambda done, total: None)
         rows = zip(paths, known["camera"].tolist(), properties.day_of(known).tolist(), strict=True)
         groups = {path: f"{camera.decode('ascii', 'replace')} {day}" for path, camera, day in rows if day >= 0}
-    else:
-        groups = _matched(config, photos.dataset)
     return _split(config, photos.dataset, groups)
 
 
-def _matched(config: RetrainConfig, photos: Dataset) -> dict[str, str]:
-    return grouping.by_pattern((example.path for example in photos.examples), config.group_by or "")
+def check(config: RetrainConfig, photos: Dataset) -> None:
+    """Refuse, before features are computed, what `group_by` cannot do with photos.
+
+    Raises:
+        UsageError: They are split by their folders, or a pattern makes no group of them, or a single one.
+        CheckError: There are very many photos to look for copies among, and the index for them is not installed.
+    """
+    if _by_features(config):
+        _refuse_ready_made(config, photos)
+        if config.group_by == grouping.DUPLICATES:
+            near_index.require(len(photos.examples))
+    elif config.group_by:
+        _by_pattern(config, photos)
+
+
+def _by_features(config: RetrainConfig) -> bool:
+    return config.group_by in (grouping.DUPLICATES, grouping.EXIF)
+
+
+def _by_pattern(config: RetrainConfig, photos: Dataset) -> Dataset:
+    _refuse_ready_made(config, photos)
+    groups = grouping.by_pattern((example.path for example in photos.examples), config.group_by or "")
+    if not groups:
+        raise UsageError(
+            printable(
+                f"--group_by {config.group_by} matches no path in {photos.image_dir}, such as "
+                f"{photos.examples[0].path}. Give a regular expression for what photos of a group have in common."
+            )
+        )
+    return _split(config, photos, groups)
+
+
+def _refuse_ready_made(config: RetrainConfig, photos: Dataset) -> None:
+    if is_ready_made(photos):
+        raise UsageError(
+            printable(
+                f"--group_by {config.group_by} decides how photos are split, and {photos.image_dir} is split by its "
+                f"folders. Leave it out, or give a folder with one folder for each class."
+            )
+        )
 
 
 def _split(config: RetrainConfig, photos: Dataset, groups: Mapping[str, str]) -> Dataset:
@@ -90,31 +126,3 @@ def _split(config: RetrainConfig, photos: Dataset, groups: Mapping[str, str]) ->
             )
         )
     return dataset.grouped(photos, groups, config.split_rule)
-
-
-def check(config: RetrainConfig, photos: Dataset) -> None:
-    """Refuse groups of photos that are split by their folders, and a pattern that makes none or a single one.
-
-    Raises:
-        UsageError: Names the flag.
-    """
-    if not config.group_by:
-        return
-    if is_ready_made(photos):
-        raise UsageError(
-            printable(
-                f"--group_by {config.group_by} decides how photos are split, and {photos.image_dir} is split by its "
-                f"folders. Leave it out, or give a folder with one folder for each class."
-            )
-        )
-    if config.group_by in (grouping.DUPLICATES, grouping.EXIF):
-        return
-    groups = _matched(config, photos)
-    if not groups:
-        raise UsageError(
-            printable(
-                f"--group_by {config.group_by} matches no path in {photos.image_dir}, such as "
-                f"{photos.examples[0].path}. Give a regular expression for what photos of a group have in common."
-            )
-        )
-    _split(config, photos, groups)
