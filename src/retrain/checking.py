@@ -2,7 +2,6 @@
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from retrain import files, grouping, outputs
@@ -70,8 +69,7 @@ def opened_photos(config: RetrainConfig, terminal: Terminal, opened: ExitStack) 
     grouping.check(config, listed.dataset)
     near_index.require(len(listed.dataset.examples))  # before hours of computing features
     prepared = prepare_features(config, listed, Session(terminal, opened))
-    describe = partial(prepared.read.properties, advance=terminal.progress("Properties", "photo"))
-    photos = replace(photos_of(prepared, config.random_seed), describe=describe)
+    photos = photos_of(prepared, config.random_seed, terminal.progress("Properties", "photo"))
     if config.group_by:
-        photos = replace(photos, dataset=grouping.regrouped(config, photos, prepared.read))
+        photos = replace(photos, dataset=grouping.regrouped(config, photos))
     return photos, prepared.folder

@@ -4,9 +4,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
-
-from retrain.bottlenecks.reading import BottleneckReader
 from retrain.config import RetrainConfig
 from retrain.data import dataset, grouping, properties
 from retrain.data.dataset import Dataset
@@ -32,7 +29,8 @@ def grouped(config: RetrainConfig, photos: ListedPhotos, session: Session) -> Li
     if _by_features(config):
         check(config, photos.dataset)
         prepared = prepare_features(undistorted(config), photos, session)
-        split = regrouped(config, photos_of(prepared, config.random_seed), prepared.read)
+        advance = session.terminal.progress("Properties", "photo")
+        split = regrouped(config, photos_of(prepared, config.random_seed, advance))
     else:
         split = _by_pattern(config, photos.dataset)
     sizes = [size for size in Counter(split.groups.values()).values() if size > 1]
@@ -49,13 +47,12 @@ def grouped(config: RetrainConfig, photos: ListedPhotos, session: Session) -> Li
     return replace(photos, dataset=split)
 
 
-def regrouped(config: RetrainConfig, photos: Photos, read: BottleneckReader) -> Dataset:
+def regrouped(config: RetrainConfig, photos: Photos) -> Dataset:
     """Return the data set of photos, split as `group_by` says.
 
     Args:
         config: The settings of a run.
         photos: All readable photos.
-        read: Reads what the store has of them.
 
     Raises:
         UsageError: All photos belong together.
@@ -69,7 +66,7 @@ def regrouped(config: RetrainConfig, photos: Photos, read: BottleneckReader) -> 
         members = Counter(first)
         groups = {path: paths[one] for path, one in zip(paths, first, strict=True) if members[one] > 1}
     else:
-        known = read.properties(np.arange(len(paths)), lambda done, total: None)
+        known = photos.properties
         rows = zip(paths, known["camera"].tolist(), properties.day_of(known).tolist(), strict=True)
         groups = {path: f"{camera.decode('ascii', 'replace')} {day}" for path, camera, day in rows if day >= 0}
     return _split(config, photos.dataset, groups)

@@ -14,9 +14,7 @@ from retrain.errors import plural, printable
 from retrain.evaluation import neighbours
 
 _CORRECTED, _NAMED = 0.2, 0.1  # how likely a label must be wrong to be trained on otherwise, and then to be named
-_PROPOSED = (
-    0.5  # to be proposed as another: a mark is carried out without a further look, so it must be right more often
-)
+_PROPOSED = 0.5  # and to be proposed as another: marks are carried out without a further look
 _SEARCHED = 2000  # photos of a class among which neighbours of suspects are looked for, evenly spread
 _LEAST = 10  # photos that a class must have: a head of fewer knows too little of it to contradict anybody
 

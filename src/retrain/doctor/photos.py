@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -71,11 +71,25 @@ class Photos:
         return self.describe(np.arange(len(self.labels)))
 
 
-def photos_of(prepared: PreparedDataset, seed: int) -> Photos:
-    """Return the photos of a data set without distorted copies."""
+def photos_of(
+    prepared: PreparedDataset, seed: int, advance: Callable[[int, int], None] = lambda done, total: None
+) -> Photos:
+    """Return the photos of a data set without distorted copies.
+
+    Args:
+        prepared: The data set.
+        seed: Of all that is random.
+        advance: Called with the photos whose properties are read, and with those of which the store knows none.
+    """
     labels = prepared.variants.labels
-    keys = prepared.read.key_of_each(np.arange(len(labels)))
-    looker = Looker.of(prepared.extractor, prepared.runner)
     return Photos(
-        prepared.dataset, prepared.read, keys, labels, seed, prepared.rejected, prepared.folder, looker=looker
+        prepared.dataset,
+        prepared.read,
+        prepared.read.key_of_each(np.arange(len(labels))),
+        labels,
+        seed,
+        prepared.rejected,
+        prepared.folder,
+        partial(prepared.read.properties, advance=advance),
+        Looker.of(prepared.extractor, prepared.runner),
     )
