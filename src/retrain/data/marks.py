@@ -1,4 +1,4 @@
-"""Reads the marks that people put on photos: keep it, relabel it, remove it.
+"""Reads and writes the marks that people put on photos: keep it, relabel it, remove it.
 
 A file of marks is JSON lines: `{"retrain_marks": 1, "image_dir": "flower_photos"}`, and then for each photo
 `{"path": "roses/a.jpg", "mark": "relabel", "class": "tulips"}`. `data/README.md` says what each field holds.
@@ -7,7 +7,7 @@ A file of marks is JSON lines: `{"retrain_marks": 1, "image_dir": "flower_photos
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -63,6 +63,15 @@ def read(file: Path) -> Marks:
             what = f"marks {mark.path} as {mark.action}, and line {before} as {other.action}"
             raise MarksError(printable(f"line {number} of {file} {what}. Leave one of them."))
     return Marks([mark for _, mark in marks.values()], hashlib.sha256(content).hexdigest())
+
+
+def written(image_dir: str, marks: Iterable[Mark]) -> bytes:
+    """Return marks as the content of a file, which `read` reads; bytes of names that are no UTF-8 become escapes."""
+    lines: list[Mapping[str, Any]] = [{_KIND: _VERSION, "image_dir": image_dir}]
+    for mark in marks:
+        new = {"class": mark.class_name} if mark.action is Action.RELABEL else {}
+        lines.append({"path": mark.path, "mark": mark.action, **new})
+    return "".join(f"{json.dumps(line)}\n" for line in lines).encode()
 
 
 def content_of(file: Path) -> bytes:

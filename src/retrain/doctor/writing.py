@@ -1,10 +1,11 @@
 """What was found, as JSON and as a file of marks."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from retrain.data.marks import Action, Mark
+from retrain.data import marks
+from retrain.data.marks import Mark
 from retrain.doctor.examining import Examination
 from retrain.doctor.findings import Finding
 
@@ -23,18 +24,16 @@ def as_json(examination: Examination) -> bytes:
 
 def marks_of(findings: Sequence[Finding]) -> list[Mark]:
     """Return what is proposed, each photo once: of several proposals, that of the worst finding."""
-    marks: dict[str, Mark] = {}
+    proposed: dict[str, Mark] = {}
     for finding in findings:
         for mark in finding.marks:
-            marks.setdefault(mark.path, mark)
-    return list(marks.values())
+            proposed.setdefault(mark.path, mark)
+    return list(proposed.values())
 
 
 def marks_file(examination: Examination) -> bytes:
     """Return the proposals as a file of marks, as `data.marks` reads them."""
-    lines: list[Mapping[str, Any]] = [{"retrain_marks": 1, "image_dir": str(examination.photos.dataset.image_dir)}]
-    lines += [_line(mark) for mark in marks_of(examination.findings)]
-    return "".join(f"{json.dumps(line)}\n" for line in lines).encode()
+    return marks.written(str(examination.photos.dataset.image_dir), marks_of(examination.findings))
 
 
 def _values(finding: Finding) -> dict[str, Any]:
@@ -45,8 +44,3 @@ def _values(finding: Finding) -> dict[str, Any]:
         "photos": list(finding.photos),
         "figures": dict(finding.figures),
     }
-
-
-def _line(mark: Mark) -> dict[str, str]:
-    line = {"path": mark.path, "mark": str(mark.action)}
-    return {**line, "class": mark.class_name} if mark.action is Action.RELABEL else line
