@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +16,18 @@ _WHOLE = 0.9  # of the photos of a class have one source
 _ELSEWHERE = 0.5  # of the photos of other classes may have the same one
 _FEWEST = 8  # photos of a source, and of a class
 _RARELY = 0.01  # how often chance may do as well, for all sources together
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Photos, bool [n], that have one value, most of them `inside` one class, which chance gives so rarely."""
+
+    value: str
+    has: np.ndarray
+    class_id: int
+    count: int
+    inside: int
+    chance: float
 
 
 def check(photos: Photos, *, passed_over: Collection[str] = ()) -> list[Finding]:
@@ -47,25 +60,32 @@ def _of_one_class(
     for value, has in sources:
         counts = np.bincount(labels[has], minlength=1)
         class_id, count = int(counts.argmax()), int(has.sum())
-        pure = count >= _FEWEST and counts[class_id] >= _PURE * count
-        of_class = int((labels == class_id).sum())
-        chance = _chance(len(labels), of_class, count, int(counts[class_id])) if pure else 1.0
-        if chance * len(sources) < _RARELY and (best is None or count > best[3]):
-            best = value, has, class_id, count, int(counts[class_id]), chance
-    if best is None:
-        return []
-    value, has, class_id, count, inside, chance = best
+        if count < _FEWEST or counts[class_id] < _PURE * count or (best and count <= best.count):
+            continue
+        chance = _chance(len(labels), int((labels == class_id).sum()), count, int(counts[class_id]))
+        if chance * len(sources) < _RARELY:
+            best = _Source(value, has, class_id, count, int(counts[class_id]), chance)
+    return [_finding(photos, numbers, name, best)] if best else []
+
+
+def _finding(photos: Photos, numbers: np.ndarray, name: str, source: _Source) -> Finding:
+    """Return the finding about a source of the photos int64 [n] that is of one class."""
+    class_id, count, inside = source.class_id, source.count, source.inside
     class_name = photos.dataset.class_names[class_id]
-    what = f"{value} photos" if value else "photos that name a camera in their EXIF data"
+    what = f"{source.value} photos" if source.value else "photos that name a camera in their EXIF data"
     sentence = (
         f"{'All' if inside == count else f'{inside} of the'} {count} {what} are of class {class_name}: its photos come "
         f"from another source than those of {others(class_id, photos.dataset.class_names)}, and the network may learn "
         f"that. Take photos of all classes from each source."
     )
-    paths = [photos.dataset.examples[number].path for number in numbers[has & (labels == class_id)].tolist()]
-    figures = {"property": name, "value": value, "class": class_name, "count": count, "of_class": inside, "p": chance}
-    share = inside / max(1, int((labels == class_id).sum()))
-    return [Finding(Kind.SHORTCUT, min(0.6, 0.2 + share), printable(sentence), paths, figures)]
+    mine = photos.labels[numbers] == class_id
+    paths = [photos.dataset.examples[number].path for number in numbers[source.has & mine].tolist()]
+    figures = {
+        "property": name, "value": source.value, "class": class_name, "count": count, "of_class": inside,
+        "p": source.chance,
+    }  # fmt: skip
+    share = inside / int(mine.sum())
+    return Finding(Kind.SHORTCUT, min(0.6, 0.2 + share), printable(sentence), paths, figures)
 
 
 def _of_one_source(photos: Photos, numbers: np.ndarray, values: np.ndarray, name: str) -> list[Finding]:
