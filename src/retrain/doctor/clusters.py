@@ -47,8 +47,7 @@ class Clusters:
 def check(photos: Photos) -> list[Finding]:
     """Return classes whose photos fall into two clusters, the clearest first, each with typical photos of both."""
     class_ids = np.flatnonzero(np.bincount(photos.labels) >= _LEAST).tolist()
-    with threads.one_of_blas():
-        found = [each for each in threads.each(lambda class_id: _of_class(photos, class_id), class_ids) if each]
+    found = [each for each in threads.each(lambda class_id: _of_class(photos, class_id), class_ids) if each]
     return sorted(found, key=lambda finding: -finding.severity)
 
 

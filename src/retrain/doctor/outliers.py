@@ -36,9 +36,8 @@ def check(photos: Photos, *, known: Collection[str] = ()) -> list[Finding]:
         members = np.flatnonzero(photos.labels == class_id)
         excess[members] = beyond(own_distances(photos, members))
 
-    with threads.one_of_blas():
-        for _ in threads.each(measure, np.flatnonzero(np.bincount(photos.labels) >= _LEAST).tolist()):
-            pass
+    for _ in threads.each(measure, np.flatnonzero(np.bincount(photos.labels) >= _LEAST).tolist()):
+        pass
     outside = np.flatnonzero(excess > 0)
     found = outside[np.argsort(-excess[outside], kind="stable")].tolist()
     found = [number for number in found if photos.dataset.examples[number].path not in known]

@@ -25,7 +25,8 @@ def one_of_blas() -> Iterator[None]:
 
 
 def each(work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
-    """Yield what comes of each job, in their order."""
+    """Yield what comes of each job, in their order; BLAS computes its products on their threads alone."""
     if jobs:
         threads = min(workers.cores(), len(jobs))
-        yield from workers.map_in_order(lambda: work, jobs, threads=threads, waiting=_WAITING)
+        with one_of_blas():
+            yield from workers.map_in_order(lambda: work, jobs, threads=threads, waiting=_WAITING)
