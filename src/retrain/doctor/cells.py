@@ -36,8 +36,7 @@ def candidates(vectors: np.ndarray, count: int) -> np.ndarray:
         columns = np.sort(np.concatenate([members[each] for each in near.tolist()]))
         _compare(vectors, members[number], columns, found)
 
-    for _ in threads.each(compare, np.flatnonzero(sizes).tolist()):
-        pass
+    threads.run(compare, np.flatnonzero(sizes).tolist())
     return found
 
 

@@ -56,8 +56,7 @@ def of(pictures: np.ndarray) -> Fingerprints:
         windows[block] = _hashes(pictures[block].astype(np.float32))
         mirrored[block] = _hashes(pictures[block, :, ::-1].astype(np.float32), _SIZES[:1])[:, 0]
 
-    for _ in threads.each(measure, range(0, len(pictures), _AT_ONCE)):
-        pass
+    threads.run(measure, range(0, len(pictures), _AT_ONCE))
     return Fingerprints(pictures, windows, mirrored)
 
 
@@ -74,8 +73,7 @@ def copies(prints: Fingerprints, pairs: np.ndarray) -> np.ndarray:
                 at = near[left]
                 block[at] = _shows(prints, (whole[at], part[at]), mirrored[left], window[left])
 
-    for _ in threads.each(compare, range(0, len(pairs), _AT_ONCE)):
-        pass
+    threads.run(compare, range(0, len(pairs), _AT_ONCE))
     return found
 
 

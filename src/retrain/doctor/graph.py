@@ -88,8 +88,7 @@ def _exact(scaled: Scaled, k: int) -> Graph:
         np.fill_diagonal(products[:, start:], -np.inf)
         similarity[rows], found[rows] = neighbours.largest(np.round(products, neighbours.DIGITS), k)
 
-    for _ in threads.each(compare, range(0, count, _ROWS)):
-        pass
+    threads.run(compare, range(0, count, _ROWS))
     return Graph(found, np.clip(similarity, -1, 1))
 
 
@@ -120,8 +119,7 @@ def _among_likely(scaled: Scaled, k: int, find: Callable[[np.ndarray, int], np.n
         similarity[numbers], places = neighbours.largest(products, k)
         found[numbers] = np.take_along_axis(beside, places, axis=1)
 
-    for _ in threads.each(choose, range(0, count, _ROWS)):
-        pass
+    threads.run(choose, range(0, count, _ROWS))
     return Graph(found, np.clip(similarity, -1, 1))
 
 

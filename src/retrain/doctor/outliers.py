@@ -36,8 +36,7 @@ def check(photos: Photos, *, known: Collection[str] = ()) -> list[Finding]:
         members = np.flatnonzero(photos.labels == class_id)
         excess[members] = beyond(own_distances(photos, members))
 
-    for _ in threads.each(measure, np.flatnonzero(np.bincount(photos.labels) >= _LEAST).tolist()):
-        pass
+    threads.run(measure, np.flatnonzero(np.bincount(photos.labels) >= _LEAST).tolist())
     outside = np.flatnonzero(excess > 0)
     found = outside[np.argsort(-excess[outside], kind="stable")].tolist()
     found = [number for number in found if photos.dataset.examples[number].path not in known]

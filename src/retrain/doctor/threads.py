@@ -30,3 +30,9 @@ def each(work: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]
         threads = min(workers.cores(), len(jobs))
         with one_of_blas():
             yield from workers.map_in_order(lambda: work, jobs, threads=threads, waiting=_WAITING)
+
+
+def run(work: Callable[[Job], None], jobs: Sequence[Job]) -> None:
+    """Do each job."""
+    for _ in each(work, jobs):
+        pass
