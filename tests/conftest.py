@@ -2,9 +2,11 @@
 
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +111,38 @@ def bucket(s3_server, monkeypatch: pytest.MonkeyPatch):
     forget_connections()
     yield new_bucket(s3_server)
     forget_connections()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The system's Chromium without a screen; of one module, because playwright runs a loop of asyncio meanwhile."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("there is no Chromium to look at pages with")
+    draws_in_software = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=program, args=["--no-sandbox", *draws_in_software])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def opened_file(browser):
+    """A function that opens a page in a window with some settings, which keeps what it asks for and complains of."""
+    with ExitStack() as contexts:
+
+        def look(file: Path, **settings):
+            usual = {"viewport": {"width": 1200, "height": 900}}
+            window = contexts.enter_context(browser.new_context(**{**usual, **settings})).new_page()
+            window.asked, window.complaints = [], []
+            window.on("request", lambda request: window.asked.append(request.url))
+            window.on("console", lambda message: window.complaints.append(message.text))
+            window.on("pageerror", lambda error: window.complaints.append(str(error)))
+            window.goto(file.as_uri())
+            return window
+
+        yield look
 
 
 def write_graph(path: Path, build: Callable, size: int = 16) -> Path:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -21,8 +20,6 @@ from retrain.data.dataset import scan
 from retrain.data.split import Split
 from retrain.pipeline import RetrainConfig, retrain
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 PATIENCE = 60_000  # milliseconds, on a machine that does much else
 WRONG = "cyan, taken for magenta"
 
@@ -74,17 +71,6 @@ def get(address, route):
                 return content
         threading.Event().wait(0.1)
     raise AssertionError(f"{route} stays empty")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium")
-    with playwright.sync_playwright() as opened:
-        running = opened.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield running
-        running.close()
 
 
 @pytest.fixture

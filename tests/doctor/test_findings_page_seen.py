@@ -1,47 +1,24 @@
 """Looks at a page of findings in a browser without a screen, where there is one."""
 
 import json
-import shutil
 
 import pytest
 from doctor.findings_page import CLASSES, of_all_kinds, page_of, photos_in
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to look at pages with"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def opened(browser, tmp_path):
+def opened(opened_file, tmp_path):
     """Return what opens a page of all kinds of findings, in a window with some settings."""
-    contexts = []
 
     def look(classes=CLASSES, **settings):
         photos = photos_in(tmp_path / "photos", classes)
         file = tmp_path / "check_images.html"
         file.write_bytes(page_of(tmp_path, of_all_kinds(*classes), photos))
-        contexts.append(browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **settings}))
-        window = contexts[-1].new_page()
-        window.complaints = []
-        window.on("console", lambda message: window.complaints.append(message.text))
-        window.on("pageerror", lambda error: window.complaints.append(str(error)))
-        window.goto(file.as_uri())
-        return window
+        return opened_file(file, **settings)
 
-    yield look
-    for context in contexts:
-        context.close()
+    return look
 
 
 def marked(window):

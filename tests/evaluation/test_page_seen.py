@@ -1,17 +1,11 @@
 """Looks at the page in a browser without a screen, where there is one."""
 
 import json
-import shutil
 
 import pytest
 from pages import page, small
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to look at pages with"),
-]
+pytestmark = pytest.mark.slow
 HOSTILE = (
     "<script>window.hit=1</script>",
     '"><img src=x onerror="window.hit=2"><a href="',
@@ -19,34 +13,16 @@ HOSTILE = (
 )
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
 @pytest.fixture
-def opened(browser, tmp_path):
+def opened(opened_file, tmp_path):
     """Return what opens a page of a report and its evidence, in a window with some settings."""
-    contexts = []
 
     def look(report, evidence, **settings):
         file = tmp_path / "report.html"
         file.write_bytes(page(tmp_path, report, evidence))
-        contexts.append(browser.new_context(**{"viewport": {"width": 1200, "height": 900}, **settings}))
-        window = contexts[-1].new_page()
-        window.asked, window.complaints = [], []
-        window.on("request", lambda request: window.asked.append(request.url))
-        window.on("console", lambda message: window.complaints.append(message.text))
-        window.on("pageerror", lambda error: window.complaints.append(str(error)))
-        window.goto(file.as_uri())
-        return window
+        return opened_file(file, **settings)
 
-    yield look
-    for context in contexts:
-        context.close()
+    return look
 
 
 @pytest.mark.parametrize("javascript", [True, False])
