@@ -2,8 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -377,6 +377,15 @@ ORIGINAL_PATHS = {
     "model_dir": Path("/tmp/imagenet"),
     "intermediate_output_graphs_dir": Path("/tmp/intermediate_graph"),
 }
+
+
+def settings_of(*groups: str) -> Iterator["Field[Any]"]:
+    """Yield the settings in some groups of `--help`."""
+    group = None
+    for each in fields(RetrainConfig):
+        group = each.metadata["setting"].group or group
+        if group in groups:
+            yield each
 
 
 def check(config: RetrainConfig) -> None:

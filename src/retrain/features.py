@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from retrain.backbones import catalogue, families, loading
 from retrain.backbones.engines import FLOAT32, EngineRequest
 from retrain.bottlenecks import legacy_cache
 from retrain.bottlenecks.preparation import PreparationSettings, PreparedDataset, match_legacy_cache, prepare
-from retrain.config import RetrainConfig, check
+from retrain.config import RetrainConfig, check, settings_of
 from retrain.data.dataset import Dataset, scan
 from retrain.data.split import Split
 from retrain.data.variants import Distorter
@@ -106,9 +106,7 @@ def prepare_features(config: RetrainConfig, photos: ListedPhotos, session: Sessi
 
 def undistorted(config: RetrainConfig) -> RetrainConfig:
     """Return the settings of a training on photos as they are."""
-    names = [each.name for each in fields(config)]
-    first, last = names.index("flip_left_right"), names.index("distortion_copies")
-    defaults: dict[str, Any] = {each.name: each.default for each in fields(config)[first : last + 1]}
+    defaults: dict[str, Any] = {each.name: each.default for each in settings_of("distortions")}
     return replace(config, fine_tune_from=None, **defaults)
 
 

@@ -13,14 +13,13 @@ from typing import Any
 from retrain.cli import flags, places
 from retrain.cli.console import DONE, FAILED, quieten, run
 from retrain.cli.help_format import HelpFormatter
-from retrain.config import RetrainConfig
+from retrain.config import RetrainConfig, settings_of
 from retrain.doctor.findings import Finding, Kind
 from retrain.errors import UsageError, did_you_mean, plural, printable
 
 PAGE = "check_images.html"
 _DEFAULT = RetrainConfig.output_graph.with_name(PAGE)
 _EXIT_CODES = "The exit code is 0 whatever is found, 1 for an error or by --fail_on, 2 for wrong words.\n\n"
-_GROUPS = ("photos", "backbone")  # of settings, which decide the features of photos
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -104,11 +103,8 @@ def _exit_code(findings: Sequence[Finding], fail_on: Sequence[Kind]) -> int:
 
 def _settings() -> Iterator["Field[Any]"]:
     """Yield the settings of a training that decide what its photos are, and their features."""
-    group = None
-    for field in fields(RetrainConfig):
-        group = field.metadata["setting"].group or group
-        if group in _GROUPS or field.name == "random_seed":
-            yield field
+    yield from settings_of("photos", "backbone")
+    yield from (field for field in fields(RetrainConfig) if field.name == "random_seed")
 
 
 def _kinds(word: str) -> tuple[Kind, ...]:
