@@ -260,6 +260,20 @@ def read_opened(file: io.FileIO, path: str | os.PathLike[str], limit: int) -> by
     return b"".join(parts)
 
 
+def open_to_update(path: Path) -> io.FileIO:
+    """Return a file opened to be read and written anywhere in it, made where there is none."""
+    path.touch()
+    return path.open("r+b", buffering=0)
+
+
+def write_at(file: io.FileIO, start: int, data: bytes) -> None:
+    """Write all of `data` from a byte of a file on, which `open_to_update` opened."""
+    file.seek(start)
+    unwritten = memoryview(data)
+    while unwritten:  # an unbuffered file may write only a part
+        unwritten = unwritten[file.write(unwritten) :]
+
+
 def check_file(path: str | os.PathLike[str], limit: int) -> None:
     """Refuse a file before a library opens it by its name.
 

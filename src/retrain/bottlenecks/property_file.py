@@ -4,8 +4,6 @@ A record says by its checksum that it is whole, and that it belongs to the row a
 stores of earlier versions, or damaged, is measured again by who needs it.
 """
 
-import io
-import os
 import struct
 import threading
 import zlib
@@ -15,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from retrain.data.properties import RECORD
+from retrain.files import open_to_update, write_at
 
 NAME = "properties.1"  # another number where the records are others
 _STORED = np.dtype([("record", f"V{RECORD.itemsize}"), ("checksum", "<u4")])
 _CHECKSUM = struct.Struct("<I")
 _AT_ONCE = 2**14  # records that are read
-_CREATE = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 
 
 class PropertyFile:
@@ -39,12 +37,12 @@ class PropertyFile:
             row: record + _CHECKSUM.pack(_checksum(record, row, total))
             for row, total, record in zip(rows, sums, records, strict=True)
         }
-        with self._writing, open(os.open(self.path, _CREATE, 0o666), "r+b", buffering=0) as file:
+        with self._writing, open_to_update(self.path) as file:
             run: list[bytes] = []
             for row in sorted(stored):
                 run.append(stored[row])
                 if row + 1 not in stored:
-                    _write(file, (row + 1 - len(run)) * _STORED.itemsize, b"".join(run))
+                    write_at(file, (row + 1 - len(run)) * _STORED.itemsize, b"".join(run))
                     run = []
 
     def read(self, rows: np.ndarray, sums: np.ndarray) -> np.ndarray:
@@ -70,10 +68,3 @@ class PropertyFile:
 def _checksum(record: bytes, row: int, total: int) -> int:
     """Return the checksum of a record that belongs to a row, whose vector has the checksum `total`."""
     return zlib.crc32(record, (row ^ total) & 0xFFFFFFFF)
-
-
-def _write(file: io.FileIO, start: int, data: bytes) -> None:
-    file.seek(start)
-    unwritten = memoryview(data)
-    while unwritten:  # an unbuffered file may write only a part
-        unwritten = unwritten[file.write(unwritten) :]

@@ -13,7 +13,6 @@ loses what was in flight and nothing else, and two runs can fill one store at on
 """
 
 import errno
-import io
 import itertools
 import json
 import os
@@ -32,7 +31,7 @@ from retrain.bottlenecks import checksums, index_file
 from retrain.bottlenecks.mapped import MappedVectors
 from retrain.bottlenecks.property_file import PropertyFile
 from retrain.errors import StoreError, plural
-from retrain.files import check_regular
+from retrain.files import check_regular, open_to_update, write_at
 from retrain.storage.folders import Folder
 from retrain.storage.stamps import Stamp
 
@@ -113,7 +112,7 @@ class Store:
                         check_regular(path.stat(), path)
                 self._files = []
                 if _may_be_written(folder, self._index_path, *arrays):
-                    self._files = [opened.enter_context(_open_to_update(path)) for path in arrays]
+                    self._files = [opened.enter_context(open_to_update(path)) for path in arrays]
                 else:
                     scratch = Path(opened.enter_context(TemporaryDirectory(prefix="retrain_index_")))
                     self._index_path = index_file.copy_of(self._index_path, scratch)
@@ -366,11 +365,8 @@ class Store:
             raise OSError(errno.EROFS, "it may only be read, and lacks features of some photos")
         first, sums = self._reserve(len(vectors)), checksums.of(vectors)
         for file, data in zip(self._files, (vectors, sums[:, None]), strict=True):
-            unwritten = memoryview(data.tobytes())
             with self._writing:
-                file.seek(4 * data.shape[1] * first)
-                while unwritten:  # an unbuffered file may write only a part
-                    unwritten = unwritten[file.write(unwritten) :]
+                write_at(file, 4 * data.shape[1] * first, data.tobytes())
         return list(enumerate(sums.tolist(), first))
 
     def _enter(
@@ -423,8 +419,3 @@ class Store:
 
 def _may_be_written(*paths: Path) -> bool:
     return all(os.access(path, os.W_OK) for path in paths if path.exists())
-
-
-def _open_to_update(path: Path) -> io.FileIO:
-    path.touch()
-    return path.open("r+b", buffering=0)
