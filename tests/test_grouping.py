@@ -62,6 +62,7 @@ def test_a_pattern_groups_by_its_groups_or_by_all_that_it_matches() -> None:
     assert whole == {"a/cam1-x.jpg": "cam1", "b/cam1-y.jpg": "cam1", "b/cam2-x.jpg": "cam2"}
     assert by_pattern(paths, r"cam(\d)-(\w)")["b/cam2-x.jpg"] == "2\0x"
     assert by_pattern(paths, r"cam(\d*)|(z)").keys() == whole.keys()
+    assert by_pattern(paths, r"/(?:cam)?(\d?)").keys() == whole.keys()  # and no group of all that have no number
     assert by_pattern(paths, "z*") == by_pattern(paths, "(z*)(z*)") == {}  # which match an empty text everywhere
 
 

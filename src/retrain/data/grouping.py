@@ -18,10 +18,10 @@ def is_allowed(text: str) -> bool:
 
 
 def by_pattern(paths: Iterable[str], pattern: str) -> dict[str, str]:
-    """Return the names of groups by path: what the pattern's groups match, or all that it matches.
+    """Return the names of groups by path: what the pattern's parts in brackets match, or without any, all of it.
 
     Paths in which that is nothing, or no more than an empty text, are left out.
     """
     found = ((path, re.search(pattern, path)) for path in paths)
-    names = {path: "\0".join(text or "" for text in match.groups()) or match[0] for path, match in found if match}
+    names = {path: "\0".join(match.groups("")) if match.re.groups else match[0] for path, match in found if match}
     return {path: name for path, name in names.items() if name.strip("\0")}
