@@ -92,6 +92,7 @@ def test_a_group_that_is_moved_to_training_moves_whole(tmp_path: Path) -> None:
     assert {rule.assign(name) for name in "ab"} == {Split.TESTING}
     after = grouped(before, groups, rule)
     assert set(_splits(after).values()) == {Split.TRAINING}
+    assert "Too few images to hold one out, so one is moved to training with its group: class 'a', 'b'." in after.notes
 
 
 @pytest.mark.parametrize("value", ["", "(", "*"])

@@ -217,7 +217,8 @@ def _with_training_images(dataset: Dataset) -> Dataset:
         moved |= {path for path, name in dataset.groups.items() if name in names}
     examples = tuple(replace(e, split=Split.TRAINING) if e.path in moved else e for e in dataset.examples)
     classes = quoted([dataset.class_names[class_id] for class_id in empty])
-    note = f"Too few images to hold one out, so one is moved to training: class {classes}."
+    group = " with its group" if len(moved) > len(empty) else ""
+    note = f"Too few images to hold one out, so one is moved to training{group}: class {classes}."
     return replace(dataset, examples=examples, notes=(*dataset.notes, note))
 
 
