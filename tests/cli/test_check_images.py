@@ -53,7 +53,7 @@ def test_findings_are_sentences_or_json_and_a_gate_where_asked(photos, mean_colo
         ([], "the folder is missing"),
         (
             ["photos", "--fail_on", "lable"],
-            "--fail_on: 'lable' is no kind of finding; kinds are balance, .*Did you mean",
+            r"--fail_on: 'lable' is no kind of finding; kinds are balance, .*\. Did you mean label\? `check_images",
         ),
         (["photos", "--fail_on", ""], "--fail_on: '' is no kind of finding"),
         (["photos", "--page", "found.pdf"], "--page: 'found.pdf' is no name of a page; give one that ends in .html"),

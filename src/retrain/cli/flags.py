@@ -296,7 +296,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise what argparse found wrong, for the one place where errors are printed."""
         text = message.removeprefix("argument ")
-        raise UsageError(f"{text}. `{self.prog} --help` lists all arguments.")
+        stop = "" if text.endswith("?") else "."  # "Did you mean --graph?"
+        raise UsageError(f"{text}{stop} `{self.prog} --help` lists all arguments.")
 
     def _expand(self, word: str) -> str:
         name, equals, value = word.partition("=")
@@ -315,10 +316,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_setting(group: argparse._ActionsContainer, field: "Field[Any]", default: Any, *, varied: bool = True) -> None:
-    """Add the flag of a setting.
-
-    One that a sweep may vary takes several values with commas between, as a tuple, where it is `varied`.
-    """
+    """Add the flag of a setting; one for sweeps takes several values, commas between, as a tuple where `varied`."""
     setting = field.metadata["setting"]
     flag, text = f"--{field.name}", setting.help
     if field.type is bool:  # on where it stands; people write True behind it, so that False is understood, too
