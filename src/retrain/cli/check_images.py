@@ -19,7 +19,7 @@ from retrain.errors import UsageError, did_you_mean, plural, printable
 
 PAGE = "check_images.html"
 _DEFAULT = RetrainConfig.output_graph.with_name(PAGE)
-_EXIT_CODES = "The exit code is 0 whatever is found, 1 for an error or by --fail_on, 2 for wrong words.\n\n"
+_EXIT_CODES = "The exit code is 0 whatever is found, 1 for an error or what --fail_on names, 2 for wrong usage.\n\n"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -103,7 +103,8 @@ def _add_marks(group: argparse._ActionsContainer) -> None:
     text = "say what is wrong with the photos, as check_images does, and exit"
     group.add_argument("--check", action="store_true", help=text)
     text = (
-        "move photos as the marks in this file say, which the report's page writes, and exit; photos that are removed"
+        "move photos as the marks in this file say, which check_images and the report's page write, and exit; photos "
+        "that are removed"
     )
     group.add_argument("--apply_marks", type=places.local, help=f"{text} go beside the folder", metavar="FILE")
     text = "move photos back: FILE is the list that --apply_marks names; exit"
