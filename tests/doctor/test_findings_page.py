@@ -94,6 +94,7 @@ def test_a_page_of_very_many_findings_is_small_enough_to_mail(tmp_path):
     found = [Finding(Kind.OUTLIER, 0.5, "s", paths), *(Finding(Kind.BALANCE, 0.4, "s") for _ in range(149))]
     small = page_of(tmp_path, found, photos)
     assert "50 more findings are in the JSON file" in small.decode()
+    assert "1 more finding is in the JSON file" in page_of(tmp_path, found[:101], photos).decode()
     found[0] = Finding(Kind.OUTLIER, 0.5, "s" * (PAGE_BYTES - len(small) + 5000), paths)
     page = page_of(tmp_path, found, photos)
     assert len(small) < len(page) <= PAGE_BYTES
