@@ -83,9 +83,11 @@ def finish(chosen: Candidate, start: Start, terminal: Terminal) -> Report:
     keeping.write_report(results, config.output_graph, prepared.dataset.image_dir)
     _show_and_keep(chosen, start, results, written, terminal)
     with terminal.closing(_closing(chosen, report)):
-        kinds = [finding.kind for finding in report.findings]
-        for kind in dict.fromkeys(kinds):
-            terminal.warn(report.findings[kinds.index(kind)].sentence)  # the worst; the report has all
+        worst: dict[str, str] = {}
+        for finding in report.findings:
+            worst.setdefault(finding.kind, finding.sentence)
+        for sentence in worst.values():  # the report has all
+            terminal.warn(sentence)
         _say_what_does_not_belong(chosen, report, written.graph, terminal)
         if (seconds := start.limit.exceeded()) >= 1:
             terminal.warn(f"All this took {seconds:.0f} s more than --time_limit.")
