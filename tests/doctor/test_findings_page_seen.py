@@ -1,9 +1,8 @@
 """Looks at a page of findings in a browser without a screen, where there is one."""
 
-import json
-
 import pytest
 from doctor.findings_page import CLASSES, of_all_kinds, page_of, photos_in
+from windows import check_that_it_can_be_read_aloud, downloaded_marks
 
 pytestmark = pytest.mark.slow
 
@@ -21,24 +20,15 @@ def opened(opened_file, tmp_path):
     return look
 
 
-def marked(window):
-    """Return the lines of the file of marks that a page offers."""
-    with window.expect_download() as download:
-        window.get_by_role("link", name="Download").click()
-    head, *lines = [json.loads(line) for line in download.value.path().read_text().splitlines()]
-    assert head == {"retrain_marks": 1, "image_dir": "photos"}
-    return lines
-
-
 def test_proposals_are_taken_over_and_single_ones_taken_back(opened):
     window = opened()
     assert not window.get_by_role("complementary", name="Marks").is_visible()
     window.get_by_role("button", name="Mark these 2 as proposed").click()
     relabel = {"path": "daisy/3.png", "mark": "relabel", "class": "rose"}
-    assert marked(window) == [{**relabel, "path": "daisy/2.png"}, relabel]
+    assert downloaded_marks(window) == [{**relabel, "path": "daisy/2.png"}, relabel]
     window.locator("article.card").nth(0).locator("button[value=relabel]").click()
     window.locator("#finding-7 button[value=remove]").nth(1).click()
-    assert marked(window) == [relabel, {"path": "daisy/1.png", "mark": "remove"}]
+    assert downloaded_marks(window) == [relabel, {"path": "daisy/1.png", "mark": "remove"}]
     assert window.complaints == []
 
 
@@ -67,17 +57,12 @@ def test_hostile_names_run_nothing(opened):
         place.dispatch_event("mouseover")
     assert window.evaluate("window.hit") is None
     assert window.complaints == []
-    assert [line["class"] for line in marked(window)] == ["{{ 7*7 }}\udce9' onmouseover='window.hit=2"] * 2
+    assert [line["class"] for line in downloaded_marks(window)] == ["{{ 7*7 }}\udce9' onmouseover='window.hit=2"] * 2
 
 
 def test_headings_are_in_order_pictures_have_words_and_are_drawn(opened):
     window = opened()
-    levels = [int(tag[1]) for tag in window.locator("h1,h2,h3,h4").evaluate_all("all => all.map(one => one.tagName)")]
-    assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
-    silent = "all => all.filter(one => !(one.getAttribute('aria-label') || one.getAttribute('aria-hidden'))).length"
-    assert window.locator("svg").evaluate_all(silent) == 0
-    assert window.locator("table:not(:has(caption)), th:not([scope])").count() == 0
+    check_that_it_can_be_read_aloud(window)
     one, other = (window.locator("#finding-1 svg.thumb").nth(number).screenshot() for number in (0, 1))
     assert one != other
 

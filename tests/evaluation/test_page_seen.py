@@ -4,6 +4,7 @@ import json
 
 import pytest
 from pages import page, small
+from windows import check_that_it_can_be_read_aloud, downloaded_marks
 
 pytestmark = pytest.mark.slow
 HOSTILE = (
@@ -59,15 +60,10 @@ def test_marks_download_as_lines_of_json(opened):
     cards.nth(3).locator(".near button[value=remove]").nth(1).click()
     cards.nth(3).locator(".said button[value=keep]").click()  # again takes the mark away
     assert "4 photos marked" in tray.inner_text()
-    with window.expect_download() as download:
-        tray.get_by_role("link", name="Download").click()
-    assert download.value.suggested_filename == "marks.jsonl"
-    head, *lines = [json.loads(line) for line in download.value.path().read_text().splitlines()]
-    assert head == {"retrain_marks": 1, "image_dir": "photos"}
     report, evidence = small(hostile)
     paths = [row.path for row in evidence.wrong]
     other = "rose" if evidence.wrong[2].true == "tulip" else "tulip"
-    assert lines == [
+    assert downloaded_marks(window) == [
         {"path": paths[0], "mark": "remove"},
         {"path": paths[1], "mark": "relabel", "class": evidence.wrong[1].scores[0][0]},
         {"path": paths[2], "mark": "relabel", "class": other},
@@ -96,10 +92,7 @@ def test_marks_name_classes_as_their_folders_are_spelt(opened):
     for row, choices in zip(evidence.wrong, cards.locator(".said select").all(), strict=True):
         offered = json.loads(choices.evaluate("one => JSON.stringify([...one.options].map(each => each.value))"))
         assert offered == [name for name in names if name != row.true]
-    with window.expect_download() as download:
-        window.get_by_role("link", name="Download").click()
-    _, *lines = [json.loads(line) for line in download.value.path().read_text().splitlines()]
-    assert [line["class"] for line in lines] == [row.scores[0][0] for row in evidence.wrong]
+    assert [line["class"] for line in downloaded_marks(window)] == [row.scores[0][0] for row in evidence.wrong]
 
 
 def test_a_photo_that_is_shown_twice_has_one_mark(opened):
@@ -156,15 +149,7 @@ def test_hostile_names_run_nothing_and_nothing_is_asked_of_a_network(opened):
 
 def test_headings_are_in_order_and_all_pictures_have_words(opened):
     window = opened(*small())
-    levels = [int(tag[1]) for tag in window.locator("h1,h2,h3,h4").evaluate_all("all => all.map(one => one.tagName)")]
-    assert levels[0] == 1
-    assert levels.count(1) == 1
-    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
-    silent = "all => all.filter(one => !(one.getAttribute('aria-label') || one.getAttribute('aria-hidden'))).length"
-    assert window.locator("svg").evaluate_all(silent) == 0
-    assert window.locator("table:not(:has(caption))").count() == 0
-    assert window.locator("th:not([scope])").count() == 0
-    assert window.locator("html").get_attribute("lang") == "en"
+    check_that_it_can_be_read_aloud(window)
 
 
 def test_a_table_sorts_by_a_column(opened):
