@@ -180,7 +180,7 @@ def test_a_training_that_diverges_in_a_fold_costs_the_run_nothing(photos, mean_c
     ("words", "message"),
     [
         (["--folds=1"], "--folds is 1; it must be 0, or at least 2 and at most 100."),
-        (["--folds=62"], "--folds is 62, and there are 61 photos to divide; those whose names differ only behind"),
+        (["--folds=62"], "--folds is 62, and there are 61 photos to divide; those of a group, or whose"),
         (["--folds=5", "--flip_left_right", "--distortion_copies=0"], "--folds needs distorted copies that are stored"),
     ],
 )

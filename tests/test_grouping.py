@@ -21,6 +21,7 @@ from retrain.doctor import near_index
 from retrain.errors import CheckError, UsageError
 from retrain.features import ListedPhotos
 from retrain.metadata import Metadata, TrainingSplit
+from retrain.pipeline import retrain
 from retrain.session import Session
 
 
@@ -111,6 +112,28 @@ def test_a_pattern_that_leaves_nothing_to_test_on_is_refused(tmp_path: Path, mea
     colour_folder(tmp_path / "photos", per_class=3)
     with pytest.raises(UsageError, match="--group_by png makes one group of all photos in .*, which leaves none"):
         _grouped(_config(tmp_path / "photos", mean_colour_backbone, "png"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "choices", "said"),
+    [
+        ({}, {"learning_rate": [0.01, 0.1]}, "a flag with several values chooses by validation images, and there are"),
+        ({"early_stopping_patience": 3}, {}, "--early_stopping_patience chooses by validation images, and there are"),
+        ({"folds": 5}, {}, "--folds is 5, and there are 3 photos to divide; those of a group"),
+    ],
+)
+def test_groups_that_leave_too_little_for_what_is_asked_are_refused_before_the_work(
+    settings, choices, said, tmp_path: Path, mean_colour_backbone: Path
+) -> None:
+    for number in range(48):
+        photo(tmp_path / "photos" / "ab"[number % 2] / f"p{number % 3}-{number}.png", (number, 0, 0))
+    results = {"output_graph": tmp_path / "g.pb", "output_labels": tmp_path / "l.txt", "summaries_dir": tmp_path / "s"}
+    config = _config(tmp_path / "photos", mean_colour_backbone, r"p\d", **results)
+    before, after = scan(tmp_path / "photos"), _grouped(config)[0]
+    assert sum(before.counts(Split.VALIDATION)) > sum(after.counts(Split.VALIDATION)) == 0
+    with pytest.raises(UsageError, match=said):
+        retrain(replace(config, **settings), choices=choices)
+    assert not list((tmp_path / "bottlenecks").glob("*/vectors.f32"))
 
 
 def test_a_look_refuses_what_a_training_would_before_it_computes_anything(

@@ -61,10 +61,7 @@ def list_photos(configs: Sequence[RetrainConfig], terminal: Terminal, opened: Ex
     else:
         dataset = scan(config.image_dir, config.split_rule)
     listing = time.monotonic() - started
-    for each in configs:
-        check_length(each, dataset)
-        folds.check(each, dataset)
-    _check_validation(config, dataset, several=len(configs) > 1)
+    check_split(configs, dataset)
     results.check(config)
     return ListedPhotos(dataset, cluster, listing)
 
@@ -186,6 +183,18 @@ def _check_cluster(config: RetrainConfig) -> None:
 
         check_address(config.cluster)
         require_ray()
+
+
+def check_split(configs: Sequence[RetrainConfig], dataset: Dataset) -> None:
+    """Refuse combinations of settings that ask for more than the photos of each split, and their groups, can give.
+
+    Raises:
+        UsageError: Names the flag.
+    """
+    for each in configs:
+        check_length(each, dataset)
+        folds.check(each, dataset)
+    _check_validation(configs[0], dataset, several=len(configs) > 1)
 
 
 def _check_validation(config: RetrainConfig, dataset: Dataset, *, several: bool) -> None:

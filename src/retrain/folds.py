@@ -36,8 +36,8 @@ def check(config: RetrainConfig, dataset: Dataset) -> None:
     groups = len(set(groups_of(dataset)))
     if config.folds > groups:
         raise UsageError(
-            f"--folds is {config.folds}, and there are {groups} photos to divide; those whose names differ only behind "
-            f"_nohash_ count as one. Give fewer."
+            f"--folds is {config.folds}, and there are {groups} photos to divide; those of a group, or whose names "
+            f"differ only behind _nohash_, count as one. Give fewer."
         )
     if distortions_of(config) and not config.distortion_copies:
         raise UsageError("--folds needs distorted copies that are stored. Leave --distortion_copies 0 or --folds out.")

@@ -19,7 +19,7 @@ from retrain.data.split import Split
 from retrain.errors import UsageError
 from retrain.evaluation.hparams import write_hparams
 from retrain.evaluation.report import Report
-from retrain.features import ListedPhotos, list_photos, prepare_features, seed_of_features
+from retrain.features import ListedPhotos, check_split, list_photos, prepare_features, seed_of_features
 from retrain.finishing import SAMPLE_IMAGES, Start, finish
 from retrain.session import Heed, Session, heed_nothing
 from retrain.sweep import Trial
@@ -70,6 +70,8 @@ def retrain(
             nowhere = Path(opened.enter_context(TemporaryDirectory()))
             configs = [_without_results(each, nowhere) for each in configs]
         photos = grouping.grouped(configs[0], photos, session)
+        if config.group_by:  # which has split them again
+            check_split(configs, photos.dataset)
         chosen = _best_of(trials, configs, photos, session, limit)
         report = finish(chosen, Start(started, command, limit), session.terminal)
         if not chosen.is_cut_short:
