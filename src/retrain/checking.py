@@ -50,8 +50,7 @@ def check(config: RetrainConfig, written: Written, flag: str, terminal: Terminal
     kinds = {
         written.page: outputs.FINDINGS_PAGE, written.figures: outputs.FINDINGS, written.marks: outputs.MARKS,
     }  # fmt: skip
-    photos_dir = config.image_dir if isinstance(config.image_dir, Path) else None
-    outputs.check([Output(path, flag, kind) for path, kind in kinds.items()], {"--image_dir": photos_dir})
+    outputs.check([Output(path, flag, kind) for path, kind in kinds.items()], {"--image_dir": config.image_dir})
     with ExitStack() as opened:
         opened.enter_context(files.reading_bounded(config.max_file_size))
         photos, folder = opened_photos(undistorted(config), terminal, opened)
