@@ -15,7 +15,7 @@ from retrain.doctor.writing import marks_of
 from retrain.evaluation import thumbnails
 from retrain.evaluation.kept import Kept
 from retrain.evaluation.page import photos
-from retrain.evaluation.page.build import PAGE_BYTES
+from retrain.evaluation.page.build import fitted
 from retrain.evaluation.page.photos import Photo, Pictures
 from retrain.evaluation.page.templating import render
 from retrain.storage.folders import RemoteFolder
@@ -85,17 +85,14 @@ def page_of(examination: Examination, kept: Kept, *, marks: Path, folder: Path) 
         "marks": str(marks),
         "proposals": len(marks_of(examination.findings)),
     }
-    room = PAGE_BYTES
-    for _ in range(2):
-        pictures = Pictures(drawn, room)
+
+    def make(pictures: Pictures) -> bytes:
         album = _Album(examination, pictures, photos.link(dataset.image_dir, folder))
         shown = [album.shown(*row) for row in zip(findings, layouts, strict=True)]
         grades = Counter(each.grade for each in shown)
-        page = render("findings.html", {**contents, "shown": shown, "grades": grades, "pictures": pictures})
-        if len(page) <= PAGE_BYTES:
-            break
-        room = max(0, PAGE_BYTES - (len(page) - sum(map(len, pictures.embedded()))) - 1000)  # a sentence says so
-    return page
+        return render("findings.html", {**contents, "shown": shown, "grades": grades, "pictures": pictures})
+
+    return fitted(drawn, make)
 
 
 def _keys(examination: Examination, paths: Sequence[str]) -> dict[str, bytes]:

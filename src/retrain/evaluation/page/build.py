@@ -1,5 +1,6 @@
 """Makes the page of a report: one file with its pictures, small enough to mail."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +28,25 @@ def page_of(report: Report, evidence: Evidence, *, image_dir: Folder, folder: Pa
         folder: Where the page goes.
         run: When the run was, and how.
     """
+
+    def make(pictures: Pictures) -> bytes:
+        album = Album(evidence, pictures, image_dir, folder)
+        return render("report.html", _contents(report, evidence, album) | {"run": run, "pictures": pictures})
+
+    return fitted(evidence.pictures, make)
+
+
+def fitted(drawn: Mapping[str, bytes], make: Callable[[Pictures], bytes]) -> bytes:
+    """Return a page with as many pictures as `PAGE_BYTES` have room for; it is larger only if the text alone is.
+
+    Args:
+        drawn: Pictures by their keys.
+        make: Returns the page with those pictures that it is given.
+    """
     room = PAGE_BYTES
     for _ in range(2):
-        pictures = Pictures(evidence.pictures, room)
-        album = Album(evidence, pictures, image_dir, folder)
-        page = render("report.html", _contents(report, evidence, album) | {"run": run, "pictures": pictures})
+        pictures = Pictures(drawn, room)
+        page = make(pictures)
         if len(page) <= PAGE_BYTES:
             break
         room = max(0, PAGE_BYTES - (len(page) - sum(map(len, pictures.embedded()))) - 1000)  # a sentence says so
