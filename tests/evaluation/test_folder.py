@@ -182,6 +182,7 @@ def test_a_model_whose_photos_were_grouped_is_evaluated_on_those_that_it_was_tes
     assert found.paths == tuple(tested)
     assert found.notes == ()
     assert set(training[2:4]) <= set(evaluate(model, colours, split=Split.VALIDATION).paths)
+    assert set(evaluate(model, colours, split=Split.TRAINING).paths) == {moved, *training[4:]}
     names = (f"{colours.name}/new{number}.png" for number in range(1000))
     folder = colours / by_name[0].partition("/")[0]
     new = next(f"{folder.name}/{n}" for n in names if rule.assign(f"{folder.name}/{n}") is Split.TESTING)

@@ -151,6 +151,9 @@ def _choose(
     # A scan finds a training image in every class; a model that knows its own needs no others.
     if trained is not None and not here.folders:
         splits = {path: Split(trained.held_out(path) or rule.assign(path)) for path in known}
+        if split is Split.TRAINING and trained.knows_held_out:  # groups made more than names do training photos
+            rest = [path for path in known if splits[path] is not split and not trained.held_out(path)]
+            splits |= dict.fromkeys(_trained_on(rest, dataset.image_dir, trained), split)
         here = replace(here, group_by=trained.group_by if trained.knows_held_out else "")
     wanted = {
         path: ids[dataset.class_names[example.class_id]]
